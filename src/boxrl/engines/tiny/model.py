@@ -1,0 +1,120 @@
+"""The tiny VLM: the real Qwen2.5-VL architecture with 1.2 million parameters.
+
+Sizes are chosen so that it learns in minutes on a CPU and vLLM still serves it (head size 32).
+rope_theta is 10: mrope is the model's only absolute position, and with larger values the
+width axis turns too slowly to be seen (0.01 rad per cell at 1000).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from boxrl.data.synthetic import GRID_PX
+from boxrl.engines.processors import ImageTextProcessor
+from boxrl.engines.tiny.tokenizer import (
+    EOS_TOKEN,
+    IMAGE_TOKEN,
+    NUMBERS,
+    PAD_TOKEN,
+    build_tokenizer,
+    number_ids,
+)
+
+PATCH = 14
+MERGE = 2
+HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 5, 4, 256
+VISION_HIDDEN, VISION_DEPTH, VISION_HEADS = 64, 2, 2
+INIT_STD = 0.06
+
+
+def build_processor() -> ImageTextProcessor:
+    """Processor of the tiny VLM: every square image becomes 112 x 112 px, 16 image tokens."""
+    # A little above 112 x 112, so that rounding never costs a square image a row of patches.
+    size = {"shortest_edge": GRID_PX**2, "longest_edge": GRID_PX**2 + PATCH**2}
+    images = Qwen2VLImageProcessorPil(size=size, patch_size=PATCH, merge_size=MERGE)
+    return ImageTextProcessor(images, build_tokenizer())
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """The tiny VLM with random weights."""
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(_build_config(tokenizer))
+    _smooth_number_embeddings(model, tokenizer)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    return model
+
+
+def _build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+    def id_of(token: str) -> int:
+        return int(tokenizer.convert_tokens_to_ids(token))
+
+    text = {
+        "vocab_size": math.ceil(len(tokenizer) / 16) * 16,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": id_of(EOS_TOKEN),
+        "pad_token_id": id_of(PAD_TOKEN),
+        "initializer_range": INIT_STD,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10.0,
+            "mrope_section": [4, 6, 6],
+        },
+    }
+    vision = {
+        "depth": VISION_DEPTH,
+        "hidden_size": VISION_HIDDEN,
+        "intermediate_size": 2 * VISION_HIDDEN,
+        "num_heads": VISION_HEADS,
+        "patch_size": PATCH,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "window_size": GRID_PX,
+        "out_hidden_size": HIDDEN,
+        "fullatt_block_indexes": list(range(VISION_DEPTH)),
+        "initializer_range": INIT_STD,
+    }
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        initializer_range=INIT_STD,
+        image_token_id=id_of(IMAGE_TOKEN),
+        video_token_id=id_of("<|video_pad|>"),
+        vision_start_token_id=id_of("<|vision_start|>"),
+        vision_end_token_id=id_of("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+
+
+@torch.no_grad()
+def _smooth_number_embeddings(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Start neighbouring numbers with similar embeddings: a box off by one is nearly right."""
+    x = torch.arange(NUMBERS)[:, None] / NUMBERS
+    frequency = torch.arange(1, 17)[None] * math.pi
+    waves = torch.cat([torch.cos(x * frequency), torch.sin(x * frequency)], 1)
+    basis = torch.randn(waves.shape[1], HIDDEN) * INIT_STD * 0.7
+    smooth = waves / frequency.repeat(1, 2).sqrt() @ basis
+    embeddings = model.get_input_embeddings().weight
+    for ids in number_ids(tokenizer):
+        noise = 0.2 * torch.randn(NUMBERS, HIDDEN) + 0.5 * torch.randn(1, HIDDEN)
+        embeddings[ids] = smooth + INIT_STD * noise

@@ -1,0 +1,94 @@
+"""The tiny VLM's tokenizer: real special tokens and chat template, a vocabulary of its own.
+
+Bytes cover any text; whole pieces keep sequences short: numbers 0-127 are one token each,
+the glue of an answer item is merged (one box = 8 tokens), a label is two tokens (colour, shape),
+and each sentence of the shipped prompts is one. Tags are ordinary tokens, because trainers
+decode with `skip_special_tokens` and special ones would vanish before the reward.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from boxrl import prompts
+from boxrl.data.synthetic import COLOURS, SHAPES
+
+NUMBERS = 128
+"""Coordinates and counts below it are single tokens."""
+
+IMAGE_TOKEN = "<|image_pad|>"
+EOS_TOKEN = "<|im_end|>"
+PAD_TOKEN = "<|endoftext|>"
+SPECIAL_TOKENS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", IMAGE_TOKEN, "<|video_pad|>")
+
+SENTENCES = (
+    prompts.DETECT.strip(),
+    prompts.GROUND.strip(),
+    prompts.OUTPUT,
+    prompts.STANDARD,
+    prompts.ENHANCED,
+)
+PIECES = (
+    ["<think>", "</think>", "<answer>", "\n<answer>", "</answer>", "```json\n", "\n```", "```"]
+    + ['[{"bbox_2d": [', '], "label": "', '"}, {"bbox_2d": [', '"}]', "None", "json", "\n"]
+    + ["user", "system", "assistant", "bbox_2d", "label"]
+    + [space + word for space in ("", " ") for word in [*COLOURS, *SHAPES]]
+    + [space + sentence for space in ("", " ") for sentence in SENTENCES]
+)
+NUMBER_PIECES = [str(n) for n in range(NUMBERS)] + [f", {n}" for n in range(NUMBERS)]
+
+SPLIT = "|".join(
+    [" ?" + re.escape(sentence) for sentence in sorted(SENTENCES, key=len, reverse=True)]
+    + [r"\n?<answer>", r"</?[a-z]+>", r"```json\n", r"\n?```"]
+    + [re.escape(glue) for glue in ('"}, {"bbox_2d": [', '[{"bbox_2d": [', '], "label": "', '"}]')]
+    + [r", \d+", r"\d+", r" ?[A-Za-z]+", r"\n", r"[^\n]"]
+)
+
+# The text stands before the image whatever the order in the message: image tokens can then
+# look at the question, and one small model learns to look far sooner.
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' or 'image' in c or 'image_url' in c %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}"
+    "{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer from nothing; equal on every machine."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+    def as_bytes(piece: str) -> str:
+        return "".join(part for part, _ in byte_level.pre_tokenize_str(piece))
+
+    vocabulary: dict[str, int] = {}
+    for piece in [as_bytes(p) for p in NUMBER_PIECES + PIECES] + sorted(byte_level.alphabet()):
+        vocabulary.setdefault(piece, len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), byte_level]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=EOS_TOKEN,
+        pad_token=PAD_TOKEN,
+        extra_special_tokens=list(SPECIAL_TOKENS),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def number_ids(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Token ids of the numbers 0-127: as `7` (a first coordinate, a count) and as `, 7`."""
+    first: list[int] = tokenizer.convert_tokens_to_ids([str(n) for n in range(NUMBERS)])
+    later = [tokenizer(f", {n}")["input_ids"][0] for n in range(NUMBERS)]
+    return [first, later]

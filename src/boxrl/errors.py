@@ -1,0 +1,55 @@
+"""The errors that boxrl raises on purpose.
+
+    BoxrlError                 one line for people: what, where, got, expected, next step
+    ├── DataError              a file, sample, prediction or result is bad            exit status 1
+    └── UsageError             the call is wrong: option, name, folder                exit status 2
+        ├── RecipeError        one or more mistakes in a recipe, all reported at once
+        └── MissingExtra       a feature needs packages that are not installed
+
+Anything else that escapes is a bug in boxrl. A bad completion is never an error:
+parsing returns a `Parsed` with its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BoxrlError(Exception):
+    """Base of every error meant for the user."""
+
+    exit_status = 1
+
+
+class DataError(BoxrlError):
+    """A file or a result is bad; the message starts with `file:line` where there is one."""
+
+
+class UsageError(BoxrlError):
+    """The call is wrong; nothing was read or written."""
+
+    exit_status = 2
+
+
+class RecipeError(UsageError):
+    """A recipe has mistakes.
+
+    Args:
+        path: the recipe file, as the user named it.
+        mistakes: one `key: what is wrong` line each; all of them, not the first.
+    """
+
+    def __init__(self, path: str, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        noun = "mistake" if len(self.mistakes) == 1 else "mistakes"
+        lines = "".join(f"\n  - {mistake}" for mistake in self.mistakes)
+        super().__init__(f"{path}: {len(self.mistakes)} {noun} in the recipe{lines}")
+
+
+class MissingExtra(UsageError):
+    """An optional extra is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f'{feature} needs packages that are not installed; run: pip install "boxrl[{extra}]"'
+        )

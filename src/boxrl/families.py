@@ -1,0 +1,218 @@
+"""Model families: in which frame and syntax a model answers. One frozen record each.
+
+A family knows how an image is resized before the model sees it, in which coordinates the
+model writes boxes, and which tokens it must never sample. Frames are never guessed from data:
+the family is named, or found from the model's own config.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from boxrl.boxes import scale
+from boxrl.errors import DataError, UsageError
+from boxrl.types import Boxes
+
+Frame = Literal["original", "resized"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one model family reads images and writes boxes.
+
+    Attributes:
+        name: key in FAMILIES.
+        frame: `original` = pixels of the original image; `resized` = pixels of the image as
+            the model sees it, after `smart_resize`.
+        box_key: JSON key of the box in an answer item; the label's key is always "label".
+        factor: side lengths of the resized image are multiples of it (patch size x merge size).
+        min_pixels, max_pixels: limits of the resized image's area.
+        model_types: `model_type` values in config.json that belong to the family.
+        image_tokens: tokens that stand for image content and must not be sampled as text.
+        vision_module: parameter name prefix of the vision tower.
+    """
+
+    name: str
+    frame: Frame
+    box_key: str = "bbox_2d"
+    factor: int = 28
+    min_pixels: int = 56 * 56
+    max_pixels: int = 16384 * 28 * 28
+    model_types: tuple[str, ...] = ()
+    image_tokens: tuple[str, ...] = ()
+    vision_module: str = ""
+
+    def input_size_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Size (width, height) of the image as the model sees it."""
+        if self.frame == "original":
+            return size_wh
+        return smart_resize(size_wh, self.factor, self.min_pixels, self.max_pixels)
+
+    def to_frame(
+        self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
+    ) -> Boxes:
+        """Original pixels -> the model's coordinates, "n 4", not rounded."""
+        if self.frame == "original":
+            return boxes
+        return scale(boxes, size_wh, input_size_wh or self.input_size_wh(size_wh))
+
+    def from_frame(
+        self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
+    ) -> Boxes:
+        """The model's coordinates -> original pixels, "n 4"; inverse of `to_frame`."""
+        if self.frame == "original":
+            return boxes
+        return scale(boxes, input_size_wh or self.input_size_wh(size_wh), size_wh)
+
+    def render_boxes(
+        self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
+    ) -> list[list[int]]:
+        """Original pixels -> the integers that the model is taught to write, inside its frame."""
+        width, height = input_size_wh or self.input_size_wh(size_wh)
+        inside = np.rint(self.to_frame(boxes, size_wh, input_size_wh))
+        limit = np.array([width, height, width, height])
+        integers: list[list[int]] = np.clip(inside, 0, limit).astype(int).tolist()
+        return integers
+
+
+def smart_resize(
+    size_wh: tuple[int, int], factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size to which Qwen-VL processors resize an image.
+
+    Both sides become multiples of `factor` (half to even, as Python rounds), then the area is
+    brought into [min_pixels, max_pixels] keeping the aspect ratio about equal.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        factor: patch size x merge size: 28 for Qwen2-VL and Qwen2.5-VL.
+        min_pixels, max_pixels: limits of width x height.
+
+    Returns:
+        (width, height), each at least `factor`.
+
+    Raises:
+        DataError: one side is more than 200 times the other.
+
+    Source: transformers, models/qwen2_vl/image_processing_qwen2_vl.py.
+
+    >>> smart_resize((640, 427), 28, 3136, 12845056)
+    (644, 420)
+    """
+    width, height = size_wh
+    if max(width, height) > 200 * min(width, height):
+        raise DataError(
+            f"image of {width} x {height} pixels: one side is more than 200 times the other, "
+            "which the model's image processor refuses; crop it or leave it out"
+        )
+    new_height, new_width = (round(side / factor) * factor for side in (height, width))
+    if new_height * new_width > max_pixels:
+        ratio = math.sqrt(height * width / max_pixels)
+        new_height, new_width = (
+            max(factor, math.floor(side / ratio / factor) * factor) for side in (height, width)
+        )
+    elif new_height * new_width < min_pixels:
+        ratio = math.sqrt(min_pixels / (height * width))
+        new_height, new_width = (
+            math.ceil(side * ratio / factor) * factor for side in (height, width)
+        )
+    return new_width, new_height
+
+
+FAMILIES: dict[str, Family] = {
+    "plain": Family(name="plain", frame="original"),
+    "qwen2.5-vl": Family(
+        name="qwen2.5-vl",
+        frame="resized",
+        model_types=("qwen2_5_vl",),
+        image_tokens=(
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|vision_pad|>",
+            "<|image_pad|>",
+            "<|video_pad|>",
+        ),
+        vision_module="model.visual",
+    ),
+}
+"""Every known family by name."""
+
+
+def build_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        UsageError: unknown name; the message lists the known ones.
+    """
+    if name not in FAMILIES:
+        raise UsageError(f"unknown family {name!r}; families: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def read_family(model_dir: Path, name: str | None = None) -> Family:
+    """The family of a model folder, with the pixel limits of its own image processor.
+
+    Args:
+        model_dir: folder with config.json and the processor's config.
+        name: the family the user named, or None to find it from config.json's model_type.
+
+    Raises:
+        UsageError: no config.json, an unknown model type, or `name` contradicts the config.
+    """
+    config = _read_json(model_dir / "config.json")
+    if config is None:
+        raise UsageError(f"{model_dir}: no config.json; --model takes a model folder")
+    model_type = config.get("model_type")
+    found = next((f for f in FAMILIES.values() if model_type in f.model_types), None)
+    if name is not None:
+        family = build_family(name)
+        if found is not None and found.name != family.name:
+            raise UsageError(
+                f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
+                f"{model_type!r} belongs to {found.name!r}; leave --family out"
+            )
+    elif found is None:
+        raise UsageError(
+            f"{model_dir}: model_type {model_type!r} belongs to no known family; "
+            f"name one with --family: {', '.join(FAMILIES)}"
+        )
+    else:
+        family = found
+    return replace(family, **_pixel_limits(model_dir, family))
+
+
+def _pixel_limits(model_dir: Path, family: Family) -> dict[str, int]:
+    """min_pixels, max_pixels and factor as the folder's image processor states them."""
+    if family.frame != "resized":
+        return {}
+    processor = _read_json(model_dir / "processor_config.json") or {}
+    image = processor.get("image_processor") or _read_json(model_dir / "preprocessor_config.json")
+    if not image:
+        return {}
+    limits: dict[str, int] = {}
+    size = image.get("size") or {}
+    low = size.get("shortest_edge", image.get("min_pixels"))
+    high = size.get("longest_edge", image.get("max_pixels"))
+    if low and high:
+        limits.update(min_pixels=int(low), max_pixels=int(high))
+    if "patch_size" in image and "merge_size" in image:
+        limits["factor"] = int(image["patch_size"]) * int(image["merge_size"])
+    return limits
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error}); the model folder is damaged") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected a JSON object; the model folder is damaged")
+    return content

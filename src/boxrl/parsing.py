@@ -1,0 +1,203 @@
+"""Completions to detections. The ONE parser; it never raises.
+
+Answer = body of the last complete `<answer>...</answer>`. Boxes = the last JSON array in the
+answer, fenced or not; `None` or `[]` = no objects. Completions are hostile input: every scan
+here is linear in the text, with a bounded number of decoding attempts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from boxrl.boxes import clip, order_corners
+from boxrl.families import Family
+from boxrl.types import Detections, Parsed, Status, fold_label
+
+AnswerTag = Literal["required", "optional"]
+
+MAX_FAILED_DECODES = 16
+"""Broken arrays read in one answer before the rest is given up; bounds hostile input."""
+
+MAX_COORDINATE = 1e9
+"""Coordinates beyond it are no pixels; the bound keeps areas finite."""
+
+NOTHING = Detections(np.zeros((0, 4)), ())
+
+_DECODER = json.JSONDecoder()
+_ARRAY_START = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])")
+_ITEM_START = re.compile(r"\{")
+_FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+
+Item = tuple[tuple[float, ...], str]
+
+
+def parse(
+    text: str,
+    family: Family,
+    size_wh: tuple[int, int] | None,
+    input_size_wh: tuple[int, int] | None = None,
+    answer_tag: AnswerTag = "required",
+) -> Parsed:
+    """Read a completion.
+
+    Args:
+        text: the completion, any text at all.
+        family: whose frame and syntax the answer is in.
+        size_wh: size of the original image; None (only for families that answer in original
+            pixels) leaves boxes unclipped.
+        input_size_wh: size the model saw; None applies the family's own rule.
+        answer_tag: `optional` reads the whole text where there is no complete answer tag.
+
+    Returns:
+        Detections in original pixels and how the answer read; see `Parsed`.
+    """
+    answer = extract_answer(text)
+    if answer is None:
+        if answer_tag == "required":
+            return Parsed(NOTHING, "missing")
+        answer = text
+    if says_none(answer):
+        return Parsed(NOTHING, "empty", answer)
+    array, whole = extract_array(answer)
+    if array is None:
+        return Parsed(NOTHING, "malformed", answer)
+    if not array and whole:
+        return Parsed(NOTHING, "empty", answer)
+    items = list(_usable(array, family))
+    dropped = len(array) - len(items)
+    if not items:
+        return Parsed(NOTHING, "malformed", answer, dropped)
+    return _place(items, dropped, whole, answer, family, size_wh, input_size_wh)
+
+
+def extract_answer(text: str) -> str | None:
+    """Body of the last complete `<answer>...</answer>`, stripped; None where there is none."""
+    last_close = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(last_close, 0))
+    if start < 0:
+        return None
+    body = start + len("<answer>")
+    return text[body : text.find("</answer>", body)].strip()
+
+
+def says_none(answer: str) -> bool:
+    """Whether the answer is the word None, any case, fenced or not, a trailing period allowed."""
+    if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"
+        return False
+    fenced = _FENCE.match(answer.strip())
+    word = fenced.group(1) if fenced else answer
+    return word.strip().rstrip(".").strip().casefold() == "none"
+
+
+def extract_array(answer: str) -> tuple[list[Any] | None, bool]:
+    """The last JSON array in the text, and whether it was complete.
+
+    A cut or broken array is read item by item as far as its items are complete JSON objects.
+    """
+    found: list[Any] | None = None
+    broken_at: int | None = None
+    failures = position = 0
+    while failures < MAX_FAILED_DECODES:
+        start = _ARRAY_START.search(answer, position)
+        if start is None:
+            break
+        value, end = _decode(answer, start.start())
+        if not isinstance(value, list):
+            failures += 1
+            broken_at = start.start() if broken_at is None else broken_at
+            position = start.end()
+            continue
+        position = end
+        # The coordinates inside a broken array of objects are not the answer's array.
+        if broken_at is None or _holds_objects(value):
+            found, broken_at = value, None
+    if broken_at is None:
+        return found, found is not None
+    recovered = _recover_items(answer, broken_at)
+    if found is not None and not _holds_objects(recovered):
+        return found, True
+    return recovered, False
+
+
+def _holds_objects(array: list[Any]) -> bool:
+    return any(isinstance(item, dict) for item in array)
+
+
+def _decode(text: str, start: int) -> tuple[Any, int]:
+    """Value and end of the JSON that starts there; (None, start) where there is none."""
+    try:
+        return _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
+
+
+def _recover_items(answer: str, start: int) -> list[Any]:
+    """The complete objects of a broken array, in order; broken ones count as None."""
+    items: list[Any] = []
+    failures, position = 0, start + 1
+    while failures < MAX_FAILED_DECODES:
+        opening = _ITEM_START.search(answer, position)
+        if opening is None:
+            break
+        value, end = _decode(answer, opening.start())
+        if value is None:
+            failures += 1
+            position = opening.end()
+        else:
+            position = end
+        items.append(value)
+    return items
+
+
+def _usable(array: list[Any], family: Family) -> Iterable[Item]:
+    """Items that hold four finite numbers and a label."""
+    for item in array:
+        if not isinstance(item, dict):
+            continue
+        box, label = item.get(family.box_key), item.get("label")
+        if not (isinstance(label, str) and isinstance(box, list) and len(box) == 4):
+            continue
+        if all(_is_coordinate(value) for value in box):
+            yield (float(box[0]), float(box[1]), float(box[2]), float(box[3])), label
+
+
+def _is_coordinate(value: Any) -> bool:
+    if type(value) is int:
+        return -MAX_COORDINATE <= value <= MAX_COORDINATE
+    return type(value) is float and math.isfinite(value) and abs(value) <= MAX_COORDINATE
+
+
+def _place(
+    items: list[Item],
+    dropped: int,
+    whole: bool,
+    answer: str,
+    family: Family,
+    size_wh: tuple[int, int] | None,
+    input_size_wh: tuple[int, int] | None,
+) -> Parsed:
+    """Bring items into original pixels, in order of emission."""
+    raw = np.array([box for box, _ in items], dtype=np.float64)
+    boxes = order_corners(raw)
+    flipped = int((boxes != raw).any(axis=1).sum())
+    if size_wh is not None:
+        boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
+    elif family.frame != "original":
+        raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    labels = tuple(label for (_, label), keep in zip(items, kept.tolist(), strict=True) if keep)
+    status: Status = "ok" if whole and not dropped else "partial"
+    return Parsed(
+        Detections(boxes[kept], labels),
+        status,
+        answer,
+        dropped + int((~kept).sum()),
+        flipped,
+        tuple((box, fold_label(label)) for box, label in items),
+    )

@@ -1,0 +1,152 @@
+"""The words of the domain: samples, detections, completions.
+
+Boxes in memory are xyxy, float, absolute pixels of the ORIGINAL image, half-open (no +1).
+Any other frame shows in the name; sizes are `size_wh`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float64]
+"""Float[np.ndarray, "n 4"]: x1, y1, x2, y2."""
+
+Task = Literal["detection", "grounding", "region", "counting"]
+Status = Literal["ok", "empty", "partial", "malformed", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One annotated object: `bbox` is (x1, y1, x2, y2) in original pixels."""
+
+    bbox: tuple[float, float, float, float]
+    label: str
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with one question about it; a line of a samples file.
+
+    Attributes:
+        id: unique within the file.
+        image: path relative to the images folder.
+        width, height: pixels of the original image.
+        task: what is asked for.
+        labels: the names asked for, in prompt order.
+        objects: the targets; none at all makes the sample a negative (gold answer `None`).
+        question, answer: for region and counting samples, and for grounding expressions.
+        meta: `others` (annotated objects that were not asked for) and ids of the source.
+    """
+
+    id: str
+    image: str
+    width: int
+    height: int
+    task: Task
+    labels: tuple[str, ...]
+    objects: tuple[Object, ...] = ()
+    question: str | None = None
+    answer: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Boxes with their labels, in emission order.
+
+    Attributes:
+        boxes: Float "n 4", xyxy original pixels.
+        labels: n strings.
+    """
+
+    boxes: Boxes
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.boxes.shape != (len(self.labels), 4):
+            raise ValueError(
+                f"boxes must have shape ({len(self.labels)}, 4) for {len(self.labels)} labels, "
+                f"got {self.boxes.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, objects: Sequence[Object]) -> Detections:
+        """The objects' boxes and labels, in their order."""
+        boxes = np.array([o.bbox for o in objects], dtype=np.float64).reshape(-1, 4)
+        return cls(boxes, tuple(o.label for o in objects))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed:
+    """What a completion says, read without ever raising.
+
+    Attributes:
+        detections: usable boxes, original pixels, clipped to the image where its size is known.
+        status: `ok`; `empty` (says that there are none); `partial` (some items unusable, or cut
+            JSON repaired); `malformed` (an answer that cannot be read); `missing` (no answer tag).
+        answer: the text that was read as the answer.
+        dropped: items that could not be used, zero-area boxes included.
+        flipped: boxes whose corners had to be reordered.
+        items: (box as written, folded label) of every well-formed item, zero-area ones included.
+    """
+
+    detections: Detections
+    status: Status
+    answer: str = ""
+    dropped: int = 0
+    flipped: int = 0
+    items: tuple[tuple[tuple[float, ...], str], ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether the answer said something: `ok`, `empty` or `partial`."""
+        return self.status not in ("malformed", "missing")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completion:
+    """One completion as rewards see it: raw text, its parse, its length.
+
+    Attributes:
+        text: everything the model wrote after the prompt.
+        parsed: the parse of `text`, made once.
+        n_tokens: completion tokens counted by whoever generated them; None where unknown.
+    """
+
+    text: str
+    parsed: Parsed
+    n_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """What is right: the annotated objects (crowd regions left out) and, for questions, the answer."""
+
+    detections: Detections
+    answer: str | None = None
+
+    @classmethod
+    def of(cls, sample: Sample) -> Target:
+        """The sample's targets without crowd regions, which no completion can be asked to match."""
+        return cls(Detections.of([o for o in sample.objects if not o.iscrowd]), sample.answer)
+
+
+@lru_cache(maxsize=8192)
+def fold_label(label: str) -> str:
+    """A label as labels are compared: Unicode casefold, whitespace runs folded to one space."""
+    return " ".join(label.casefold().split())
