@@ -19,7 +19,7 @@ def xywh_to_xyxy(boxes: Boxes) -> Boxes:
 
 
 def xyxy_to_xywh(boxes: Boxes) -> Boxes:
-    """xyxy to COCO's [x, y, width, height]; shape "n 4"."""
+    """Xyxy to COCO's [x, y, width, height]; shape "n 4"."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 

@@ -23,7 +23,9 @@ def same_label(preds: Sequence[str], targets: Sequence[str]) -> npt.NDArray[np.b
     """Bool "n m": whether the folded labels are equal."""
     keys: dict[str, int] = {}
     left = np.array([keys.setdefault(fold_label(label), len(keys)) for label in preds], dtype=int)
-    right = np.array([keys.setdefault(fold_label(label), len(keys)) for label in targets], dtype=int)
+    right = np.array(
+        [keys.setdefault(fold_label(label), len(keys)) for label in targets], dtype=int
+    )
     return left[:, None] == right
 
 

@@ -119,9 +119,7 @@ def _choose_shapes(world: World, rng: random.Random, asked: list[str]) -> list[s
     return wanted[:MAX_OBJECTS]
 
 
-def _draw(
-    world: World, rng: random.Random, labels: list[str]
-) -> tuple[Image.Image, list[Object]]:
+def _draw(world: World, rng: random.Random, labels: list[str]) -> tuple[Image.Image, list[Object]]:
     """Draw one shape per label where it fits; objects come back in raster order of their cells."""
     scale, size = world.scale, GRID_PX * world.scale
     image = Image.new("RGB", (size, size), _jitter(rng, rng.choice(BACKGROUNDS), 15))

@@ -44,7 +44,9 @@ def build_processor() -> ImageTextProcessor:
     return ImageTextProcessor(images, build_tokenizer())
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int
+) -> Qwen2_5_VLForConditionalGeneration:
     """The tiny VLM with random weights."""
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(_build_config(tokenizer))

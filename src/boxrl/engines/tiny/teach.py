@@ -35,7 +35,7 @@ from boxrl.engines.cpu import use_fast_patch_embedding
 from boxrl.engines.tiny.faults import render_faulty_target
 from boxrl.engines.tiny.model import HIDDEN, build_model, build_processor
 from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, NUMBERS, number_ids
-from boxrl.families import FAMILIES, Family
+from boxrl.families import FAMILIES
 from boxrl.prompts import PROMPTS, render_messages, render_target
 from boxrl.types import Object
 
@@ -204,9 +204,7 @@ class Teacher:
         ]
         chosen = {id(p) for p in matrices}
         rest = [
-            p
-            for p in [*self.model.parameters(), *self.heads.parameters()]
-            if id(p) not in chosen
+            p for p in [*self.model.parameters(), *self.heads.parameters()] if id(p) not in chosen
         ]
         return [
             torch.optim.Muon(
@@ -269,9 +267,7 @@ class Teacher:
         placed = -(log_probs[coordinate].gather(1, ids) * bell).sum(1)
         return plain[~number].mean() + 0.5 * _mean(plain[count]) + _mean(placed)
 
-    def train(
-        self, phase: str, steps: int, total: int, start: int, seed: int, rate: float
-    ) -> None:
+    def train(self, phase: str, steps: int, total: int, start: int, seed: int, rate: float) -> None:
         """Run one phase: `steps` of a cosine schedule over `total`, of which `start` are done."""
         self.model.train()
         optimizers = self.optimizers(1.5e-3 * rate, 3e-3 * rate)

@@ -22,7 +22,13 @@ NUMBERS = 128
 IMAGE_TOKEN = "<|image_pad|>"
 EOS_TOKEN = "<|im_end|>"
 PAD_TOKEN = "<|endoftext|>"
-SPECIAL_TOKENS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", IMAGE_TOKEN, "<|video_pad|>")
+SPECIAL_TOKENS = (
+    "<|im_start|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    IMAGE_TOKEN,
+    "<|video_pad|>",
+)
 
 SENTENCES = (
     prompts.DETECT.strip(),

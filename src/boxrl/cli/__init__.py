@@ -1,0 +1,47 @@
+"""The `boxrl` command: thin verbs, one module per group, heavy imports inside each verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from boxrl import __version__
+from boxrl.cli import chain, evaluating, scoring
+from boxrl.errors import BoxrlError
+
+VERBS = (chain, scoring, evaluating)
+"""Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, without importing anything heavy."""
+    parser = argparse.ArgumentParser(
+        prog="boxrl",
+        description="Train and evaluate vision-language models that answer with bounding boxes.",
+    )
+    parser.add_argument("--version", action="version", version=f"boxrl {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for module in VERBS:
+        module.add_verbs(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int | None = args.run(args)
+    except BoxrlError as error:
+        if args.debug:
+            raise
+        print(f"boxrl: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("boxrl: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return status or 0

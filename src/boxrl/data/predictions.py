@@ -1,0 +1,187 @@
+"""Predictions as JSON lines: append-only, one row per sample, made resumable by rereading.
+
+A row that ended in error is generated again on the next run; the later row counts. Beside the
+file, FILE's stem + `.meta.json` holds the settings, so that a changed setting is refused
+instead of mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from boxrl.data.files import parse_json_object, write_json
+from boxrl.errors import DataError, UsageError
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model wrote for one sample.
+
+    Attributes:
+        id: the sample's id.
+        completion: the text after the prompt.
+        n_tokens: completion tokens, the end token included.
+        finish_reason: `stop`, `length` (cut at the limit) or `error`.
+        input_size_wh: size of the image that the model saw, for frames of resized pixels.
+        box_logprobs: mean log-probability of each box's coordinate tokens, in emission order.
+        error: what went wrong, where finish_reason is `error`.
+    """
+
+    id: str
+    completion: str
+    n_tokens: int
+    finish_reason: FinishReason
+    input_size_wh: tuple[int, int] | None = None
+    box_logprobs: tuple[float, ...] | None = None
+    error: str | None = None
+
+
+def render_prediction(prediction: Prediction) -> str:
+    """One line of a predictions file."""
+    row: dict[str, Any] = {
+        "id": prediction.id,
+        "completion": prediction.completion,
+        "n_tokens": prediction.n_tokens,
+        "finish_reason": prediction.finish_reason,
+    }
+    if prediction.input_size_wh is not None:
+        row["input_size_wh"] = list(prediction.input_size_wh)
+    if prediction.box_logprobs is not None:
+        row["box_logprobs"] = list(prediction.box_logprobs)
+    if prediction.error is not None:
+        row["error"] = prediction.error
+    return json.dumps(row, ensure_ascii=False)
+
+
+def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
+    """A prediction from its JSON object.
+
+    Raises:
+        DataError: a field is missing or of the wrong type.
+    """
+    size, logprobs = row.get("input_size_wh"), row.get("box_logprobs")
+    if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
+        raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
+    if type(row.get("n_tokens", 0)) is not int or row.get("n_tokens", 0) < 0:
+        raise DataError(f"{where}: n_tokens must be a whole number, got {row['n_tokens']!r:.80}")
+    if row.get("finish_reason", "stop") not in ("stop", "length", "error"):
+        raise DataError(
+            f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
+        )
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)
+    ):
+        raise DataError(f"{where}: input_size_wh must be [width, height], got {size!r:.80}")
+    if logprobs is not None and not (
+        isinstance(logprobs, list) and all(isinstance(v, (int, float)) for v in logprobs)
+    ):
+        raise DataError(f"{where}: box_logprobs must be a list of numbers, got {logprobs!r:.80}")
+    return Prediction(
+        id=row["id"],
+        completion=row["completion"],
+        n_tokens=row.get("n_tokens", 0),
+        finish_reason=cast(FinishReason, row.get("finish_reason", "stop")),
+        input_size_wh=(size[0], size[1]) if size else None,
+        box_logprobs=tuple(float(v) for v in logprobs) if logprobs is not None else None,
+        error=row.get("error"),
+    )
+
+
+def read_predictions(path: Path) -> dict[str, Prediction]:
+    """Predictions by sample id; the last row of an id counts.
+
+    A last line without its newline was cut by a crash and is left out; it is generated again.
+
+    Raises:
+        DataError: no such file or a bad line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    whole, _, _cut = content.rpartition(b"\n")
+    predictions: dict[str, Prediction] = {}
+    for number, line in enumerate(whole.split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path}:{number}"
+            prediction = parse_prediction(parse_json_object(line, where), where)
+            predictions[prediction.id] = prediction
+    return predictions
+
+
+class PredictionsFile:
+    """A predictions file being written: knows what is done, appends the rest."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        """Open for resuming.
+
+        Args:
+            path: the .jsonl file; created when missing, a cut last line is removed.
+            settings: what the predictions depend on; must equal those of an existing file.
+
+        Raises:
+            UsageError: the file was made with other settings, or stands without its settings.
+        """
+        self.path = path
+        self.done: dict[str, Prediction] = {}
+        if path.exists():
+            self._check_settings(settings)
+            self.done = {
+                key: row
+                for key, row in read_predictions(path).items()
+                if row.finish_reason != "error"
+            }
+            _cut_partial_line(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(meta_path(path), settings)
+            path.touch()
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        meta = meta_path(self.path)
+        if not meta.is_file():
+            raise UsageError(
+                f"{self.path}: exists without {meta.name}, so its settings are unknown; "
+                "choose another --out"
+            )
+        made_with = json.loads(meta.read_text("utf-8"))
+        wanted = json.loads(json.dumps(settings))
+        changed = [
+            f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"
+            for key in sorted({*made_with, *wanted} - {"versions"})
+            if made_with.get(key) != wanted.get(key)
+        ]
+        if changed:
+            raise UsageError(
+                f"{self.path}: was made with other settings ({'; '.join(changed)}); "
+                "choose another --out or repeat the settings"
+            )
+
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Add rows and bring them to disk."""
+        rows = list(predictions)
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.writelines(render_prediction(row) + "\n" for row in rows)
+            handle.flush()
+            os.fsync(handle.fileno())
+        self.done.update({row.id: row for row in rows if row.finish_reason != "error"})
+
+
+def meta_path(path: Path) -> Path:
+    """Where the settings of a predictions file stand."""
+    return path.with_name(f"{path.stem}.meta.json")
+
+
+def _cut_partial_line(path: Path) -> None:
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as handle:
+            handle.truncate(whole)

@@ -1,0 +1,179 @@
+"""Samples as JSON lines: the one file that training, prompts and evaluation read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, cast, get_args
+
+from boxrl.data.files import read_jsonl, write_atomic
+from boxrl.errors import DataError
+from boxrl.types import Object, Sample, Task
+
+TASKS: tuple[str, ...] = get_args(Task)
+_FIELDS = {
+    "id", "image", "width", "height", "task", "labels", "objects", "question", "answer", "meta",
+}  # fmt: skip
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Every sample of a file.
+
+    Raises:
+        DataError: the first bad line, as `file:line: what, got, expected`; also for no sample
+            at all and for an id that stands twice.
+    """
+    samples: dict[str, Sample] = {}
+    for number, row in read_jsonl(path):
+        sample = parse_sample(row, f"{path}:{number}")
+        if sample.id in samples:
+            raise DataError(f"{path}:{number}: id {sample.id!r} stands twice; ids must be unique")
+        samples[sample.id] = sample
+    if not samples:
+        raise DataError(f"{path}: holds no samples")
+    return list(samples.values())
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> int:
+    """Write samples atomically, one JSON object a line; returns how many."""
+    count = 0
+    with write_atomic(path) as handle:
+        for sample in samples:
+            handle.write(render_sample(sample) + "\n")
+            count += 1
+    return count
+
+
+def render_sample(sample: Sample) -> str:
+    """One line of a samples file; `parse_sample` of its JSON gives the sample back."""
+    row: dict[str, Any] = {
+        "id": sample.id,
+        "image": sample.image,
+        "width": sample.width,
+        "height": sample.height,
+        "task": sample.task,
+        "labels": list(sample.labels),
+        "objects": [_object_row(item) for item in sample.objects],
+    }
+    optional = {"question": sample.question, "answer": sample.answer, "meta": dict(sample.meta)}
+    row.update({key: value for key, value in optional.items() if value})
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def _object_row(item: Object) -> dict[str, Any]:
+    row: dict[str, Any] = {"bbox": list(item.bbox), "label": item.label}
+    return row | {"iscrowd": True} if item.iscrowd else row
+
+
+def parse_sample(row: dict[str, Any], where: str) -> Sample:
+    """A sample from its JSON object, checked field by field.
+
+    Args:
+        row: the JSON object.
+        where: start of every error message, usually `file:line`.
+
+    Raises:
+        DataError: the first thing that is wrong.
+    """
+    unknown = sorted(set(row) - _FIELDS)
+    if unknown:
+        raise DataError(f"{where}: unknown field {unknown[0]!r}; fields: {', '.join(_FIELDS)}")
+    width, height = (_positive_int(row, key, where) for key in ("width", "height"))
+    task = _text(row, "task", where)
+    if task not in TASKS:
+        raise DataError(f"{where}: task {task!r}; expected one of {', '.join(TASKS)}")
+    labels = row.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(x, str) and x.strip() for x in labels):
+        raise DataError(f"{where}: labels must be a list of non-empty strings, got {labels!r:.80}")
+    meta = row.get("meta") or {}
+    if not isinstance(meta, dict):
+        raise DataError(f"{where}: meta must be an object, got {type(meta).__name__}")
+    return Sample(
+        id=_text(row, "id", where),
+        image=checked_image(_text(row, "image", where), where),
+        width=width,
+        height=height,
+        task=cast(Task, task),
+        labels=tuple(labels),
+        objects=tuple(parse_objects(row.get("objects", []), (width, height), where)),
+        question=_text(row, "question", where) if row.get("question") is not None else None,
+        answer=_text(row, "answer", where) if row.get("answer") is not None else None,
+        meta=meta,
+    )
+
+
+def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Iterator[Object]:
+    """Objects from JSON, boxes checked against the image's size where it is known.
+
+    Raises:
+        DataError: a box that is not four finite numbers with x1 < x2 and y1 < y2 in the image.
+    """
+    if not isinstance(rows, list):
+        raise DataError(f"{where}: objects must be a list, got {type(rows).__name__}")
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("label"), str):
+            raise DataError(f"{where}: an object needs a bbox and a label, got {row!r:.80}")
+        yield Object(
+            checked_bbox(row.get("bbox"), size_wh, where),
+            row["label"],
+            bool(row.get("iscrowd", False)),
+        )
+
+
+def checked_bbox(
+    value: Any, size_wh: tuple[int, int] | None, where: str
+) -> tuple[float, float, float, float]:
+    """(x1, y1, x2, y2) in pixels, or a DataError that says what is wrong with it."""
+    numbers = isinstance(value, (list, tuple)) and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
+    )
+    if not numbers or len(value) != 4 or not all(math.isfinite(v) for v in value):
+        raise DataError(f"{where}: bbox {value!r:.80}; expected four finite numbers x1, y1, x2, y2")
+    x1, y1, x2, y2 = (float(v) for v in value)
+    if x1 >= x2 or y1 >= y2:
+        what = "zero width" if x1 == x2 else "zero height" if y1 == y2 else "flipped corners"
+        raise DataError(
+            f"{where}: bbox {value} has {what}; boxes are xyxy pixels, x1 < x2, y1 < y2"
+        )
+    if x1 < 0 or y1 < 0 or (size_wh and (x2 > size_wh[0] or y2 > size_wh[1])):
+        size = f" of {size_wh[0]} x {size_wh[1]}" if size_wh else ""
+        raise DataError(f"{where}: bbox {value} leaves the image{size}; boxes are original pixels")
+    return x1, y1, x2, y2
+
+
+def checked_image(path: str, where: str) -> str:
+    """The relative image path, or a DataError when it would leave the images folder."""
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or "\x00" in path or path[1:3] == ":\\":
+        raise DataError(f"{where}: image path {path!r} leaves the images folder")
+    return path
+
+
+def image_path(images: Path, sample: Sample) -> Path:
+    """Where the sample's image lies.
+
+    Raises:
+        DataError: it is missing, or a link leads out of the images folder.
+    """
+    path = images / sample.image
+    if not path.is_file():
+        raise DataError(f"sample {sample.id!r}: no image {path}; --images names their folder")
+    if not path.resolve().is_relative_to(images.resolve()):
+        raise DataError(f"sample {sample.id!r}: image {path} is a link out of the images folder")
+    return path
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{where}: {key} must be a non-empty string, got {value!r:.80}")
+    return value
+
+
+def _positive_int(row: dict[str, Any], key: str, where: str) -> int:
+    value = row.get(key)
+    if type(value) is not int or value < 1:
+        raise DataError(f"{where}: {key} must be a positive whole number, got {value!r:.80}")
+    return value
