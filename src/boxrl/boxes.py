@@ -67,4 +67,5 @@ def clip(boxes: Boxes, size_wh: tuple[float, float]) -> Boxes:
 def scale(boxes: Boxes, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> Boxes:
     """Boxes of an image of size `from_wh` in the frame of the same image at size `to_wh`."""
     x, y = to_wh[0] / from_wh[0], to_wh[1] / from_wh[1]
-    return boxes * np.array([x, y, x, y], dtype=np.float64)
+    scaled: Boxes = boxes * np.array([x, y, x, y], dtype=np.float64)
+    return scaled

@@ -92,7 +92,8 @@ def smart_resize(
     Args:
         size_wh: (width, height) of the original image in pixels.
         factor: patch size x merge size: 28 for Qwen2-VL and Qwen2.5-VL.
-        min_pixels, max_pixels: limits of width x height.
+        min_pixels: least area of the resized image.
+        max_pixels: largest area of the resized image.
 
     Returns:
         (width, height), each at least `factor`.
@@ -187,7 +188,7 @@ def read_family(model_dir: Path, name: str | None = None) -> Family:
     return replace(family, **_pixel_limits(model_dir, family))
 
 
-def _pixel_limits(model_dir: Path, family: Family) -> dict[str, int]:
+def _pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
     """min_pixels, max_pixels and factor as the folder's image processor states them."""
     if family.frame != "resized":
         return {}
@@ -195,7 +196,7 @@ def _pixel_limits(model_dir: Path, family: Family) -> dict[str, int]:
     image = processor.get("image_processor") or _read_json(model_dir / "preprocessor_config.json")
     if not image:
         return {}
-    limits: dict[str, int] = {}
+    limits: dict[str, Any] = {}
     size = image.get("size") or {}
     low = size.get("shortest_edge", image.get("min_pixels"))
     high = size.get("longest_edge", image.get("max_pixels"))

@@ -22,11 +22,12 @@ class Pair(NamedTuple):
 def same_label(preds: Sequence[str], targets: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Bool "n m": whether the folded labels are equal."""
     keys: dict[str, int] = {}
-    left = np.array([keys.setdefault(fold_label(label), len(keys)) for label in preds], dtype=int)
-    right = np.array(
-        [keys.setdefault(fold_label(label), len(keys)) for label in targets], dtype=int
-    )
-    return left[:, None] == right
+
+    def ids(labels: Sequence[str]) -> npt.NDArray[np.int_]:
+        return np.array([keys.setdefault(fold_label(x), len(keys)) for x in labels], dtype=int)
+
+    equal: npt.NDArray[np.bool_] = ids(preds)[:, None] == ids(targets)
+    return equal
 
 
 def match_greedy(scores: Matrix, threshold: float) -> list[Pair]:

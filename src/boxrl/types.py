@@ -135,7 +135,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """What is right: the annotated objects (crowd regions left out) and, for questions, the answer."""
+    """What is right: the objects without crowd regions and, for questions, the answer."""
 
     detections: Detections
     answer: str | None = None

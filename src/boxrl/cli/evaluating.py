@@ -7,4 +7,3 @@ from typing import Any
 
 def add_verbs(verbs: Any) -> None:
     """Declare the verbs of this module."""
-    del argparse, verbs

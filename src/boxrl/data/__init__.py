@@ -1,0 +1,1 @@
+"""Samples and predictions on disk, readers of published formats, synthetic scenes."""

@@ -1,0 +1,1 @@
+"""What evaluation measures: pure functions of targets and predictions."""

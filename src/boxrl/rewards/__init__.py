@@ -1,0 +1,1 @@
+"""Rewards of completions: pure functions, and the adapters that trainers call."""

@@ -251,7 +251,8 @@ class Teacher:
         log_probs = torch.einsum("njh,jvh->njv", queries, numbers).log_softmax(-1)
         place = -(log_probs * self.bell[batch["cell_box"][there]]).sum(-1).mean()
         asked = F.cross_entropy(self.heads.rank(cells[there]), batch["cell_rank"][there])
-        return what + 0.5 * place + asked
+        loss: Tensor = what + 0.5 * place + asked
+        return loss
 
     def answer_loss(self, batch: Batch, hidden: Tensor) -> Tensor:
         """Next-token loss: words, counts (half weight), coordinates (smoothed)."""
@@ -290,7 +291,7 @@ class Teacher:
                 loss = self.answer_loss(batch, hidden) + 0.3 * loss
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
             for optimizer in optimizers:
                 optimizer.step()
