@@ -1,0 +1,269 @@
+"""Recipes: one typed YAML file per experiment, dotted overrides, all mistakes reported at once.
+
+TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig or SFTConfig.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from boxrl.errors import RecipeError, UsageError
+from boxrl.families import build_family
+from boxrl.prompts import build_prompt
+from boxrl.rewards import build_reward
+
+TINY_MODEL = "tiny"
+"""`model:` value that names the half-taught VLM inside the package."""
+
+
+def _checked(check: Any) -> AfterValidator:
+    def validate(value: Any) -> Any:
+        try:
+            check(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    return AfterValidator(validate)
+
+
+def _check_reward(spec: Any) -> None:
+    build_reward(reward_spec(spec))
+
+
+def reward_spec(spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
+    """A recipe's reward entry without its weight, as `build_reward` takes it."""
+    if isinstance(spec, str):
+        return spec
+    return {key: value for key, value in spec.items() if key != "weight"}
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Synthetic(Section):
+    """Synthetic scenes instead of files; see `boxrl.data.synthetic.World`."""
+
+    train: int = Field(2000, ge=1, description="training scenes")
+    test: int = Field(300, ge=1, description="held-out scenes")
+    p_absent: float = Field(0.3, ge=0, le=1, description="share of scenes without an asked object")
+
+
+class Data(Section):
+    """What is trained on: samples files with their images, or synthetic scenes."""
+
+    train: Path | None = Field(None, description="samples JSONL")
+    test: Path | None = Field(None, description="samples JSONL, held out")
+    images: Path | None = Field(None, description="folder that the samples' image paths start at")
+    synthetic: Synthetic | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if (self.train is None) == (self.synthetic is None):
+            raise ValueError("name either data.train or data.synthetic")
+        if self.train is not None and self.images is None:
+            raise ValueError("data.train needs data.images, the folder of its images")
+        return self
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning; the names are peft's."""
+
+    r: int = Field(64, ge=1)
+    alpha: int = Field(128, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+class Train(Section):
+    """How it is trained; what is not here is TRL's and stands under `trl`."""
+
+    max_steps: int = Field(200, ge=1, description="optimizer steps")
+    learning_rate: float = Field(1e-6, gt=0)
+    prompts_per_step: int = Field(8, ge=1, description="prompts of one optimizer step")
+    num_generations: int = Field(8, ge=2, description="completions per prompt (GRPO)")
+    micro_batch_prompts: int | None = Field(None, ge=1, description="prompts per forward pass")
+    max_completion_length: int = Field(1024, ge=1, description="tokens")
+    temperature: float = Field(1.0, gt=0, description="of sampling (GRPO)")
+    top_p: float = Field(1.0, gt=0, le=1)
+    beta: float = Field(0.0, ge=0, description="weight of the KL penalty (GRPO)")
+    freeze_vision: bool = False
+    lora: Lora | None = None
+    save_steps: int = Field(50, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    trl: dict[str, Any] = Field(default_factory=dict, description="verbatim to TRL's config")
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Train:
+        if self.micro_batch_prompts and self.prompts_per_step % self.micro_batch_prompts:
+            raise ValueError("prompts_per_step must be a multiple of micro_batch_prompts")
+        return self
+
+
+class Engine(Section):
+    """How the model is run."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
+
+
+RewardEntry = Annotated[str | dict[str, Any], _checked(_check_reward)]
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    method: Literal["grpo", "sft"]
+    model: str = Field(TINY_MODEL, min_length=1, description="model folder, or `tiny`")
+    family: Annotated[str, _checked(build_family)] | None = None
+    prompt: Annotated[str, _checked(build_prompt)] = "standard"
+    out: Path = Field(description="run folder")
+    seed: int = Field(0, ge=0)
+    data: Data
+    rewards: list[RewardEntry] = Field(default_factory=lambda: ["format", "f1"], min_length=1)
+    train: Train = Train()
+    engine: Engine = Engine()
+
+    def reward_weights(self) -> list[float]:
+        """One weight per reward; 1 where the recipe names none."""
+        return [1.0 if isinstance(r, str) else float(r.get("weight", 1.0)) for r in self.rewards]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML where 1e-6 is a number and a key may stand only once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} stands twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), check_files: bool = True) -> Recipe:
+    """Read a recipe, apply `key.key=value` overrides, check everything.
+
+    Args:
+        path: the YAML file.
+        overrides: as on the command line; values are YAML.
+        check_files: also require that the files it names exist.
+
+    Raises:
+        RecipeError: every mistake, one line each.
+    """
+    content = _read_yaml(path)
+    mistakes = [line for override in overrides for line in _override(content, override)]
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        mistakes += _describe(error)
+    if check_files:
+        mistakes += _missing_files(content)
+    if mistakes or recipe is None:
+        raise RecipeError(str(path), mistakes)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; `load_recipe` of it gives the recipe back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise RecipeError(str(path), [" ".join(str(error).split())]) from error
+    if not isinstance(content, dict):
+        raise RecipeError(str(path), ["expected keys and values; see recipes/ for examples"])
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> Iterator[str]:
+    """Set one dotted key in place; yields what is wrong with it."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        yield f"override {override!r}: expected key=value, for example train.max_steps=3"
+        return
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        yield f"override {override!r}: the value is not YAML"
+        return
+    *parents, last = key.split(".")
+    section = content
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            yield f"override {override!r}: {parent!r} is no section"
+            return
+    section[last] = value
+
+
+def _missing_files(content: dict[str, Any]) -> Iterator[str]:
+    data = content.get("data")
+    files = [(f"data.{k}", (data or {}).get(k)) for k in ("train", "test")] if data else []
+    folders = [("data.images", data.get("images"))] if isinstance(data, dict) else []
+    model = content.get("model", TINY_MODEL)
+    folders += [("model", model)] if model != TINY_MODEL else []
+    for key, name in files:
+        if isinstance(name, str) and not Path(name).is_file():
+            yield f"{key}: no file {name}"
+    for key, name in folders:
+        if isinstance(name, str) and not Path(name).is_dir():
+            yield f"{key}: no folder {name}"
+
+
+def _describe(error: ValidationError) -> Iterator[str]:
+    """Pydantic's findings as `key: what is wrong`."""
+    for item in error.errors():
+        loc = [str(part) for part in item["loc"] if part not in ("str", "dict[str,any]")]
+        key = ".".join(loc) or "recipe"
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(item["loc"][:-1])
+            near = difflib.get_close_matches(loc[-1], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"keys: {', '.join(known)}"
+            yield f"{key}: unknown key; {hint}"
+        elif item["type"] == "missing":
+            yield f"{key}: is missing"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            got = "" if item["type"] == "value_error" else f", got {item['input']!r:.60}"
+            yield f"{key}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _keys_at(loc: Sequence[int | str]) -> list[str]:
+    """The keys that a section of the recipe knows."""
+    section: type[BaseModel] = Recipe
+    for part in loc:
+        annotation = section.model_fields[str(part)].annotation
+        options = getattr(annotation, "__args__", (annotation,))
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,142 @@
+"""Run folders: who made them, with what, and whether they may be written to.
+
+    RUN/
+      run.json          name, method, model, status, evals, pairs
+      recipe.yaml       the resolved recipe
+      environment.json  versions, platform, git commit
+      data/             samples (and images, where they are synthetic)
+      metrics.jsonl     one row per step          completions.jsonl  sampled completions
+      checkpoints/      to resume from            model/             the final weights
+      evals/NAME/       predictions.jsonl, predictions.meta.json, metrics.json
+      compare.json      paired differences        report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from boxrl import __version__
+from boxrl.data.files import write_atomic, write_json
+from boxrl.errors import UsageError
+
+PACKAGES = ("numpy", "hotcoco", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
+
+
+class Run:
+    """An open run folder; a second process that opens it is told."""
+
+    def __init__(self, path: Path, recipe: str, facts: dict[str, Any], resume: bool) -> None:
+        """Create the folder, or open it again.
+
+        Args:
+            path: the run folder.
+            recipe: the resolved recipe's YAML text.
+            facts: what run.json says beside the status: name, method, model, ...
+            resume: continue a run that was interrupted.
+
+        Raises:
+            UsageError: the folder holds another run or other files, there is nothing to resume,
+                or another process is writing to it. Nothing is changed then.
+        """
+        self.path = path
+        self._check(recipe, resume)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = (path / ".lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise UsageError(f"{path}: another process is writing to this run") from error
+        if not (path / "run.json").is_file():
+            with write_atomic(path / "recipe.yaml") as handle:
+                handle.write(recipe)
+            write_json(path / "environment.json", describe_environment())
+            write_json(path / "run.json", facts)
+        self.update(status="running")
+
+    def _check(self, recipe: str, resume: bool) -> None:
+        if not self.path.exists() or not any(self.path.iterdir()):
+            if resume:
+                raise UsageError(f"{self.path}: nothing to resume; leave --resume out")
+            return
+        if not (self.path / "run.json").is_file():
+            raise UsageError(f"{self.path}: is not empty and holds no run; choose another folder")
+        status = self.facts.get("status")
+        if not resume:
+            raise UsageError(
+                f"{self.path}: holds another run ({self.facts.get('name')}, {status}); "
+                "choose another folder, or --resume to continue this one"
+            )
+        if (self.path / "recipe.yaml").read_text("utf-8") != recipe:
+            raise UsageError(
+                f"{self.path}: was started with another recipe (its own stands in "
+                f"{self.path / 'recipe.yaml'}); choose another folder"
+            )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
+        return facts
+
+    def update(self, **facts: Any) -> None:
+        """Change facts in run.json."""
+        write_json(self.path / "run.json", self.facts | facts)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.update(status="done")
+        else:
+            self.update(status="interrupted")
+        self._lock.close()
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, platform and, in a git checkout, the commit."""
+    return {
+        "boxrl": __version__,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "commit": _commit(),
+        "argv": sys.argv[1:],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that boxrl runs from, `+` when it has changes."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    except OSError:
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") or None
