@@ -1,1 +1,179 @@
-"""Rewards of completions: pure functions, and the adapters that trainers call."""
+"""Rewards of completions: pure functions, and the adapters that trainers call.
+
+A reward is `(completion, target, *, settings) -> float | None`; None = not applicable.
+`REWARDS` holds those of boxrl by name, `build_reward` fixes the settings of one of them or of
+`my_pkg.my_module:function`, `score` applies several to finished completions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from boxrl.data.samples import parse_objects
+from boxrl.errors import UsageError
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+from boxrl.rewards.format import choice, count, format_tags
+from boxrl.rewards.localization import ap, ap50, f1, iou, od_length, weighted_sum
+from boxrl.rewards.shaping import cosine, repetition
+from boxrl.types import Completion, Detections, Target
+
+RewardFunction = Callable[..., float | None]
+Spec = str | Mapping[str, Any]
+"""A name, or `{"name": ..., **settings}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward function with its settings; call it with a completion and a target.
+
+    Attributes:
+        name: as in the spec.
+        function: the pure function.
+        settings: keyword arguments that differ from the defaults.
+    """
+
+    name: str
+    function: RewardFunction
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, completion: Completion, target: Target) -> float | None:
+        """The value, or None where the reward does not apply to this target."""
+        return self.function(completion, target, **self.settings)
+
+
+def build_reward(spec: Spec | Reward) -> Reward:
+    """The reward of a name or of `{"name": ..., **settings}`.
+
+    Raises:
+        UsageError: unknown name, setting or choice; the message lists what there is.
+    """
+    if isinstance(spec, Reward):
+        return spec
+    settings = {} if isinstance(spec, str) else dict(spec)
+    name = spec if isinstance(spec, str) else settings.pop("name", None)
+    if not isinstance(name, str):
+        raise UsageError(f"reward {spec!r:.80} has no name; rewards: {', '.join(REWARDS)}")
+    function = _import_reward(name) if ":" in name else REWARDS.get(name)
+    if function is None:
+        raise UsageError(
+            f"unknown reward {name!r}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function"
+        )
+    _check_settings(name, function, settings)
+    return Reward(name, function, settings)
+
+
+def _import_reward(path: str) -> RewardFunction:
+    module_name, _, attribute = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"reward {path!r} cannot be imported ({error}); expected my_pkg.my_module:function, "
+            "installed or on PYTHONPATH"
+        ) from error
+    if not callable(function):
+        raise UsageError(f"reward {path!r} is a {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def _check_settings(name: str, function: RewardFunction, settings: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    hints = get_type_hints(function)
+    for key, value in settings.items():
+        if key not in known and not open_ended:
+            takes = f"it takes: {', '.join(known)}" if known else "it takes none"
+            raise UsageError(f"reward {name!r} has no argument {key!r}; {takes}")
+        hint = hints.get(key)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            choices = ", ".join(map(repr, get_args(hint)))
+            raise UsageError(f"reward {name!r}: {key} is {value!r}; expected one of {choices}")
+
+
+def score(
+    completions: Sequence[str],
+    objects: Sequence[Sequence[Mapping[str, Any]]],
+    rewards: Sequence[Spec | Reward],
+    *,
+    n_tokens: Sequence[int | None] | None = None,
+    sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> dict[str, list[float | None]]:
+    """Rewards of finished completions that answer in original pixels (family `plain`).
+
+    Args:
+        completions: n texts.
+        objects: per completion its target, `{"bbox": [x1, y1, x2, y2], "label": str}` each;
+            crowd objects (`"iscrowd": true`) are left out.
+        rewards: names, `{"name": ..., **settings}`, or built rewards; names must differ.
+        n_tokens: per completion its length in tokens, which `cosine` needs.
+        sizes: per completion (width, height) of its image; boxes are clipped to it.
+
+    Returns:
+        Per reward name n values; None = not applicable.
+
+    Raises:
+        UsageError: unknown rewards or settings, or sequences of different lengths.
+        DataError: a target with a broken box; names the row.
+
+    >>> answer = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
+    >>> score([answer], [[{"bbox": [0, 0, 10, 20], "label": "cat"}]], ["iou", "format"])
+    {'iou': [0.5], 'format': [0.0]}
+    """
+    built = [build_reward(spec) for spec in rewards]
+    names = [reward.name for reward in built]
+    if len(set(names)) < len(names):
+        raise UsageError(f"a reward stands twice in {', '.join(names)}; names must differ")
+    n = len(completions)
+    for what, values in {"objects": objects, "n_tokens": n_tokens, "sizes": sizes}.items():
+        if values is not None and len(values) != n:
+            raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
+    out: dict[str, list[float | None]] = {name: [] for name in names}
+    for row, text in enumerate(completions):
+        size_wh = sizes[row] if sizes else None
+        target = build_target(objects[row], size_wh, f"objects[{row}]")
+        parsed = parse(text, FAMILIES["plain"], size_wh)
+        completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
+        for reward in built:
+            out[reward.name].append(reward(completion, target))
+    return out
+
+
+def build_target(
+    objects: Sequence[Mapping[str, Any]], size_wh: tuple[int, int] | None, where: str
+) -> Target:
+    """A target from JSON objects, checked; crowd objects are left out.
+
+    Raises:
+        DataError: a broken box; the message starts with `where`.
+    """
+    checked = parse_objects(list(objects), size_wh, where)
+    return Target(Detections.of([item for item in checked if not item.iscrowd]))
+
+
+REWARDS: dict[str, RewardFunction] = {
+    "format": format_tags,
+    "ap": ap,
+    "ap50": ap50,
+    "od_length": od_length,
+    "weighted_sum": weighted_sum,
+    "iou": iou,
+    "f1": f1,
+    "cosine": cosine,
+    "repetition": repetition,
+    "choice": choice,
+    "count": count,
+}
+"""Every reward by name."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(REWARDS, (0.0, 1.0)),
+    "cosine": (-0.5, 1.0),
+    "repetition": (-1.0, 0.0),
+}
+"""Lowest and highest value of every reward with default settings."""

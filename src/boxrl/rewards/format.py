@@ -1,0 +1,52 @@
+"""Rewards of form and of short answers: think and answer tags, the option, the number."""
+
+from __future__ import annotations
+
+from boxrl.types import Completion, Target, fold_label
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+def format_tags(completion: Completion, target: Target) -> float:
+    """1 if the completion is exactly one thought, then one answer. Range {0, 1}.
+
+    `<think>...</think>`, white space, `<answer>...</answer>`; white space around both is allowed,
+    text and further tags are not. What the answer holds is not looked at: any target will do.
+    """
+    text = completion.text.strip()
+    if any(text.count(tag) != 1 for tag in TAGS):
+        return 0.0
+    if not (text.startswith(TAGS[0]) and text.endswith(TAGS[3])):
+        return 0.0
+    thought_ends, answer_starts = text.find(TAGS[1]), text.find(TAGS[2])
+    between = text[thought_ends + len(TAGS[1]) : answer_starts]
+    return float(thought_ends < answer_starts and not between.strip())
+
+
+def choice(completion: Completion, target: Target) -> float | None:
+    """1 if the answer is the right option. Range {0, 1}; None where the target has no answer.
+
+    Compared as labels are: case and white space folded; one trailing period is allowed.
+    """
+    if target.answer is None:
+        return None
+    return float(_option(completion.parsed.answer) == _option(target.answer))
+
+
+def count(completion: Completion, target: Target) -> float | None:
+    """1 if the answer is the right number. Range {0, 1}; None where the target is no number.
+
+    Digits only, leading zeros and one trailing period allowed.
+    """
+    right = _digits(target.answer or "")
+    return None if right is None else float(_digits(completion.parsed.answer) == right)
+
+
+def _option(answer: str) -> str:
+    return fold_label(answer.strip().removesuffix("."))
+
+
+def _digits(answer: str) -> str | None:
+    """The whole number as its digits: a string, because a hostile answer may have millions."""
+    digits = answer.strip().removesuffix(".")
+    return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else None

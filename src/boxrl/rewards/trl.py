@@ -1,0 +1,81 @@
+"""The reward functions that TRL's GRPOTrainer calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from boxrl.data.samples import parse_sample
+from boxrl.families import Family
+from boxrl.parsing import parse
+from boxrl.rewards import Reward
+from boxrl.types import Completion, Parsed, Target
+
+Message = dict[str, Any]
+
+
+class TRLReward:
+    """One reward as an entry of `reward_funcs`.
+
+    The data set needs a column `sample` that holds a line of a samples file per row. Token
+    counts are those of TRL's `completion_ids`. Answers are read once, however many rewards read
+    them, and None tells TRL to skip the row.
+    """
+
+    def __init__(self, reward: Reward, family: Family) -> None:
+        """Wrap `reward` for a model that answers as `family` does."""
+        self.reward = reward
+        self.family = family
+        self.__name__ = reward.name.rpartition(":")[2]
+
+    def __call__(
+        self,
+        completions: Sequence[str | Sequence[Message]],
+        sample: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
+        """One value per completion; the status of each answer goes to the completions table."""
+        values, statuses = [], []
+        for written, line, ids in zip(completions, sample, completion_ids, strict=True):
+            target, size_wh = read_target(line)
+            text = completion_text(written)
+            parsed = parse_once(text, self.family, size_wh)
+            values.append(self.reward(Completion(text, parsed, len(ids)), target))
+            statuses.append(parsed.status)
+        if log_extra is not None:
+            log_extra("answer", statuses)
+        return values
+
+
+def completion_text(completion: str | Sequence[Message]) -> str:
+    """What the model wrote, from plain text or from chat messages with text content."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(_content_text(message["content"]) for message in completion)
+
+
+def _content_text(content: str | Sequence[Message]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+@lru_cache(maxsize=2048)
+def read_target(line: str) -> tuple[Target, tuple[int, int]]:
+    """Target and image size of a line of a samples file.
+
+    Raises:
+        DataError: the line is no sample.
+    """
+    sample = parse_sample(json.loads(line), "sample")
+    return Target.of(sample), sample.size_wh
+
+
+@lru_cache(maxsize=2048)
+def parse_once(text: str, family: Family, size_wh: tuple[int, int]) -> Parsed:
+    """`parsing.parse`, remembered for the other rewards of the same batch."""
+    return parse(text, family, size_wh)
