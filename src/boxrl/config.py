@@ -198,7 +198,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise RecipeError(str(path), [" ".join(str(error).split())]) from error
     if not isinstance(content, dict):
@@ -213,7 +213,7 @@ def _override(content: dict[str, Any], override: str) -> Iterator[str]:
         yield f"override {override!r}: expected key=value, for example train.max_steps=3"
         return
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         yield f"override {override!r}: the value is not YAML"
         return

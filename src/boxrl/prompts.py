@@ -75,10 +75,15 @@ def render_problem(sample: Sample) -> str:
     return f"{DETECT}{'; '.join(sample.labels)}. {OUTPUT}"
 
 
+def render_text(sample: Sample, prompt: Prompt) -> str:
+    """The user's text: the problem, then how to answer."""
+    return f"{render_problem(sample)} {prompt.instruction}"
+
+
 def render_messages(sample: Sample, prompt: Prompt) -> list[dict[str, Any]]:
     """The conversation as chat templates take it: one user turn, image first, then the text."""
-    text = f"{render_problem(sample)} {prompt.instruction}"
-    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    text = {"type": "text", "text": render_text(sample, prompt)}
+    return [{"role": "user", "content": [{"type": "image"}, text]}]
 
 
 def render_answer(

@@ -1,14 +1,14 @@
 """Run folders: who made them, with what, and whether they may be written to.
 
-    RUN/
-      run.json          name, method, model, status, evals, pairs
-      recipe.yaml       the resolved recipe
-      environment.json  versions, platform, git commit
-      data/             samples (and images, where they are synthetic)
-      metrics.jsonl     one row per step          completions.jsonl  sampled completions
-      checkpoints/      to resume from            model/             the final weights
-      evals/NAME/       predictions.jsonl, predictions.meta.json, metrics.json
-      compare.json      paired differences        report.html
+RUN/
+run.json          name, method, model, status, evals, pairs
+recipe.yaml       the resolved recipe
+environment.json  versions, platform, git commit
+data/             samples (and images, where they are synthetic)
+metrics.jsonl     one row per step          completions.jsonl  sampled completions
+checkpoints/      to resume from            model/             the final weights
+evals/NAME/       predictions.jsonl, predictions.meta.json, metrics.json
+compare.json      paired differences        report.html
 """
 
 from __future__ import annotations

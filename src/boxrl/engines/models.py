@@ -1,0 +1,114 @@
+"""Models from a folder: the embedded tiny VLM or any vision-language model of transformers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from boxrl.config import TINY_MODEL
+from boxrl.engines.cpu import use_fast_patch_embedding
+from boxrl.engines.processors import load_processor
+from boxrl.errors import UsageError
+from boxrl.families import Family
+
+from transformers import AutoModelForImageTextToText  # isort: skip  (after processors: torchvision)
+from transformers.utils import logging as transformers_logging  # isort: skip
+
+WEIGHTS = Path(__file__).parent / "tiny" / "weights"
+PACKAGED = {TINY_MODEL: WEIGHTS / "half_taught", "tiny-taught": WEIGHTS / "taught"}
+"""Models inside the package by name; `tiny` is half taught, as base models are."""
+
+
+def model_folder(model: str) -> Path:
+    """The folder of a packaged model or the folder itself.
+
+    Raises:
+        UsageError: no such folder. Nothing is ever downloaded.
+    """
+    folder = PACKAGED.get(model, Path(model))
+    if not folder.is_dir():
+        raise UsageError(
+            f"no model folder {model}; packaged models: {', '.join(PACKAGED)}. Models of the hub "
+            f"are fetched beforehand: hf download {model} --local-dir DIR"
+        )
+    return folder
+
+
+def load(
+    model: str, dtype: str = "auto", device: str = "auto", threads: int | None = None
+) -> tuple[Any, Any]:
+    """Model and processor, on the device, ready to generate or train.
+
+    Args:
+        model: packaged name or folder.
+        dtype: `auto` (as stored; float32 on a CPU), `float32` or `bfloat16`.
+        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        threads: CPU threads of torch; its own choice by default.
+
+    Raises:
+        UsageError: the folder holds no vision-language model.
+    """
+    folder = model_folder(model)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"  # bfloat16 on a CPU is slower and coarser
+    processor = load_processor(folder)
+    transformers_logging.disable_progress_bar()
+    try:
+        loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    except (ValueError, OSError) as error:
+        raise UsageError(
+            f"{folder}: holds no vision-language model that transformers knows "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    loaded = loaded.to(device)
+    if device == "cpu" and _has_conv_patch_embedding(loaded):
+        use_fast_patch_embedding(loaded)
+    return loaded, processor
+
+
+def _has_conv_patch_embedding(model: Any) -> bool:
+    visual = getattr(getattr(model, "model", None), "visual", None)
+    projection = getattr(getattr(visual, "patch_embed", None), "proj", None)
+    return isinstance(projection, torch.nn.Conv3d)
+
+
+def save(model: Any, processor: Any, source: Path, folder: Path) -> None:
+    """Write a model folder that `load`, transformers and vLLM read.
+
+    Processor files are copied from the model it came from, byte for byte, so that a family's own
+    processor class and video settings survive machines that cannot load them.
+    """
+    model.save_pretrained(folder)
+    names = {
+        "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
+        "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    }  # fmt: skip
+    copied = [path for path in source.iterdir() if path.name in names]
+    for path in copied:
+        (folder / path.name).write_bytes(path.read_bytes())
+    if not copied:
+        processor.save_pretrained(folder)
+
+
+def banned_token_ids(processor: Any, family: Family) -> list[int]:
+    """Image and vision tokens, which must never be sampled as text.
+
+    A sampled image placeholder has no image behind it and crashes the next forward pass.
+    """
+    tokenizer = processor.tokenizer
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary[token] for token in family.image_tokens if token in vocabulary)
+
+
+def quiet() -> None:
+    """Keep library chatter that users can do nothing about off the terminal."""
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message=".*torch_dtype.*")

@@ -1,0 +1,48 @@
+"""SFT on the same samples and prompts: TRL's trainer on gold completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer
+
+from boxrl.config import Recipe
+from boxrl.engines.dataset import build_dataset
+from boxrl.engines.grpo import build_lora, common_options
+from boxrl.families import Family
+from boxrl.prompts import build_prompt
+from boxrl.types import Sample
+
+
+def build_trainer(
+    recipe: Recipe,
+    model: Any,
+    processor: Any,
+    family: Family,
+    samples: Sequence[Sample],
+    images: Path,
+) -> SFTTrainer:
+    """The trainer of an SFT recipe; the loss is on the completion only."""
+    dataset = build_dataset(samples, images, build_prompt(recipe.prompt), gold=family)
+    return SFTTrainer(
+        model=model,
+        args=build_config(recipe, model),
+        train_dataset=dataset.remove_columns("sample"),
+        processing_class=processor,
+        peft_config=build_lora(recipe),
+    )
+
+
+def build_config(recipe: Recipe, model: Any) -> SFTConfig:
+    """The recipe in TRL's words; whatever stands under `train.trl` has the last word."""
+    train = recipe.train
+    micro = train.micro_batch_prompts or train.prompts_per_step
+    options: dict[str, Any] = common_options(recipe, model) | {
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": train.prompts_per_step // micro,
+        "completion_only_loss": True,
+        "max_length": None,  # a cut image placeholder would no longer match its image
+    }
+    return SFTConfig(**(options | train.trl))

@@ -1,0 +1,70 @@
+"""Progress of long work on stderr, with time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Units per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(
+            f"{rate:.1f}/s" if rate and rate >= 0.95 else f"{1 / rate:.1f} s/it" if rate else ""
+        )
+
+
+class Bar:
+    """One bar: `advance` it, `note` the newest figures beside it."""
+
+    def __init__(self, progress: Progress, description: str, total: int, done: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total, completed=done, note="")
+
+    def advance(self, count: int = 1) -> None:
+        """Count finished units."""
+        self._progress.advance(self._task, count)
+
+    def note(self, text: str) -> None:
+        """Show `text` behind the bar."""
+        self._progress.update(self._task, note=text)
+
+
+@contextmanager
+def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A bar on stderr: done of total, rate, time passed, time left.
+
+    Args:
+        description: what is being done.
+        total: units of work.
+        done: units finished by an earlier run.
+    """
+    progress = Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        speed_estimate_period=120,
+    )
+    with progress:
+        yield Bar(progress, description, total, done)
