@@ -8,9 +8,9 @@ here is linear in the text, with a bounded number of decoding attempts.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +29,8 @@ MAX_COORDINATE = 1e9
 
 NOTHING = Detections(np.zeros((0, 4)), ())
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity are no numbers
+_NUMBERS = {int, float}  # bool, a subclass of int, is none
 _ARRAY_START = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])")
 _ITEM_START = re.compile(r"\{")
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
@@ -163,14 +164,12 @@ def _usable(array: list[Any], family: Family) -> Iterable[Item]:
         box, label = item.get(family.box_key), item.get("label")
         if not (isinstance(label, str) and isinstance(box, list) and len(box) == 4):
             continue
-        if all(_is_coordinate(value) for value in box):
+        if (
+            _NUMBERS.issuperset(map(type, box))
+            and min(box) >= -MAX_COORDINATE
+            and max(box) <= MAX_COORDINATE
+        ):
             yield (float(box[0]), float(box[1]), float(box[2]), float(box[3])), label
-
-
-def _is_coordinate(value: Any) -> bool:
-    if type(value) is int:
-        return -MAX_COORDINATE <= value <= MAX_COORDINATE
-    return type(value) is float and math.isfinite(value) and abs(value) <= MAX_COORDINATE
 
 
 def _place(
@@ -183,21 +182,25 @@ def _place(
     input_size_wh: tuple[int, int] | None,
 ) -> Parsed:
     """Bring items into original pixels, in order of emission."""
-    raw = np.array([box for box, _ in items], dtype=np.float64)
-    boxes = order_corners(raw)
-    flipped = int((boxes != raw).any(axis=1).sum())
+    boxes = np.array([box for box, _ in items], dtype=np.float64)
+    labels = tuple(label for _, label in items)
+    flipped = 0
+    if not (boxes[:, :2] <= boxes[:, 2:]).all():
+        flipped = int((boxes[:, :2] > boxes[:, 2:]).any(axis=1).sum())
+        boxes = order_corners(boxes)
     if size_wh is not None:
         boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
     elif family.frame != "original":
         raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
-    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    labels = tuple(label for (_, label), keep in zip(items, kept.tolist(), strict=True) if keep)
+    kept = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    if not kept.all():
+        boxes, labels = boxes[kept], tuple(compress(labels, kept.tolist()))
     status: Status = "ok" if whole and not dropped else "partial"
     return Parsed(
-        Detections(boxes[kept], labels),
+        Detections(boxes, labels),
         status,
         answer,
-        dropped + int((~kept).sum()),
+        dropped + len(items) - len(labels),
         flipped,
         tuple((box, fold_label(label)) for box, label in items),
     )

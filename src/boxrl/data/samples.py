@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
@@ -126,21 +126,30 @@ def checked_bbox(
     value: Any, size_wh: tuple[int, int] | None, where: str
 ) -> tuple[float, float, float, float]:
     """(x1, y1, x2, y2) in pixels, or a DataError that says what is wrong with it."""
+    width, height = size_wh or (sys.float_info.max, sys.float_info.max)
+    try:
+        x1, y1, x2, y2 = value
+        inside = 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+    except (TypeError, ValueError):
+        inside = False
+    if not inside or bool in map(type, value):
+        raise DataError(f"{where}: {_bbox_mistake(value, size_wh)}")
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+def _bbox_mistake(value: Any, size_wh: tuple[int, int] | None) -> str:
+    """What is wrong with a bbox."""
     numbers = isinstance(value, (list, tuple)) and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
     )
-    if not numbers or len(value) != 4 or not all(math.isfinite(v) for v in value):
-        raise DataError(f"{where}: bbox {value!r:.80}; expected four finite numbers x1, y1, x2, y2")
-    x1, y1, x2, y2 = (float(v) for v in value)
+    if not numbers or len(value) != 4 or not all(abs(v) <= sys.float_info.max for v in value):
+        return f"bbox {value!r:.80}; expected four finite numbers x1, y1, x2, y2"
+    x1, y1, x2, y2 = value
     if x1 >= x2 or y1 >= y2:
         what = "zero width" if x1 == x2 else "zero height" if y1 == y2 else "flipped corners"
-        raise DataError(
-            f"{where}: bbox {value} has {what}; boxes are xyxy pixels, x1 < x2, y1 < y2"
-        )
-    if x1 < 0 or y1 < 0 or (size_wh and (x2 > size_wh[0] or y2 > size_wh[1])):
-        size = f" of {size_wh[0]} x {size_wh[1]}" if size_wh else ""
-        raise DataError(f"{where}: bbox {value} leaves the image{size}; boxes are original pixels")
-    return x1, y1, x2, y2
+        return f"bbox {value} has {what}; boxes are xyxy pixels, x1 < x2, y1 < y2"
+    size = f" of {size_wh[0]} x {size_wh[1]}" if size_wh else ""
+    return f"bbox {value} leaves the image{size}; boxes are original pixels"
 
 
 def checked_image(path: str, where: str) -> str:
