@@ -116,6 +116,7 @@ class Engine(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
+    shared_prefix: bool = Field(True, description="run a group's prompt once (GRPO)")
 
 
 RewardEntry = Annotated[str | dict[str, Any], _checked(_check_reward)]

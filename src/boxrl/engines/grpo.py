@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from boxrl.config import Recipe, reward_spec
-from boxrl.data.files import finite
 from boxrl.engines.dataset import build_dataset
+from boxrl.engines.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.models import banned_token_ids
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.rewards import build_reward
 from boxrl.rewards.trl import TRLReward
 from boxrl.types import Sample
-
-COMPLETIONS_EVERY = 10
-"""Steps between sampled groups in completions.jsonl."""
-
-
-class BoxGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """TRL's GRPOTrainer that also keeps one group of completions every few steps."""
-
-    completions_path: Path | None = None
-
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Any:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        main = self.accelerator.process_index == 0
-        if self.completions_path and main and self.state.global_step % COMPLETIONS_EVERY == 0:
-            group = slice(0, self.num_generations)
-            self._keep(inputs[group], completions[group], rewards[group].tolist())
-        return rewards
-
-    def _keep(self, inputs: Any, completions: Any, rewards: list[list[float]]) -> None:
-        rows = [
-            {
-                "step": self.state.global_step,
-                "id": json.loads(row["sample"])["id"],
-                "completion": completion[0]["content"],
-                "rewards": dict(zip(self.reward_func_names, values, strict=True)),
-            }
-            for row, completion, values in zip(inputs, completions, rewards, strict=True)
-        ]
-        assert self.completions_path is not None
-        with self.completions_path.open("a", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def build_trainer(
@@ -62,16 +28,16 @@ def build_trainer(
     images: Path,
 ) -> BoxGRPOTrainer:
     """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
-    trainer = BoxGRPOTrainer(
+    return BoxGRPOTrainer(
         model=model,
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt)),
         processing_class=processor,
         peft_config=build_lora(recipe),
+        shared_prefix=recipe.engine.shared_prefix,
+        completions_path=recipe.out / "completions.jsonl",
     )
-    trainer.completions_path = recipe.out / "completions.jsonl"
-    return trainer
 
 
 def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
@@ -108,7 +74,7 @@ def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
         "disable_tqdm": True,
         "use_cpu": on_cpu,
         "bf16": not on_cpu and recipe.engine.dtype != "float32",
-        "gradient_checkpointing": not on_cpu,
+        "activation_checkpointing": not on_cpu,
         "dataloader_pin_memory": not on_cpu,
     }
 

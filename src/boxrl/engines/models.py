@@ -111,4 +111,6 @@ def banned_token_ids(processor: Any, family: Family) -> list[int]:
 def quiet() -> None:
     """Keep library chatter that users can do nothing about off the terminal."""
     transformers_logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+    transformers_logging.disable_progress_bar()
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(transformers|trl|torch)\.")

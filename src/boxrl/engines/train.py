@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from boxrl.config import Recipe
@@ -91,6 +92,7 @@ def _run_trainer(trainer: Any, recipe: Recipe, run: Run, description: str) -> No
     ):
         log = MetricsLog(run.path / "metrics.jsonl", bar)
         log.resume_at(done)
+        trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
         result = trainer.train(resume_from_checkpoint=last)

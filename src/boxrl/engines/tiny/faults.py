@@ -13,7 +13,7 @@ from boxrl.families import Family
 from boxrl.prompts import render_answer, render_think
 from boxrl.types import Detections, Object, Sample
 
-P_BROKEN_FORMAT = 0.5
+P_BROKEN_FORMAT = 0.42
 P_JUNK_BOX = 0.4
 P_INVENTED = 0.45
 P_MISSED = 0.3

@@ -1,0 +1,62 @@
+"""Generation with the prompt prefilled once per group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from boxrl.engines.shared_prefix import unwrap
+
+
+@torch.no_grad()
+def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
+    """`model.generate` for prompts that stand `group` times in a row, prefilled once each.
+
+    The vision tower and the prompt run once per group; the cache is then repeated and decoding
+    goes on from the last prompt token. Law: the same tokens as generating for every row,
+    greedy, and sampled with the same random state.
+
+    Args:
+        model: unwrapped from DDP; PEFT is fine.
+        inputs: what `generate` takes for all rows, left-padded, one image per row.
+        group: rows per prompt; the batch is a multiple of it.
+        options: passed on to `generate`.
+
+    Returns:
+        Long "b p+c": prompts and completions, as `generate` returns them.
+    """
+    base = unwrap(model)
+    core = base.model
+    first = slice(None, None, group)
+    texts = ("input_ids", "attention_mask", "mm_token_type_ids")
+    once = {name: inputs[name][first, :-1] for name in texts if name in inputs}
+    once |= _first_images(inputs, group)
+    if not hasattr(core, "get_rope_index"):
+        # 1-D rope: the positions that generate() itself derives from left padding.
+        once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=base.config.get_text_config())
+    core(**once, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(group)
+    if getattr(core, "rope_deltas", None) is not None:
+        core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
+    output: Tensor = model.generate(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        past_key_values=cache,
+        **options,
+    )
+    return output
+
+
+def _first_images(inputs: dict[str, Tensor], group: int) -> dict[str, Tensor]:
+    """Every group's first image."""
+    pixels, grid = inputs.get("pixel_values"), inputs.get("image_grid_thw")
+    if pixels is None:
+        return {}
+    if grid is None:
+        return {"pixel_values": pixels[::group]}
+    per_image = pixels.split(grid.prod(-1).tolist())
+    return {"pixel_values": torch.cat(per_image[::group]), "image_grid_thw": grid[::group]}

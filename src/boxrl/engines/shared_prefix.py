@@ -1,0 +1,260 @@
+"""Shared-prefix forward: a prompt is run once per group, not once per completion.
+
+In detection RL a prompt is about a thousand image tokens and is repeated for every completion of
+its group. Here one packed row holds each prompt once, followed by its completions:
+
+    [ prompt_1[:-1] | s_11 | ... | s_1G | prompt_2[:-1] | s_21 | ... ]
+    s_gi = [last token of prompt_g] + completion_gi[:-1]
+
+Every completion attends to its own prompt and to itself, so log-probabilities and gradients are
+those of the padded batch. Repeating the last prompt token gives each position exactly one
+label. Images are encoded once per group. No modelling file is patched: attention is a function
+registered with transformers, and the layout reaches it as a keyword argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "boxrl_shared_prefix"
+
+
+class Group(NamedTuple):
+    """One prompt in the packed row: `prefix` tokens from `start`, then the suffixes."""
+
+    start: int
+    prefix: int
+    suffixes: list[int]
+
+
+class Layout:
+    """Where everything lies in a packed row of `total` tokens; built once, read by every layer.
+
+    A plain class on purpose: FSDP copies dataclasses among the keyword arguments per module.
+
+    Attributes:
+        prefixes: Long "g p", token index of each prefix position; padding repeats index 0.
+        suffixes: Long "b c", token index of each suffix position.
+        keys: Long "b p+c", the tokens a suffix may see: its prefix, then itself.
+        mask: Bool "b 1 c p+c", True where it may.
+        order: Long "total", where each token's output lies in [prefixes, suffixes] flattened.
+    """
+
+    def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
+        starts = [group.start for group in groups]
+        lengths = [group.prefix for group in groups]
+        owner = [g for g, group in enumerate(groups) for _ in group.suffixes]
+        suffix_lengths = [n for group in groups for n in group.suffixes]
+        suffix_starts = [
+            group.start + group.prefix + sum(group.suffixes[:k])
+            for group in groups
+            for k in range(len(group.suffixes))
+        ]
+        self.prefixes, in_prefix = _ranges(starts, lengths)
+        self.suffixes, in_suffix = _ranges(suffix_starts, suffix_lengths)
+        self.keys = torch.cat([self.prefixes[owner], self.suffixes], 1)
+        n = self.suffixes.shape[1]
+        causal = torch.ones(n, n, dtype=torch.bool).tril()
+        seen_prefix = in_prefix[owner][:, None].expand(-1, n, -1)
+        seen_suffix = causal & in_suffix[:, None]
+        self.mask = torch.cat([seen_prefix, seen_suffix], 2)[:, None]
+        valid = torch.cat([in_prefix.flatten(), in_suffix.flatten()])
+        token = torch.cat([self.prefixes.flatten(), self.suffixes.flatten()])
+        place = torch.arange(len(token))[valid]
+        self.order = torch.empty(int(valid.sum()), dtype=torch.long)
+        self.order[token[valid]] = place
+        for name in ("prefixes", "suffixes", "keys", "mask", "order"):
+            setattr(self, name, getattr(self, name).to(device))
+
+
+def _ranges(starts: list[int], lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Rows of consecutive indices, and which of them are real; "n max(lengths)" each."""
+    offsets = torch.arange(max([*lengths, 1]))
+    inside = offsets < torch.tensor(lengths)[:, None]
+    index = (torch.tensor(starts)[:, None] + offsets) * inside
+    return index, inside
+
+
+def attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    shared_prefix: Layout | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """SDPA; over prefixes and suffixes where a layout is given, plain where it is not.
+
+    Args:
+        module: the attention layer.
+        query: "1 heads total d" with a layout.
+        key: "1 kv_heads total d" with a layout.
+        value: as `key`.
+        attention_mask: used without a layout only.
+        shared_prefix: the packed row's layout.
+        is_causal: used without a layout only.
+        kwargs: scaling, dropout; passed on.
+
+    Returns:
+        "1 total heads d" and None, as transformers expects.
+    """
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if shared_prefix is None:
+        plain: tuple[Tensor, None] = sdpa(
+            module, query, key, value, attention_mask, is_causal=is_causal, **kwargs
+        )
+        return plain
+    layout = shared_prefix
+
+    def at(states: Tensor, index: Tensor) -> Tensor:
+        """Tokens of the packed row as a batch: "rows heads n d"."""
+        rows = states[0].index_select(1, index.flatten())
+        return rows.unflatten(1, index.shape).transpose(0, 1)
+
+    prefixes = sdpa(
+        module,
+        *(at(x, layout.prefixes) for x in (query, key, value)),
+        None,
+        is_causal=True,
+        **kwargs,
+    )[0]
+    suffixes = sdpa(
+        module,
+        at(query, layout.suffixes),
+        at(key, layout.keys),
+        at(value, layout.keys),
+        layout.mask,
+        is_causal=False,
+        **kwargs,
+    )[0]
+    flat = torch.cat([prefixes.flatten(0, 1), suffixes.flatten(0, 1)])  # "rows*n heads d"
+    return flat.index_select(0, layout.order)[None], None
+
+
+AttentionInterface.register(NAME, attention)
+# Ordinary padded batches still need their mask; without this they would silently get none.
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def unwrap(model: Any) -> Any:
+    """The model itself inside DDP, DeepSpeed and PEFT wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def enable(model: Any) -> None:
+    """Let the language model use shared-prefix attention; the vision tower stays on SDPA."""
+    unwrap(model).set_attn_implementation({"text_config": NAME, "vision_config": "sdpa"})
+
+
+class Rows(NamedTuple):
+    """A batch as TRL holds it: prompts left-padded, completions right-padded.
+
+    Attributes:
+        prompt_ids, prompt_mask: "b p".
+        completion_ids, completion_mask: "b c".
+        mm_token_type_ids: "b p" or None.
+        images: per row (pixel values, grid or None), None for a row whose image is its group's.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    mm_token_type_ids: Tensor | None
+    images: list[tuple[Tensor, Tensor | None] | None]
+
+    def between(self, start: int, end: int) -> Rows:
+        """The rows from `start` up to `end`."""
+        return Rows(*(x if x is None else x[start:end] for x in self))  # type: ignore[arg-type]
+
+
+def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Layout]:
+    """The packed row's model inputs, labels as `shift_labels` included, and its layout.
+
+    Args:
+        model: wrapped or not; asked for its rope positions.
+        rows: the batch.
+        groups: row indices per prompt; the first row of each holds its image.
+    """
+    device = rows.prompt_ids.device
+    lengths = rows.completion_mask.sum(1).tolist()
+    ids, labels, positions, layout, total = [], [], [], [], 0
+    for group in groups:
+        keep = rows.prompt_mask[group[0]].bool()
+        prompt = rows.prompt_ids[group[0]][keep]
+        kinds = None if rows.mm_token_type_ids is None else rows.mm_token_type_ids[group[0]][keep]
+        image = rows.images[group[0]]
+        place = rope_positions(model, prompt, kinds, image[1] if image else None)
+        prefix = len(prompt) - 1
+        ids.append(prompt[:-1])
+        labels.append(torch.full((prefix,), -100, device=device))
+        positions.append(place[:, :-1])
+        for row in group:
+            completion = rows.completion_ids[row, : lengths[row]]
+            if len(completion):
+                ids.append(torch.cat([prompt[-1:], completion[:-1]]))
+                labels.append(completion)
+                steps = torch.arange(lengths[row], device=device)
+                positions.append(place[:, -1:] + steps)
+        layout.append(Group(total, prefix, [lengths[row] for row in group]))
+        total += prefix + sum(lengths[row] for row in group)
+    place = torch.cat(positions, 1)
+    inputs: dict[str, Any] = {
+        "input_ids": torch.cat(ids)[None],
+        "shift_labels": torch.cat(labels)[None],
+        "position_ids": place[:, None] if len(place) > 1 else place,
+        # Any 4-D mask is passed through as it is, so no total x total mask is built.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+    }
+    images = [image for group in groups if (image := rows.images[group[0]]) is not None]
+    if images:
+        inputs["pixel_values"] = torch.cat([pixels for pixels, _ in images])
+        grids = [grid for _, grid in images if grid is not None]
+        if grids:
+            inputs["image_grid_thw"] = torch.cat(grids)
+    return inputs, Layout(layout, device)
+
+
+def rope_positions(model: Any, prompt: Tensor, kinds: Tensor | None, grid: Tensor | None) -> Tensor:
+    """Rope positions of one unpadded prompt: "3 p" for mrope models, "1 p" for the others."""
+    core = unwrap(model).model
+    plain = torch.arange(len(prompt), device=prompt.device)[None]
+    if not hasattr(core, "get_rope_index"):
+        return plain
+    if grid is None or kinds is None:
+        return plain.expand(3, -1)
+    positions, _ = core.get_rope_index(
+        prompt[None], mm_token_type_ids=kinds[None], image_grid_thw=grid
+    )
+    place: Tensor = positions[:, 0]
+    return place
+
+
+def log_probs(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of completion tokens, "b c" each, 0 on padding.
+
+    Law: equal to the padded batch's, per token and in every gradient, to float rounding.
+
+    Args:
+        model: with TRL's fused head, wrapped or not.
+        rows: the batch.
+        groups: row indices per prompt, together every row once, in order.
+    """
+    inputs, layout = pack(model, rows, groups)
+    output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
+    scored = inputs["shift_labels"] != -100
+    real = rows.completion_mask.bool()
+    both = (output.log_probs, output.entropy)
+    filled = [x.new_zeros(real.shape).masked_scatter(real, x[scored]) for x in both]
+    return filled[0], filled[1]
