@@ -5,12 +5,20 @@ Boxes are Float[np.ndarray, "n 4"], xyxy, absolute pixels, half-open: width is x
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from boxrl.types import Boxes
 
 Matrix = npt.NDArray[np.float64]
+
+SMALLEST = 5e-324
+"""The smallest positive float: divides an empty intersection where the union is empty too."""
+
+MAX_PLAIN_PAIRS = 100
+"""Pairs up to which plain Python is faster than numpy (measured: 8 x 8 half, 12 x 12 equal)."""
 
 
 def xywh_to_xyxy(boxes: Boxes) -> Boxes:
@@ -42,13 +50,45 @@ def iou(a: Boxes, b: Boxes) -> Matrix:
     >>> iou(np.array([[0., 0., 2., 2.]]), np.array([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
     array([[0.33333333, 0.        ]])
     """
-    width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
-    height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
-    intersection = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    np.maximum(sides, 0.0, out=sides)
+    intersection = sides[..., 0] * sides[..., 1]
     union = area(a)[:, None] + area(b) - intersection
-    out = np.zeros_like(intersection)
-    np.divide(intersection, union, out=out, where=union > 0.0)
-    return out
+    ratio: Matrix = intersection / np.maximum(union, SMALLEST)
+    return ratio
+
+
+class Overlap(NamedTuple):
+    """Indices of two boxes and their IoU."""
+
+    a: int
+    b: int
+    iou: float
+
+
+def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:
+    """The entries of `iou(a, b)` that are at least `lowest` > 0, row by row.
+
+    A few boxes are compared in plain Python: there numpy takes longer to call than to compute.
+    Law: equal to the entries of `iou(a, b)` bit for bit.
+    """
+    if len(a) * len(b) > MAX_PLAIN_PAIRS:
+        ious = iou(a, b)
+        rows, columns = np.nonzero(ious >= lowest)
+        return list(map(Overlap, rows.tolist(), columns.tolist(), ious[rows, columns].tolist()))
+    found = []
+    others = b.tolist()
+    for i, (x1, y1, x2, y2) in enumerate(a.tolist()):
+        for j, (u1, v1, u2, v2) in enumerate(others):
+            if x1 < u2 and u1 < x2 and y1 < v2 and v1 < y2:
+                width = (x2 if x2 < u2 else u2) - (x1 if x1 > u1 else u1)
+                height = (y2 if y2 < v2 else v2) - (y1 if y1 > v1 else v1)
+                intersection = width * height
+                union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - intersection
+                ratio = intersection / max(union, SMALLEST)
+                if ratio >= lowest:
+                    found.append(Overlap(i, j, ratio))
+    return found
 
 
 def order_corners(boxes: Boxes) -> Boxes:

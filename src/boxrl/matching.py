@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +41,20 @@ def match_greedy(scores: Matrix, threshold: float) -> list[Pair]:
         Disjoint pairs in descending order of score.
     """
     rows, columns = np.nonzero(scores >= threshold)
-    if not rows.size:
-        return []
     order = np.argsort(-scores[rows, columns], kind="stable")
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
+    return take_free(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+
+
+def take_free(ranked: Iterable[tuple[int, int]]) -> list[Pair]:
+    """Of (prediction, target) pairs, best first, those whose sides no better pair has taken."""
+    used_preds: set[int] = set()
+    used_targets: set[int] = set()
     pairs = []
-    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if row not in used_rows and column not in used_columns:
-            used_rows.add(row)
-            used_columns.add(column)
-            pairs.append(Pair(row, column))
+    for pred, target in ranked:
+        if pred not in used_preds and target not in used_targets:
+            used_preds.add(pred)
+            used_targets.add(target)
+            pairs.append(Pair(pred, target))
     return pairs
 
 
@@ -65,30 +68,48 @@ def count_matches(allowed: npt.NDArray[np.bool_]) -> int:
 
     Returns:
         The number of pairs, at most min(n, m). Law: permuting rows or columns changes nothing.
-        (Augmenting paths: Kuhn 1955.)
     """
-    candidates = [np.flatnonzero(column).tolist() for column in allowed.T]
-    owner: dict[int, int] = {}  # pred -> target
-    held: dict[int, int] = {}  # target -> pred
+    return sum(enlarges_matching(allowed.T))
+
+
+def enlarges_matching(allowed: npt.NDArray[np.bool_]) -> list[bool]:
+    """Whether each row, added after those above it, enlarges the largest one-to-one matching.
+
+    Args:
+        allowed: Bool "n m"; which row may be paired with which column.
+
+    Returns:
+        n flags; Law: the first k of them sum to `count_matches(allowed[:k])`.
+    """
+    return augment_matching([np.flatnonzero(row).tolist() for row in allowed])
+
+
+def augment_matching(candidates: Sequence[Sequence[int]]) -> list[bool]:
+    """`enlarges_matching` from the columns that each row may be paired with.
+
+    (Augmenting paths: Kuhn 1955.)
+    """
+    owner: dict[int, int] = {}  # column -> row
+    held: dict[int, int] = {}  # row -> column
 
     def augment(start: int) -> bool:
-        parent: dict[int, int] = {}  # pred -> the target that reached it
+        parent: dict[int, int] = {}  # column -> the row that reached it
         queue = [start]
-        for target in queue:
-            for pred in candidates[target]:
-                if pred in parent:
+        for row in queue:
+            for column in candidates[row]:
+                if column in parent:
                     continue
-                parent[pred] = target
-                if pred in owner:
-                    queue.append(owner[pred])
+                parent[column] = row
+                if column in owner:
+                    queue.append(owner[column])
                     continue
-                while True:  # walk back along the path, handing each prediction over
-                    holder = parent[pred]
+                while True:  # walk back along the path, handing each column over
+                    holder = parent[column]
                     previous = held.get(holder)
-                    owner[pred], held[holder] = holder, pred
+                    owner[column], held[holder] = holder, column
                     if previous is None:
                         return True
-                    pred = previous
+                    column = previous
         return False
 
-    return sum(augment(target) for target in range(len(candidates)))
+    return [augment(row) for row in range(len(candidates))]

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +33,7 @@ _ARRAY_START = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])")
 _ITEM_START = re.compile(r"\{")
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
-Item = tuple[tuple[float, ...], str]
+Item = tuple[tuple[float, float, float, float], str]
 
 
 def parse(
@@ -70,7 +68,7 @@ def parse(
         return Parsed(NOTHING, "malformed", answer)
     if not array and whole:
         return Parsed(NOTHING, "empty", answer)
-    items = list(_usable(array, family))
+    items = _usable(array, family)
     dropped = len(array) - len(items)
     if not items:
         return Parsed(NOTHING, "malformed", answer, dropped)
@@ -156,20 +154,21 @@ def _recover_items(answer: str, start: int) -> list[Any]:
     return items
 
 
-def _usable(array: list[Any], family: Family) -> Iterable[Item]:
+def _usable(array: list[Any], family: Family) -> list[Item]:
     """Items that hold four finite numbers and a label."""
+    items: list[Item] = []
     for item in array:
         if not isinstance(item, dict):
             continue
         box, label = item.get(family.box_key), item.get("label")
         if not (isinstance(label, str) and isinstance(box, list) and len(box) == 4):
             continue
-        if (
-            _NUMBERS.issuperset(map(type, box))
-            and min(box) >= -MAX_COORDINATE
-            and max(box) <= MAX_COORDINATE
-        ):
-            yield (float(box[0]), float(box[1]), float(box[2]), float(box[3])), label
+        if not _NUMBERS.issuperset(map(type, box)):
+            continue
+        x1, y1, x2, y2 = box
+        if max(x1, y1, x2, y2) <= MAX_COORDINATE and min(x1, y1, x2, y2) >= -MAX_COORDINATE:
+            items.append(((x1, y1, x2, y2), label))
+    return items
 
 
 def _place(
@@ -183,18 +182,18 @@ def _place(
 ) -> Parsed:
     """Bring items into original pixels, in order of emission."""
     boxes = np.array([box for box, _ in items], dtype=np.float64)
-    labels = tuple(label for _, label in items)
-    flipped = 0
-    if not (boxes[:, :2] <= boxes[:, 2:]).all():
-        flipped = int((boxes[:, :2] > boxes[:, 2:]).any(axis=1).sum())
+    labels = tuple([label for _, label in items])
+    flipped = sum([x1 > x2 or y1 > y2 for (x1, y1, x2, y2), _ in items])
+    if flipped:
         boxes = order_corners(boxes)
     if size_wh is not None:
         boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
     elif family.frame != "original":
         raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
-    kept = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
-    if not kept.all():
-        boxes, labels = boxes[kept], tuple(compress(labels, kept.tolist()))
+    has_area = boxes[:, 2:] > boxes[:, :2]
+    if not has_area.all():
+        kept = np.flatnonzero(has_area.all(axis=1))
+        boxes, labels = boxes[kept], tuple([labels[k] for k in kept.tolist()])
     status: Status = "ok" if whole and not dropped else "partial"
     return Parsed(
         Detections(boxes, labels),
@@ -202,5 +201,5 @@ def _place(
         answer,
         dropped + len(items) - len(labels),
         flipped,
-        tuple((box, fold_label(label)) for box, label in items),
+        tuple([(box, fold_label(label)) for box, label in items]),
     )

@@ -152,8 +152,8 @@ def build_target(
     Raises:
         DataError: a broken box; the message starts with `where`.
     """
-    checked = parse_objects(list(objects), size_wh, where)
-    return Target(Detections.of([item for item in checked if not item.iscrowd]))
+    checked = [item for item in parse_objects(objects, size_wh, where) if not item.iscrowd]
+    return Target(Detections.of(checked))
 
 
 REWARDS: dict[str, RewardFunction] = {

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
-from typing import Concatenate, Literal, ParamSpec
-
-import numpy as np
+from typing import Concatenate, Literal, NamedTuple, ParamSpec
 
 from boxrl import boxes
-from boxrl.matching import count_matches, match_greedy, same_label
+from boxrl.matching import augment_matching, take_free
 from boxrl.rewards.average_precision import COCO_THRESHOLDS, average_precision
-from boxrl.types import Completion, Detections, Target
+from boxrl.types import Completion, Detections, Target, fold_label
 
 Settings = ParamSpec("Settings")
 
@@ -41,10 +39,15 @@ def localization(
     return reward
 
 
+def folded(labels: Sequence[str]) -> list[str]:
+    """Labels as they are compared."""
+    return [fold_label(label) for label in labels]
+
+
 @lru_cache(maxsize=2048)
-def overlap(preds: Detections, targets: Detections) -> boxes.Matrix:
-    """IoU "n m", remembered for the other rewards that read the same completion."""
-    return boxes.iou(preds.boxes, targets.boxes)
+def overlaps(preds: Detections, targets: Detections, lowest: float = 0.5) -> list[boxes.Overlap]:
+    """(prediction, target, IoU) from `lowest` on, remembered for the completion's other rewards."""
+    return boxes.overlaps(preds.boxes, targets.boxes, lowest)
 
 
 @localization
@@ -56,21 +59,22 @@ def ap(
     Equal confidences rank boxes by emission, so boxes after the last true positive cost nothing,
     and neither do boxes of labels that the target lacks. `f1` charges for both.
     """
-    return average_precision(overlap(preds, targets), preds.labels, targets.labels, thresholds)
+    pairs = overlaps(preds, targets, min(thresholds))
+    return average_precision(pairs, folded(preds.labels), folded(targets.labels), thresholds)
 
 
 @localization
 def ap50(preds: Detections, targets: Detections) -> float:
     """COCO AP at IoU .50. Range [0, 1]."""
-    ious = overlap(preds, targets)
-    return average_precision(ious, preds.labels, targets.labels, COCO_THRESHOLDS[:1])
+    pairs = overlaps(preds, targets, 0.5)
+    return average_precision(pairs, folded(preds.labels), folded(targets.labels), (0.5,))
 
 
 @localization
 def od_length(preds: Detections, targets: Detections) -> float:
     """AP times min(1, targets / predictions): every box too many costs. Range [0, 1]."""
-    ious = overlap(preds, targets)
-    precision = average_precision(ious, preds.labels, targets.labels)
+    pairs = overlaps(preds, targets, 0.5)
+    precision = average_precision(pairs, folded(preds.labels), folded(targets.labels))
     return precision * min(1.0, len(targets) / len(preds))
 
 
@@ -94,23 +98,42 @@ def weighted_sum(
     Args:
         preds: predicted boxes.
         targets: target boxes.
-        iou_threshold: lowest IoU of a pair.
+        iou_threshold: lowest IoU of a pair, above 0.
         alpha: weight of position.
         beta: weight of label.
         gamma: weight of completeness.
         match_labels: `after`: a pair with the wrong label keeps its match and counts IoU 0;
             `before`: boxes of different labels cannot match.
     """
-    ious = overlap(preds, targets)
-    same = same_label(preds.labels, targets.labels)
-    pairs = match_greedy(
-        ious if match_labels == "after" else np.where(same, ious, -1), iou_threshold
-    )
-    right = [ious[pair] for pair in pairs if same[pair]]
+    pairs = greedy_pairs(preds, targets, iou_threshold, match_labels == "before")
+    right = [pair.iou for pair in pairs if pair.same_label]
     position, label = sum(right) / len(targets), len(right) / len(targets)
     completeness = (len(pairs) / len(targets) + len(pairs) / len(preds)) / 2
     total = alpha * position + beta * label + gamma * completeness
-    return float(total / (alpha + beta + gamma))
+    return total / (alpha + beta + gamma)
+
+
+class Match(NamedTuple):
+    """A predicted and a target box that were paired."""
+
+    iou: float
+    same_label: bool
+
+
+@lru_cache(maxsize=2048)
+def greedy_pairs(
+    preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
+) -> list[Match]:
+    """One-to-one pairs by highest IoU, remembered for the completion's other rewards."""
+    names, target_names = folded(preds.labels), folded(targets.labels)
+    found = {
+        (pred, target): Match(iou, names[pred] == target_names[target])
+        for pred, target, iou in overlaps(preds, targets, iou_threshold)
+    }
+    if within_label:
+        found = {pair: match for pair, match in found.items() if match.same_label}
+    ranked = sorted(found, key=lambda pair: -found[pair].iou)
+    return [found[pair] for pair in take_free(ranked)]
 
 
 @localization
@@ -119,7 +142,7 @@ def iou(preds: Detections, targets: Detections) -> float:
 
     Labels are not compared. Of several targets, the one that fits best counts.
     """
-    return float(overlap(preds, targets)[0].max())
+    return float(boxes.iou(preds.boxes[:1], targets.boxes).max())
 
 
 @localization
@@ -131,6 +154,17 @@ def f1(
     Matches are the most one-to-one pairs of equal label. Law: permuting predictions or targets
     changes nothing; a duplicate or a box of an invented label always costs.
     """
-    ious = np.where(same_label(preds.labels, targets.labels), overlap(preds, targets), 0.0)
-    matches = sum(count_matches(ious >= threshold) for threshold in thresholds)
+    names, target_names = folded(preds.labels), folded(targets.labels)
+    pairs = [
+        pair
+        for pair in overlaps(preds, targets, min(thresholds))
+        if names[pair.a] == target_names[pair.b]
+    ]
+    matches = 0
+    for threshold in thresholds:
+        candidates: dict[int, list[int]] = {}
+        for pred, target, iou in pairs:
+            if iou >= threshold:
+                candidates.setdefault(target, []).append(pred)
+        matches += sum(augment_matching(list(candidates.values())))
     return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
