@@ -1,0 +1,152 @@
+"""Predictions to metrics: every number with its protocol and a 95 % interval.
+
+rows        one judged sample each: parse status, matches, scores, boxes
+table       the boxes of all rows as columns; AP through hotcoco
+summary     rows to figures and intervals
+comparison  two runs over the same samples, paired
+files       an evaluation on disk
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError
+from boxrl.evaluate.comparison import compare
+from boxrl.evaluate.evaluation import Evaluation
+from boxrl.evaluate.rows import Confidence, Row, judge, judge_completion
+from boxrl.evaluate.summary import summarize
+from boxrl.families import Family
+from boxrl.metrics.blind import blind_detections, other_objects
+from boxrl.metrics.intervals import RESAMPLES
+from boxrl.parsing import AnswerTag
+from boxrl.types import Completion, Parsed, Sample
+
+__all__ = ["Evaluation", "Row", "compare", "evaluate"]
+
+
+BLIND_FIGURES = (
+    "mAP", "AP50", "mAP_order_free", "precision@0.5", "recall@0.5", "f1@0.5", "f1", "negatives",
+    "looks", "grounding_accuracy@0.5",
+)  # fmt: skip
+
+
+def evaluate(
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    family: Family,
+    *,
+    confidence: Confidence = "constant",
+    answer_tag: AnswerTag = "optional",
+    seed: int = 0,
+    prompt: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Score a run.
+
+    Args:
+        samples: what was asked, ids unique.
+        predictions: by sample id; exactly those of `samples`.
+        family: the frame in which the model answered.
+        confidence: `constant` (1 for every box), `order` (1 / place in the completion) or
+            `logprob` (exp of the box's mean token log-probability).
+        answer_tag: `optional` reads a completion without answer tags as a whole.
+        seed: of the bootstrap and of the blind policy.
+        prompt: name of the prompt, where `settings` does not hold it.
+        settings: how the predictions were made (predictions.meta.json); becomes protocol.
+        resamples: bootstrap resamples; 0 leaves intervals out.
+
+    Raises:
+        DataError: a sample without prediction, a prediction without sample, a prediction that
+            ended in error, or one without what `confidence` needs.
+    """
+    _check_ids(samples, predictions)
+    rows = tuple(
+        judge(sample, predictions[sample.id], family, confidence, answer_tag) for sample in samples
+    )
+    metrics = summarize(rows, seed, resamples)
+    metrics["blind"] = _blind_policy(samples, seed)
+    metrics["protocol"] = _protocol(
+        samples, {"prompt": prompt, **(settings or {})}, family, confidence, answer_tag
+    )
+    return Evaluation(metrics, rows)
+
+
+def _blind_policy(samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+    """The figures of the policy that draws every annotated box under a random asked label."""
+    rng = random.Random(f"blind/{seed}")
+    rows = []
+    for sample in samples:
+        if sample.answer is not None:
+            continue
+        boxes = blind_detections(sample, rng)
+        parsed = Parsed(boxes, "ok" if len(boxes) else "empty")
+        rows.append(
+            judge_completion(sample, Completion("", parsed), (1.0,) * len(boxes), truncated=False)
+        )
+    figures = summarize(rows, seed, resamples=0)
+    known = sum(bool(other_objects(sample)) for sample in samples)
+    return {name: figures[name] for name in BLIND_FIGURES} | {"with_others": known / len(samples)}
+
+
+def _protocol(
+    samples: Sequence[Sample],
+    settings: Mapping[str, Any],
+    family: Family,
+    confidence: Confidence,
+    answer_tag: AnswerTag,
+) -> dict[str, Any]:
+    """How the numbers came about."""
+    return {
+        "mode": _named(samples, "mode"),
+        "subset": _named(samples, "subset"),
+        "model": settings.get("model"),
+        "prompt": settings.get("prompt"),
+        "control": settings.get("control"),
+        "sampling": settings.get("sampling"),
+        "family": family.name,
+        "frame": family.frame,
+        "min_pixels": family.min_pixels if family.frame == "resized" else None,
+        "max_pixels": family.max_pixels if family.frame == "resized" else None,
+        "confidence": confidence,
+        "ties": "equal confidences rank by sample, then by emission",
+        "answer_tag": answer_tag,
+        "matching": "precision and recall: one-to-one within the label, highest IoU first, "
+        "IoU >= 0.5; crowd regions are no targets",
+        "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
+        "original pixels, sizes by box area, crowd ignored",
+    }
+
+
+def _named(samples: Sequence[Sample], key: str) -> str | None:
+    """What the samples' meta says under a key; several values are joined, none is None."""
+    values = {str(sample.meta[key]) for sample in samples if sample.meta.get(key) is not None}
+    return ", ".join(sorted(values)) or None
+
+
+def _check_ids(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> None:
+    if not samples:
+        raise DataError("no samples to evaluate")
+    known = {sample.id for sample in samples}
+    strangers = [key for key in predictions if key not in known]
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} of {len(predictions)} predictions are for other samples (first: "
+            f"{strangers[0]!r}); --samples must be the file that was predicted"
+        )
+    missing = [sample.id for sample in samples if sample.id not in predictions]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(samples)} samples have no prediction (first: "
+            f"{missing[0]!r}); run boxrl predict again to fill in what is missing"
+        )
+    failed = [key for key, row in predictions.items() if row.finish_reason == "error"]
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(samples)} predictions ended in error (first: {failed[0]!r}: "
+            f"{predictions[failed[0]].error}); run boxrl predict again to repeat them"
+        )

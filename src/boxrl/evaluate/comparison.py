@@ -1,0 +1,181 @@
+"""Two runs over the same samples, paired sample by sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.evaluation import Evaluation
+from boxrl.evaluate.rows import Row
+from boxrl.evaluate.summary import SHARES, is_boxes, resample_figures, share_value
+from boxrl.evaluate.table import BoxTable
+from boxrl.metrics.intervals import RESAMPLES, interval
+from boxrl.rewards.localization import ap, ap50
+from boxrl.types import Completion, Detections, Parsed, Target
+
+PROTOCOL_KEYS = (
+    "mode", "subset", "prompt", "min_pixels", "max_pixels", "confidence", "answer_tag",
+)  # fmt: skip
+"""What must be equal before two runs may be compared."""
+
+
+def compare(
+    a: Evaluation,
+    b: Evaluation,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Differences b - a with paired 95 % intervals.
+
+    Both runs are resampled with the same images, so what images have in common cancels out.
+
+    Args:
+        a: the run before, or the baseline.
+        b: the run after.
+        seed: of the bootstrap.
+        resamples: how many sets of images to draw.
+        force: compare although the protocols differ.
+
+    Returns:
+        `n`; `protocol_differs` {key: [a, b]}, empty unless forced; `metrics` {name: {a, b,
+        difference, low, high, better, worse, p_sign}} with the number of samples on which b is
+        better and worse and the two-sided sign test's p; `flipped` {gained, lost}: ids of
+        samples that only b, or only a, answers without any fault.
+
+    Raises:
+        DataError: the runs are over different samples.
+        UsageError: the protocols differ and `force` is not set.
+    """
+    rows_a, rows_b = _paired_rows(a, b)
+    differs = protocol_difference(a, b)
+    if differs and not force:
+        what = "; ".join(f"{key}: {x!r} and {y!r}" for key, (x, y) in differs.items())
+        raise UsageError(
+            f"the runs' protocols differ ({what}), so their numbers do not compare; evaluate "
+            "both alike, or use --force to compare them all the same"
+        )
+    figures_a, figures_b = _figures(rows_a), _figures(rows_b)
+    drawn_a, drawn_b = (
+        resample_figures(rows, BoxTable([r for r in rows if is_boxes(r)]), seed, resamples)
+        for rows in (rows_a, rows_b)
+    )
+    metrics = {}
+    for name in drawn_a:
+        value_a, value_b = figures_a[name], figures_b[name]
+        ends = interval(drawn_b[name] - drawn_a[name])
+        if value_a is None or value_b is None or ends is None:
+            continue
+        metrics[name] = {
+            "a": value_a,
+            "b": value_b,
+            "difference": value_b - value_a,
+            "low": ends.low,
+            "high": ends.high,
+            **_sign_test(name, rows_a, rows_b),
+        }
+    return {
+        "n": len(rows_a),
+        "protocol_differs": differs,
+        "metrics": metrics,
+        "flipped": _flipped(rows_a, rows_b),
+    }
+
+
+def protocol_difference(a: Evaluation, b: Evaluation) -> dict[str, list[Any]]:
+    """Protocol keys that matter for comparing and differ: {key: [a's value, b's value]}."""
+    first, second = a.metrics["protocol"], b.metrics["protocol"]
+    return {
+        key: [first.get(key), second.get(key)]
+        for key in PROTOCOL_KEYS
+        if first.get(key) != second.get(key)
+    }
+
+
+def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:
+    """Rows of both runs in a's order."""
+    of_b = {row.id: row for row in b.rows}
+    ids = [row.id for row in a.rows]
+    apart = set(ids) ^ set(of_b)
+    if apart:
+        raise DataError(
+            f"the runs are over different samples: {len(apart)} ids stand in one of them only "
+            f"(one is {min(apart)!r}); compare runs of one samples file"
+        )
+    for row in a.rows:
+        if row.objects != of_b[row.id].objects:
+            raise DataError(
+                f"sample {row.id!r} has other targets in the second run; compare runs of one "
+                "samples file"
+            )
+    return list(a.rows), [of_b[key] for key in ids]
+
+
+def _figures(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Every figure that can be resampled, over all rows."""
+    table = BoxTable([row for row in rows if is_boxes(row)])
+    shares = {name: share_value(share, rows) for name, share in SHARES.items()}
+    found = table.figures()
+    return shares | {"mAP": found["mAP"], "AP50": found["AP50"]}
+
+
+def _sign_test(name: str, rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, Any]:
+    """On how many samples b is better and worse, and how likely so uneven a split is by chance."""
+    better = worse = 0
+    for row_a, row_b in zip(rows_a, rows_b, strict=True):
+        value_a, value_b = sample_value(name, row_a), sample_value(name, row_b)
+        if value_a is not None and value_b is not None:
+            better += value_b > value_a
+            worse += value_b < value_a
+    return {"better": better, "worse": worse, "p_sign": sign_test(better, worse)}
+
+
+def sign_test(better: int, worse: int) -> float:
+    """Two-sided p of a split at least as uneven, were both sides equally likely.
+
+    >>> sign_test(5, 0)
+    0.0625
+    """
+    n, least = better + worse, min(better, worse)
+    tail = sum(math.comb(n, k) for k in range(least + 1))
+    return float(min(1.0, 2 * tail / 2**n))
+
+
+def sample_value(name: str, row: Row) -> float | None:
+    """The figure of one sample alone; None where it says nothing about this sample."""
+    if name in ("mAP", "AP50"):
+        return _image_ap(name, row)
+    whole = SHARES[name].whole(row)
+    return SHARES[name].part(row) / whole if whole else None
+
+
+def _image_ap(name: str, row: Row) -> float | None:
+    """AP of one sample as a data set of its own."""
+    target = Target(Detections.of([item for item in row.objects if not item.iscrowd]))
+    if not is_boxes(row) or not len(target.detections):
+        return None
+    order = np.argsort([-value for value in row.confidence], kind="stable")
+    labels = tuple(row.preds.labels[k] for k in order)
+    ranked = Detections(row.preds.boxes[order], labels)
+    reward = ap if name == "mAP" else ap50
+    return reward(Completion("", Parsed(ranked, "ok")), target)
+
+
+def _flipped(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, list[str]]:
+    pairs = list(zip(rows_a, rows_b, strict=True))
+    return {
+        "gained": [b.id for a, b in pairs if faultless(b) and not faultless(a)],
+        "lost": [b.id for a, b in pairs if faultless(a) and not faultless(b)],
+    }
+
+
+def faultless(row: Row) -> bool:
+    """Right as a whole: every target found and nothing else, or the answer correct."""
+    if row.correct is not None:
+        return row.correct
+    return not row.counts.fp and not row.counts.fn

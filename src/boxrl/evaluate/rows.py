@@ -1,0 +1,140 @@
+"""One sample and its completion to one judged row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError
+from boxrl.families import Family
+from boxrl.metrics.blind import other_objects
+from boxrl.metrics.detection import Counts, count_boxes
+from boxrl.metrics.grounding import first_box_hits
+from boxrl.parsing import AnswerTag, parse
+from boxrl.rewards.format import choice, count, format_tags
+from boxrl.rewards.localization import f1
+from boxrl.types import Completion, Detections, Object, Parsed, Sample, Status, Target, fold_label
+
+Confidence = Literal["constant", "order", "logprob"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One judged sample.
+
+    Attributes:
+        id, image, task, labels: of the sample.
+        status: how the completion read.
+        formatted: exactly one thought, then one answer.
+        n_tokens: completion tokens.
+        truncated: cut at the token limit.
+        counts: greedy one-to-one matches at IoU .5 within the label.
+        f1: the reward of that name; None where the answer is not boxes.
+        correct: grounding: first box hits; region, counting: answer equals; negatives: says so;
+            None for detection samples with targets.
+        looks: where a wrong choice exists, whether the first box hits an asked object.
+        unknown_labels: predicted boxes whose label was not asked for.
+        preds: predicted boxes, original pixels.
+        confidence: one number per predicted box.
+        objects: target boxes, crowd regions included.
+    """
+
+    id: str
+    image: str
+    task: str
+    labels: tuple[str, ...]
+    status: Status
+    formatted: bool
+    n_tokens: int
+    truncated: bool
+    counts: Counts
+    f1: float | None
+    correct: bool | None
+    looks: bool | None
+    unknown_labels: int
+    preds: Detections
+    confidence: tuple[float, ...]
+    objects: tuple[Object, ...]
+
+    @property
+    def negative(self) -> bool:
+        """A question about boxes whose gold answer is None."""
+        return self.f1 is not None and not self.counts.tp + self.counts.fn
+
+
+def judge(
+    sample: Sample,
+    prediction: Prediction,
+    family: Family,
+    confidence: Confidence = "constant",
+    answer_tag: AnswerTag = "optional",
+) -> Row:
+    """Read one completion and compare it with what is right."""
+    size = prediction.input_size_wh
+    parsed = parse(prediction.completion, family, sample.size_wh, size, answer_tag)
+    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
+    confidences = _confidences(prediction, parsed, confidence)
+    return judge_completion(
+        sample, completion, confidences, truncated=prediction.finish_reason == "length"
+    )
+
+
+def judge_completion(
+    sample: Sample, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
+) -> Row:
+    """Compare a parsed completion with what is right."""
+    target, preds = Target.of(sample), completion.parsed.detections
+    asked = {fold_label(label) for label in sample.labels}
+    value = f1(completion, target)
+    boxes_asked = value is not None
+    choosable = boxes_asked and len(target.detections) > 0 and bool(other_objects(sample))
+    return Row(
+        id=sample.id,
+        image=sample.image,
+        task=sample.task,
+        labels=sample.labels,
+        status=completion.parsed.status,
+        formatted=format_tags(completion, target) == 1.0,
+        n_tokens=completion.n_tokens or 0,
+        truncated=truncated,
+        counts=count_boxes(preds, target.detections) if boxes_asked else Counts(0, 0, 0),
+        f1=value,
+        correct=_correct(sample, completion, target),
+        looks=first_box_hits(preds, target.detections) if choosable else None,
+        unknown_labels=sum(fold_label(label) not in asked for label in preds.labels),
+        preds=preds,
+        confidence=confidence,
+        objects=sample.objects,
+    )
+
+
+def _correct(sample: Sample, completion: Completion, target: Target) -> bool | None:
+    """Right or wrong as a whole; None for detection samples with targets."""
+    preds, targets = completion.parsed.detections, target.detections
+    if sample.task == "region":
+        return choice(completion, target) == 1.0
+    if sample.task == "counting":
+        return count(completion, target) == 1.0
+    if not len(targets):
+        return completion.parsed.readable and not len(preds)
+    return first_box_hits(preds, targets) if sample.task == "grounding" else None
+
+
+def _confidences(
+    prediction: Prediction, parsed: Parsed, confidence: Confidence
+) -> tuple[float, ...]:
+    n = len(parsed.detections)
+    if confidence == "constant" or not n:
+        return (1.0,) * n
+    if confidence == "order":
+        return tuple(1.0 / (place + 1) for place in range(n))
+    if prediction.box_logprobs is None or len(prediction.box_logprobs) != n:
+        got = "none" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
+        raise DataError(
+            f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
+            "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
+        )
+    return tuple(np.exp(prediction.box_logprobs).tolist())

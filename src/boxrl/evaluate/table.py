@@ -1,0 +1,115 @@
+"""The boxes of judged rows as columns, and the figures that hotcoco draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hotcoco import COCOeval
+
+from boxrl.evaluate.rows import Row
+from boxrl.metrics.average_precision import (
+    SIZES,
+    Floats,
+    Predictions,
+    Targets,
+    evaluate_boxes,
+    label_precision,
+    statistics,
+)
+from boxrl.metrics.order_free import order_free_precision
+from boxrl.metrics.resampled_ap import ResampledAP
+from boxrl.types import fold_label
+
+MAIN = ("mAP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+class BoxTable:
+    """All boxes of the rows; image i is row i, labels are folded.
+
+    Labels are those asked for in some row or annotated; predictions of other labels belong to
+    no category and stay out of AP, as COCO has it. They are false positives elsewhere.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        asked = (label for row in rows for label in row.labels)
+        annotated = (item.label for row in rows for item in row.objects)
+        names = dict.fromkeys(
+            fold_label(label) for labels in (asked, annotated) for label in labels
+        )
+        self.labels = tuple(names)
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self.targets = self._targets()
+        self.preds = self._preds()
+
+    def _targets(self) -> Targets:
+        found = [(image, item) for image, row in enumerate(self.rows) for item in row.objects]
+        return Targets(
+            np.array([image for image, _ in found], dtype=np.int64),
+            np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
+            np.array([item.bbox for _, item in found], dtype=np.float64).reshape(-1, 4),
+            np.array([item.iscrowd for _, item in found], dtype=bool),
+        )
+
+    def _preds(self) -> Predictions:
+        sizes = [len(row.preds) for row in self.rows]
+        names = [fold_label(label) for row in self.rows for label in row.preds.labels]
+        label = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)
+        image = np.repeat(np.arange(len(self.rows)), sizes)
+        boxes = np.concatenate([np.zeros((0, 4)), *(row.preds.boxes for row in self.rows)])
+        confidence = np.array([value for row in self.rows for value in row.confidence], dtype=float)
+        known = label >= 0
+        return Predictions(image[known], label[known], boxes[known], confidence[known])
+
+    @cached_property
+    def evaluator(self) -> COCOeval:
+        """Hotcoco's evaluation of the table."""
+        return evaluate_boxes(self.targets, self.preds, len(self.rows), self.labels)
+
+    def figures(self) -> dict[str, float | None]:
+        """AP over the whole table; None where there are no targets of a size."""
+        found = statistics(self.evaluator) if self.labels else {}
+        figures = {name: found.get(name) for name in MAIN}
+        free = order_free_precision(self.targets, self.preds, len(self.labels))
+        return figures | {"mAP_order_free": free}
+
+    def per_label(self) -> dict[str, dict[str, Any]]:
+        """AP, AP50, targets and predictions of every label."""
+        if not self.labels:
+            return {}
+        n_targets = np.bincount(self.targets.label[~self.targets.crowd], minlength=len(self.labels))
+        n_preds = np.bincount(self.preds.label, minlength=len(self.labels))
+        ap, ap50 = label_precision(self.evaluator)
+        return {
+            label: {
+                "AP": float(ap[i]) if n_targets[i] else None,
+                "AP50": float(ap50[i]) if n_targets[i] else None,
+                "targets": int(n_targets[i]),
+                "predictions": int(n_preds[i]),
+            }
+            for i, label in enumerate(self.labels)
+        }
+
+    def per_size(self) -> dict[str, dict[str, float | None]]:
+        """AP and AR100 of small, medium and large targets."""
+        found = statistics(self.evaluator) if self.labels else {}
+        return {
+            size: {"AP": found.get(f"AP{size[0]}"), "AR100": found.get(f"AR{size[0]}")}
+            for size in SIZES
+        }
+
+    def resampled_ap(self, weights: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """MAP and AP50 of every resample.
+
+        Args:
+            weights: Int "resamples rows", how often each row's image was drawn.
+        """
+        if not self.labels:
+            return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+        ap = ResampledAP(self.evaluator)
+        values = np.array([ap(drawn) for drawn in weights]).reshape(-1, 2)
+        return values[:, 0], values[:, 1]

@@ -1,0 +1,61 @@
+"""Bootstrap over images: how far a figure would move with other images of the same kind."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+RESAMPLES = 1000
+
+
+class Interval(NamedTuple):
+    """Ends of a 95 % interval."""
+
+    low: float
+    high: float
+
+
+def resample(n_images: int, resamples: int, seed: int) -> Counts:
+    """How often each image is drawn, with replacement, in every resample.
+
+    Args:
+        n_images: images of the data set.
+        resamples: how many data sets of the same size to draw.
+        seed: equal seeds draw equal data sets, which is what pairs two runs.
+
+    Returns:
+        Int "resamples n_images"; every row sums to n_images.
+    """
+    rng = np.random.default_rng(seed)
+    even = np.full(n_images, 1 / n_images)
+    return rng.multinomial(n_images, even, size=resamples)
+
+
+def resample_ratio(draws: Counts, parts: Floats, wholes: Floats) -> Floats:
+    """sum(parts) / sum(wholes) of every resample; NaN where the whole is 0.
+
+    Args:
+        draws: from `resample`, "resamples n_images".
+        parts: numerator of every image, "n_images".
+        wholes: denominator of every image, "n_images".
+
+    Returns:
+        Float "resamples".
+    """
+    total = draws @ wholes
+    out: Floats = np.full(len(draws), np.nan)
+    return np.divide(draws @ parts, total, out=out, where=total > 0)
+
+
+def interval(values: Floats) -> Interval | None:
+    """2.5th and 97.5th percentile; None where no resample has a value."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    low, high = np.percentile(known, (2.5, 97.5)).tolist()
+    return Interval(low, high)

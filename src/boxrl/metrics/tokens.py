@@ -1,0 +1,23 @@
+"""Length of completions, as the seed's token table gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LONG = 3000
+"""Completions of this many tokens and more are counted apart."""
+
+
+def token_table(n_tokens: Sequence[int]) -> dict[str, float | int | None]:
+    """Fewest tokens; most and mean of completions under 3,000; count of 3,000 and more.
+
+    Args:
+        n_tokens: tokens of every completion.
+    """
+    short = [n for n in n_tokens if n < LONG]
+    return {
+        "min": min(n_tokens, default=None),
+        "max": max(short, default=None),
+        "mean": sum(short) / len(short) if short else None,
+        "long": len(n_tokens) - len(short),
+    }
