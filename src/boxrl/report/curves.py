@@ -1,0 +1,83 @@
+"""Training curves from metrics.jsonl."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from boxrl.report.plots import Line, line_chart
+
+Step = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart with its title and a legend of (series colour, name); empty for a single curve."""
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[int, str], ...] = ()
+
+
+SINGLE = (
+    ("Reward, weighted sum", "reward", "mean reward"),
+    ("Completion length", "completion_length", "tokens"),
+    ("Loss", "loss", "loss"),
+    ("Groups without a difference", "zero_variance", "share of groups"),
+    ("Cut at the length limit", "clipped", "share of completions"),
+    ("Entropy", "entropy", "nats per token"),
+    ("KL to the start", "kl", "nats per token"),
+    ("Gradient norm", "grad_norm", "norm"),
+    ("Learning rate", "learning_rate", "learning rate"),
+)
+"""(title, key in metrics.jsonl, y axis) of the charts with one curve."""
+
+
+def training_curves(steps: Sequence[Step]) -> list[Chart]:
+    """A chart for everything that was logged at least twice, rewards first."""
+    singles = [_single(steps, *entry) for entry in SINGLE]
+    charts = [singles[0], _rewards(steps), *singles[1:]]
+    return [chart for chart in charts if chart is not None]
+
+
+def _rewards(steps: Sequence[Step]) -> Chart | None:
+    """The rewards by name in one chart: means before weighting."""
+    names = list(dict.fromkeys(name for step in steps for name in step.get("rewards") or {}))
+    lines = []
+    for number, name in enumerate(names):
+
+        def value(step: Step, name: str = name) -> Any:
+            return (step.get("rewards") or {}).get(name)
+
+        lines.append(Line(name, _points(steps, value), colour=number % 6))
+    lines = [line for line in lines if _enough(line)]
+    if not lines:
+        return None
+    legend = tuple((line.colour, line.name) for line in lines)
+    return Chart("Rewards by name", line_chart(lines, "step", "mean reward"), legend)
+
+
+def _single(steps: Sequence[Step], title: str, key: str, y_title: str) -> Chart | None:
+    line = Line(title, _points(steps, lambda step: step.get(key)))
+    if not _enough(line) or not any(y for _, y in line.points):
+        return None
+    return Chart(title, line_chart([line], "step", y_title))
+
+
+def _points(
+    steps: Sequence[Step], value: Callable[[Step], Any]
+) -> list[tuple[float, float | None]]:
+    return [(float(step["step"]), _finite(value(step))) for step in steps]
+
+
+def _finite(value: Any) -> float | None:
+    usable = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if usable else None
+
+
+def _enough(line: Line) -> bool:
+    return sum(y is not None for _, y in line.points) >= 2

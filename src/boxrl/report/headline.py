@@ -1,0 +1,180 @@
+"""The table one looks at first: each figure before and after, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from boxrl.report.plots import interval
+
+MINUS = "\u2212"
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of metrics.json.
+
+    Attributes:
+        key: path in metrics.json, dotted.
+        name: as people read it.
+        better: which direction is an improvement.
+        digits: decimals shown.
+    """
+
+    key: str
+    name: str
+    better: Better = "higher"
+    digits: int = 3
+
+
+FIGURES = (
+    Figure("format_rate", "Format rate"),
+    Figure("mAP", "mAP"),
+    Figure("AP50", "AP50"),
+    Figure("AP75", "AP75"),
+    Figure("mAP_order_free", "mAP, order-free"),
+    Figure("f1", "Mean F1"),
+    Figure("precision@0.5", "Precision @0.5"),
+    Figure("recall@0.5", "Recall @0.5"),
+    Figure("f1@0.5", "F1 @0.5"),
+    Figure("negatives.accuracy", "None on negatives"),
+    Figure("looks", "First box on an asked object"),
+    Figure("grounding_accuracy@0.5", "Grounding accuracy @0.5"),
+    Figure("accuracy", "Accuracy"),
+    Figure("unknown_labels", "Boxes under unasked labels", "lower", 0),
+    Figure("truncated_rate", "Truncated", "lower"),
+    Figure("tokens.mean", "Tokens, mean", "neither", 1),
+)
+"""The rows, in their order; a figure that no evaluation has is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value and its 95 % interval as they are printed; empty where there is none."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One row of the table.
+
+    Attributes:
+        name: of the figure.
+        blind: the label-blind policy's value, empty where it is not defined.
+        before, after: the two evaluations; `after` alone where there is one only.
+        difference: after - before, with the paired interval where compare.json has it.
+        verdict: `better`, `worse`, or empty while the interval holds 0 or is not known.
+        picture: the interval drawn, empty where there is none.
+    """
+
+    name: str
+    blind: str
+    before: Cell
+    after: Cell
+    difference: Cell
+    verdict: str
+    picture: Markup
+
+
+def look_up(metrics: Mapping[str, Any], key: str) -> float | None:
+    """The number at a dotted path; keys such as `f1@0.5` hold dots themselves."""
+    if key in metrics:
+        value: Any = metrics[key]
+    else:
+        head, _, rest = key.partition(".")
+        inner = metrics.get(head)
+        return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) and value == value else None
+
+
+def compare_figures(
+    before: Mapping[str, Any], after: Mapping[str, Any], paired: Mapping[str, Any]
+) -> list[Comparison]:
+    """The rows of one before/after table.
+
+    Args:
+        before: metrics.json of the first evaluation.
+        after: metrics.json of the second, over the same samples.
+        paired: figure -> `{"difference", "low", "high"}`; may be empty.
+    """
+    reach = max((abs(_end(row)) for row in paired.values() if _is_small(row)), default=1.0)
+    rows = []
+    for figure in FIGURES:
+        old, new = look_up(before, figure.key), look_up(after, figure.key)
+        if old is None and new is None:
+            continue
+        rows.append(_compare(figure, before, after, paired.get(figure.key), reach))
+    return rows
+
+
+def _compare(
+    figure: Figure,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    paired: Any,
+    reach: float,
+) -> Comparison:
+    old, new = look_up(before, figure.key), look_up(after, figure.key)
+    blind = look_up(after.get("blind") or {}, figure.key)
+    difference = Cell("" if old is None or new is None else _signed(new - old, figure.digits))
+    verdict, picture = "", Markup("")
+    if _is_interval(paired):
+        value, low, high = (float(paired[k]) for k in ("difference", "low", "high"))
+        difference = Cell(_signed(value, figure.digits), _between(low, high, figure.digits, "+"))
+        verdict = _verdict(figure.better, low, high)
+        if _is_small(paired):
+            picture = interval(value, low, high, reach)
+    return Comparison(
+        figure.name,
+        "" if blind is None else f"{blind:.{figure.digits}f}",
+        _cell(before, figure, old),
+        _cell(after, figure, new),
+        difference,
+        verdict,
+        picture,
+    )
+
+
+def _cell(metrics: Mapping[str, Any], figure: Figure, value: float | None) -> Cell:
+    if value is None:
+        return Cell("—")
+    match (metrics.get("intervals") or {}).get(figure.key):
+        case [float() | int() as low, float() | int() as high]:
+            between = _between(low, high, figure.digits)
+        case _:
+            between = ""
+    return Cell(f"{value:,.{figure.digits}f}", between)
+
+
+def _verdict(better: Better, low: float, high: float) -> str:
+    if better == "neither" or low <= 0 <= high:
+        return ""
+    return "better" if (low > 0) == (better == "higher") else "worse"
+
+
+def _is_interval(row: Any) -> bool:
+    keys = ("difference", "low", "high")
+    return isinstance(row, Mapping) and all(isinstance(row.get(k), (int, float)) for k in keys)
+
+
+def _is_small(row: Any) -> bool:
+    """Whether the row is a difference of rates, which all fit on one axis."""
+    return _is_interval(row) and abs(_end(row)) <= 1
+
+
+def _end(row: Mapping[str, Any]) -> float:
+    return max(row["low"], row["high"], key=abs)  # type: ignore[no-any-return]
+
+
+def _between(low: float, high: float, digits: int, sign: str = "") -> str:
+    return f"{low:{sign},.{digits}f} to {high:{sign},.{digits}f}".replace("-", MINUS)
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+,.{digits}f}".replace("-", MINUS)

@@ -1,0 +1,141 @@
+"""What the page's gallery knows: samples and judged rows as compact JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from boxrl.prompts import render_problem
+from boxrl.report.reading import Evaluation, Row
+from boxrl.report.text import extract_thinking, visible
+from boxrl.types import Sample
+
+MAX_LABEL = 200
+"""Characters of a label that a page shows."""
+
+
+class Payload:
+    """Samples, label names and evaluations, numbered as they are added.
+
+    The page's script reads `as_json`; its short keys are explained where they are written.
+    """
+
+    def __init__(self) -> None:
+        self._labels: dict[str, int] = {}
+        self._samples: dict[tuple[str, str], int] = {}
+        self._sample_rows: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, Any]] = []
+        self.image_paths: list[Path] = []
+        self._images: dict[Path, int] = {}
+
+    def add(self, title: str, evaluation: Evaluation) -> int:
+        """Add an evaluation's rows; returns its number, by which views name it."""
+        rows = {self._sample(evaluation, row.sample): self._row(row) for row in evaluation.rows}
+        self._evaluations.append(
+            {"title": title, "instruction": evaluation.instruction, "rows": rows}
+        )
+        return len(self._evaluations) - 1
+
+    def as_json(self, views: Sequence[tuple[int, ...]], pictures: Sequence[str | None]) -> str:
+        """Everything as JSON that may stand inside a `<script type="application/json">`.
+
+        Args:
+            views: what can be shown side by side: numbers of evaluations, left to right.
+            pictures: URLs in the order of `image_paths`.
+        """
+        start, end = shared_ends([row["problem"] for row in self._sample_rows])
+        samples = [
+            row | {"problem": row["problem"][len(start) : len(row["problem"]) - len(end)]}
+            for row in self._sample_rows
+        ]
+        content = {
+            "problem": (start, end),
+            "labels": list(self._labels),
+            "samples": samples,
+            "evaluations": self._evaluations,
+            "views": views,
+            "pictures": pictures,
+        }
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # "</script" and "<!--" would end or change the element; "<" occurs in strings only.
+        return text.replace("<", "\\u003c")
+
+    def _label(self, label: str) -> int:
+        return self._labels.setdefault(visible(label, MAX_LABEL), len(self._labels))
+
+    def _sample(self, evaluation: Evaluation, sample: Sample) -> int:
+        key = (str(evaluation.images), sample.id)
+        if key not in self._samples:
+            self._samples[key] = len(self._sample_rows)
+            self._sample_rows.append(
+                {
+                    "id": visible(sample.id, MAX_LABEL),
+                    "w": sample.width,
+                    "h": sample.height,
+                    "task": sample.task,
+                    "asked": [self._label(label) for label in sample.labels],
+                    "problem": visible(render_problem(sample)),
+                    "question": sample.question and visible(sample.question),
+                    "answer": sample.answer and visible(sample.answer),
+                    # x1, y1, x2, y2, label, 1 for a crowd region
+                    "targets": [
+                        [*_rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
+                        for item in sample.objects
+                    ],
+                    "picture": self._image(evaluation, sample),
+                }
+            )
+        return self._samples[key]
+
+    def _image(self, evaluation: Evaluation, sample: Sample) -> int | None:
+        if evaluation.images is None:
+            return None
+        path = evaluation.images / sample.image
+        if path not in self._images:
+            self._images[path] = len(self.image_paths)
+            self.image_paths.append(path)
+        return self._images[path]
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        preds, verdict = row.parsed.detections, row.verdict
+        thinking = extract_thinking(row.prediction.completion)
+        return {
+            "status": row.parsed.status,
+            "text": visible(row.prediction.completion),
+            "think": None if thinking is None else visible(thinking),
+            # x1, y1, x2, y2, label, kind, IoU
+            "boxes": [
+                [*_rounded(box), self._label(label), kind, overlap]
+                for box, label, kind, overlap in zip(
+                    preds.boxes.tolist(), preds.labels, verdict.kinds, verdict.ious, strict=True
+                )
+            ],
+            "missed": verdict.missed,
+            "score": round(row.score, 4),
+            "tokens": row.prediction.n_tokens,
+            "finish": row.prediction.finish_reason,
+            "error": row.prediction.error and visible(row.prediction.error),
+        }
+
+
+def _rounded(box: Iterable[float]) -> list[float]:
+    return [round(value, 1) for value in box]
+
+
+def shared_ends(texts: Sequence[str]) -> tuple[str, str]:
+    """What all texts begin and end with; prompts differ in their labels only.
+
+    >>> shared_ends(["find a cat.", "find a dog."])
+    ('find a ', '.')
+    """
+    start = _shared_start(texts)
+    return start, _shared_start([text[len(start) :][::-1] for text in texts])[::-1]
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    first, last = min(texts, default=""), max(texts, default="")  # they differ the soonest
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return first[: sum(1 for _ in same)]

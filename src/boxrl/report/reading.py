@@ -1,0 +1,259 @@
+"""Run folders, read as far as they go: whatever is missing or damaged is named, not fatal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from boxrl.data.files import parse_json_object
+from boxrl.data.predictions import Prediction, meta_path, read_predictions
+from boxrl.data.samples import read_samples
+from boxrl.errors import BoxrlError, DataError, UsageError
+from boxrl.families import Family, build_family
+from boxrl.parsing import AnswerTag, parse
+from boxrl.prompts import PROMPTS
+from boxrl.report.verdicts import Verdict, judge
+from boxrl.rewards.format import choice, count
+from boxrl.rewards.localization import f1
+from boxrl.types import Completion, Parsed, Sample, Target
+
+T = TypeVar("T")
+NO_FACTS: dict[str, Any] = {}
+NO_STEPS: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample with what a model said about it.
+
+    Attributes:
+        sample, prediction: as on disk.
+        parsed: the prediction's completion, read.
+        verdict: what became of its boxes.
+        score: the reward `f1`, or 0 or 1 for a question whose answer is not boxes.
+    """
+
+    sample: Sample
+    prediction: Prediction
+    parsed: Parsed
+    verdict: Verdict
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One folder of evals/: a model's answers to one samples file.
+
+    Attributes:
+        name: the folder's name.
+        metrics: metrics.json, empty where there is none.
+        meta: predictions.meta.json, the settings of generation.
+        images: folder that image paths start at; None where it is not known.
+        rows: samples that have a prediction, in the samples' order.
+    """
+
+    name: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    images: Path | None = None
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def instruction(self) -> str:
+        """How answers were asked for, as far as the prompt's name is known."""
+        prompt = PROMPTS.get(str(self.meta.get("prompt")))
+        return prompt.instruction if prompt else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run folder's content.
+
+    Attributes:
+        path: the folder.
+        facts: run.json.
+        environment: environment.json.
+        recipe: text of recipe.yaml.
+        steps: rows of metrics.jsonl, in file order.
+        evaluations: by name, in run.json's order.
+        comparisons: compare.json: "before|after" -> metric -> before, after, difference, ...
+        missing: a sentence for everything that a whole run has and this one lacks.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    environment: dict[str, Any]
+    recipe: str
+    steps: tuple[dict[str, Any], ...]
+    evaluations: dict[str, Evaluation]
+    comparisons: dict[str, Any]
+    missing: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name, or its folder's."""
+        return str(self.facts.get("name") or self.path.resolve().name)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(before, after) names of evaluations that belong together and both have rows."""
+        named = [p for p in self.facts.get("pairs") or () if isinstance(p, list) and len(p) == 2]
+        return [(str(a), str(b)) for a, b in named if self._answered(a) and self._answered(b)]
+
+    def _answered(self, name: object) -> bool:
+        return str(name) in self.evaluations and bool(self.evaluations[str(name)].rows)
+
+
+class _Reader:
+    """Reads parts of one folder and keeps a list of what could not be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.missing: list[str] = []
+
+    def part(self, name: str, purpose: str, read: Callable[[Path], T], default: T) -> T:
+        """The part, or `default` and a line in `missing`."""
+        path = self.path / name
+        if not path.exists():
+            self.missing.append(f"{name} is missing: {purpose}")
+            return default
+        try:
+            return read(path)
+        except (BoxrlError, OSError, ValueError) as error:
+            self.missing.append(f"{name} cannot be read: {_without(error, self.path)}")
+            return default
+
+
+def read_run(path: Path) -> RunFolder:
+    """Everything that a run folder holds.
+
+    Raises:
+        UsageError: no such folder, or it holds files but nothing of a run.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such run folder")
+    known = ("run.json", "metrics.jsonl", "evals")
+    if any(path.iterdir()) and not any((path / name).exists() for name in known):
+        raise UsageError(f"{path}: holds no run; expected {', '.join(known)} in it")
+    reader = _Reader(path)
+    facts = reader.part("run.json", "name, method and pairs are unknown", _read_object, NO_FACTS)
+    status = facts.get("status")
+    if status not in (None, "done"):
+        reader.missing.append(f"The run is {status}: figures may still change")
+    steps = reader.part("metrics.jsonl", "no training curves", _read_steps, NO_STEPS)
+    return RunFolder(
+        path=path,
+        facts=facts,
+        environment=reader.part(
+            "environment.json", "versions and commit are unknown", _read_object, NO_FACTS
+        ),
+        recipe=reader.part("recipe.yaml", "settings are unknown", _read_text, ""),
+        steps=steps,
+        evaluations=_read_evaluations(reader, facts),
+        comparisons=reader.part(
+            "compare.json", "differences have no paired intervals", _read_object, NO_FACTS
+        ),
+        missing=tuple(reader.missing),
+    )
+
+
+def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evaluation]:
+    """Evaluations that run.json names, then those that stand in evals/ without being named."""
+    folder = reader.path / "evals"
+    listed = [name for name in facts.get("evals") or () if isinstance(name, str)]
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    names = list(dict.fromkeys([*listed, *found]))
+    if not names:
+        reader.missing.append("evals is empty: no metrics and no gallery")
+    return {name: _read_evaluation(reader, name) for name in names}
+
+
+def _read_evaluation(reader: _Reader, name: str) -> Evaluation:
+    base = f"evals/{name}"
+    if not (reader.path / base).is_dir():
+        reader.missing.append(f"{base} is missing: not evaluated yet")
+        return Evaluation(name)
+    metrics = reader.part(f"{base}/metrics.json", "no metrics for it", _read_object, NO_FACTS)
+
+    def read(path: Path) -> Evaluation:
+        meta = _read_object(meta_path(path))
+        rows = _judge_all(reader.path, path, meta)
+        without = _count_without_image(_images(reader.path, meta), rows)
+        if without:
+            reader.missing.append(f"{base}: {without} of {len(rows)} images are missing")
+        return Evaluation(name, metrics, meta, _images(reader.path, meta), rows)
+
+    purpose = "no gallery for it"
+    return reader.part(f"{base}/predictions.jsonl", purpose, read, Evaluation(name, metrics))
+
+
+def _judge_all(run: Path, path: Path, meta: dict[str, Any]) -> tuple[Row, ...]:
+    """Parse and judge every prediction of a file."""
+    if not meta.get("samples"):
+        raise DataError(f"{meta_path(path).name} names no samples file")
+    samples = read_samples(_inside(run, str(meta["samples"])))
+    family = _family(meta)
+    tag = cast(AnswerTag, meta.get("answer_tag", "optional"))
+    predictions = read_predictions(path)
+    return tuple(
+        _judge(sample, predictions[sample.id], family, tag)
+        for sample in samples
+        if sample.id in predictions
+    )
+
+
+def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTag) -> Row:
+    size = prediction.input_size_wh
+    parsed = parse(prediction.completion, family, sample.size_wh, size, tag)
+    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
+    target = Target.of(sample)
+    reward = {"region": choice, "counting": count}.get(sample.task, f1)
+    score = reward(completion, target)
+    return Row(sample, prediction, parsed, judge(sample, parsed), score or 0.0)
+
+
+def _family(meta: dict[str, Any]) -> Family:
+    """The family, which predictions.meta.json names or holds in full."""
+    family = meta.get("family")
+    if isinstance(family, dict):
+        family = family.get("name")
+    return build_family(str(family))
+
+
+def _images(run: Path, meta: dict[str, Any]) -> Path | None:
+    return _inside(run, str(meta["images"])) if meta.get("images") else None
+
+
+def _inside(run: Path, name: str) -> Path:
+    """A path of predictions.meta.json: relative to the run where it lies inside, else as it is."""
+    return run / name if (run / name).exists() else Path(name)
+
+
+def _count_without_image(images: Path | None, rows: tuple[Row, ...]) -> int:
+    if images is None:
+        return len(rows)
+    return sum(not (images / row.sample.image).is_file() for row in rows)
+
+
+def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
+    """Rows of metrics.jsonl; a last line that is still being written is left out."""
+    content = path.read_bytes()
+    whole, _, _cut = content.rpartition(b"\n")
+    lines = enumerate(whole.split(b"\n"), start=1)
+    rows = [parse_json_object(line, f"{path}:{n}") for n, line in lines if line.strip()]
+    return tuple(row for row in rows if isinstance(row.get("step"), int))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    return parse_json_object(path.read_bytes(), str(path))
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _without(error: Exception, run: Path) -> str:
+    """The error's message with paths inside the run shortened; the page may be sent away."""
+    return str(error).replace(f"{run}/", "")

@@ -1,0 +1,239 @@
+"use strict";
+// The gallery: filters, sorts and draws samples. Model text reaches the page as text nodes only.
+(() => {
+  const data = JSON.parse(document.getElementById("payload").textContent);
+  const form = document.getElementById("filters");
+  const cards = document.getElementById("cards");
+  const more = document.getElementById("more");
+  const dialog = document.getElementById("detail");
+  const PAGE = 12;
+  const UNREADABLE = ["malformed", "missing"];
+  let shown = [];  // sample numbers that pass the filters, in order
+  let drawn = 0;   // how many of them have a card
+  let opened = -1; // place in `shown` of the sample in the dialog
+
+  function h(tag, props, ...children) {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(props || {})) {
+      if (key === "style") Object.assign(element.style, value);
+      else if (key in element) element[key] = value;
+      else element.setAttribute(key, value);
+    }
+    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return element;
+  }
+
+  const words = (kind) => kind.replace("_", " ");
+  const view = () => data.views[form.view.value].map((number) => data.evaluations[number]);
+  const judged = () => view().at(-1);  // filters and scores read the rightmost evaluation
+
+  // ---- choosing ----
+
+  const SIZES = { small: [0, 32 ** 2], medium: [32 ** 2, 96 ** 2], large: [96 ** 2, Infinity] };
+  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+
+  function hasOutcome(row, outcome) {
+    const faulty = row.missed.length > 0 || row.boxes.some((box) => !["right", "crowd"].includes(box[5]));
+    const unreadable = UNREADABLE.includes(row.status);
+    if (outcome === "faultless") return !faulty && !unreadable;
+    if (outcome === "mistake") return faulty || unreadable;
+    if (outcome === "malformed") return unreadable;
+    if (outcome === "missed") return row.missed.length > 0;
+    return row.boxes.some((box) => box[5] === outcome);
+  }
+
+  const SCORES = { "0": (x) => x === 0, low: (x) => x < 0.5, high: (x) => x >= 0.5, "1": (x) => x === 1 };
+
+  function passes(number, row) {
+    const sample = data.samples[number];
+    const boxes = [...sample.targets, ...row.boxes];
+    if (form.outcome.value && !hasOutcome(row, form.outcome.value)) return false;
+    if (form.score.value && !SCORES[form.score.value](row.score)) return false;
+    if (form.label.value !== "") {
+      const label = Number(form.label.value);
+      if (!sample.asked.includes(label) && !boxes.some((box) => box[4] === label)) return false;
+    }
+    if (form.size.value) {
+      const [low, high] = SIZES[form.size.value];
+      if (!boxes.some((box) => low <= area(box) && area(box) < high)) return false;
+    }
+    const find = form.find.value.trim().toLowerCase();
+    return !find || sample.id.toLowerCase().includes(find) || row.text.toLowerCase().includes(find);
+  }
+
+  function choose() {
+    const rows = judged().rows;
+    const before = view()[0].rows;
+    const gain = (n) => rows[n].score - (before[n] ? before[n].score : rows[n].score);
+    const orders = {
+      worst: (a, b) => rows[a].score - rows[b].score,
+      best: (a, b) => rows[b].score - rows[a].score,
+      file: () => 0,
+      gained: (a, b) => gain(b) - gain(a),
+      lost: (a, b) => gain(a) - gain(b),
+      long: (a, b) => rows[b].tokens - rows[a].tokens,
+    };
+    shown = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
+    shown.sort((a, b) => orders[form.sort.value](a, b) || a - b);
+    cards.replaceChildren();
+    drawn = 0;
+    const total = Object.keys(rows).length.toLocaleString("en");
+    document.getElementById("count").textContent =
+      `${shown.length.toLocaleString("en")} of ${total} samples; filters and score (mean F1) read “${judged().title}”`;
+    drawMore();
+  }
+
+  // ---- drawing ----
+
+  function drawMore() {
+    const next = shown.slice(drawn, drawn + PAGE);
+    cards.append(...next.map((number, i) => card(number, drawn + i)));
+    drawn += next.length;
+    more.hidden = drawn >= shown.length;
+    cards.querySelectorAll(".scene:not(.placed)").forEach(placeChips);
+  }
+
+  function card(number, place) {
+    const sample = data.samples[number];
+    const rows = view().map((evaluation) => evaluation.rows[number]);
+    const button = h("button", { type: "button", className: "card", "aria-label": `Open ${sample.id}` },
+      h("div", { className: "panes" }, ...rows.map((row) => h("div", { className: "pane" }, scene(sample, row)))),
+      h("div", { className: "asked", dir: "auto" }, h("span", null, "asked: "), askedFor(sample)),
+      h("div", { className: "caption" }, ...rows.map((row, i) =>
+        h("div", null, h("b", null, view()[i].title), h("span", null, summary(sample, row))))));
+    button.addEventListener("click", () => open(place));
+    return button;
+  }
+
+  const askedFor = (sample) => sample.question || sample.asked.map((label) => data.labels[label]).join("; ");
+
+  function summary(sample, row) {
+    if (!row) return "no answer yet";
+    if (UNREADABLE.includes(row.status)) return row.status;
+    const counts = {};
+    for (const box of row.boxes) counts[box[5]] = (counts[box[5]] || 0) + 1;
+    if (row.missed.length) counts.missed = row.missed.length;
+    const parts = Object.entries(counts).map(([kind, count]) => `${count} ${words(kind)}`);
+    if (!parts.length) return "says None, rightly";
+    return parts.join(", ");
+  }
+
+  function scene(sample, row) {
+    const url = sample.picture === null ? null : data.pictures[sample.picture];
+    const place = (box) => ({
+      left: `${100 * box[0] / sample.w}%`, top: `${100 * box[1] / sample.h}%`,
+      width: `${100 * (box[2] - box[0]) / sample.w}%`, height: `${100 * (box[3] - box[1]) / sample.h}%`,
+    });
+    const root = h("div", { className: url ? "scene" : "scene blank", style: { aspectRatio: `${sample.w} / ${sample.h}` } });
+    if (url) root.append(h("img", { src: url, alt: "", loading: "lazy", decoding: "async" }));
+    sample.targets.forEach((box, i) => {
+      const missed = row && row.missed.includes(i);
+      root.append(h("div", { className: `box target ${box[5] ? "crowd" : ""} ${missed ? "k-missed" : ""}`, style: place(box) }));
+    });
+    for (const box of row ? row.boxes : []) root.append(h("div", { className: `box k-${box[5]}`, style: place(box) }));
+    root.chips = [
+      ...(row ? row.boxes.map((box) => [box, box[5]]) : []),
+      ...(row ? row.missed.map((i) => [sample.targets[i], "missed"]) : []),
+    ];
+    root.sample = sample;
+    return root;
+  }
+
+  // Labels go where they cover no other label and stay inside: above, inside, below their box.
+  function placeChips(root) {
+    root.classList.add("placed");
+    const width = root.clientWidth, height = root.clientHeight;
+    if (!width) { root.classList.remove("placed"); return; }
+    const sx = width / root.sample.w, sy = height / root.sample.h;
+    const taken = [];
+    const named = root.sample.asked.length > 1;
+    for (const [box, kind] of root.chips) {
+      const name = data.labels[box[4]];
+      const obvious = !named && box[4] === root.sample.asked[0];
+      const text = kind === "right" ? name : obvious ? words(kind) : `${words(kind)}: ${name}`;
+      const chip = h("span", { className: `chip k-${kind}`, dir: "auto" }, text);
+      root.append(chip);
+      const w = chip.offsetWidth, tall = chip.offsetHeight;
+      const x1 = box[0] * sx, x2 = box[2] * sx, y1 = box[1] * sy, y2 = box[3] * sy;
+      const spots = [];
+      for (const y of [y1 - tall, y2, y1 + 2, y2 - tall - 2]) for (const x of [x1, x2 - w]) spots.push([x, y]);
+      for (let step = 1; step <= 4; step++) spots.push([x1, y2 + step * tall], [x1, y1 - (step + 1) * tall]);
+      const inside = spots.map(([x, y]) => [
+        Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - tall))]);
+      const free = inside.find(([x, y]) => !taken.some((t) =>
+        x < t[0] + t[2] && t[0] < x + w && y < t[1] + t[3] && t[1] < y + tall)) || inside[0];
+      chip.style.left = `${free[0]}px`;
+      chip.style.top = `${free[1]}px`;
+      taken.push([free[0], free[1], w, tall]);
+    }
+  }
+
+  // ---- one sample ----
+
+  function open(place) {
+    opened = place;
+    const number = shown[place];
+    const sample = data.samples[number];
+    document.getElementById("detail-title").textContent = `${sample.id} – ${place + 1} of ${shown.length}`;
+    document.getElementById("detail-body").replaceChildren(
+      h("div", { className: "pair" }, ...view().map((evaluation) => side(sample, evaluation, evaluation.rows[number]))),
+      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, `${data.problem.join(sample.problem)} ${judged().instruction}`));
+    document.getElementById("previous").disabled = place === 0;
+    document.getElementById("next").disabled = place === shown.length - 1;
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    dialog.querySelectorAll(".scene").forEach(placeChips);
+  }
+
+  function side(sample, evaluation, row) {
+    const root = h("div", null, h("h3", null, evaluation.title), h("div", { className: "pane" }, scene(sample, row)));
+    if (!row) { root.append(h("p", { className: "note" }, "No answer yet.")); return root; }
+    const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens.toLocaleString("en")} tokens`];
+    if (row.finish !== "stop") facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
+    root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
+    root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === null ? "(none)" : row.think || "(empty)"));
+    root.append(h("h4", null, "Raw completion"), h("pre", { tabIndex: 0, dir: "auto" }, row.text || "(empty)"));
+    return root;
+  }
+
+  function boxTable(sample, row) {
+    const lines = row.boxes.map((box) => [box, box[5], box[6] ? box[6].toFixed(2) : "–"]);
+    for (const i of row.missed) lines.push([sample.targets[i], "missed", "–"]);
+    if (!lines.length) return h("p", { className: "note" }, "No boxes, and none was to be found.");
+    const head = h("thead", null, h("tr", null, ...["Label", "Verdict", "IoU", "x1, y1, x2, y2 (px)"].map((name) => h("th", { scope: "col" }, name))));
+    const body = h("tbody", null, ...lines.map(([box, kind, overlap]) => h("tr", null,
+      h("th", { scope: "row", dir: "auto" }, data.labels[box[4]]),
+      h("td", { className: `k-${kind}` }, h("span", { className: "swatch" }), words(kind)),
+      h("td", null, overlap), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
+    return h("div", { className: "scroll" }, h("table", null, head, body));
+  }
+
+  // ---- events ----
+
+  data.views.forEach((numbers, i) => form.view.append(
+    h("option", { value: i }, numbers.map((number) => data.evaluations[number].title).join("  |  "))));
+  const used = new Set(data.samples.flatMap((sample) => [...sample.asked, ...sample.targets.map((box) => box[4])]));
+  [...used].sort((a, b) => data.labels[a].localeCompare(data.labels[b]))
+    .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", choose);
+  more.addEventListener("click", drawMore);
+  const step = (by) => { if (shown[opened + by] !== undefined) open(opened + by); };
+  document.getElementById("previous").addEventListener("click", () => step(-1));
+  document.getElementById("next").addEventListener("click", () => step(1));
+  document.getElementById("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  let resizing = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => document.querySelectorAll(".scene").forEach((root) => {
+      root.querySelectorAll(".chip").forEach((chip) => chip.remove());
+      placeChips(root);
+    }), 150);
+  });
+  choose();
+})();

@@ -1,0 +1,233 @@
+"""The page of a run folder: whole, incomplete, hostile."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxrl.cli import main
+from boxrl.data.samples import read_samples
+from boxrl.errors import UsageError
+from boxrl.prompts import render_target
+from boxrl.report import build_report
+from boxrl.types import Sample
+from report_runs import FAMILY, build_run, write_evaluation
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("run"), samples=12)
+
+
+class Page(HTMLParser):
+    """Elements and texts of a page, and the JSON of its gallery."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._script = False
+        self._json = ""
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._script = tag == "script" and dict(attrs).get("id") == "payload"
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self._json += data
+        else:
+            self.text += data
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        payload: dict[str, Any] = json.loads(self._json)
+        return payload
+
+
+def report(run: Path, out: Path) -> Page:
+    build_report(run, out)
+    return Page(out)
+
+
+def test_whole_run_shows_figures_curves_and_gallery(run: Path, tmp_path: Path) -> None:
+    page = report(run, tmp_path / "report.html")
+    titles = [text.strip() for text in page.text.splitlines()]
+    for title in ("Figures", "Training", "Gallery", "Answers", "Thinking", "Recipe"):
+        assert title in titles
+    assert "Not everything is here:" not in page.text
+    assert "0.376" in page.text  # the blind policy beside the model
+    assert "+0.250" in page.text
+    assert "+0.200 to +0.300" in page.text
+    assert sum(tag == "path" for tag, _ in page.elements) >= 8
+
+
+def test_page_asks_for_nothing(run: Path, tmp_path: Path) -> None:
+    page = report(run, tmp_path / "report.html")
+    sources = [a[key] for _, a in page.elements for key in ("src", "href") if a.get(key)]
+    assert all(source.startswith("#") for source in sources if source)
+    policy = next(a["content"] for t, a in page.elements if t == "meta" and "http-equiv" in a)
+    assert policy is not None and policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    pictures = page.payload["pictures"]
+    assert len(pictures) == 12
+    assert all(url.startswith("data:image/webp;base64,") for url in pictures)
+
+
+def test_gallery_holds_every_prediction_of_every_evaluation(run: Path, tmp_path: Path) -> None:
+    payload = report(run, tmp_path / "report.html").payload
+    assert [e["title"] for e in payload["evaluations"]][:2] == ["before, greedy", "after, greedy"]
+    assert payload["views"] == [[0, 1], [2, 3]]
+    assert len(payload["samples"]) == 12
+    assert all(len(e["rows"]) == 12 for e in payload["evaluations"])
+    sample = payload["samples"][0]
+    problem = sample["problem"].join(payload["problem"])
+    assert problem.startswith("Please carefully observe the image")
+    assert payload["labels"][sample["asked"][0]] in problem
+
+
+def test_right_answer_has_score_1_and_right_boxes_only(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+    write_evaluation(copy, "after_greedy", samples, lambda s: render_target(s, FAMILY))
+    payload = report(copy, tmp_path / "report.html").payload
+    rows = payload["evaluations"][1]["rows"].values()
+    assert all(row["score"] == 1 and not row["missed"] for row in rows)
+    assert {box[5] for row in rows for box in row["boxes"]} == {"right"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("run.json", "run.json is missing"),
+        ("metrics.jsonl", "metrics.jsonl is missing"),
+        ("compare.json", "compare.json is missing"),
+        ("environment.json", "environment.json is missing"),
+        ("evals", "evals/before_greedy is missing"),
+        ("evals/after_greedy/predictions.jsonl", "predictions.jsonl is missing"),
+        ("evals/after_greedy/metrics.json", "metrics.json is missing"),
+        ("data/images", "12 of 12 images are missing"),
+    ],
+)
+def test_incomplete_run_says_what_is_missing(
+    run: Path, tmp_path: Path, lost: str, named: str
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    gone = copy / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    page = report(copy, tmp_path / "report.html")
+    assert "Not everything is here:" in page.text
+    assert named in page.text
+
+
+@pytest.mark.parametrize(
+    ("damaged", "named"),
+    [
+        ("run.json", "run.json cannot be read"),
+        ("metrics.jsonl", "metrics.jsonl:1: not JSON"),
+        ("evals/after_greedy/predictions.jsonl", "predictions.jsonl:1: not JSON"),
+        ("data/test.jsonl", "data/test.jsonl:1: not JSON"),
+    ],
+)
+def test_damaged_file_is_named_with_its_line(
+    run: Path, tmp_path: Path, damaged: str, named: str
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / damaged).write_text("{broken\n")
+    page = report(copy, tmp_path / "report.html")
+    assert named in page.text
+    assert str(copy) not in page.text
+
+
+def test_empty_folder_gives_a_page_and_a_foreign_one_does_not(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "evals is empty" in report(empty, tmp_path / "report.html").text
+    with pytest.raises(UsageError, match="holds no run"):
+        build_report(tmp_path, tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_interrupted_run_says_so_and_leaves_out_a_cut_line(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(facts | {"status": "interrupted"}))
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 61, "rew')
+    page = report(copy, tmp_path / "report.html")
+    assert "The run is interrupted" in page.text
+    assert "cannot be read" not in page.text
+
+
+HOSTILE = (
+    "<think></script><script>document.title='run'</script></think><answer>"
+    '[{"bbox_2d": [0, 0, 50, 50], "label": "</textarea><img src=x onerror=alert(1)>"},'
+    '{"bbox_2d": [0, 0, 50, 50], "label": "javascript:alert(1)"}]</answer>'
+    "\x00\u202e<!-- \ud800 \u2028 {{ 7 * 7 }}"
+)
+
+
+def test_model_text_is_text(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+    write_evaluation(copy, "after_greedy", samples, lambda s: HOSTILE.replace("\ud800", ""))
+    lines = (copy / "evals/after_greedy/predictions.jsonl").read_text().replace("<!--", "\\ud800")
+    (copy / "evals/after_greedy/predictions.jsonl").write_text(lines)
+    clean = report(run, tmp_path / "clean.html")
+    page = report(copy, tmp_path / "hostile.html")
+    tags = [tag for tag, _ in page.elements if tag in ("script", "img", "textarea", "iframe")]
+    assert tags == [tag for tag, _ in clean.elements if tag in ("script", "img", "textarea")]
+    row = next(iter(page.payload["evaluations"][1]["rows"].values()))
+    assert "</script><script>document.title='run'</script>" in row["text"]
+    assert "⟨U+0000⟩⟨U+202E⟩" in row["text"]
+    assert "⟨U+D800⟩" in row["text"]
+    assert "{{ 7 * 7 }}" in row["text"]
+    assert not re.search("[\x00\u202e\u2028]", (tmp_path / "hostile.html").read_text("utf-8"))
+
+
+def test_long_completion_is_cut_and_says_so(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+    write_evaluation(copy, "after_greedy", samples, lambda s: "<think>" + "x" * 1_000_000)
+    page = report(copy, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 3_000_000
+    row = next(iter(page.payload["evaluations"][1]["rows"].values()))
+    assert row["text"].endswith("20,000 of 1,000,007 characters are shown")
+
+
+def test_pictures_beyond_the_limit_lie_beside_the_page(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxrl.report.images.MAX_EMBEDDED_BYTES", 1000)
+    page = report(run, tmp_path / "report.html")
+    for url in page.payload["pictures"]:
+        assert (tmp_path / url).is_file()
+    monkeypatch.undo()
+    report(run, tmp_path / "report.html")
+    assert not (tmp_path / "report_files").exists()
+
+
+def test_command_writes_the_page_into_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    assert main(["report", str(copy)]) == 0
+    assert capsys.readouterr().out == f"report: {copy / 'report.html'}\n"
+    assert (copy / "report.html").is_file()
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+
+
+def test_sample_without_prediction_is_left_out(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    half: list[Sample] = read_samples(copy / "data" / "test.jsonl")[:5]
+    write_evaluation(copy, "after_greedy", half, lambda s: render_target(s, FAMILY))
+    payload = report(copy, tmp_path / "report.html").payload
+    assert [len(e["rows"]) for e in payload["evaluations"]] == [12, 5, 12, 12]
