@@ -17,12 +17,11 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is no sample; the bound keeps a damaged file from filling the memory."""
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, JSON object) per line; blank lines are skipped.
+def read_lines(path: Path) -> Iterator[tuple[int, bytes | DataError]]:
+    """(line number from 1, line) per line that is not blank; an error in place of a huge one.
 
     Raises:
-        DataError: no such file, a line too long, not UTF-8, or not a JSON object; the message
-            starts with `file:line`.
+        DataError: no such file.
     """
     try:
         handle = path.open("rb")
@@ -33,12 +32,30 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         while line := handle.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise DataError(
-                    f"{path}:{number}: line of more than {MAX_LINE_BYTES // 2**20} MB; "
-                    "expected one JSON object a line"
+                while line and not line.endswith(b"\n"):
+                    line = handle.readline(MAX_LINE_BYTES)
+                yield (
+                    number,
+                    DataError(
+                        f"{path}:{number}: line of more than {MAX_LINE_BYTES // 2**20} MB; "
+                        "expected one JSON object a line"
+                    ),
                 )
-            if line.strip():
-                yield number, parse_json_object(line, f"{path}:{number}")
+            elif line.strip():
+                yield number, line
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, JSON object) per line; blank lines are skipped.
+
+    Raises:
+        DataError: no such file, a line too long, not UTF-8, or not a JSON object; the message
+            starts with `file:line`.
+    """
+    for number, line in read_lines(path):
+        if isinstance(line, DataError):
+            raise line
+        yield number, parse_json_object(line, f"{path}:{number}")
 
 
 def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:

@@ -110,16 +110,13 @@ def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Ite
     Raises:
         DataError: a box that is not four finite numbers with x1 < x2 and y1 < y2 in the image.
     """
-    if not isinstance(rows, list):
+    if not isinstance(rows, (list, tuple)):
         raise DataError(f"{where}: objects must be a list, got {type(rows).__name__}")
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("label"), str):
             raise DataError(f"{where}: an object needs a bbox and a label, got {row!r:.80}")
-        yield Object(
-            checked_bbox(row.get("bbox"), size_wh, where),
-            row["label"],
-            bool(row.get("iscrowd", False)),
-        )
+        bbox = checked_bbox(row.get("bbox"), size_wh, where)
+        yield Object(bbox, row["label"], bool(row.get("iscrowd", False)))
 
 
 def checked_bbox(

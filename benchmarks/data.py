@@ -1,0 +1,157 @@
+"""How fast `data convert coco` and `data lint` are on annotations of the size of COCO train2017.
+
+    python benchmarks/data.py [--keep FOLDER] [--json]
+
+The annotations are made up by a fixed seed: 118,287 images and 860,001 boxes, with polygons of
+the length that makes the file about as large as the published one (448 MB). Each step runs in a
+process of its own, so that time and peak memory are its own; pycocotools' and supervision's own
+loading of the same file stand beside it where they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+IMAGES, BOXES, LABELS = 118_287, 860_001, 80
+POLYGON_POINTS = 27
+LIMIT_S, LIMIT_GB = 30.0, 2.0
+
+STEPS = {
+    "boxrl data convert coco --mode positive": (
+        "from boxrl.cli import main; raise SystemExit(main(['data', 'convert', 'coco', "
+        "'--annotations', '{folder}/instances.json', '--images', '{folder}/images', "
+        "'--mode', 'positive', '--out', '{folder}/train.jsonl', '--json']))"
+    ),
+    "boxrl data lint (no images)": (
+        "from boxrl.cli import main; raise SystemExit(main(['data', 'lint', "
+        "'{folder}/train.jsonl', '--json']))"
+    ),
+    "pycocotools COCO(file)": (
+        "from pycocotools.coco import COCO; COCO('{folder}/instances.json')"
+    ),
+    "supervision DetectionDataset.from_coco": (
+        "import supervision; supervision.DetectionDataset.from_coco("
+        "'{folder}/images', '{folder}/instances.json')"
+    ),
+}
+
+
+def write_annotations(path: Path, images: int, boxes: int, seed: int = 0) -> None:
+    """A COCO instances file of that many images and boxes; every image has a box."""
+    with path.open("w", encoding="utf-8") as handle:
+        handle.write('{"info": {"description": "made up"}, "licenses": [], "images": [')
+        _write_all(handle, _images(images))
+        handle.write('], "annotations": [')
+        _write_all(handle, _annotations(images, boxes, random.Random(seed)))
+        categories = [{"id": i, "name": f"label {i}", "supercategory": "thing"} for i in _ids()]
+        handle.write(f'], "categories": {json.dumps(categories)}}}')
+
+
+def _ids() -> range:
+    return range(1, LABELS + 1)
+
+
+def _write_all(handle, rows: Iterator[dict]) -> None:
+    for number, row in enumerate(rows):
+        handle.write((", " if number else "") + json.dumps(row))
+
+
+def _images(count: int) -> Iterator[dict]:
+    for number in range(1, count + 1):
+        name = f"{number:012d}.jpg"
+        yield {
+            "license": 3,
+            "file_name": name,
+            "coco_url": f"http://images.cocodataset.org/train2017/{name}",
+            "height": 480,
+            "width": 640,
+            "date_captured": "2013-11-14 11:18:45",
+            "flickr_url": "http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg",
+            "id": number,
+        }
+
+
+def _annotations(images: int, boxes: int, rng: random.Random) -> Iterator[dict]:
+    for number in range(1, boxes + 1):
+        image = number if number <= images else rng.randint(1, images)
+        width, height = rng.uniform(8, 300), rng.uniform(8, 300)
+        x, y = rng.uniform(0, 640 - width), rng.uniform(0, 480 - height)
+        bbox = [round(value, 2) for value in (x, y, width, height)]
+        outline = [
+            round(start + side * rng.random(), 2)
+            for _ in range(POLYGON_POINTS)
+            for start, side in ((x, width), (y, height))
+        ]
+        yield {
+            "segmentation": [outline],
+            "area": round(width * height * 0.6, 5),
+            "iscrowd": 0,
+            "image_id": image,
+            "bbox": bbox,
+            "category_id": rng.randint(1, LABELS),
+            "id": number,
+        }
+
+
+def measure(code: str) -> tuple[float, float]:
+    """Wall seconds and peak memory in GB of a fresh Python that runs `code`; None where it fails."""
+    probe = (
+        "import resource, sys, time; start = time.perf_counter()\n"
+        "try:\n"
+        f"    {code}\n"
+        "except SystemExit as end:\n"
+        "    if end.code: raise\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print('measured', time.perf_counter() - start, used / 2**20)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    _, seconds, gigabytes = done.stdout.splitlines()[-1].split()
+    return float(seconds), float(gigabytes)
+
+
+def main() -> int:
+    """Make the annotations, run every step, print the table; 1 where a limit is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="folder to make and keep the files in")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        annotations = folder / "instances.json"
+        if not annotations.exists():
+            write_annotations(annotations, IMAGES, BOXES)
+        size = annotations.stat().st_size / 1e6
+        print(f"{IMAGES:,} images, {BOXES:,} boxes, {size:.0f} MB", file=sys.stderr)
+        rows, missed = [], 0
+        for name, code in STEPS.items():
+            try:
+                seconds, gigabytes = measure(code.format(folder=folder))
+            except RuntimeError as error:
+                rows.append({"step": name, "error": str(error)})
+                missed += name.startswith("boxrl")
+                continue
+            rows.append({"step": name, "seconds": round(seconds, 1), "gb": round(gigabytes, 2)})
+            missed += name.startswith("boxrl") and (seconds > LIMIT_S or gigabytes > LIMIT_GB)
+    if args.json:
+        print(json.dumps({"images": IMAGES, "boxes": BOXES, "file_mb": round(size), "rows": rows}))
+    else:
+        print("| step | seconds | peak GB |\n|---|---|---|")
+        for row in rows:
+            print(
+                f"| {row['step']} | {row.get('seconds', row.get('error'))} | {row.get('gb', '')} |"
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""COCO instances files to samples, and back.
+
+Source: cocodataset.org, "Data format": `images` (id, file_name, width, height), `annotations`
+(id, image_id, category_id, bbox [x, y, width, height], area, iscrowd), `categories` (id, name).
+LVIS, Objects365, ODinW and the exports of most annotation tools have the same form.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from boxrl.data.images import read_header
+from boxrl.data.reading import (
+    Document,
+    Reading,
+    Rejected,
+    inside_folder,
+    placed_xywh,
+    require,
+    size_of,
+)
+from boxrl.data.subsets import Instance, Mode, Subset, asked_labels, build_subsets, keep
+from boxrl.errors import DataError
+from boxrl.types import Object, Sample
+
+N_OPTIONS = 4
+"""Options of a region question: the region's own label and distractors."""
+
+_POLYGONS = re.compile(r'(?<!\\)"segmentation":\s*\[[\[\]\s\d.,eE+-]*\]')
+
+
+class Picture(NamedTuple):
+    """An image of a COCO file with its usable annotations.
+
+    Attributes:
+        row: the image's own JSON object.
+        place: its index in `images`.
+        size_wh: (width, height) in pixels.
+        instances: in the order of `annotations`, crowd regions included.
+    """
+
+    row: dict[str, Any]
+    place: int
+    size_wh: tuple[int, int]
+    instances: list[Instance]
+
+
+def read_coco(
+    annotations: Path,
+    images: Path,
+    *,
+    subset: Sequence[str] = (),
+    mode: Mode = "positive",
+    task: Literal["detection", "region"] = "detection",
+    seed: int = 0,
+) -> Reading:
+    """Samples of a COCO instances file, in the file's order of images.
+
+    Args:
+        annotations: the JSON file.
+        images: folder that `file_name` starts from; opened only where a size is not declared.
+        subset: names in SUBSETS, applied in order.
+        mode: which labels a detection sample asks for; see `subsets.asked_labels`.
+        task: `detection`: one sample per image (`single_class`: per image and label);
+            `region`: one sample per box, which asks what the box holds.
+        seed: of the options of region questions.
+
+    Raises:
+        DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
+        UsageError: an unknown subset.
+    """
+    subsets = build_subsets(subset)
+    document = open_coco(annotations)
+    categories = read_categories(document)
+    ids = {name: key for key, name in categories.items()}
+    rng = random.Random(seed)
+    meta: dict[str, Any] = {"subset": ",".join(subset)} if subset else {}
+
+    def rows() -> Iterator[Sample | Rejected]:
+        for picture in read_pictures(document, categories, images):
+            if isinstance(picture, Rejected):
+                yield picture
+            elif task == "region":
+                yield from _region_samples(picture, subsets, ids, rng, meta)
+            else:
+                yield from _detection_samples(picture, subsets, mode, ids, {"mode": mode, **meta})
+
+    return Reading(len(document.array("images")), rows())
+
+
+def open_coco(path: Path) -> Document:
+    """The file without its polygons, which are nine tenths of a large one.
+
+    Raises:
+        DataError: no such file or not JSON.
+    """
+    return Document(path, slim=lambda text: _POLYGONS.sub('"segmentation": 0', text))
+
+
+def read_categories(document: Document) -> dict[int, str]:
+    """Names by category id, in the file's order.
+
+    Raises:
+        DataError: an id or a name that stands twice: a name must lead back to one id.
+    """
+    names: dict[int, str] = {}
+    for index, row in enumerate(document.array("categories")):
+        where = f"{document.path}: categories[{index}]"
+        key, name = require(row, "id", int, where), require(row, "name", str, where)
+        if key in names or name in names.values():
+            what = f"id {key}" if key in names else f"name {name!r}"
+            raise DataError(
+                f"{document.where('categories', index)}: category {what} stands twice; "
+                "merge the two categories first"
+            )
+        names[key] = name
+    return names
+
+
+def read_pictures(
+    document: Document, categories: dict[int, str], images: Path
+) -> Iterator[Picture | Rejected]:
+    """Every image with its annotations; bad images and annotations as rejections before it."""
+    pictures, rows = document.array("images"), document.array("annotations")
+    by_image = defaultdict(list)
+    for position, row in enumerate(rows):
+        by_image[row.get("image_id")].append(position)
+    for index, picture in enumerate(pictures):
+        mine = by_image.pop(picture.get("id"), [])
+        try:
+            size_wh = _image_size(picture, images, f"images[{index}]")
+        except DataError as error:
+            yield document.rejected("images", index, error, picture)
+            continue
+        instances = []
+        for position in mine:
+            try:
+                where = f"annotations[{position}]"
+                instances.append(_instance(rows[position], categories, size_wh, where))
+            except DataError as error:
+                yield document.rejected("annotations", position, error, rows[position])
+        yield Picture(picture, index, size_wh, instances)
+    for position in sorted(position for rest in by_image.values() for position in rest):
+        orphan = DataError(
+            f"annotations[{position}]: image_id {rows[position].get('image_id')!r:.80} "
+            "is the id of no usable image, or of one that already had its annotations"
+        )
+        yield document.rejected("annotations", position, orphan, rows[position])
+
+
+def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:
+    """The declared size, or where none is declared the size in the image's header."""
+    require(row, "id", (int, str), where)
+    name = inside_folder(images, require(row, "file_name", str, where), where)
+    if "width" in row or "height" in row:
+        return size_of(row, where)
+    return read_header(images / name, where).size_wh
+
+
+def _instance(
+    row: dict[str, Any], categories: dict[int, str], size_wh: tuple[int, int], where: str
+) -> Instance:
+    category = row.get("category_id")
+    if category not in categories:
+        raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
+    bbox = placed_xywh(row.get("bbox"), size_wh, where)
+    label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
+    area = row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]))
+    if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
+        raise DataError(f"{where}: area {area!r:.80}; expected square pixels, 0 or more")
+    return Instance(label, require(row, "id", int, where), area)
+
+
+def _detection_samples(
+    picture: Picture,
+    subsets: Sequence[Subset],
+    mode: Mode,
+    ids: dict[str, int],
+    meta: dict[str, Any],
+) -> Iterator[Sample]:
+    """The samples of one image: none, one, or with `single_class` one per label."""
+    kept = keep(subsets, picture.instances, picture.size_wh[0] * picture.size_wh[1])
+    if subsets and not kept:
+        return
+    chosen = {id(item) for item in kept}
+    dropped = [item for item in picture.instances if id(item) not in chosen]
+    for labels in asked_labels(mode, kept, dropped, list(ids)):
+        suffix = f"/{labels[0]}" if mode == "single_class" else ""
+        yield detection_sample(picture, labels, kept, ids, suffix, meta)
+
+
+def detection_sample(
+    picture: Picture,
+    labels: Sequence[str],
+    kept: Sequence[Instance],
+    ids: dict[str, int],
+    suffix: str,
+    meta: dict[str, Any],
+) -> Sample:
+    """One detection sample: `labels` are asked for, the rest of the image goes to `meta.others`.
+
+    Args:
+        picture: the image.
+        labels: names asked for, in prompt order.
+        kept: the instances that count as targets where their label is asked for.
+        ids: category ids by name.
+        suffix: what follows the image id in the sample's id.
+        meta: what else is to be kept.
+    """
+    wanted = frozenset(labels)
+    targets = [item for item in kept if item.object.label in wanted]
+    chosen = {id(item) for item in targets}
+    others = [
+        {"bbox": list(item.object.bbox), "label": item.object.label}
+        for item in picture.instances
+        if id(item) not in chosen and not item.object.iscrowd
+    ]
+    image_id = picture.row["id"]
+    return Sample(
+        id=f"{image_id}{suffix}",
+        image=picture.row["file_name"],
+        width=picture.size_wh[0],
+        height=picture.size_wh[1],
+        task="detection",
+        labels=tuple(labels),
+        objects=tuple(item.object for item in targets),
+        meta={
+            "image_id": image_id,
+            "category_ids": [ids[label] for label in labels],
+            "annotation_ids": [item.annotation_id for item in targets],
+            "areas": [item.area for item in targets],
+            **meta,
+            **({"others": others} if others else {}),
+        },
+    )
+
+
+def _region_samples(
+    picture: Picture,
+    subsets: Sequence[Subset],
+    ids: dict[str, int],
+    rng: random.Random,
+    meta: dict[str, Any],
+) -> Iterator[Sample]:
+    """One question per box: which of the options is in it?
+
+    Distractors are drawn from the names that the image does not hold, so that an overlapping
+    object never makes a second option right.
+    """
+    present = {item.object.label for item in picture.instances}
+    absent = [name for name in ids if name not in present]
+    kept = keep(subsets, picture.instances, picture.size_wh[0] * picture.size_wh[1])
+    for item in kept:
+        if item.object.iscrowd:
+            continue
+        label = item.object.label
+        options = [label, *rng.sample(absent, min(N_OPTIONS - 1, len(absent)))]
+        rng.shuffle(options)
+        yield Sample(
+            id=f"{picture.row['id']}/{item.annotation_id}",
+            image=picture.row["file_name"],
+            width=picture.size_wh[0],
+            height=picture.size_wh[1],
+            task="region",
+            labels=tuple(options),
+            objects=(item.object,),
+            answer=label,
+            meta={
+                "image_id": picture.row["id"],
+                "category_ids": [ids[option] for option in options],
+                "annotation_ids": [item.annotation_id],
+                "areas": [item.area],
+                **meta,
+            },
+        )

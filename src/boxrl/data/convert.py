@@ -1,0 +1,126 @@
+"""Readings to samples files: all or nothing; bad rows may be left out into a file beside it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from boxrl.data.files import finite, write_atomic
+from boxrl.data.reading import Reading, Rejected
+from boxrl.data.samples import render_sample
+from boxrl.errors import DataError
+from boxrl.types import Sample
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(slots=True)
+class Conversion:
+    """What was written.
+
+    Attributes:
+        samples: rows of the samples file.
+        objects: boxes in them.
+        negatives: samples without a box.
+        rejected: rows left out; they stand in `rejected_path`, each with its reason.
+    """
+
+    samples: int = 0
+    objects: int = 0
+    negatives: int = 0
+    rejected: int = 0
+
+
+def rejected_path(path: Path) -> Path:
+    """Where the rows stand that did not get into the samples file: FILE.rejected.jsonl."""
+    return path.with_name(f"{path.stem}.rejected.jsonl")
+
+
+def convert(
+    reading: Reading,
+    path: Path,
+    *,
+    on_error: OnError = "stop",
+    limit: int | None = None,
+    seed: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Conversion:
+    """Write a reading as a samples file, which appears only when it is whole.
+
+    Args:
+        reading: what a reader returned.
+        path: the samples file.
+        on_error: `stop` at the first bad row, or `skip` bad rows into `rejected_path`.
+        limit: at most so many samples: the first ones, or with `seed` drawn at random.
+        seed: of that draw; samples keep the order of the source.
+        advance: called with the number of rows just done.
+
+    Raises:
+        DataError: the first bad row, an id that stands twice, or no sample left; nothing is
+            written then.
+    """
+    done = Conversion()
+    rejections: list[Rejected] = []
+    samples = _usable(reading.rows, on_error, rejections, advance)
+    if limit is not None:
+        samples = _limited(samples, limit, seed)
+    with write_atomic(path) as handle:
+        for sample in samples:
+            handle.write(render_sample(sample) + "\n")
+            done.samples += 1
+            done.objects += len(sample.objects)
+            done.negatives += not sample.objects and sample.answer is None
+        if not done.samples:
+            raise DataError(
+                f"{path}: nothing to write: no sample is left of {reading.total} records"
+                + (f"; first reason: {rejections[0].reason}" if rejections else "")
+            )
+    done.rejected = len(rejections)
+    _write_rejections(rejected_path(path), rejections)
+    return done
+
+
+def _usable(
+    rows: Iterable[Sample | Rejected],
+    on_error: OnError,
+    rejections: list[Rejected],
+    advance: Callable[[int], None],
+) -> Iterator[Sample]:
+    """Samples with unique ids; the rest goes to `rejections`, or stops the conversion."""
+    seen: set[str] = set()
+    for row in rows:
+        advance(1)
+        if isinstance(row, Sample):
+            if row.id not in seen:
+                seen.add(row.id)
+                yield row
+                continue
+            row = Rejected(f"sample id {row.id!r} stands twice; ids must be unique", row.id)
+        if on_error == "stop":
+            raise DataError(f"{row.reason}; --on-error skip leaves such rows out")
+        rejections.append(row)
+
+
+def _limited(samples: Iterator[Sample], limit: int, seed: int | None) -> Iterator[Sample]:
+    if seed is None:
+        for _, sample in zip(range(limit), samples, strict=False):
+            yield sample
+        return
+    everything = list(samples)
+    chosen = random.Random(seed).sample(range(len(everything)), min(limit, len(everything)))
+    for index in sorted(chosen):
+        yield everything[index]
+
+
+def _write_rejections(path: Path, rejections: list[Rejected]) -> None:
+    if not rejections:
+        path.unlink(missing_ok=True)
+        return
+    with write_atomic(path) as handle:
+        for reason, row in rejections:
+            line = json.dumps({"reason": reason, "row": finite(row)}, ensure_ascii=False)
+            handle.write(line + "\n")

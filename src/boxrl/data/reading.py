@@ -1,0 +1,280 @@
+"""What readers of published formats share: rows, rejections, JSON documents, image headers.
+
+A reader turns the files of one archive into a `Reading`: samples in the order of the source, and
+in their place a `Rejected` for every row that is bad. A bad row is data, not a crash; whoever
+writes the samples file decides whether to stop at it or to leave it out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from boxrl.data.samples import checked_bbox, checked_image
+from boxrl.errors import DataError
+from boxrl.types import Sample
+
+ROUNDING_PX = 1.0
+"""How far a box may leave its image and still be cut to it: archives round to whole pixels."""
+
+
+class Rejected(NamedTuple):
+    """A row of the source that cannot become a sample.
+
+    Attributes:
+        reason: the whole message: `file:line: what, got, expected`.
+        row: what stands there, as far as it could be read.
+    """
+
+    reason: str
+    row: Any
+
+
+class Reading(NamedTuple):
+    """A source being read.
+
+    Attributes:
+        total: images, expressions or lines of the source; rows may be fewer or more.
+        rows: samples and rejections, in the order of the source.
+    """
+
+    total: int
+    rows: Iterator[Sample | Rejected]
+
+
+class Document:
+    """A JSON file read whole, that can tell on which line an element of an array stands."""
+
+    def __init__(self, path: Path, slim: Callable[[str], str] | None = None) -> None:
+        """Read the file.
+
+        Args:
+            path: a JSON file.
+            slim: takes out of the text what nobody needs, which for large files costs a fraction
+                of decoding it; JSON must stay JSON.
+
+        Raises:
+            DataError: no such file, not UTF-8, or not JSON; with `file:line`.
+        """
+        self.path = path
+        self._lines: dict[str | None, list[int]] = {}
+        text = read_text(path)
+        try:
+            self.content = json.loads(slim(text) if slim else text)
+        except json.JSONDecodeError as error:
+            line = text.count("\n", 0, _first_error(text)) + 1
+            raise DataError(f"{path}:{line}: not JSON ({error.msg})") from error
+        except RecursionError as error:
+            raise DataError(f"{path}:1: JSON nested too deeply to be annotations") from error
+
+    def array(self, key: str | None) -> list[dict[str, Any]]:
+        """The array of objects under `key`, or the document itself where `key` is None.
+
+        Raises:
+            DataError: no such array, or an element that is no object.
+        """
+        value = self.content
+        if key is not None:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, list):
+            what = f"a list {key!r}" if key else "a JSON list"
+            raise DataError(f"{self.path}:1: expected {what}, got {type(value).__name__}")
+        for index, item in enumerate(value):
+            if not isinstance(item, dict):
+                where = f"{self.where(key, index)}: {key or ''}[{index}]"
+                raise DataError(f"{where}: expected an object, got {item!r:.80}")
+        return value
+
+    def where(self, key: str | None, index: int) -> str:
+        """`file:line` of an array's element; the file is scanned again at the first call."""
+        if key not in self._lines:
+            self._lines[key] = _element_lines(read_text(self.path), key)
+        return f"{self.path}:{self._lines[key][index]}"
+
+    def rejected(self, key: str | None, index: int, error: DataError, row: Any) -> Rejected:
+        """The rejection of an array's element; `error` says what is wrong with it."""
+        return Rejected(f"{self.where(key, index)}: {error}", row)
+
+
+def read_text(path: Path) -> str:
+    """The file's text, which must be UTF-8 (a byte order mark is allowed).
+
+    Raises:
+        DataError: no such file, or not UTF-8; with `file:line`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: not UTF-8 (byte {error.start} of the file); "
+            f"convert it first, such as: iconv -f CP1252 -t UTF-8 {path.name}"
+        ) from error
+
+
+def _first_error(text: str) -> int:
+    """Where a text stops being JSON."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos
+    return 0
+
+
+_BETWEEN = re.compile(r"[\s,:]*")
+
+
+def _element_lines(text: str, key: str | None) -> list[int]:
+    """Line (from 1) of every element of the array under `key` in a valid JSON text."""
+    decoder = json.JSONDecoder(object_hook=lambda _: None)
+
+    def skip(position: int) -> int:
+        found = _BETWEEN.match(text, position)
+        return found.end() if found else position
+
+    position = skip(0)
+    if key is not None:
+        position = skip(position + 1)
+        while True:
+            name, position = decoder.raw_decode(text, position)
+            position = skip(position)
+            if name == key:
+                break
+            position = skip(decoder.raw_decode(text, position)[1])
+    lines: list[int] = []
+    line, counted, position = 1, 0, skip(position + 1)
+    while text[position] != "]":
+        line += text.count("\n", counted, position)
+        counted = position
+        lines.append(line)
+        position = skip(decoder.raw_decode(text, position)[1])
+    return lines
+
+
+def require(row: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """The value of a field that must be there.
+
+    Raises:
+        DataError: it is missing or of another type.
+    """
+    value = row.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        got = f"got {value!r:.80}" if key in row else "it is missing"
+        raise DataError(f"{where}: {key!r} must be of type {names}; {got}")
+    return value
+
+
+def size_of(row: dict[str, Any], where: str) -> tuple[int, int]:
+    """(width, height) as the row declares them, in pixels.
+
+    Raises:
+        DataError: one is missing or not a positive whole number.
+    """
+    width, height = require(row, "width", int, where), require(row, "height", int, where)
+    if width < 1 or height < 1:
+        raise DataError(f"{where}: image of {width} x {height} pixels; expected at least 1 x 1")
+    return width, height
+
+
+def placed_xywh(
+    value: Any, size_wh: tuple[int, int], where: str
+) -> tuple[float, float, float, float]:
+    """COCO's [x, y, width, height] as xyxy inside the image.
+
+    Args:
+        value: what the source holds.
+        size_wh: size of the image.
+        where: start of the error message.
+
+    Returns:
+        (x1, y1, x2, y2); what leaves the image by at most ROUNDING_PX is cut to it.
+
+    Raises:
+        DataError: not four finite numbers, no area, or further outside.
+    """
+    try:
+        x, y, width, height = value
+        corners = (x, y, x + width, y + height)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{where}: bbox {value!r:.80}; expected four numbers x, y, width, height"
+        ) from error
+    return placed_xyxy(corners, size_wh, where)
+
+
+def placed_xyxy(
+    corners: Any, size_wh: tuple[int, int], where: str
+) -> tuple[float, float, float, float]:
+    """Xyxy corners inside the image; see `placed_xywh`."""
+    try:
+        x1, y1, x2, y2 = corners
+        inside = (
+            x1 if not -ROUNDING_PX <= x1 < 0 else 0,
+            y1 if not -ROUNDING_PX <= y1 < 0 else 0,
+            x2 if not 0 < x2 - size_wh[0] <= ROUNDING_PX else size_wh[0],
+            y2 if not 0 < y2 - size_wh[1] <= ROUNDING_PX else size_wh[1],
+        )
+    except (TypeError, ValueError):
+        inside = corners
+    return checked_bbox(inside, size_wh, where)
+
+
+def inside_folder(images: Path, image: str, where: str) -> str:
+    """The relative image path, checked not to leave the images folder, links included.
+
+    No image is opened, and none has to be there.
+
+    Raises:
+        DataError: an absolute path, a path with `..`, or a link out of the folder.
+    """
+    checked_image(image, where)
+    path = images / image
+    parent = str(PurePosixPath(image).parent)
+    if not _parent_stays(images, parent) or (_is_link(path) and not _stays(images, path)):
+        raise DataError(f"{where}: image {image!r} is a link out of the images folder {images}")
+    return image
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return stat.S_ISLNK(path.lstat().st_mode)
+    except OSError:  # not there: nothing to follow
+        return False
+
+
+def _stays(images: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(_resolved(images))
+    except (OSError, RuntimeError):  # a link that leads to itself leads nowhere inside
+        return False
+
+
+@lru_cache(maxsize=65536)
+def _parent_stays(images: Path, parent: str) -> bool:
+    return _stays(images, images / parent)
+
+
+@cache
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def text_list(value: Any, what: str, where: str) -> list[str]:
+    """A list of non-empty strings.
+
+    Raises:
+        DataError: anything else.
+    """
+    if not isinstance(value, list) or not all(isinstance(x, str) and x.strip() for x in value):
+        raise DataError(f"{where}: {what} must be a list of non-empty strings, got {value!r:.80}")
+    return value

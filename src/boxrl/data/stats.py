@@ -1,0 +1,77 @@
+"""What a samples file holds, in figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from boxrl.data.subsets import SMALL_SHARE
+from boxrl.types import Sample
+
+COCO_SMALL, COCO_LARGE = 32**2, 96**2
+"""Limits of COCO's size classes in square pixels; small < 32 x 32 <= medium < 96 x 96 <= large."""
+
+
+def describe(samples: Iterable[Sample]) -> dict[str, Any]:
+    """Counts over a samples file.
+
+    Returns:
+        `samples`, `images`, `negatives` (detection and grounding samples without a box),
+        `boxes`, `crowd` (regions, in no other count), `tasks`, `labels` {name: {asked, boxes,
+        negatives}} by number of boxes, `labels_asked` and `boxes_per_sample` (min, mean, median,
+        max), `sizes` of boxes: COCO's three classes and `tiny` (under 0.5 % of the image).
+        Law: the boxes of all labels, and of the three size classes, add up to `boxes`.
+    """
+    tasks: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    boxes: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
+    sizes = Counter(small=0, medium=0, large=0, tiny=0)
+    images: set[str] = set()
+    per_sample, labels_per_sample = [], []
+    negatives = crowd = 0
+    for sample in samples:
+        found = [item for item in sample.objects if not item.iscrowd]
+        present = {item.label for item in found}
+        tasks[sample.task] += 1
+        images.add(sample.image)
+        asked.update(sample.labels)
+        boxes.update(item.label for item in found)
+        absent.update(label for label in sample.labels if label not in present)
+        crowd += len(sample.objects) - len(found)
+        negatives += sample.answer is None and not found
+        per_sample.append(len(found))
+        labels_per_sample.append(len(sample.labels))
+        for item in found:
+            x1, y1, x2, y2 = item.bbox
+            _count_size(sizes, (x2 - x1) * (y2 - y1), sample.width * sample.height)
+    return {
+        "samples": len(per_sample),
+        "images": len(images),
+        "tasks": dict(tasks),
+        "negatives": negatives,
+        "boxes": sum(per_sample),
+        "crowd": crowd,
+        "boxes_per_sample": _spread(per_sample),
+        "labels_asked": _spread(labels_per_sample),
+        "sizes": dict(sizes),
+        "labels": {
+            label: {"asked": asked[label], "boxes": boxes[label], "negatives": absent[label]}
+            for label in sorted(asked | boxes, key=lambda name: (-boxes[name], name))
+        },
+    }
+
+
+def _count_size(sizes: Counter[str], area: float, image_area: float) -> None:
+    sizes["small" if area < COCO_SMALL else "medium" if area < COCO_LARGE else "large"] += 1
+    sizes["tiny"] += area < SMALL_SHARE * image_area
+
+
+def _spread(counts: Sequence[int]) -> dict[str, float]:
+    if not counts:
+        return {"min": 0, "mean": 0.0, "median": 0, "max": 0}
+    ordered = sorted(counts)
+    middle = ordered[len(ordered) // 2]
+    mean = round(sum(ordered) / len(ordered), 3)
+    return {"min": ordered[0], "mean": mean, "median": middle, "max": ordered[-1]}
