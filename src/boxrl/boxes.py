@@ -5,14 +5,15 @@ Boxes are Float[np.ndarray, "n 4"], xyxy, absolute pixels, half-open: width is x
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from boxrl.types import Boxes
 
 Matrix = npt.NDArray[np.float64]
+
+Overlap = tuple[int, int, float]
+"""Indices of two boxes and their IoU. A plain tuple, because rewards make millions of them."""
 
 SMALLEST = 5e-324
 """The smallest positive float: divides an empty intersection where the union is empty too."""
@@ -58,14 +59,6 @@ def iou(a: Boxes, b: Boxes) -> Matrix:
     return ratio
 
 
-class Overlap(NamedTuple):
-    """Indices of two boxes and their IoU."""
-
-    a: int
-    b: int
-    iou: float
-
-
 def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:
     """The entries of `iou(a, b)` that are at least `lowest` > 0, row by row.
 
@@ -75,8 +68,9 @@ def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:
     if len(a) * len(b) > MAX_PLAIN_PAIRS:
         ious = iou(a, b)
         rows, columns = np.nonzero(ious >= lowest)
-        return list(map(Overlap, rows.tolist(), columns.tolist(), ious[rows, columns].tolist()))
-    found = []
+        found = zip(rows.tolist(), columns.tolist(), ious[rows, columns].tolist(), strict=True)
+        return list(found)
+    pairs = []
     others = b.tolist()
     for i, (x1, y1, x2, y2) in enumerate(a.tolist()):
         for j, (u1, v1, u2, v2) in enumerate(others):
@@ -85,10 +79,9 @@ def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:
                 height = (y2 if y2 < v2 else v2) - (y1 if y1 > v1 else v1)
                 intersection = width * height
                 union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - intersection
-                ratio = intersection / max(union, SMALLEST)
-                if ratio >= lowest:
-                    found.append(Overlap(i, j, ratio))
-    return found
+                if union > 0.0 and intersection / union >= lowest:
+                    pairs.append((i, j, intersection / union))
+    return pairs
 
 
 def order_corners(boxes: Boxes) -> Boxes:

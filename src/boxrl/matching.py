@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from boxrl.boxes import Matrix
+from boxrl.boxes import Matrix, Overlap
 from boxrl.types import fold_label
 
 
@@ -42,19 +42,21 @@ def match_greedy(scores: Matrix, threshold: float) -> list[Pair]:
     """
     rows, columns = np.nonzero(scores >= threshold)
     order = np.argsort(-scores[rows, columns], kind="stable")
-    return take_free(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+    rows, columns = rows[order], columns[order]
+    ranked = zip(rows.tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
+    return [Pair(pred, target) for pred, target, _ in take_free(ranked)]
 
 
-def take_free(ranked: Iterable[tuple[int, int]]) -> list[Pair]:
-    """Of (prediction, target) pairs, best first, those whose sides no better pair has taken."""
+def take_free(ranked: Iterable[Overlap]) -> list[Overlap]:
+    """Of (prediction, target, score), best first, those whose sides no better one has taken."""
     used_preds: set[int] = set()
     used_targets: set[int] = set()
     pairs = []
-    for pred, target in ranked:
-        if pred not in used_preds and target not in used_targets:
-            used_preds.add(pred)
-            used_targets.add(target)
-            pairs.append(Pair(pred, target))
+    for pair in ranked:
+        if pair[0] not in used_preds and pair[1] not in used_targets:
+            used_preds.add(pair[0])
+            used_targets.add(pair[1])
+            pairs.append(pair)
     return pairs
 
 

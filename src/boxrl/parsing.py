@@ -183,17 +183,18 @@ def _place(
     """Bring items into original pixels, in order of emission."""
     boxes = np.array([box for box, _ in items], dtype=np.float64)
     labels = tuple([label for _, label in items])
-    flipped = sum([x1 > x2 or y1 > y2 for (x1, y1, x2, y2), _ in items])
+    crooked = [box for box, _ in items if box[0] >= box[2] or box[1] >= box[3]]
+    flipped = sum(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in crooked)
     if flipped:
         boxes = order_corners(boxes)
     if size_wh is not None:
         boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
     elif family.frame != "original":
         raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
-    has_area = boxes[:, 2:] > boxes[:, :2]
-    if not has_area.all():
-        kept = np.flatnonzero(has_area.all(axis=1))
-        boxes, labels = boxes[kept], tuple([labels[k] for k in kept.tolist()])
+    if crooked or size_wh is not None:
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        if len(kept) < len(boxes):
+            boxes, labels = boxes[kept], tuple([labels[k] for k in kept.tolist()])
     status: Status = "ok" if whole and not dropped else "partial"
     return Parsed(
         Detections(boxes, labels),

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from boxrl.data.samples import parse_objects
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
 from boxrl.rewards.format import choice, count, format_tags
 from boxrl.rewards.localization import ap, ap50, f1, iou, od_length, weighted_sum
 from boxrl.rewards.shaping import cosine, repetition
-from boxrl.types import Completion, Detections, Target
+from boxrl.rewards.targets import build_targets
+from boxrl.types import Completion, Target
 
 RewardFunction = Callable[..., float | None]
 Spec = str | Mapping[str, Any]
@@ -133,27 +133,15 @@ def score(
     for what, values in {"objects": objects, "n_tokens": n_tokens, "sizes": sizes}.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
+    sizes = sizes or [None] * n
+    targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {name: [] for name in names}
     for row, text in enumerate(completions):
-        size_wh = sizes[row] if sizes else None
-        target = build_target(objects[row], size_wh, f"objects[{row}]")
-        parsed = parse(text, FAMILIES["plain"], size_wh)
+        parsed = parse(text, FAMILIES["plain"], sizes[row])
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
         for reward in built:
-            out[reward.name].append(reward(completion, target))
+            out[reward.name].append(reward(completion, targets[row]))
     return out
-
-
-def build_target(
-    objects: Sequence[Mapping[str, Any]], size_wh: tuple[int, int] | None, where: str
-) -> Target:
-    """A target from JSON objects, checked; crowd objects are left out.
-
-    Raises:
-        DataError: a broken box; the message starts with `where`.
-    """
-    checked = [item for item in parse_objects(objects, size_wh, where) if not item.iscrowd]
-    return Target(Detections.of(checked))
 
 
 REWARDS: dict[str, RewardFunction] = {

@@ -52,12 +52,11 @@ def average_precision(
         label = pred_labels[pred]
         if label == target_labels[target] and ranks[pred] <= MAX_DETECTIONS:
             candidates[label].setdefault(ranks[pred], []).append((target, iou))
-    total = sum(
-        interpolated_precision(found_ranks(options, threshold), target_labels.count(label))
-        for label, options in candidates.items()
-        for threshold in thresholds
-        if options
-    )
+    total = 0.0
+    for label, options in candidates.items():
+        n_targets = target_labels.count(label)
+        for threshold in thresholds if options else ():
+            total += interpolated_precision(found_ranks(options, threshold), n_targets)
     return total / (len(candidates) * len(thresholds))
 
 

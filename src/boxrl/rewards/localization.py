@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
-from typing import Concatenate, Literal, NamedTuple, ParamSpec
+from operator import itemgetter
+from typing import Concatenate, Literal, ParamSpec
 
 from boxrl import boxes
 from boxrl.matching import augment_matching, take_free
@@ -106,34 +107,27 @@ def weighted_sum(
             `before`: boxes of different labels cannot match.
     """
     pairs = greedy_pairs(preds, targets, iou_threshold, match_labels == "before")
-    right = [pair.iou for pair in pairs if pair.same_label]
+    right = [iou for iou, same_label in pairs if same_label]
     position, label = sum(right) / len(targets), len(right) / len(targets)
     completeness = (len(pairs) / len(targets) + len(pairs) / len(preds)) / 2
     total = alpha * position + beta * label + gamma * completeness
     return total / (alpha + beta + gamma)
 
 
-class Match(NamedTuple):
-    """A predicted and a target box that were paired."""
-
-    iou: float
-    same_label: bool
-
-
 @lru_cache(maxsize=2048)
 def greedy_pairs(
     preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
-) -> list[Match]:
-    """One-to-one pairs by highest IoU, remembered for the completion's other rewards."""
+) -> list[tuple[float, bool]]:
+    """IoU, and whether the labels are equal, of one-to-one pairs taken by highest IoU.
+
+    Remembered for the completion's other rewards.
+    """
     names, target_names = folded(preds.labels), folded(targets.labels)
-    found = {
-        (pred, target): Match(iou, names[pred] == target_names[target])
-        for pred, target, iou in overlaps(preds, targets, iou_threshold)
-    }
+    found = overlaps(preds, targets, iou_threshold)
     if within_label:
-        found = {pair: match for pair, match in found.items() if match.same_label}
-    ranked = sorted(found, key=lambda pair: -found[pair].iou)
-    return [found[pair] for pair in take_free(ranked)]
+        found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
+    ranked = sorted(found, key=itemgetter(2), reverse=True)
+    return [(iou, names[pred] == target_names[k]) for pred, k, iou in take_free(ranked)]
 
 
 @localization
@@ -155,15 +149,12 @@ def f1(
     changes nothing; a duplicate or a box of an invented label always costs.
     """
     names, target_names = folded(preds.labels), folded(targets.labels)
-    pairs = [
-        pair
-        for pair in overlaps(preds, targets, min(thresholds))
-        if names[pair.a] == target_names[pair.b]
-    ]
+    found = overlaps(preds, targets, min(thresholds))
+    found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
     matches = 0
     for threshold in thresholds:
         candidates: dict[int, list[int]] = {}
-        for pred, target, iou in pairs:
+        for pred, target, iou in found:
             if iou >= threshold:
                 candidates.setdefault(target, []).append(pred)
         matches += sum(augment_matching(list(candidates.values())))

@@ -1,0 +1,66 @@
+"""Targets from JSON objects, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from boxrl.data.samples import parse_objects
+from boxrl.types import Detections, Target
+
+Objects = Sequence[Mapping[str, Any]]
+Size = tuple[int, int]
+
+MAX_PIXELS = 1e9
+"""Targets beyond it take the slow path, which decides what they are."""
+
+
+def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target]:
+    """One target per row, checked; crowd objects are left out.
+
+    Args:
+        objects: per row `{"bbox": [x1, y1, x2, y2], "label": str, "iscrowd": bool?}` each.
+        sizes: per row (width, height) of the image, where it is known.
+
+    Raises:
+        DataError: a broken box; the message starts with `objects[ROW]`.
+    """
+    return _build_all(objects, sizes) or [
+        Target(Detections.of([item for item in checked if not item.iscrowd]))
+        for row, (items, size_wh) in enumerate(zip(objects, sizes, strict=True))
+        for checked in [parse_objects(items, size_wh, f"objects[{row}]")]
+    ]
+
+
+def _build_all(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target] | None:
+    """All targets by one numpy pass, or None where anything at all is unusual."""
+    try:
+        labels = [[item["label"] for item in row] for row in objects]
+        bboxes = [item["bbox"] for row in objects for item in row]
+        numbers = list(chain.from_iterable(bboxes))
+        crowd = any("iscrowd" in item for row in objects for item in row)
+    except (TypeError, KeyError):
+        return None
+    usual = (
+        not crowd
+        and {int, float}.issuperset(map(type, numbers))
+        and {str}.issuperset(map(type, chain.from_iterable(labels)))
+        and {4}.issuperset(map(len, bboxes))
+        and max(numbers, default=0) <= MAX_PIXELS
+    )
+    if not usual:
+        return None
+    boxes = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+    limits = [size_wh or (MAX_PIXELS, MAX_PIXELS) for size_wh in sizes]
+    limit = np.repeat(np.array(limits), [len(row) for row in labels], axis=0)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    if not ((low >= 0) & (low < high) & (high <= limit)).all():
+        return None
+    ends = np.cumsum([len(row) for row in labels]).tolist()
+    return [
+        Target(Detections(boxes[end - len(row) : end], tuple(row)))
+        for end, row in zip(ends, labels, strict=True)
+    ]
