@@ -1,0 +1,22 @@
+"""Fixtures shared by the rooms' tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boxrl.data.samples import write_samples
+from boxrl.data.synthetic import World, scenes
+
+
+@pytest.fixture(scope="session")
+def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve held-out scenes: FOLDER/samples.jsonl and FOLDER/images."""
+    folder = tmp_path_factory.mktemp("scenes")
+    (folder / "images").mkdir()
+    drawn = list(scenes(World(), 12, seed=5, split="tests"))
+    for scene in drawn:
+        scene.image.save(folder / "images" / scene.sample.image)
+    write_samples(folder / "samples.jsonl", [scene.sample for scene in drawn])
+    return folder

@@ -1,0 +1,166 @@
+"""Small random vision-language models of three architectures, and batches as TRL holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+from trl.trainer.utils import add_fused_lm_head
+
+VOCABULARY, IMAGE, VIDEO, VISION_START, VISION_END = 256, 4, 5, 6, 7
+KINDS = ("qwen2.5-vl", "qwen3-vl", "internvl")
+PATCH = {"qwen2.5-vl": 14, "qwen3-vl": 16, "internvl": 14}
+SIDE = 4
+"""Image tokens per side of the largest image."""
+
+
+def build_model(kind: str, seed: int = 0) -> Any:
+    """Two layers, hidden size 64, with TRL's fused head."""
+    torch.manual_seed(seed)
+    text: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "initializer_range": 0.1,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    vision: dict[str, Any] = {"num_attention_heads": 2, "initializer_range": 0.1}
+    qwen_vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": PATCH[kind],
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "initializer_range": 0.1,
+    }
+    tokens = {
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "vision_start_token_id": VISION_START,
+        "vision_end_token_id": VISION_END,
+        "tie_word_embeddings": True,
+    }
+    if kind == "qwen2.5-vl":
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+        model = Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(
+                text_config=text | {"rope_parameters": rope},
+                vision_config=qwen_vision | {"fullatt_block_indexes": [1], "window_size": 56},
+                **tokens,
+            )
+        )
+    elif kind == "qwen3-vl":
+        rope = {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [4, 2, 2],
+            "mrope_interleaved": True,
+        }
+        model = Qwen3VLForConditionalGeneration(
+            Qwen3VLConfig(
+                text_config=text | {"rope_parameters": rope, "head_dim": 16},
+                vision_config=qwen_vision
+                | {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64},
+                **tokens,
+            )
+        )
+    else:
+        side = SIDE * 2 * PATCH[kind]
+        model = InternVLForConditionalGeneration(
+            InternVLConfig(
+                text_config=text | {"model_type": "qwen2"},
+                vision_config=vision
+                | {
+                    "hidden_size": 32,
+                    "intermediate_size": 48,
+                    "num_hidden_layers": 2,
+                    "image_size": [side, side],
+                    "patch_size": [PATCH[kind]] * 2,
+                },
+                image_token_id=IMAGE,
+                tie_word_embeddings=True,
+            )
+        )
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return model
+
+
+@dataclass
+class Batch:
+    """A padded batch: prompts on the left, completions on the right, an image for every row."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    n_completion: int
+    images: dict[str, Any]
+
+    @property
+    def completion_mask(self) -> Tensor:
+        """Bool "b c"."""
+        return self.attention_mask[:, -self.n_completion :].bool()
+
+
+def build_batch(
+    kind: str, groups: int, size: int, lengths: tuple[int, ...], seed: int = 0
+) -> Batch:
+    """Groups with prompts and images of different sizes, completions of uneven length.
+
+    Args:
+        kind: architecture.
+        groups: prompts.
+        size: completions per prompt.
+        lengths: completion tokens, cycled over the rows.
+        seed: of tokens and pixels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def words(count: int) -> Tensor:
+        return torch.randint(10, VOCABULARY, (count,), generator=generator)
+
+    prompts, pixels, grids = [], [], []
+    for group in range(groups):
+        side = SIDE if kind == "internvl" else SIDE - group % 2
+        image = torch.tensor([VISION_START, *[IMAGE] * side**2, VISION_END])
+        prompt = torch.cat([words(3 + group), image, words(6 - group)])
+        patches = 2 * side
+        if kind == "internvl":
+            length = patches * PATCH[kind]
+            pixel = torch.randn(1, 3, length, length, generator=generator)
+        else:
+            pixel = torch.randn(patches**2, 6 * PATCH[kind] ** 2, generator=generator)
+        prompts += [prompt] * size
+        pixels += [pixel] * size
+        grids += [torch.tensor([[1, patches, patches]])] * size
+    completions = [words(lengths[row % len(lengths)]) for row in range(len(prompts))]
+    n_prompt, n_completion = max(map(len, prompts)), max(map(len, completions))
+    ids = torch.zeros(len(prompts), n_prompt + n_completion, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        start, end = n_prompt - len(prompt), n_prompt + len(completion)
+        ids[row, start:end] = torch.cat([prompt, completion])
+        mask[row, start:end] = 1
+    images: dict[str, Any] = {"pixel_values": torch.cat(pixels), "num_images": [1] * len(prompts)}
+    if kind != "internvl":
+        images["image_grid_thw"] = torch.cat(grids)
+        images["mm_token_type_ids"] = (ids == IMAGE).long()
+    return Batch(ids, mask, n_completion, images)

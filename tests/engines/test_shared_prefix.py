@@ -1,0 +1,149 @@
+"""The shared-prefix forward is TRL's own, token by token and gradient by gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from contextlib import nullcontext  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from trl import GRPOTrainer  # noqa: E402
+
+from boxrl.engines.grpo_trainer import chunk_groups, row_images, shuffle_groups  # noqa: E402
+from boxrl.engines.shared_prefix import Rows, enable, log_probs  # noqa: E402
+
+from .random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
+
+UNEVEN = (9, 4, 1, 7, 9, 2)
+TRAINER = SimpleNamespace(
+    accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True)
+)
+
+
+def trl_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    logps, entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        TRAINER,
+        model,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.n_completion,
+        compute_entropy=True,
+        **batch.images,
+    )
+    return logps, entropies
+
+
+def shared_log_probs(model: Any, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    n = batch.n_completion
+    kinds = batch.images.get("mm_token_type_ids")
+    rows = Rows(
+        batch.input_ids[:, :-n],
+        batch.attention_mask[:, :-n],
+        batch.input_ids[:, -n:],
+        batch.attention_mask[:, -n:],
+        None if kinds is None else kinds[:, :-n],
+        row_images(batch.images, len(batch.input_ids)),
+    )
+    groups = [list(range(k, k + size)) for k in range(0, len(batch.input_ids), size)]
+    return log_probs(model, rows, groups)
+
+
+def gradients(
+    model: Any, logps: torch.Tensor, entropies: torch.Tensor, batch: Batch
+) -> dict[str, torch.Tensor]:
+    """Of a loss that weights every completion token differently, as GRPO does."""
+    weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
+    model.zero_grad()
+    loss = ((logps.exp() * weights + 0.1 * entropies) * batch.completion_mask).sum()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal_to_trl(model: Any, batch: Batch, size: int) -> None:
+    expected = trl_log_probs(model, batch)
+    expected_gradients = gradients(model, *expected, batch)
+    enable(model)
+    got = shared_log_probs(model, batch, size)
+    got_gradients = gradients(model, *got, batch)
+    real = batch.completion_mask
+    assert (got[0] - expected[0])[real].abs().max() < 1e-5
+    assert (got[1] - expected[1])[real].abs().max() < 1e-4
+    assert not got[0][~real].any()
+    assert got_gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        assert ((got_gradients[name] - gradient).abs().max() / scale) < 1e-4, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_probs_and_gradients_equal_trl(kind: str) -> None:
+    batch = build_batch(kind, groups=3, size=4, lengths=UNEVEN)
+    assert_equal_to_trl(build_model(kind), batch, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reentrant", [False, True])
+# Reentrant checkpointing cuts LoRA gradients of the vision tower, in TRL's path as in ours.
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_equal_with_lora_and_gradient_checkpointing(kind: str, reentrant: bool) -> None:
+    model = get_peft_model(build_model(kind), LoraConfig(r=4, target_modules="all-linear"))
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    assert_equal_to_trl(model, build_batch(kind, groups=2, size=3, lengths=UNEVEN), 3)
+
+
+def test_equal_with_frozen_vision_and_a_single_group() -> None:
+    model = build_model("qwen2.5-vl")
+    model.model.visual.requires_grad_(False)
+    assert_equal_to_trl(model, build_batch("qwen2.5-vl", groups=1, size=5, lengths=UNEVEN), 5)
+
+
+def test_equal_where_completions_are_fully_masked() -> None:
+    assert_equal_to_trl(
+        build_model("qwen2.5-vl"), build_batch("qwen2.5-vl", 2, 3, lengths=(6, 0, 3)), 3
+    )
+
+
+def test_wrong_groups_are_seen_by_the_comparison() -> None:
+    # The control of all tests above: merging two prompts must not go unnoticed.
+    batch = build_batch("qwen2.5-vl", groups=2, size=2, lengths=(5,))
+    model = build_model("qwen2.5-vl")
+    expected, _ = trl_log_probs(model, batch)
+    enable(model)
+    merged, _ = shared_log_probs(model, batch, 4)
+    assert (merged - expected).abs().max() > 1e-2
+
+
+def test_ordinary_batches_are_unchanged_by_the_registered_attention() -> None:
+    batch = build_batch("qwen2.5-vl", groups=2, size=2, lengths=(5, 3))
+    model = build_model("qwen2.5-vl")
+    before, _ = trl_log_probs(model, batch)
+    enable(model)
+    after, _ = trl_log_probs(model, batch)
+    torch.testing.assert_close(after, before)
+
+
+def test_shuffling_keeps_groups_whole() -> None:
+    torch.manual_seed(0)
+    batch = {"prompt_ids": torch.arange(12)[:, None], "names": list("abcdefghijkl"), "n": None}
+    shuffled = shuffle_groups(batch, 3)
+    ids = shuffled["prompt_ids"][:, 0].tolist()
+    assert sorted(ids) == list(range(12))
+    assert ids != list(range(12))
+    assert all(ids[k] % 3 == 0 and ids[k + 1] == ids[k] + 1 for k in range(0, 12, 3))
+    assert shuffled["names"] == ["abcdefghijkl"[k] for k in ids]
+
+
+def test_chunks_hold_whole_groups_and_respect_the_limit_where_they_can() -> None:
+    assert chunk_groups([0, 0, 1, 1, 2, 2], 4) == [[[0, 1], [2, 3]], [[4, 5]]]
+    assert chunk_groups([0, 0, 0, 1], 2) == [[[0, 1, 2]], [[3]]]

@@ -1,0 +1,88 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boxrl.config import Recipe, dump_recipe, load_recipe
+from boxrl.errors import RecipeError
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+MINIMAL = "name: x\nmethod: grpo\nout: runs/x\ndata: {synthetic: {}}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    assert isinstance(load_recipe(path, check_files=False), Recipe)
+
+
+def test_a_resolved_recipe_loads_as_itself(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL), ["train.lora={r: 8}", "rewards=[format, ap]"])
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_overrides_reach_nested_keys_and_read_yaml_values(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(tmp_path, MINIMAL),
+        [
+            "train.learning_rate=2e-6",
+            "train.trl.loss_type=dr_grpo",
+            "method=sft",
+            "train.beta=0.04",
+        ],
+    )
+    assert recipe.train.learning_rate == 2e-6
+    assert recipe.train.trl == {"loss_type": "dr_grpo"}
+    assert recipe.method == "sft"
+    assert recipe.train.beta == 0.04
+
+
+def test_a_float_without_a_point_is_a_number(tmp_path: Path) -> None:
+    text = MINIMAL + "train: {learning_rate: 1e-6}\n"
+    assert load_recipe(write(tmp_path, text)).train.learning_rate == 1e-6
+
+
+def test_reward_weights_stand_beside_the_rewards(tmp_path: Path) -> None:
+    text = MINIMAL + "rewards: [format, {name: weighted_sum, weight: 2, match_labels: before}]\n"
+    assert load_recipe(write(tmp_path, text)).reward_weights() == [1.0, 2.0]
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    text = MINIMAL + "rewards: [format, fa1]\ntrain: {learning_rat: 1e-6, num_generations: 1}\n"
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, text), ["model=no/such/folder"])
+    message = str(caught.value)
+    assert len(caught.value.mistakes) == 4
+    assert "fa1" in message
+    assert "train.learning_rat: unknown key; did you mean learning_rate?" in message
+    assert "train.num_generations: input should be greater than or equal to 2, got 1" in message
+    assert "model: no folder no/such/folder" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "name: y\n", "5: 'name' stands twice"),
+        ("- 1\n", "expected keys and values"),
+        (MINIMAL + "prompt: shouting\n", "unknown prompt 'shouting'"),
+        (MINIMAL + "family: gpt\n", "unknown family 'gpt'"),
+        ("name: x\nmethod: grpo\nout: o\ndata: {}\n", "name either data.train or data.synthetic"),
+        ("name: x\nout: o\ndata: {synthetic: {}}\n", "method: is missing"),
+        (MINIMAL + "rewards: [{name: ap, thresold: 1}]\n", "has no argument 'thresold'"),
+    ],
+)
+def test_one_mistake_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match="1 mistake in the recipe") as caught:
+        load_recipe(write(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_loading_recipes_imports_no_torch() -> None:
+    code = "import sys, boxrl.config, boxrl.rewards; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

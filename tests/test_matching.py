@@ -1,0 +1,61 @@
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from boxrl.matching import count_matches, match_greedy, same_label
+
+GRAPHS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(0, 5)))
+SCORES = arrays(
+    np.float64,
+    st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    elements=st.sampled_from([0.0, 0.3, 0.5, 0.5, 0.7, 1.0]),
+)
+
+
+def largest_matching(allowed: np.ndarray) -> int:
+    """Brute force over every assignment of predictions to targets."""
+    preds, targets = allowed.shape
+    slots = [*range(targets), *[None] * preds]
+    return max(
+        sum(
+            target is not None and bool(allowed[pred, target]) for pred, target in enumerate(chosen)
+        )
+        for chosen in itertools.permutations(slots, preds)
+    )
+
+
+@given(arrays(bool, st.tuples(st.integers(0, 3), st.integers(0, 3))))
+def test_count_matches_equals_brute_force(allowed: np.ndarray) -> None:
+    assert count_matches(allowed) == largest_matching(allowed)
+
+
+@given(GRAPHS, st.randoms(use_true_random=False))
+def test_count_matches_does_not_depend_on_order(allowed: np.ndarray, rng: object) -> None:
+    rows, columns = list(range(allowed.shape[0])), list(range(allowed.shape[1]))
+    rng.shuffle(rows)  # type: ignore[attr-defined]
+    rng.shuffle(columns)  # type: ignore[attr-defined]
+    assert count_matches(allowed[rows][:, columns]) == count_matches(allowed)
+
+
+def test_count_matches_reassigns_where_greedy_would_lose_a_pair() -> None:
+    assert count_matches(np.array([[True, True], [True, False]])) == 2
+
+
+@given(SCORES)
+def test_greedy_pairs_are_disjoint_descending_and_maximal(scores: np.ndarray) -> None:
+    pairs = match_greedy(scores, 0.5)
+    rows, columns = {pair.pred for pair in pairs}, {pair.target for pair in pairs}
+    values = [scores[pair] for pair in pairs]
+    assert len(rows) == len(columns) == len(pairs)
+    assert values == sorted(values, reverse=True)
+    left = [r for r in range(scores.shape[0]) if r not in rows]
+    free = [c for c in range(scores.shape[1]) if c not in columns]
+    assert all(scores[r, c] < 0.5 for r in left for c in free)
+
+
+def test_labels_match_after_casefold_and_whitespace_folding() -> None:
+    same = same_label(["Red  Circle", "STRASSE", "dog"], ["red circle", "straße", "cat"])
+    np.testing.assert_array_equal(same, [[True, False, False], [False, True, False], [False] * 3])

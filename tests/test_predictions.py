@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from boxrl.data.predictions import (
+    Prediction,
+    PredictionsFile,
+    meta_path,
+    parse_prediction,
+    read_predictions,
+    render_prediction,
+)
+from boxrl.errors import DataError, UsageError
+
+A = Prediction("a", "<answer>None</answer>", 5, "stop", (112, 112), (-0.5, -1.25))
+B = Prediction("b", "cut", 96, "length")
+FAILED = Prediction("b", "", 0, "error", error="timed out")
+
+
+def test_a_prediction_survives_its_line(tmp_path: Path) -> None:
+    file = PredictionsFile(tmp_path / "p.jsonl", {})
+    file.append([A, B])
+    assert read_predictions(tmp_path / "p.jsonl") == {"a": A, "b": B}
+
+
+def test_a_line_cut_by_a_crash_is_removed_and_generated_again(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {"model": "m"}).append([A])
+    with path.open("a") as handle:
+        handle.write(render_prediction(B)[:-7])
+    assert read_predictions(path) == {"a": A}
+    resumed = PredictionsFile(path, {"model": "m"})
+    assert set(resumed.done) == {"a"}
+    resumed.append([B])
+    assert read_predictions(path) == {"a": A, "b": B}
+
+
+def test_a_row_that_ended_in_error_is_not_done_and_the_later_row_counts(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {}).append([A, FAILED])
+    resumed = PredictionsFile(path, {})
+    assert set(resumed.done) == {"a"}
+    resumed.append([B])
+    assert read_predictions(path)["b"] == B
+
+
+def test_changed_settings_are_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {"prompt": "standard", "model": "m"}).append([A])
+    with pytest.raises(UsageError, match="prompt: 'standard' there, 'enhanced' now"):
+        PredictionsFile(path, {"prompt": "enhanced", "model": "m"})
+    assert read_predictions(path) == {"a": A}
+
+
+def test_predictions_without_their_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {}).append([A])
+    meta_path(path).unlink()
+    with pytest.raises(UsageError, match="settings are unknown"):
+        PredictionsFile(path, {})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "a"}, "needs an id and a completion"),
+        ({"id": "a", "completion": "", "n_tokens": -1}, "n_tokens must be a whole number"),
+        ({"id": "a", "completion": "", "finish_reason": "bored"}, "expected stop, length or error"),
+        ({"id": "a", "completion": "", "input_size_wh": [0, 2]}, "input_size_wh must be"),
+        ({"id": "a", "completion": "", "box_logprobs": ["x"]}, "box_logprobs must be"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(row: dict, message: str) -> None:
+    with pytest.raises(DataError, match=f"^p.jsonl:3: .*{message}"):
+        parse_prediction(row, "p.jsonl:3")

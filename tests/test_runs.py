@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from boxrl.errors import UsageError
+from boxrl.runs import Run
+
+FACTS = {"name": "x", "method": "grpo"}
+
+
+def status(path: Path) -> str:
+    return json.loads((path / "run.json").read_text())["status"]
+
+
+def test_a_run_says_whether_it_is_running_done_or_interrupted(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        assert status(tmp_path / "r") == "running"
+    assert status(tmp_path / "r") == "done"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Run(tmp_path / "r", "name: x\n", FACTS, resume=True),
+    ):
+        raise KeyboardInterrupt
+    assert status(tmp_path / "r") == "interrupted"
+
+
+def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        pass
+    before = (tmp_path / "r" / "run.json").read_bytes()
+    with pytest.raises(UsageError, match="holds another run"):
+        Run(tmp_path / "r", "name: y\n", {"name": "y"}, resume=False)
+    with pytest.raises(UsageError, match="was started with another recipe"):
+        Run(tmp_path / "r", "name: y\n", {"name": "y"}, resume=True)
+    assert (tmp_path / "r" / "run.json").read_bytes() == before
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UsageError, match="is not empty and holds no run"):
+        Run(tmp_path, "name: x\n", FACTS, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_resuming_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to resume"):
+        Run(tmp_path / "r", "name: x\n", FACTS, resume=True)
+
+
+def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
+    with (
+        Run(tmp_path / "r", "name: x\n", FACTS, resume=False),
+        pytest.raises(UsageError, match="another process is writing"),
+    ):
+        Run(tmp_path / "r", "name: x\n", FACTS, resume=True)
+
+
+def test_environment_names_versions_and_platform(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        pass
+    environment = json.loads((tmp_path / "r" / "environment.json").read_text())
+    assert environment["versions"]["numpy"]
+    assert environment["platform"]
