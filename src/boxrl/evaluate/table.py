@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from hotcoco import COCOeval
 
+from boxrl.boxes import area
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.average_precision import (
     SIZES,
@@ -20,8 +21,8 @@ from boxrl.metrics.average_precision import (
     label_precision,
     statistics,
 )
+from boxrl.metrics.curves import Curves, match_records
 from boxrl.metrics.order_free import order_free_precision
-from boxrl.metrics.resampled_ap import ResampledAP
 from boxrl.types import fold_label
 
 MAIN = ("mAP", "AP50", "AP75", "APs", "APm", "APl")
@@ -48,11 +49,13 @@ class BoxTable:
 
     def _targets(self) -> Targets:
         found = [(image, item) for image, row in enumerate(self.rows) for item in row.objects]
+        boxes = np.array([item.bbox for _, item in found], dtype=np.float64).reshape(-1, 4)
         return Targets(
             np.array([image for image, _ in found], dtype=np.int64),
             np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
-            np.array([item.bbox for _, item in found], dtype=np.float64).reshape(-1, 4),
+            boxes,
             np.array([item.iscrowd for _, item in found], dtype=bool),
+            area(boxes),
         )
 
     def _preds(self) -> Predictions:
@@ -110,6 +113,6 @@ class BoxTable:
         """
         if not self.labels:
             return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-        ap = ResampledAP(self.evaluator)
-        values = np.array([ap(drawn) for drawn in weights]).reshape(-1, 2)
-        return values[:, 0], values[:, 1]
+        curves = Curves(match_records(self.evaluator))
+        found = np.array([curves.precision(drawn) for drawn in weights])
+        return found.mean(axis=1), found[:, 0]

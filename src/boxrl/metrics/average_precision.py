@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from hotcoco import COCO, COCOeval
 
-from boxrl.boxes import area, xyxy_to_xywh
+from boxrl.boxes import xyxy_to_xywh
 from boxrl.types import Boxes
 
 Ints = npt.NDArray[np.int64]
@@ -41,12 +41,14 @@ class Targets:
         label: Int "n", index of the label from 0.
         boxes: Float "n 4", xyxy original pixels.
         crowd: Bool "n": regions whose detections are ignored.
+        area: Float "n", what counts as the target's size; COCO takes that of the segmentation.
     """
 
     image: Ints
     label: Ints
     boxes: Boxes
     crowd: npt.NDArray[np.bool_]
+    area: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +73,7 @@ def evaluate_boxes(
 ) -> COCOeval:
     """COCO evaluation by columns.
 
-    A target's size is that of its box. Equal confidences rank by image, then by emission.
+    Equal confidences rank by image, then by emission.
 
     Args:
         targets: what is right.
@@ -88,7 +90,7 @@ def evaluate_boxes(
         targets.image + 1,
         targets.label + 1,
         xyxy_to_xywh(targets.boxes),
-        area=area(targets.boxes),
+        area=targets.area,
         iscrowd=targets.crowd,
     )
     results = np.column_stack(

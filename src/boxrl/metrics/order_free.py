@@ -13,7 +13,7 @@ import numpy.typing as npt
 from boxrl.boxes import area, iou
 from boxrl.matching import enlarges_matching
 from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
-from boxrl.metrics.resampled_ap import EPS, RECALLS
+from boxrl.metrics.curves import EPS, RECALLS
 from boxrl.types import Boxes
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -78,7 +78,8 @@ def _hits(ious: npt.NDArray[np.float64]) -> Flags:
     """Bool "thresholds n": whether box i enlarges the largest matching of boxes 0..i."""
     allowed: Flags = ious >= THRESHOLDS[:, None, None]
     if ious.shape[0] == 1 or ious.shape[1] == 0:
-        return np.any(allowed, axis=2)
+        touched: Flags = allowed.max(axis=2, initial=False)
+        return touched
     flags: Flags = np.zeros(allowed.shape[:2], dtype=bool)
     for index, graph in enumerate(allowed):
         if index and (graph == allowed[index - 1]).all():
