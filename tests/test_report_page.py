@@ -17,7 +17,7 @@ from boxrl.errors import UsageError
 from boxrl.prompts import render_target
 from boxrl.report import build_report
 from boxrl.types import Sample
-from report_runs import FAMILY, build_run, write_evaluation
+from tests.report_runs import FAMILY, build_run, write_evaluation
 
 
 @pytest.fixture(scope="module")

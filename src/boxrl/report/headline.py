@@ -30,6 +30,11 @@ class Figure:
     better: Better = "higher"
     digits: int = 3
 
+    @property
+    def is_rate(self) -> bool:
+        """Whether it lies in [0, 1]; rates share one axis."""
+        return self.digits == 3
+
 
 FIGURES = (
     Figure("format_rate", "Format rate"),
@@ -103,7 +108,8 @@ def compare_figures(
         after: metrics.json of the second, over the same samples.
         paired: figure -> `{"difference", "low", "high"}`; may be empty.
     """
-    reach = max((abs(_end(row)) for row in paired.values() if _is_small(row)), default=1.0)
+    drawn = [paired[f.key] for f in FIGURES if f.is_rate and _is_interval(paired.get(f.key))]
+    reach = max((abs(_end(row)) for row in drawn), default=0.0) or 1.0
     rows = []
     for figure in FIGURES:
         old, new = look_up(before, figure.key), look_up(after, figure.key)
@@ -128,7 +134,7 @@ def _compare(
         value, low, high = (float(paired[k]) for k in ("difference", "low", "high"))
         difference = Cell(_signed(value, figure.digits), _between(low, high, figure.digits, "+"))
         verdict = _verdict(figure.better, low, high)
-        if _is_small(paired):
+        if figure.is_rate:
             picture = interval(value, low, high, reach)
     return Comparison(
         figure.name,
@@ -161,11 +167,6 @@ def _verdict(better: Better, low: float, high: float) -> str:
 def _is_interval(row: Any) -> bool:
     keys = ("difference", "low", "high")
     return isinstance(row, Mapping) and all(isinstance(row.get(k), (int, float)) for k in keys)
-
-
-def _is_small(row: Any) -> bool:
-    """Whether the row is a difference of rates, which all fit on one axis."""
-    return _is_interval(row) and abs(_end(row)) <= 1
 
 
 def _end(row: Mapping[str, Any]) -> float:

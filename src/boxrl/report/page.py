@@ -24,7 +24,7 @@ from boxrl.report.payload import Payload
 from boxrl.report.plots import histogram, shares
 from boxrl.report.reading import Evaluation, RunFolder, read_run
 from boxrl.report.text import Pattern, extract_thinking, thinking_patterns, visible
-from boxrl.report.verdicts import KINDS
+from boxrl.report.verdicts import COLOURS, KINDS
 
 STATUSES = ("ok", "empty", "partial", "malformed", "missing")
 OUTCOMES = ("right", "duplicate", "wrong_label", "loose", "false", "missed")
@@ -112,7 +112,8 @@ def write_page(out: Path, template: str, **content: Any) -> None:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    style, script = _asset("style.css"), _asset("gallery.js")
+    on_scene = "".join(f".scene .k-{kind} {{ --c: {c}; }}\n" for kind, c in COLOURS.items())
+    style, script = _asset("style.css") + on_scene, _asset("gallery.js")
     html = environment.get_template(template).render(
         style=Markup(style),
         script=Markup(script),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def interval(value: float, low: float, high: float, reach: float) -> Markup:
             [
                 tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
                 tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
-                tag("circle", cx=place(value), cy=10, r=4, class_="dot"),
+                tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
             ]
         ),
         viewBox="0 0 80 20",

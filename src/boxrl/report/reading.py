@@ -11,13 +11,12 @@ from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
+from boxrl.evaluate.rows import judge_completion
 from boxrl.families import Family, build_family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.prompts import PROMPTS
-from boxrl.report.verdicts import Verdict, judge
-from boxrl.rewards.format import choice, count
-from boxrl.rewards.localization import f1
-from boxrl.types import Completion, Parsed, Sample, Target
+from boxrl.report.verdicts import Verdict, judge_boxes
+from boxrl.types import Completion, Parsed, Sample
 
 T = TypeVar("T")
 NO_FACTS: dict[str, Any] = {}
@@ -208,10 +207,10 @@ def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTa
     size = prediction.input_size_wh
     parsed = parse(prediction.completion, family, sample.size_wh, size, tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    target = Target.of(sample)
-    reward = {"region": choice, "counting": count}.get(sample.task, f1)
-    score = reward(completion, target)
-    return Row(sample, prediction, parsed, judge(sample, parsed), score or 0.0)
+    confidence = (1.0,) * len(parsed.detections)
+    judged = judge_completion(sample, completion, confidence, truncated=False)
+    score = float(bool(judged.correct)) if judged.f1 is None else judged.f1
+    return Row(sample, prediction, parsed, judge_boxes(sample, parsed), score)
 
 
 def _family(meta: dict[str, Any]) -> Family:

@@ -29,6 +29,16 @@ KINDS: dict[Kind, str] = {
 }
 """What each kind says of a predicted box."""
 
+COLOURS: dict[Kind, str] = {
+    "right": "#4fe0ae",
+    "duplicate": "#ffb752",
+    "wrong_label": "#d6a6ff",
+    "loose": "#9cc4ff",
+    "false": "#ff85ad",
+    "crowd": "#c9cbce",
+}
+"""Colour of each kind on an image; dark text is readable on all of them."""
+
 HIT = 0.5
 NEAR = 0.1
 
@@ -48,7 +58,7 @@ class Verdict:
     missed: tuple[int, ...]
 
 
-def judge(sample: Sample, parsed: Parsed) -> Verdict:
+def judge_boxes(sample: Sample, parsed: Parsed) -> Verdict:
     """Judge every predicted box of a completion and every target of its sample.
 
     Boxes are matched one to one by descending IoU within their label. Law: the number of

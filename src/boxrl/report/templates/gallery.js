@@ -125,7 +125,7 @@
       width: `${100 * (box[2] - box[0]) / sample.w}%`, height: `${100 * (box[3] - box[1]) / sample.h}%`,
     });
     const root = h("div", { className: url ? "scene" : "scene blank", style: { aspectRatio: `${sample.w} / ${sample.h}` } });
-    if (url) root.append(h("img", { src: url, alt: "", loading: "lazy", decoding: "async" }));
+    if (url) root.append(h("img", { src: url, alt: "", loading: url.startsWith("data:") ? "eager" : "lazy", decoding: "async" }));
     sample.targets.forEach((box, i) => {
       const missed = row && row.missed.includes(i);
       root.append(h("div", { className: `box target ${box[5] ? "crowd" : ""} ${missed ? "k-missed" : ""}`, style: place(box) }));
