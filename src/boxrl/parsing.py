@@ -157,17 +157,17 @@ def _recover_items(answer: str, start: int) -> list[Any]:
 def _usable(array: list[Any], family: Family) -> list[Item]:
     """Items that hold four finite numbers and a label."""
     items: list[Item] = []
+    key, low, high = family.box_key, -MAX_COORDINATE, MAX_COORDINATE
     for item in array:
         if not isinstance(item, dict):
             continue
-        box, label = item.get(family.box_key), item.get("label")
+        box, label = item.get(key), item.get("label")
         if not (isinstance(label, str) and isinstance(box, list) and len(box) == 4):
             continue
-        if not _NUMBERS.issuperset(map(type, box)):
-            continue
-        x1, y1, x2, y2 = box
-        if max(x1, y1, x2, y2) <= MAX_COORDINATE and min(x1, y1, x2, y2) >= -MAX_COORDINATE:
-            items.append(((x1, y1, x2, y2), label))
+        if _NUMBERS.issuperset(map(type, box)):
+            x1, y1, x2, y2 = box
+            if low <= x1 <= high and low <= y1 <= high and low <= x2 <= high and low <= y2 <= high:
+                items.append(((x1, y1, x2, y2), label))
     return items
 
 

@@ -33,8 +33,8 @@ def localization(
             return None
         if not completion.parsed.readable:
             return 0.0
-        if not len(preds) or not len(targets):
-            return float(len(preds) == len(targets))
+        if not preds.labels or not targets.labels:
+            return float(preds.labels == targets.labels)
         return score(preds, targets, *args, **kwargs)
 
     return reward
@@ -45,7 +45,7 @@ def folded(labels: Sequence[str]) -> list[str]:
     return [fold_label(label) for label in labels]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=8)
 def overlaps(preds: Detections, targets: Detections, lowest: float = 0.5) -> list[boxes.Overlap]:
     """(prediction, target, IoU) from `lowest` on, remembered for the completion's other rewards."""
     return boxes.overlaps(preds.boxes, targets.boxes, lowest)
@@ -108,13 +108,14 @@ def weighted_sum(
     """
     pairs = greedy_pairs(preds, targets, iou_threshold, match_labels == "before")
     right = [iou for iou, same_label in pairs if same_label]
-    position, label = sum(right) / len(targets), len(right) / len(targets)
-    completeness = (len(pairs) / len(targets) + len(pairs) / len(preds)) / 2
+    n, m = len(preds), len(targets)
+    position, label = sum(right) / m, len(right) / m
+    completeness = (len(pairs) / m + len(pairs) / n) / 2
     total = alpha * position + beta * label + gamma * completeness
     return total / (alpha + beta + gamma)
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=8)
 def greedy_pairs(
     preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
 ) -> list[tuple[float, bool]]:
