@@ -133,7 +133,7 @@ class Recipe(Section):
     out: Path = Field(description="run folder")
     seed: int = Field(0, ge=0)
     data: Data
-    rewards: list[RewardEntry] = Field(default_factory=lambda: ["format", "f1"], min_length=1)
+    rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)
     train: Train = Train()
     engine: Engine = Engine()
 
@@ -148,7 +148,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} stands twice")

@@ -34,8 +34,9 @@ HEADLINES = {
     "f1": "mean f1",
     "precision@0.5": "precision",
     "recall@0.5": "recall",
-    "negatives": "absent -> None",
-    "tokens": "mean tokens",
+    "negatives.accuracy": "absent -> None",
+    "looks": "looks at the question",
+    "tokens.mean": "mean tokens",
 }
 
 
@@ -71,8 +72,13 @@ def quickstart(out: Path, seed: int, resume: bool) -> int:
         write_json(out / "compare.json", differences)
         run.update(seconds=round(time.monotonic() - began, 1))
     build_report(out, out / "report.html")
-    for pair, difference in differences.items():
-        _print_table(pair, difference)
+    n = len(evaluations["before_greedy"].rows)
+    for how in ("greedy", "sampled"):
+        _print_table(
+            f"{n} held-out scenes, {how}, prompt {recipe.prompt!r}",
+            differences[f"before_{how}|after_{how}"],
+            evaluations[f"before_{how}"].metrics["blind"],
+        )
     Console().print(f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)")
     return 0
 
@@ -103,21 +109,24 @@ def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluati
     return evaluations
 
 
-def _print_table(pair: str, difference: dict[str, Any]) -> None:
-    before, after = pair.split("|")
-    table = Table(title=f"{before.split('_')[1]}: before and after", title_justify="left")
-    for column in ("metric", "before", "after", "difference", "95 % interval"):
+def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) -> None:
+    table = Table(title=title, title_justify="left")
+    columns = ("metric", "before", "after", "difference", "95 % interval", "blind policy")
+    for column in columns:
         table.add_column(column, justify="left" if column == "metric" else "right")
     for key, name in HEADLINES.items():
         row = difference["metrics"].get(key)
         if row is None:
             continue
-        digits = 1 if key == "tokens" else 3
+        digits = 1 if key == "tokens.mean" else 3
+        unseen = blind.get(key.partition(".")[0])
+        unseen = unseen.get("accuracy") if isinstance(unseen, dict) else unseen
         table.add_row(
             name,
             f"{row['a']:.{digits}f}",
             f"{row['b']:.{digits}f}",
             f"{row['difference']:+.{digits}f}",
             f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}",
+            "" if unseen is None else f"{unseen:.{digits}f}",
         )
     Console().print(table)

@@ -29,7 +29,7 @@ COMPLETIONS_EVERY = 10
 """Steps between sampled groups in completions.jsonl."""
 
 
-class BoxGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class BoxGRPOTrainer(GRPOTrainer):
     """GRPO whose groups share their prompt; keeps one group of completions every few steps."""
 
     def __init__(
@@ -39,6 +39,7 @@ class BoxGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.shared_prefix = shared_prefix
         self.completions_path = completions_path
         self._groups = torch.zeros(0, dtype=torch.long)
+        self._buffered_inputs: Any
         if shared_prefix:
             enable(self.accelerator.unwrap_model(self.model))
             if self.ref_model is not None:
@@ -90,7 +91,7 @@ class BoxGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
         if not self.shared_prefix:
-            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
+            return super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
                 attention_mask,

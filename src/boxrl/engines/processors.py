@@ -37,11 +37,9 @@ def repair_torchvision() -> bool:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "DEF")
     for operator in ("nms", "qnms"):
-        library.define(  # type: ignore[no-untyped-call]
-            f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        )
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _KEPT_ALIVE.append(library)  # dropping the library would undefine the operators
     importlib.import_module("torchvision")
     return True
@@ -60,7 +58,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (  # noqa
 from transformers.processing_utils import ProcessorMixin  # noqa: E402
 
 
-class ImageTextProcessor(ProcessorMixin):  # type: ignore[misc]
+class ImageTextProcessor(ProcessorMixin):
     """A Qwen-VL processor for images and text that needs no torchvision."""
 
     # Qwen2.5-VL positions need mm_token_type_ids; without them mrope silently becomes 1-D.

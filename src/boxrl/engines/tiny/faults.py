@@ -18,10 +18,10 @@ P_JUNK_BOX = 0.4
 P_INVENTED = 0.45
 P_MISSED = 0.3
 P_DUPLICATE = 0.3
-P_LOOSE = 0.6
+P_LOOSE = 0.7
 P_WRONG_LABELS = 0.1
-LOOSE_PX = 7
-"""Largest shift of a loose box, in pixels of the model's view."""
+LOOSE_PX = 6
+"""How far each edge of a loose box may lie outside the object, in pixels of the model's view."""
 
 
 def render_faulty_target(sample: Sample, family: Family, rng: random.Random) -> str:
@@ -62,10 +62,13 @@ def _faulty_objects(sample: Sample, family: Family, rng: random.Random) -> list[
 
 
 def _loosen(item: Object, rng: random.Random, reach: float, sample: Sample) -> Object:
-    """The box shifted by up to `reach` pixels, each far edge by up to a third of it more."""
-    dx, dy = rng.uniform(-reach, reach), rng.uniform(-reach, reach)
-    wider, taller = rng.uniform(-reach, reach) / 2, rng.uniform(-reach, reach) / 2
+    """The box with every edge moved outwards by up to `reach` pixels.
+
+    Loose in one direction, not around the truth: the greedy answer averages noise away, and
+    there would be nothing left to repair.
+    """
+    left, top, right, bottom = (rng.uniform(0.0, reach) for _ in range(4))
     x1, y1, x2, y2 = item.bbox
-    x1, x2 = max(0.0, x1 + dx), min(float(sample.width), x2 + dx + wider)
-    y1, y2 = max(0.0, y1 + dy), min(float(sample.height), y2 + dy + taller)
+    x1, x2 = max(0.0, x1 - left), min(float(sample.width), x2 + right)
+    y1, y2 = max(0.0, y1 - top), min(float(sample.height), y2 + bottom)
     return Object((x1, y1, x2, y2), item.label)

@@ -291,7 +291,7 @@ class Teacher:
                 loss = self.answer_loss(batch, hidden) + 0.3 * loss
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -344,8 +344,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for both models")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--look", type=int, default=600, help="steps of phase 1")
-    parser.add_argument("--answer", type=int, default=2400, help="steps of phase 2")
-    parser.add_argument("--fault", type=int, default=220, help="steps of phase 3")
+    parser.add_argument("--answer", type=int, default=2600, help="steps of phase 2")
+    parser.add_argument("--fault", type=int, default=240, help="steps of phase 3")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
