@@ -86,6 +86,16 @@ def enlarges_matching(allowed: npt.NDArray[np.bool_]) -> list[bool]:
     return augment_matching([np.flatnonzero(row).tolist() for row in allowed])
 
 
+def largest_matching(pairs: Sequence[tuple[int, int]]) -> int:
+    """Size of the largest one-to-one matching, given the distinct pairs that may be matched."""
+    candidates: dict[int, list[int]] = {}
+    for pred, target in pairs:
+        candidates.setdefault(target, []).append(pred)
+    if len(pairs) == len(candidates) == len({pred for pred, _ in pairs}):
+        return len(pairs)  # nobody has a choice
+    return sum(augment_matching(list(candidates.values())))
+
+
 def augment_matching(candidates: Sequence[Sequence[int]]) -> list[bool]:
     """`enlarges_matching` from the columns that each row may be paired with.
 

@@ -6,6 +6,7 @@ the ranking is the order of emission, and precision changes only where a target 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -52,12 +53,25 @@ def average_precision(
         label = pred_labels[pred]
         if label == target_labels[target] and ranks[pred] <= MAX_DETECTIONS:
             candidates[label].setdefault(ranks[pred], []).append((target, iou))
-    total = 0.0
-    for label, options in candidates.items():
-        n_targets = target_labels.count(label)
-        for threshold in thresholds if options else ():
-            total += interpolated_precision(found_ranks(options, threshold), n_targets)
+    total = sum(
+        label_precision(options, target_labels.count(label), thresholds)
+        for label, options in candidates.items()
+    )
     return total / (len(candidates) * len(thresholds))
+
+
+def label_precision(candidates: Candidates, n_targets: int, thresholds: Sequence[float]) -> float:
+    """Sum of one label's AP over IoU thresholds."""
+    ious = sorted([iou for options in candidates.values() for _, iou in options])
+    total = precision = 0.0
+    n_before = 0
+    for threshold in thresholds if ious else ():
+        n_allowed = len(ious) - bisect_left(ious, threshold)
+        if n_allowed != n_before:  # else the same pairs are allowed as at the threshold before
+            precision = interpolated_precision(found_ranks(candidates, threshold), n_targets)
+            n_before = n_allowed
+        total += precision if n_allowed else 0.0
+    return total
 
 
 def rank_within_label(labels: Sequence[str]) -> list[int]:
@@ -76,11 +90,10 @@ def found_ranks(candidates: Candidates, threshold: float) -> tuple[int, ...]:
     COCO's greedy: each prediction in order takes the free target of highest IoU, the later one
     of equals.
     """
-    lowest = min(threshold, 1 - 1e-10)
     taken: set[int] = set()
     ranks = []
     for rank, options in candidates.items():
-        best, match = lowest, -1
+        best, match = threshold, -1
         for target, iou in options:
             if iou >= best and target not in taken:
                 best, match = iou, target

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Concatenate, Literal, ParamSpec
 
 from boxrl import boxes
-from boxrl.matching import augment_matching, take_free
+from boxrl.matching import largest_matching, take_free
 from boxrl.rewards.average_precision import COCO_THRESHOLDS, average_precision
 from boxrl.types import Completion, Detections, Target, fold_label
 
@@ -152,11 +152,11 @@ def f1(
     names, target_names = folded(preds.labels), folded(targets.labels)
     found = overlaps(preds, targets, min(thresholds))
     found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
-    matches = 0
+    matches = most = 0
+    n_before = -1
     for threshold in thresholds:
-        candidates: dict[int, list[int]] = {}
-        for pred, target, iou in found:
-            if iou >= threshold:
-                candidates.setdefault(target, []).append(pred)
-        matches += sum(augment_matching(list(candidates.values())))
+        allowed = [(pred, target) for pred, target, iou in found if iou >= threshold]
+        if len(allowed) != n_before:  # else the same pairs are allowed as at the threshold before
+            most, n_before = largest_matching(allowed), len(allowed)
+        matches += most
     return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
