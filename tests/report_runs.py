@@ -42,7 +42,9 @@ def build_run(path: Path, samples: int = 24, steps: int = 60) -> Path:
     write_json(path / "run.json", facts | {"model": "tiny", "evals": list(EVALS), "pairs": pairs})
     environment = {"versions": {"numpy": "2.4", "torch": "2.13.0"}, "commit": "0123456789abcdef"}
     write_json(path / "environment.json", environment | {"platform": "Linux"})
-    (path / "recipe.yaml").write_text("name: quickstart\nmethod: grpo\n")
+    (path / "recipe.yaml").write_text(
+        "name: quickstart\nmethod: grpo\nrewards: [format, {name: f1, weight: 2}]\n"
+    )
     write_jsonl(path / "metrics.jsonl", [training_step(step) for step in range(1, steps + 1)])
     for name in EVALS:
         write_evaluation(path, name, asked, faulty_answer(FAULTY_SHARE[name]))

@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from boxrl.report.plots import Line, line_chart
+from boxrl.metrics.convergence import take_off
+from boxrl.report.plots import Line, Mark, line_chart
 
 Step = dict[str, Any]
 
@@ -58,7 +59,17 @@ def _rewards(steps: Sequence[Step]) -> Chart | None:
     if not lines:
         return None
     legend = tuple((line.colour, line.name) for line in lines)
-    return Chart("Rewards by name", line_chart(lines, "step", "mean reward"), legend)
+    marks = [mark for line in lines if (mark := _take_off(line)) is not None]
+    return Chart("Rewards by name", line_chart(lines, "step", "mean reward", marks), legend)
+
+
+def _take_off(line: Line) -> Mark | None:
+    """Where the curve leaves its start for good, if that is not at its start."""
+    known = [(x, y) for x, y in line.points if y is not None]
+    step = take_off([x for x, _ in known], [y for _, y in known])
+    if step is None or step <= known[0][0]:
+        return None
+    return Mark(step, f"{line.name} from {step:,.0f}", line.colour)
 
 
 def _single(steps: Sequence[Step], title: str, key: str, y_title: str) -> Chart | None:

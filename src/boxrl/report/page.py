@@ -20,9 +20,11 @@ from boxrl.metrics.tokens import LONG
 from boxrl.report.curves import training_curves
 from boxrl.report.headline import Comparison, compare_figures
 from boxrl.report.images import place_pictures, read_pictures
+from boxrl.report.labels import LabelRow, label_rows
 from boxrl.report.payload import Payload
 from boxrl.report.plots import histogram, shares
 from boxrl.report.reading import Evaluation, RunFolder, read_run
+from boxrl.report.scores import build_scores
 from boxrl.report.text import Pattern, extract_thinking, thinking_patterns, visible
 from boxrl.report.verdicts import COLOURS, KINDS
 
@@ -74,7 +76,7 @@ def build_report(run_dir: Path, out: Path) -> None:
         UsageError: there is no such folder, or it holds no run.
     """
     run = read_run(run_dir)
-    payload = Payload()
+    payload = Payload(build_scores(run.recipe))
     numbers = {
         name: payload.add(_title(name), evaluation)
         for name, evaluation in run.evaluations.items()
@@ -91,6 +93,7 @@ def build_report(run_dir: Path, out: Path) -> None:
         facts=_facts(run),
         tables=_tables(run),
         curves=training_curves(run.steps),
+        labels=_labels(run),
         diagnoses=[_diagnose(e) for e in run.evaluations.values() if e.rows],
         payload=Markup(payload.as_json(views, pictures)),
         has_gallery=bool(numbers),
@@ -196,6 +199,14 @@ def _in_words(value: Any) -> str:
             f"{key.replace('_', ' ')} {_in_words(item)}" for key, item in value.items()
         )
     return visible(str(value))
+
+
+def _labels(run: RunFolder) -> list[tuple[str, list[LabelRow]]]:
+    """A table for each pair; without pairs, one for each evaluation."""
+    found = run.evaluations
+    if run.pairs:
+        return [(_pair_title(a, b), label_rows(found[a], found[b])) for a, b in run.pairs]
+    return [(_title(e.name), label_rows(None, e)) for e in found.values() if e.rows]
 
 
 def _diagnose(evaluation: Evaluation) -> Diagnosis:

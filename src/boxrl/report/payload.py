@@ -10,8 +10,9 @@ from typing import Any
 
 from boxrl.prompts import render_problem
 from boxrl.report.reading import Evaluation, Row
+from boxrl.report.scores import Scored, score_all
 from boxrl.report.text import extract_thinking, visible
-from boxrl.types import Sample
+from boxrl.types import Sample, Target
 
 MAX_LABEL = 200
 """Characters of a label that a page shows."""
@@ -23,7 +24,8 @@ class Payload:
     The page's script reads `as_json`; its short keys are explained where they are written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scores: Sequence[Scored]) -> None:
+        self._scores = scores
         self._labels: dict[str, int] = {}
         self._samples: dict[tuple[str, str], int] = {}
         self._sample_rows: list[dict[str, Any]] = []
@@ -53,6 +55,8 @@ class Payload:
         ]
         content = {
             "problem": (start, end),
+            # name, 1 for a part of the reward before it, 1 for a reward of the recipe
+            "rewards": [(s.name, int(s.part), int(s.trained)) for s in self._scores],
             "labels": list(self._labels),
             "samples": samples,
             "evaluations": self._evaluations,
@@ -115,6 +119,7 @@ class Payload:
             ],
             "missed": verdict.missed,
             "score": round(row.score, 4),
+            "rewards": score_all(self._scores, row.completion, Target.of(row.sample)),
             "tokens": row.prediction.n_tokens,
             "finish": row.prediction.finish_reason,
             "error": row.prediction.error and visible(row.prediction.error),

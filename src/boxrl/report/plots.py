@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from boxrl.metrics.convergence import running_mean, smoothing_reach
+
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 42
 
@@ -35,10 +37,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A labelled vertical line at x."""
+    """A labelled vertical line at x, in the colour of a series where it belongs to one."""
 
     x: float
     name: str
+    colour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,6 @@ def nice_axis(title: str, low: float, high: float, count: int = 5) -> Axis:
     return Axis(title, ticks[0], ticks[-1], ticks)
 
 
-def running_mean(values: Sequence[float | None], reach: int) -> list[float | None]:
-    """Mean of the up to 2 * reach + 1 values around each; None stays None."""
-    out: list[float | None] = []
-    for place, value in enumerate(values):
-        near = [v for v in values[max(0, place - reach) : place + reach + 1] if v is not None]
-        out.append(sum(near) / len(near) if value is not None else None)
-    return out
-
-
 def line_chart(
     lines: Sequence[Line], x_title: str, y_title: str, marks: Sequence[Mark] = ()
 ) -> Markup:
@@ -111,7 +105,7 @@ def line_chart(
     x_axis = _tight_axis(x_title, min(xs), max(xs))
     y_axis = nice_axis(y_title, min(0.0, *ys), max(ys))
     parts = [_frame(x_axis, y_axis)]
-    parts += [_mark(mark, x_axis) for mark in marks]
+    parts += [_mark(mark, x_axis, row=row) for row, mark in enumerate(marks)]
     for line in lines:
         parts += _curve(line, x_axis, y_axis)
     words = "; ".join(_in_words(line) for line in lines)
@@ -192,6 +186,23 @@ def interval(value: float, low: float, high: float, reach: float) -> Markup:
     )
 
 
+def dumbbell(before: float | None, after: float | None) -> Markup:
+    """Two values on an axis from 0 to 1: before hollow, after filled; either may be missing."""
+
+    def place(value: float) -> float:
+        return 6 + 108 * value
+
+    parts = [tag("line", x1=6, x2=114, y1=9, y2=9, class_="grid")]
+    if before is not None and after is not None:
+        parts.append(tag("line", x1=place(before), x2=place(after), y1=9, y2=9, class_="way"))
+    if before is not None:
+        parts.append(tag("circle", cx=place(before), cy=9, r=4, class_="hollow"))
+    if after is not None:
+        parts.append(tag("circle", cx=place(after), cy=9, r=4.5, class_="dot"))
+    content = Markup("").join(parts)
+    return tag("svg", content, viewBox="0 0 120 18", class_="dumbbell", aria_hidden="true")
+
+
 def _tight_axis(title: str, low: float, high: float) -> Axis:
     """Round ticks, but the axis ends where the data end."""
     if high <= low:
@@ -252,8 +263,9 @@ def _curve(line: Line, x_axis: Axis, y_axis: Axis) -> list[Markup]:
     points, style = line.points, f"s{line.colour}"
     if not line.smooth or len(points) < 8:
         return [_path(points, x_axis, y_axis, f"curve {style}")]
-    means = running_mean([y for _, y in points], max(2, len(points) // 25))
-    smooth = [(x, mean) for (x, _), mean in zip(points, means, strict=True)]
+    known = [(x, y) for x, y in points if y is not None]
+    means = running_mean([y for _, y in known], smoothing_reach(len(known)))
+    smooth = [(x, float(mean)) for (x, _), mean in zip(known, means, strict=True)]
     return [
         _path(points, x_axis, y_axis, f"raw {style}"),
         _path(smooth, x_axis, y_axis, f"curve {style}"),
@@ -274,12 +286,18 @@ def _path(
     return tag("path", d="".join(written) + ("h0" if len(written) == 1 else ""), class_=style)
 
 
-def _mark(mark: Mark, x_axis: Axis, at_end: bool = False) -> Markup:
+def _mark(mark: Mark, x_axis: Axis, at_end: bool = False, row: int = 0) -> Markup:
+    colour = "" if mark.colour is None else f" s{mark.colour}"
     x = _x(x_axis, mark.x)
     left = at_end or x_axis.share(mark.x) > 0.6
     anchor, shift = ("end", -5) if left else ("start", 5)
-    return tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark") + tag(
-        "text", mark.name, x=x + shift, y=TOP + 10, text_anchor=anchor, class_="markname"
+    return tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_=f"mark{colour}") + tag(
+        "text",
+        mark.name,
+        x=x + shift,
+        y=HEIGHT - BOTTOM - 6 - 13 * row,
+        text_anchor=anchor,
+        class_="markname",
     )
 
 

@@ -29,16 +29,21 @@ class Row:
 
     Attributes:
         sample, prediction: as on disk.
-        parsed: the prediction's completion, read.
+        completion: the prediction's text, read.
         verdict: what became of its boxes.
         score: the reward `f1`, or 0 or 1 for a question whose answer is not boxes.
     """
 
     sample: Sample
     prediction: Prediction
-    parsed: Parsed
+    completion: Completion
     verdict: Verdict
     score: float
+
+    @property
+    def parsed(self) -> Parsed:
+        """What the completion says."""
+        return self.completion.parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +215,7 @@ def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTa
     confidence = (1.0,) * len(parsed.detections)
     judged = judge_completion(sample, completion, confidence, truncated=False)
     score = float(bool(judged.correct)) if judged.f1 is None else judged.f1
-    return Row(sample, prediction, parsed, judge_boxes(sample, parsed), score)
+    return Row(sample, prediction, completion, judge_boxes(sample, parsed), score)
 
 
 def _family(meta: dict[str, Any]) -> Family:

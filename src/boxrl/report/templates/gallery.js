@@ -191,6 +191,7 @@
     const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens.toLocaleString("en")} tokens`];
     if (row.finish !== "stop") facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
     root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
+    root.append(h("h4", null, "Rewards"), rewardTable(row));
     root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === null ? "(none)" : row.think || "(empty)"));
     root.append(h("h4", null, "Raw completion"), h("pre", { tabIndex: 0, dir: "auto" }, row.text || "(empty)"));
     return root;
@@ -206,6 +207,14 @@
       h("td", { className: `k-${kind}` }, h("span", { className: "swatch" }), words(kind)),
       h("td", null, overlap), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
     return h("div", { className: "scroll" }, h("table", null, head, body));
+  }
+
+  function rewardTable(row) {
+    const lines = data.rewards.map(([name, part, trained], i) => [name, part, trained, row.rewards[i]]);
+    const known = lines.filter((line) => line[3] !== null);
+    return h("dl", { className: "rewards" }, ...known.map(([name, part, trained, value]) =>
+      h("div", { className: `${part ? "part" : ""} ${trained ? "trained" : ""}` },
+        h("dt", { title: trained ? "trained on" : "" }, name), h("dd", null, value.toFixed(3)))));
   }
 
   // ---- events ----
