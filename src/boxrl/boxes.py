@@ -34,7 +34,7 @@ def xyxy_to_xywh(boxes: Boxes) -> Boxes:
 
 def area(boxes: Boxes) -> npt.NDArray[np.float64]:
     """Areas in square pixels, shape "n"; boxes must not be flipped."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def iou(a: Boxes, b: Boxes) -> Matrix:
@@ -51,12 +51,39 @@ def iou(a: Boxes, b: Boxes) -> Matrix:
     >>> iou(np.array([[0., 0., 2., 2.]]), np.array([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
     array([[0.33333333, 0.        ]])
     """
-    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    return paired_iou(a[:, None], b)
+
+
+def paired_iou(a: Boxes, b: Boxes) -> Matrix:
+    """IoU of box i of `a` with box i of `b`: "n 4" and "n 4" to "n"; other shapes broadcast."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     np.maximum(sides, 0.0, out=sides)
     intersection = sides[..., 0] * sides[..., 1]
-    union = area(a)[:, None] + area(b) - intersection
+    union = area(a) + area(b) - intersection
     ratio: Matrix = intersection / np.maximum(union, SMALLEST)
     return ratio
+
+
+def giou(a: Boxes, b: Boxes) -> Matrix:
+    """Generalised IoU of every box of `a` with every box of `b`: disjoint boxes differ too.
+
+    IoU - (hull - union) / hull, where the hull is the smallest box around both.
+
+    Args:
+        a: "n 4" xyxy, corners in order.
+        b: "m 4" xyxy, corners in order, same frame.
+
+    Returns:
+        "n m" in [-1, 1]. Law: giou <= iou, and 1 exactly where boxes with area are equal.
+
+    Source: Rezatofighi et al. 2019 (arXiv 1902.09630).
+    """
+    a = a[:, None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    union = area(a) + area(b) - np.maximum(sides, 0.0).prod(axis=-1)
+    hull = (np.maximum(a[..., 2:], b[..., 2:]) - np.minimum(a[..., :2], b[..., :2])).prod(axis=-1)
+    empty: Matrix = (hull - union) / np.maximum(hull, SMALLEST)
+    return paired_iou(a, b) - empty
 
 
 def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:

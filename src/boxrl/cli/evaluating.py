@@ -1,9 +1,141 @@
-"""Verbs."""
+"""`evaluate`, `coco-eval` and `compare`: predictions to numbers."""
 
 from __future__ import annotations
 
+import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 
 def add_verbs(verbs: Any) -> None:
     """Declare the verbs of this module."""
+    _add_evaluate(verbs)
+    _add_coco_eval(verbs)
+    _add_compare(verbs)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    verb = verbs.add_parser("evaluate", help="score predictions: AP, precision, recall, ...")
+    verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
+    verb.add_argument(
+        "--predictions", type=Path, required=True, metavar="P", help="file of boxrl predict"
+    )
+    verb.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and rows.jsonl")
+    verb.add_argument("--family", metavar="NAME", help="where the predictions do not say it")
+    verb.add_argument(
+        "--confidence",
+        choices=("constant", "order", "logprob"),
+        default="constant",
+        help="confidence of a box for AP (default: constant)",
+    )
+    verb.add_argument(
+        "--answer-tag",
+        choices=("optional", "required"),
+        default="optional",
+        help="optional reads completions without <answer> as a whole (default)",
+    )
+    verb.add_argument(
+        "--control",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="P",
+        help="predictions made with predict --control, shown beside; may be repeated",
+    )
+    verb.add_argument("--seed", type=int, default=0, help="of the bootstrap and the blind policy")
+    verb.add_argument("--resamples", type=int, default=1000, help="0 leaves intervals out")
+    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verb.set_defaults(run=evaluate)
+
+
+def _add_coco_eval(verbs: Any) -> None:
+    verb = verbs.add_parser("coco-eval", help="AP and NMS-AP of a COCO results file")
+    verb.add_argument("--annotations", type=Path, required=True, metavar="A.json")
+    verb.add_argument("--predictions", type=Path, required=True, metavar="P.json")
+    verb.add_argument(
+        "--nms-ap", action="store_true", help="add NMS-AP; both as OVDEval's script gives them"
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verb.set_defaults(run=coco_eval)
+
+
+def _add_compare(verbs: Any) -> None:
+    verb = verbs.add_parser("compare", help="two runs over the same samples, paired")
+    verb.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of evaluate --out")
+    verb.add_argument("--force", action="store_true", help="compare although protocols differ")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--resamples", type=int, default=1000)
+    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verb.set_defaults(run=compare)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Score a predictions file and its controls."""
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import read_samples
+    from boxrl.evaluate import evaluate as score
+    from boxrl.evaluate.controls import against
+    from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+
+    samples = read_samples(args.samples)
+
+    def run(path: Path) -> Any:
+        settings = read_settings(path)
+        return score(
+            samples,
+            read_predictions(path),
+            settings_family(settings, args.family, str(path)),
+            confidence=args.confidence,
+            answer_tag=args.answer_tag,
+            seed=args.seed,
+            settings=settings,
+            resamples=args.resamples,
+        )
+
+    evaluation = run(args.predictions)
+    controls = [run(path) for path in args.control]
+    if controls:
+        evaluation.metrics["controls"] = against(evaluation, controls, args.seed, args.resamples)
+    if args.out:
+        write_evaluation(args.out, evaluation)
+    if args.json:
+        _print_json(evaluation.metrics)
+    else:
+        from boxrl.cli.tables import print_evaluation
+
+        print_evaluation(evaluation.metrics)
+
+
+def coco_eval(args: argparse.Namespace) -> None:
+    """Score a COCO results file."""
+    from boxrl.evaluate.coco import evaluate_coco
+
+    figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
+    if args.json:
+        _print_json(figures)
+    else:
+        from boxrl.cli.tables import print_coco
+
+        print_coco(figures)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Pair two evaluations."""
+    from boxrl.evaluate import compare as pair
+    from boxrl.evaluate.files import read_evaluation
+
+    first, second = (read_evaluation(folder) for folder in args.runs)
+    difference = pair(first, second, seed=args.seed, resamples=args.resamples, force=args.force)
+    if args.json:
+        _print_json(difference)
+    else:
+        from boxrl.cli.tables import print_comparison
+
+        print_comparison(difference, [str(folder) for folder in args.runs])
+
+
+def _print_json(value: Any) -> None:
+    from boxrl.data.files import finite
+
+    print(json.dumps(finite(value), ensure_ascii=False))

@@ -16,6 +16,7 @@ from typing import Any
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
+from boxrl.evaluate.controls import headline, told_apart
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Confidence, Row, judge, judge_completion
 from boxrl.evaluate.summary import summarize
@@ -26,12 +27,6 @@ from boxrl.parsing import AnswerTag
 from boxrl.types import Completion, Parsed, Sample
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
-
-
-BLIND_FIGURES = (
-    "mAP", "AP50", "mAP_order_free", "precision@0.5", "recall@0.5", "f1@0.5", "f1", "negatives",
-    "looks", "grounding_accuracy@0.5",
-)  # fmt: skip
 
 
 def evaluate(
@@ -69,28 +64,28 @@ def evaluate(
         judge(sample, predictions[sample.id], family, confidence, answer_tag) for sample in samples
     )
     metrics = summarize(rows, seed, resamples)
-    metrics["blind"] = _blind_policy(samples, seed)
+    metrics["blind"] = _blind_policy(samples, rows, seed, resamples)
     metrics["protocol"] = _protocol(
         samples, {"prompt": prompt, **(settings or {})}, family, confidence, answer_tag
     )
     return Evaluation(metrics, rows)
 
 
-def _blind_policy(samples: Sequence[Sample], seed: int) -> dict[str, Any]:
+def _blind_policy(
+    samples: Sequence[Sample], rows: Sequence[Row], seed: int, resamples: int
+) -> dict[str, Any]:
     """The figures of the policy that draws every annotated box under a random asked label."""
     rng = random.Random(f"blind/{seed}")
-    rows = []
+    blind = []
     for sample in samples:
-        if sample.answer is not None:
-            continue
         boxes = blind_detections(sample, rng)
-        parsed = Parsed(boxes, "ok" if len(boxes) else "empty")
-        rows.append(
-            judge_completion(sample, Completion("", parsed), (1.0,) * len(boxes), truncated=False)
-        )
-    figures = summarize(rows, seed, resamples=0)
-    known = sum(bool(other_objects(sample)) for sample in samples)
-    return {name: figures[name] for name in BLIND_FIGURES} | {"with_others": known / len(samples)}
+        completion = Completion("", Parsed(boxes, "ok" if len(boxes) else "empty"))
+        confidence = (1.0,) * len(boxes)
+        blind.append(judge_completion(sample, completion, confidence, truncated=False))
+    figures = headline(summarize(blind, seed, resamples=0))
+    with_others = sum(bool(other_objects(sample)) for sample in samples) / len(samples)
+    verdict = told_apart(rows, blind, "the blind policy", seed, resamples)
+    return figures | {"with_others": with_others, "told_apart": verdict}
 
 
 def _protocol(

@@ -55,7 +55,7 @@ def read_annotations(path: Path) -> CocoData:
     category_ids = _unique(_integers(categories, "id", where), where)
     where = f"{path}: annotations"
     boxes_xywh = _boxes_xywh(rows, where)
-    sizes = boxes_xywh[:, 2] * boxes_xywh[:, 3]
+    sizes = (boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist()
     ids = np.flatnonzero([row.get("id") == 0 for row in rows])
     targets = Targets(
         _index(_integers(rows, "image_id", where), image_ids, where, "image_id"),
@@ -97,9 +97,7 @@ def _read(path: Path) -> Any:
 def _rows(value: Any, where: str) -> Rows:
     if not isinstance(value, list):
         raise DataError(f"{where}: expected a list, got {type(value).__name__}")
-    for place, row in enumerate(value):
-        if type(row) is not dict:
-            raise DataError(f"{where}[{place}]: expected an object, got {type(row).__name__}")
+    _check_types(value, {dict}, where, "an object")
     return value
 
 
@@ -113,30 +111,26 @@ def _column(rows: Rows, key: str, where: str) -> list[Any]:
 
 def _integers(rows: Rows, key: str, where: str) -> Ints:
     values = _column(rows, key, where)
-    for place, value in enumerate(values):
-        if type(value) is not int and not (type(value) is float and value.is_integer()):
-            raise DataError(f"{where}[{place}]: {key} {value!r:.80}; expected a whole number")
+    _check_types(values, {int}, where, f"{key} to be a whole number")
     return np.array(values, dtype=np.int64)
 
 
 def _numbers(values: Sequence[Any], where: str) -> Floats:
     """Finite numbers as an array."""
-    for place, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DataError(f"{where}[{place}]: {value!r:.80}; expected a number")
+    _check_types(values, {int, float}, where, "a number")
     numbers = np.array(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
-        raise DataError(f"{where}[{bad[0]}]: {numbers[bad[0]]}; expected a finite number")
+        raise DataError(f"{where}[{bad[0]}]: expected a finite number, got {numbers[bad[0]]}")
     return numbers
 
 
 def _boxes_xywh(rows: Rows, where: str) -> Boxes:
     """Boxes as COCO has them: finite, no negative width or height."""
     values = _column(rows, "bbox", where)
-    for place, value in enumerate(values):
-        if type(value) is not list or len(value) != 4:
-            raise DataError(f"{where}[{place}]: bbox {value!r:.80}; expected [x, y, width, height]")
+    _check_types(values, {list}, where, "bbox to be [x, y, width, height]")
+    for place in [place for place, value in enumerate(values) if len(value) != 4]:
+        raise DataError(f"{where}[{place}]: bbox {values[place]!r:.80} does not hold four numbers")
     flat = [number for value in values for number in value]
     boxes = _numbers(flat, f"{where}, numbers of bbox").reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
@@ -146,6 +140,12 @@ def _boxes_xywh(rows: Rows, where: str) -> Boxes:
             "[x, y, width, height], not corners"
         )
     return boxes
+
+
+def _check_types(values: Sequence[Any], wanted: set[type], where: str, expected: str) -> None:
+    if not wanted.issuperset(map(type, values)):
+        place, bad = next((k, v) for k, v in enumerate(values) if type(v) not in wanted)
+        raise DataError(f"{where}[{place}]: expected {expected}, got {bad!r:.80}")
 
 
 def _unique(ids: Ints, where: str) -> Ints:

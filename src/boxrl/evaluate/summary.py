@@ -81,6 +81,7 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "tokens": token_table([row.n_tokens for row in rows]),
         "per_label": table.per_label(),
         "per_size": table.per_size(),
+        "errors": table.errors(),
         "intervals": _intervals(rows, table, seed, resamples) if resamples else {},
     }
 
@@ -116,12 +117,24 @@ def resample_figures(
     """Every headline figure of every resample, Float "resamples" each; NaN where undefined."""
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
-    figures = {}
-    for name, share in SHARES.items():
-        parts, wholes = (np.bincount(groups, c).astype(np.float64) for c in share.columns(rows))
-        figures[name] = resample_ratio(draws, parts, wholes)
+    figures = resample_shares(rows, seed, resamples, tuple(SHARES))
     weights = draws[:, [groups[index] for index, row in enumerate(rows) if is_boxes(row)]]
     figures["mAP"], figures["AP50"] = table.resampled_ap(weights)
+    return figures
+
+
+def resample_shares(
+    rows: Sequence[Row], seed: int, resamples: int, names: Sequence[str]
+) -> dict[str, Floats]:
+    """Some of SHARES for every resample, Float "resamples" each; NaN where undefined."""
+    groups, n_images = image_groups(rows)
+    draws = resample(n_images, resamples, seed)
+    figures = {}
+    for name in names:
+        parts, wholes = (
+            np.bincount(groups, column).astype(np.float64) for column in SHARES[name].columns(rows)
+        )
+        figures[name] = resample_ratio(draws, parts, wholes)
     return figures
 
 

@@ -25,6 +25,16 @@ from boxrl.metrics.curves import Curves, match_records
 from boxrl.metrics.order_free import order_free_precision
 from boxrl.types import fold_label
 
+ERRORS = {
+    "Cls": "classification",
+    "Loc": "localization",
+    "Both": "both",
+    "Dupe": "duplicate",
+    "Bkg": "background",
+    "Miss": "missed",
+}
+"""TIDE's kinds of error: hotcoco's key -> name. (Bolya et al. 2020.)"""
+
 MAIN = ("mAP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -103,6 +113,16 @@ class BoxTable:
         return {
             size: {"AP": found.get(f"AP{size[0]}"), "AR100": found.get(f"AR{size[0]}")}
             for size in SIZES
+        }
+
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs."""
+        if not len(self.targets.image):
+            return {}
+        found = self.evaluator.tide_errors()
+        return {
+            "AP50_lost": {name: found["delta_ap"][key] for key, name in ERRORS.items()},
+            "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
         }
 
     def resampled_ap(self, weights: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:

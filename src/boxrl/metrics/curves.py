@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 N_THRESHOLDS = 10
 RECALLS = np.linspace(0.0, 1.0, 101)
+_NEXT_RECALL = np.append(RECALLS[1:], np.inf)
 EPS = float(np.spacing(1.0))
 """COCO adds it to the denominator of precision."""
 
@@ -55,22 +56,25 @@ class Curves:
         scores = [score for record in records for score in record["dtScores"][:max_boxes]]
         image, label = np.repeat(images, sizes), np.repeat(labels, sizes)
         order = np.lexsort((image, -np.array(scores, dtype=np.float64), label))
+        self._image, label = image[order], label[order]
         matched = _flags(records, "dtMatched", max_boxes)[:, order]
         ignored = _flags(records, "dtIgnore", max_boxes)[:, order]
-        at, place = np.nonzero(~ignored)  # IoU threshold, place in the ranking of all boxes
-        n_labels = int(labels.max(initial=-1)) + 1
-        curve = at * n_labels + label[order][place]
-        self._image = image[order][place]
-        self._start = np.searchsorted(curve, curve)  # where each box's curve begins
-        self._hit = np.flatnonzero(matched[at, place])
-        self._hit_curve = curve[self._hit]
-        self._hit_start = np.searchsorted(self._hit_curve, self._hit_curve)
-        counted = [sum(record["gtInDenominator"]) for record in records]
-        self._target_image, self._target_label = (
-            np.repeat(images, counted),
-            np.repeat(labels, counted),
+        self._n_labels = int(labels.max(initial=-1)) + 1
+        # A curve is one IoU threshold and label; all thresholds share one ranking of the boxes.
+        at, self._place = np.nonzero(matched & ~ignored)
+        self._label, self._threshold = label[self._place], at
+        self._curve = at * self._n_labels + self._label
+        self._curve_start = np.searchsorted(self._curve, self._curve)
+        self._label_start = np.searchsorted(label, self._label)
+        at, place = np.nonzero(ignored)
+        self._ignored_image = self._image[place]
+        ranked = at * len(label) + place
+        self._ignored_from = np.searchsorted(
+            ranked, self._threshold * len(label) + self._label_start
         )
-        self._n_labels = n_labels
+        self._ignored_to = np.searchsorted(ranked, self._threshold * len(label) + self._place)
+        counted = [sum(record["gtInDenominator"]) for record in records]
+        self._target_image, self._target_label = (np.repeat(c, counted) for c in (images, labels))
 
     def precision(self, weights: npt.NDArray[Any]) -> Floats:
         """AP at every IoU threshold, mean over the labels that have targets; NaN without any.
@@ -79,35 +83,45 @@ class Curves:
             weights: "n_images", how often each image counts, whole numbers from 0.
         """
         n_targets = self._count_targets(weights)
-        if not n_targets.any():
-            return np.full(N_THRESHOLDS, np.nan)
-        weight = weights[self._image].astype(np.float64)
-        ranked = _running_total(weight, self._start)[self._hit]
-        found = _running_total(weight[self._hit], self._hit_start)
-        total = n_targets[self._hit_curve % self._n_labels]
-        recall = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
-        highest = _highest_from_here(found / (ranked + EPS), self._hit_curve)
-        area = highest * _recall_points(recall, self._hit_start) / len(RECALLS)
-        return self._sum_by_threshold(area) / float((n_targets > 0).sum())
+        found = self._found(weights)
+        boxes, ignored = _total(weights[self._image]), _total(weights[self._ignored_image])
+        ranked = boxes[self._place + 1] - boxes[self._label_start]
+        ranked -= ignored[self._ignored_to] - ignored[self._ignored_from]
+        highest = _highest_from_here(found / (ranked + EPS), self._curve)
+        points = self._recall_points(found / np.maximum(n_targets, 1.0)[self._label])
+        return self._mean_over_labels(highest * points / len(RECALLS), n_targets)
 
     def recall(self, weights: npt.NDArray[Any]) -> Floats:
         """Recall at every IoU threshold, mean over the labels that have targets."""
         n_targets = self._count_targets(weights)
-        if not n_targets.any():
-            return np.full(N_THRESHOLDS, np.nan)
-        weight = weights[self._image[self._hit]].astype(np.float64)
-        total = n_targets[self._hit_curve % self._n_labels]
-        share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-        return self._sum_by_threshold(share) / float((n_targets > 0).sum())
+        weight = weights[self._image[self._place]]
+        return self._mean_over_labels(weight / np.maximum(n_targets, 1.0)[self._label], n_targets)
+
+    def _found(self, weights: npt.NDArray[Any]) -> Floats:
+        """True positives of the curve up to and with each of them."""
+        hits = _total(weights[self._image[self._place]])
+        return np.asarray(hits[1:] - hits[self._curve_start])
 
     def _count_targets(self, weights: npt.NDArray[Any]) -> Floats:
         """Targets per label."""
         counts = weights[self._target_image]
         return np.bincount(self._target_label, counts, minlength=self._n_labels).astype(np.float64)
 
-    def _sum_by_threshold(self, values: Floats) -> Floats:
-        thresholds = self._hit_curve // max(self._n_labels, 1)
-        return np.bincount(thresholds, values, minlength=N_THRESHOLDS).astype(np.float64)
+    def _mean_over_labels(self, values: Floats, n_targets: Floats) -> Floats:
+        """Sum of the values at every IoU threshold / labels with targets."""
+        present = int((n_targets > 0).sum())
+        if not present:
+            return np.full(N_THRESHOLDS, np.nan)
+        sums = np.bincount(self._threshold, values, minlength=N_THRESHOLDS)
+        return np.asarray(sums / present, dtype=np.float64)
+
+    def _recall_points(self, recall: Floats) -> Floats:
+        """How many of the 101 recall points each true positive is the first to reach."""
+        near = (recall * 100).astype(np.int64)  # RECALLS are no exact hundredths: look at two
+        reached = near + (RECALLS[near] <= recall) + (_NEXT_RECALL[near] <= recall)
+        before = np.concatenate([[0], reached[:-1]])[: len(reached)]
+        before[self._curve_start == np.arange(len(reached))] = 0
+        return np.asarray(reached - before, dtype=np.float64)
 
 
 def _flags(records: Sequence[dict[str, Any]], key: str, max_boxes: int) -> npt.NDArray[np.bool_]:
@@ -116,11 +130,9 @@ def _flags(records: Sequence[dict[str, Any]], key: str, max_boxes: int) -> npt.N
     return np.concatenate([np.zeros((N_THRESHOLDS, 0), dtype=bool), *parts], axis=1)
 
 
-def _running_total(values: Floats, start: Ints) -> Floats:
-    """Cumulative sum that begins anew with every curve."""
-    total = np.cumsum(values)
-    before = total - values
-    return np.asarray(total - before[start])
+def _total(values: npt.NDArray[Any]) -> Floats:
+    """Sum of the first k values, for every k from 0."""
+    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
 
 def _highest_from_here(precision: Floats, curve: Ints) -> Floats:
@@ -128,11 +140,3 @@ def _highest_from_here(precision: Floats, curve: Ints) -> Floats:
     # Each curve is moved 2 below the one before it, so that one running maximum serves all.
     moved = precision - 2.0 * curve
     return np.asarray(np.maximum.accumulate(moved[::-1])[::-1] + 2.0 * curve)
-
-
-def _recall_points(recall: Floats, start: Ints) -> Floats:
-    """How many of the 101 recall points each true positive is the first to reach."""
-    reached = np.searchsorted(RECALLS, recall, side="right")
-    before = np.concatenate([[0], reached[:-1]])[: len(reached)]
-    before[start == np.arange(len(start))] = 0
-    return np.asarray(reached - before, dtype=np.float64)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from boxrl.boxes import area, iou
-from boxrl.matching import enlarges_matching
+from boxrl.boxes import SMALLEST, area, paired_iou
+from boxrl.matching import augment_matching
 from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
 from boxrl.metrics.curves import EPS, RECALLS
 from boxrl.types import Boxes
@@ -31,7 +31,7 @@ def order_free_precision(targets: Targets, preds: Predictions, n_labels: int) ->
     n_targets = np.bincount(targets.label[~targets.crowd], minlength=n_labels)
     if not n_targets.any():
         return None
-    hit, ignored = _match_all(targets, preds)
+    hit, ignored = _match_all(targets, preds, n_labels)
     total = 0.0
     for label in np.flatnonzero(n_targets):
         mine = np.flatnonzero(preds.label == label)
@@ -53,56 +53,63 @@ def _area(hit: Flags, ignored: Flags, confidence: Floats, n_targets: int) -> flo
     return float((highest * points).sum() / (len(RECALLS) * len(hit)))
 
 
-def _match_all(targets: Targets, preds: Predictions) -> tuple[Flags, Flags]:
+def _match_all(targets: Targets, preds: Predictions, n_labels: int) -> tuple[Flags, Flags]:
     """Which boxes find a target, which are ignored for a crowd region; "thresholds boxes" each."""
-    hit = np.zeros((len(THRESHOLDS), len(preds.label)), dtype=bool)
-    ignored = np.zeros_like(hit)
-    places = _places(targets.image, targets.label)
-    for key, mine in _places(preds.image, preds.label).items():
-        theirs = places.get(key)
-        if theirs is None:
-            continue
-        crowd = targets.crowd[theirs]
-        boxes, regions = targets.boxes[theirs[~crowd]], targets.boxes[theirs[crowd]]
-        inside = _crowd_overlap(preds.boxes[mine], regions)
-        # Highest confidence first; of equals, those first that nothing would excuse.
-        order = np.lexsort((inside, -preds.confidence[mine]))
-        mine, inside = mine[order], inside[order]
-        hit[:, mine] = _hits(iou(preds.boxes[mine], boxes))
-        excused: Flags = inside >= THRESHOLDS[:, None]
-        ignored[:, mine] = excused & ~hit[:, mine]
-    return hit, ignored
+    group = preds.image * n_labels + preds.label
+    target_group = targets.image * n_labels + targets.label
+    crowd = np.flatnonzero(targets.crowd)
+    inside = _crowd_share(preds.boxes, group, targets.boxes[crowd], target_group[crowd])
+    # Highest confidence first; of equals, those first that nothing would excuse.
+    order = np.lexsort((inside, -preds.confidence, group))
+    real = np.flatnonzero(~targets.crowd)
+    pred, target = _same_group(group[order], target_group[real])
+    overlap = paired_iou(preds.boxes[order[pred]], targets.boxes[real[target]])
+    hit = np.zeros((len(THRESHOLDS), len(group)), dtype=bool)
+    for at, threshold in enumerate(THRESHOLDS):
+        near = overlap >= threshold
+        hit[at, order] = _enlarging(pred[near], target[near], group[order])
+    excused: Flags = inside >= THRESHOLDS[:, None]
+    return hit, excused & ~hit
 
 
-def _hits(ious: npt.NDArray[np.float64]) -> Flags:
-    """Bool "thresholds n": whether box i enlarges the largest matching of boxes 0..i."""
-    allowed: Flags = ious >= THRESHOLDS[:, None, None]
-    if ious.shape[0] == 1 or ious.shape[1] == 0:
-        touched: Flags = allowed.max(axis=2, initial=False)
-        return touched
-    flags: Flags = np.zeros(allowed.shape[:2], dtype=bool)
-    for index, graph in enumerate(allowed):
-        if index and (graph == allowed[index - 1]).all():
-            flags[index] = flags[index - 1]
-        elif graph.any():
-            flags[index, :] = enlarges_matching(graph)
+def _enlarging(pred: Ints, target: Ints, group: Ints) -> Flags:
+    """Whether each box enlarges the largest matching of its group's boxes up to it.
+
+    Args:
+        pred: Int "pairs", ascending; boxes that may be paired with...
+        target: Int "pairs", ...these targets.
+        group: Int "n", ascending; the image and label of every box.
+    """
+    flags: Flags = np.zeros(len(group), dtype=bool)
+    several = np.zeros(len(group), dtype=bool)
+    several[pred[1:][pred[1:] == pred[:-1]]] = True
+    tangled = np.isin(group[pred], group[several])
+    # Where every box of a group has one target at most, the first at each target finds it.
+    _, first = np.unique(target[~tangled], return_index=True)
+    flags[pred[~tangled][first]] = True
+    pred, target = pred[tangled], target[tangled]
+    rows, starts = np.unique(pred, return_index=True)
+    candidates = [part.tolist() for part in np.split(target, starts[1:])] if len(rows) else []
+    flags[rows] = augment_matching(candidates)
     return flags
 
 
-def _crowd_overlap(boxes: Boxes, regions: Boxes) -> Floats:
-    """Largest share of each box that lies in one crowd region; 0 where there is none."""
-    if not len(regions):
-        return np.zeros(len(boxes))
-    low = np.maximum(boxes[:, None, :2], regions[:, :2])
-    high = np.minimum(boxes[:, None, 2:], regions[:, 2:])
-    inside = np.maximum(high - low, 0.0).prod(axis=2)
-    share: Floats = (inside / area(boxes)[:, None]).max(axis=1)
+def _crowd_share(boxes: Boxes, group: Ints, regions: Boxes, region_group: Ints) -> Floats:
+    """Largest share of each box that lies in one crowd region of its group; 0 without any."""
+    share = np.zeros(len(boxes))
+    pred, region = _same_group(group, region_group)
+    low = np.maximum(boxes[pred, :2], regions[region, :2])
+    high = np.minimum(boxes[pred, 2:], regions[region, 2:])
+    inside = np.maximum(high - low, 0.0).prod(axis=1)
+    np.maximum.at(share, pred, inside / np.maximum(area(boxes[pred]), SMALLEST))
     return share
 
 
-def _places(image: Ints, label: Ints) -> dict[tuple[int, int], Ints]:
-    """Rows of every (image, label), in their order."""
-    rows: dict[tuple[int, int], list[int]] = {}
-    for row, key in enumerate(zip(image.tolist(), label.tolist(), strict=True)):
-        rows.setdefault(key, []).append(row)
-    return {key: np.array(found) for key, found in rows.items()}
+def _same_group(first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    """All pairs of rows whose groups are equal, by row of `first`."""
+    order = np.argsort(second, kind="stable")
+    start = np.searchsorted(second[order], first, side="left")
+    counts = np.searchsorted(second[order], first, side="right") - start
+    rows = np.repeat(np.arange(len(first)), counts)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, order[np.repeat(start, counts) + within]

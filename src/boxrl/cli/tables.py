@@ -1,0 +1,168 @@
+"""Figures as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+FIGURES = {
+    "mAP": "mAP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "APs": "AP small",
+    "APm": "AP medium",
+    "APl": "AP large",
+    "mAP_order_free": "mAP, order-free",
+    "precision@0.5": "precision @0.5",
+    "recall@0.5": "recall @0.5",
+    "f1@0.5": "F1 @0.5",
+    "f1": "mean F1",
+    "looks": "first box is asked for",
+    "grounding_accuracy@0.5": "grounding @0.5",
+    "accuracy": "accuracy",
+    "negatives.accuracy": "None on negatives",
+    "format_rate": "format rate",
+    "truncated_rate": "truncated",
+    "unknown_labels": "boxes of unasked labels",
+    "tokens.mean": "tokens, mean",
+    "tokens.max": "tokens, max",
+    "tokens.long": "3,000 tokens and more",
+}
+"""Path in the metrics -> name in the table, in the table's order."""
+
+MAX_LABELS = 20
+"""Rows of the table by label; the others are in the JSON."""
+
+
+def look_up(metrics: Mapping[str, Any], path: str) -> float | None:
+    """The number under a dotted path; a key such as f1@0.5 holds a dot itself."""
+    if path in metrics:
+        value = metrics[path]
+        return value if isinstance(value, (int, float)) else None
+    head, _, rest = path.partition(".")
+    inner = metrics.get(head)
+    return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
+
+
+def print_evaluation(metrics: Mapping[str, Any]) -> None:
+    """Headline figures beside the blind policy and the controls, by size and label, protocol."""
+    console = Console(highlight=False)
+    others = {"blind policy": metrics["blind"]}
+    others |= {f"{c['control']}": c for c in metrics.get("controls", ())}
+    table = _table(f"{metrics['n']} samples", "figure", "value", "95 % interval", *others)
+    for path, name in FIGURES.items():
+        value = look_up(metrics, path)
+        if value is not None:
+            span = _span(metrics["intervals"].get(path))
+            table.add_row(
+                name, _number(value), span, *(_number(look_up(o, path)) for o in others.values())
+            )
+    console.print(table)
+    _print_status(console, metrics["parse"])
+    _print_errors(console, metrics.get("errors"))
+    _print_labels(console, metrics["per_label"])
+    for policy in others.values():
+        if policy.get("told_apart"):
+            apart = policy["told_apart"]["told_apart"]
+            console.print(policy["told_apart"]["words"], style="" if apart else "bold red")
+    print_protocol(console, metrics["protocol"])
+
+
+def print_coco(figures: Mapping[str, Any]) -> None:
+    """COCO's statistics, with NMS-AP in a column of its own."""
+    console = Console(highlight=False)
+    thinned = figures.get("nms_ap")
+    table = _table("", "statistic", "AP", *(["NMS-AP"] if thinned else []))
+    for name, value in figures.items():
+        if name not in ("nms_ap", "protocol", "kept", "total"):
+            table.add_row(name, _number(value), *([_number(thinned[name])] if thinned else []))
+    console.print(table)
+    if thinned:
+        console.print(f"NMS-AP keeps {figures['kept']} of {figures['total']} boxes")
+    print_protocol(console, figures["protocol"])
+
+
+def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Differences of two runs; in red what makes them hard to compare."""
+    console = Console(highlight=False)
+    for key, (a, b) in difference["protocol_differs"].items():
+        console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
+    columns = ("a", "b", "b - a", "95 % interval", "better : worse", "p")
+    table = _table(f"{difference['n']} samples; p of the sign test", "figure", *columns)
+    for path, name in FIGURES.items():
+        row = difference["metrics"].get(path)
+        if row is None:
+            continue
+        table.add_row(
+            name,
+            _number(row["a"]),
+            _number(row["b"]),
+            f"{row['difference']:+.3f}",
+            _span((row["low"], row["high"]), "+"),
+            f"{row['better']} : {row['worse']}",
+            f"{row['p_sign']:.2g}",
+        )
+    console.print(table)
+    for letter, name in zip("ab", names, strict=True):
+        console.print(Text(f"{letter} = {name}"))
+    for what, ids in difference["flipped"].items():
+        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+
+
+def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
+    """How the numbers came about, a line per item that is known."""
+    for key, value in protocol.items():
+        if value is not None:
+            console.print(Text(f"{key}: {value}", style="dim"))
+
+
+def _print_status(console: Console, parse: Mapping[str, float | None]) -> None:
+    known = {status: rate for status, rate in parse.items() if rate is not None}
+    if known:
+        console.print("answers: " + ", ".join(f"{s} {r:.1%}" for s, r in known.items() if r))
+
+
+def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
+    if not errors:
+        return
+    table = _table("what is lost to which error (TIDE, IoU .5)", "error", "AP50 lost", "boxes")
+    for name, lost in errors["AP50_lost"].items():
+        table.add_row(name, _number(lost), f"{errors['counts'][name]}")
+    console.print(table)
+
+
+def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:
+    with_targets = [(name, row) for name, row in labels.items() if row["targets"]]
+    if not with_targets:
+        return
+    with_targets.sort(key=lambda item: -item[1]["targets"])
+    table = _table("by label", "label", "AP", "AP50", "targets", "predictions")
+    for name, row in with_targets[:MAX_LABELS]:
+        numbers = f"{row['targets']}", f"{row['predictions']}"
+        table.add_row(Text(name), _number(row["AP"]), _number(row["AP50"]), *numbers)
+    console.print(table)
+    if len(with_targets) > MAX_LABELS:
+        console.print(f"and {len(with_targets) - MAX_LABELS} labels more; --json has them all")
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(title=title or None, title_justify="left")
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _span(ends: Sequence[float] | None, sign: str = "") -> str:
+    return f"{ends[0]:{sign}.3f} to {ends[1]:{sign}.3f}" if ends else ""
