@@ -19,7 +19,11 @@ from boxrl.boxes import scale
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Boxes
 
-Frame = Literal["original", "resized"]
+Frame = Literal["original", "resized", "grid"]
+Axes = Literal["xyxy", "yxyx"]
+
+_SWAPPED = [1, 0, 3, 2]
+"""Columns of xyxy in the order yxyx, and back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,14 @@ class Family:
     Attributes:
         name: key in FAMILIES.
         frame: `original` = pixels of the original image; `resized` = pixels of the image as
-            the model sees it, after `smart_resize`.
+            the model sees it, after `smart_resize`; `grid` = a grid of `grid` steps laid over
+            the image, whatever its size.
+        syntax: how boxes are written, a key of `syntaxes.SYNTAXES`.
         box_key: JSON key of the box in an answer item; the label's key is always "label".
-        factor: side lengths of the resized image are multiples of it (patch size x merge size).
+        axes: order in which the four coordinates are written.
+        grid: steps of the grid, coordinates run from 0 to it; 0 in the other frames.
+        factor: side lengths of the resized image are multiples of it (patch size x merge size);
+            0 where the image is not resized by `smart_resize`.
         min_pixels, max_pixels: limits of the resized image's area.
         model_types: `model_type` values in config.json that belong to the family.
         image_tokens: tokens that stand for image content and must not be sampled as text.
@@ -40,7 +49,10 @@ class Family:
 
     name: str
     frame: Frame
+    syntax: str = "json"
     box_key: str = "bbox_2d"
+    axes: Axes = "xyxy"
+    grid: int = 0
     factor: int = 28
     min_pixels: int = 56 * 56
     max_pixels: int = 16384 * 28 * 28
@@ -50,35 +62,56 @@ class Family:
 
     def input_size_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
         """Size (width, height) of the image as the model sees it."""
-        if self.frame == "original":
+        if self.frame == "original" or not self.factor:
             return size_wh
         return smart_resize(size_wh, self.factor, self.min_pixels, self.max_pixels)
 
     def to_frame(
         self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
     ) -> Boxes:
-        """Original pixels -> the model's coordinates, "n 4", not rounded."""
-        if self.frame == "original":
-            return boxes
-        return scale(boxes, size_wh, input_size_wh or self.input_size_wh(size_wh))
+        """Original pixels, xyxy -> coordinates as the model writes them, "n 4", not rounded."""
+        if self.frame != "original":
+            boxes = scale(boxes, size_wh, self._extent_wh(size_wh, input_size_wh))
+        return boxes[:, _SWAPPED] if self.axes == "yxyx" else boxes
 
     def from_frame(
         self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
     ) -> Boxes:
-        """The model's coordinates -> original pixels, "n 4"; inverse of `to_frame`."""
+        """Coordinates as the model writes them -> original pixels, xyxy; inverse of `to_frame`."""
+        if self.axes == "yxyx":
+            boxes = boxes[:, _SWAPPED]
         if self.frame == "original":
             return boxes
-        return scale(boxes, input_size_wh or self.input_size_wh(size_wh), size_wh)
+        return scale(boxes, self._extent_wh(size_wh, input_size_wh), size_wh)
 
     def render_boxes(
         self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
     ) -> list[list[int]]:
-        """Original pixels -> the integers that the model is taught to write, inside its frame."""
-        width, height = input_size_wh or self.input_size_wh(size_wh)
-        inside = np.rint(self.to_frame(boxes, size_wh, input_size_wh))
-        limit = np.array([width, height, width, height])
-        integers: list[list[int]] = np.clip(inside, 0, limit).astype(int).tolist()
+        """Original pixels -> the integers that the model is taught to write, inside its frame.
+
+        Each lies within half a step of the exact coordinate. A side thinner than a step may round
+        to nothing; it is widened to one step, which keeps the box readable.
+        """
+        width, height = self._extent_wh(size_wh, input_size_wh)
+        limit = np.array([width, height] if self.axes == "xyxy" else [height, width])
+        exact = self.to_frame(boxes, size_wh, input_size_wh)
+        rounded = np.rint(exact).astype(int)
+        low = np.clip(rounded[:, :2], 0, limit)
+        high = np.clip(rounded[:, 2:], 0, limit)
+        thin = low == high
+        upwards = thin & (high < limit) & (exact[:, :2] + exact[:, 2:] >= 2 * low)
+        integers: list[list[int]] = np.hstack([low - (thin & ~upwards), high + upwards]).tolist()
         return integers
+
+    def _extent_wh(
+        self, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None
+    ) -> tuple[int, int]:
+        """Width and height of the whole image in the model's coordinates."""
+        if self.frame == "grid":
+            return self.grid, self.grid
+        if self.frame == "original":
+            return size_wh
+        return input_size_wh or self.input_size_wh(size_wh)
 
 
 def smart_resize(
@@ -126,20 +159,92 @@ def smart_resize(
     return new_width, new_height
 
 
+_QWEN_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
 FAMILIES: dict[str, Family] = {
     "plain": Family(name="plain", frame="original"),
+    "qwen2-vl": Family(
+        name="qwen2-vl",
+        frame="grid",
+        syntax="qwen2",
+        grid=1000,
+        model_types=("qwen2_vl",),
+        image_tokens=_QWEN_TOKENS,
+        vision_module="model.visual",
+    ),
     "qwen2.5-vl": Family(
         name="qwen2.5-vl",
         frame="resized",
         model_types=("qwen2_5_vl",),
+        image_tokens=_QWEN_TOKENS,
+        vision_module="model.visual",
+    ),
+    "qwen3-vl": Family(
+        name="qwen3-vl",
+        frame="grid",
+        grid=1000,
+        factor=32,
+        min_pixels=65_536,
+        max_pixels=16_777_216,
+        model_types=("qwen3_vl", "qwen3_vl_moe"),
+        image_tokens=_QWEN_TOKENS,
+        vision_module="model.visual",
+    ),
+    "internvl": Family(
+        name="internvl",
+        frame="grid",
+        syntax="internvl",
+        grid=1000,
+        factor=0,
+        model_types=("internvl", "internvl_chat"),
+        image_tokens=("<img>", "</img>", "<IMG_CONTEXT>"),
+        vision_module="model.vision_tower",
+    ),
+    "glm-4v": Family(
+        name="glm-4v",
+        frame="grid",
+        syntax="glm",
+        grid=1000,
+        factor=0,
+        model_types=("glm4v", "glm4v_moe"),
         image_tokens=(
-            "<|vision_start|>",
-            "<|vision_end|>",
-            "<|vision_pad|>",
-            "<|image_pad|>",
-            "<|video_pad|>",
+            "<|begin_of_image|>",
+            "<|end_of_image|>",
+            "<|image|>",
+            "<|begin_of_video|>",
+            "<|end_of_video|>",
+            "<|video|>",
         ),
         vision_module="model.visual",
+    ),
+    # The last of the 1024 location tokens stands for the far edge, as in big_vision's own reader.
+    "paligemma": Family(
+        name="paligemma",
+        frame="grid",
+        syntax="loc",
+        axes="yxyx",
+        grid=1023,
+        factor=0,
+        model_types=("paligemma",),
+        image_tokens=("<image>",),
+        vision_module="model.vision_tower",
+    ),
+    "gemma": Family(
+        name="gemma",
+        frame="grid",
+        box_key="box_2d",
+        axes="yxyx",
+        grid=1000,
+        factor=0,
+        model_types=("gemma3",),
+        image_tokens=("<start_of_image>", "<image_soft_token>", "<end_of_image>"),
+        vision_module="model.vision_tower",
     ),
 }
 """Every known family by name."""
@@ -190,7 +295,7 @@ def read_family(model_dir: Path, name: str | None = None) -> Family:
 
 def _pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
     """min_pixels, max_pixels and factor as the folder's image processor states them."""
-    if family.frame != "resized":
+    if not family.factor or family.frame == "original":
         return {}
     processor = _read_json(model_dir / "processor_config.json") or {}
     image = processor.get("image_processor") or _read_json(model_dir / "preprocessor_config.json")

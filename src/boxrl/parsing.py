@@ -1,8 +1,9 @@
 """Completions to detections. The ONE parser; it never raises.
 
-Answer = body of the last complete `<answer>...</answer>`. Boxes = the last JSON array in the
-answer, fenced or not; `None` or `[]` = no objects. Completions are hostile input: every scan
-here is linear in the text, with a bounded number of decoding attempts.
+Answer = body of the last complete `<answer>...</answer>`. Boxes = what the family's own syntax
+finds in it, else the last JSON array, fenced or not; `None` or `[]` = no objects. Completions
+are hostile input: every scan here is linear in the text, with a bounded number of decoding
+attempts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import numpy as np
 
 from boxrl.boxes import clip, order_corners
 from boxrl.families import Family
+from boxrl.syntaxes import SYNTAXES, Item
 from boxrl.types import Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]
 
 MAX_FAILED_DECODES = 16
 """Broken arrays read in one answer before the rest is given up; bounds hostile input."""
+
+MAX_ARRAYS = 4096
+"""Arrays in one answer before it counts as unreadable; bounds hostile input too."""
 
 MAX_COORDINATE = 1e9
 """Coordinates beyond it are no pixels; the bound keeps areas finite."""
@@ -32,8 +37,6 @@ _NUMBERS = {int, float}  # bool, a subclass of int, is none
 _ARRAY_START = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])")
 _ITEM_START = re.compile(r"\{")
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
-
-Item = tuple[tuple[float, float, float, float], str]
 
 
 def parse(
@@ -63,6 +66,11 @@ def parse(
         answer = text
     if says_none(answer):
         return Parsed(NOTHING, "empty", answer)
+    read = SYNTAXES[family.syntax].read
+    if read is not None:
+        found = read(answer)
+        if found.items:
+            return _place(*found, True, answer, family, size_wh, input_size_wh)
     array, whole = extract_array(answer)
     if array is None:
         return Parsed(NOTHING, "malformed", answer)
@@ -101,7 +109,7 @@ def extract_array(answer: str) -> tuple[list[Any] | None, bool]:
     """
     found: list[Any] | None = None
     broken_at: int | None = None
-    failures = position = 0
+    failures = arrays = position = 0
     while failures < MAX_FAILED_DECODES:
         start = _ARRAY_START.search(answer, position)
         if start is None:
@@ -113,6 +121,9 @@ def extract_array(answer: str) -> tuple[list[Any] | None, bool]:
             position = start.end()
             continue
         position = end
+        arrays += 1
+        if arrays > MAX_ARRAYS:
+            return None, False
         # The coordinates inside a broken array of objects are not the answer's array.
         if broken_at is None or _holds_objects(value):
             found, broken_at = value, None

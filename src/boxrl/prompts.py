@@ -7,23 +7,29 @@ serves every prompt, family and way of answering. `parsing.parse` is the inverse
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, get_args
+
+import yaml
 
 from boxrl.errors import UsageError
-from boxrl.families import Family
+from boxrl.families import FAMILIES, Family
+from boxrl.syntaxes import SYNTAXES
 from boxrl.types import Detections, Sample
 
 DETECT = "Please carefully observe the image and detect the following targets: "
-OUTPUT = (
-    "Output each detected target's bbox coordinates in JSON format. "
-    "The format of the bbox coordinates is: ```json\n"
-    '[{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}, '
-    '{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}]\n```. '
+GROUND = "Please provide the bounding box coordinate of the region this sentence describes: "
+REGION = (
+    "Which of the following objects is inside the region {region}? Options: {labels}. "
+    "Answer with one of the options."
+)
+_OUTPUT = (
+    "Output each detected target's bbox coordinates {form}. "
+    "The format of the bbox coordinates is: {example}. "
     "If there are no such targets in the image, simply respond with None."
 )
-GROUND = "Please provide the bounding box coordinate of the region this sentence describes: "
 STANDARD = (
     "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
 )
@@ -33,6 +39,19 @@ ENHANCED = (
     "</answer> tags, respectively, i.e., <think> reasoning process here </think>"
     "<answer> answer here </answer>"
 )
+REC = (
+    "First output the thinking process in <think> </think> tags and then output the final answer "
+    "in <answer> </answer> tags. Output the final answer in JSON format."
+)
+DIRECT = "Output the final answer in <answer> </answer> tags."
+
+Placement = Literal["user-suffix", "user-prefix", "system", "both"]
+
+_PLACEHOLDERS = {
+    "detect": {"labels", "label_list", "output"},
+    "ground": {"expression", "output"},
+    "region": {"region", "labels"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,50 +59,155 @@ class Prompt:
     """How a question is put.
 
     Attributes:
-        name: key in PROMPTS.
-        instruction: how the answer is to be given; follows the problem after one space.
+        name: key in PROMPTS, or the file it was read from.
+        instruction: how the answer is to be given; may be empty.
+        placement: where the instruction stands: behind the problem, on a line before it, in the
+            system message, or in the system message and behind the problem.
+        detect: the problem of a detection sample, with `{labels}` (or `{label_list}`, a Python
+            list) and `{output}`, which describes the family's syntax.
+        ground: of a grounding sample, with `{expression}` and `{output}`.
+        region: of a region sample, with `{region}`, in the model's coordinates, and `{labels}`.
     """
 
     name: str
     instruction: str
+    placement: Placement = "user-suffix"
+    detect: str = DETECT + "{labels}. {output}"
+    ground: str = GROUND + "{expression}. {output}"
+    region: str = REGION
 
 
 PROMPTS: dict[str, Prompt] = {
     "standard": Prompt("standard", STANDARD),
     "enhanced": Prompt("enhanced", ENHANCED),
+    "rec": Prompt("rec", REC),
+    "none": Prompt("none", DIRECT),
 }
-"""The seed's prompts by name; texts are its own, grammar included."""
+"""The seed's prompts by name, grammar included; `none` asks for no thinking."""
 
 
 def build_prompt(name: str) -> Prompt:
-    """The prompt of that name.
+    """The prompt of that name, or of that YAML file.
+
+    Args:
+        name: key of PROMPTS, followed by `@PLACEMENT` where it is to stand elsewhere than behind
+            the problem (`enhanced@system`); or the path of a .yaml file, see `read_prompt`.
 
     Raises:
-        UsageError: unknown name; the message lists the known ones.
+        UsageError: unknown name or placement; the message lists the known ones.
     """
-    if name not in PROMPTS:
-        raise UsageError(f"unknown prompt {name!r}; prompts: {', '.join(PROMPTS)}")
-    return PROMPTS[name]
+    if name.endswith((".yaml", ".yml")):
+        return read_prompt(Path(name))
+    key, _, placement = name.partition("@")
+    if key not in PROMPTS:
+        raise UsageError(f"unknown prompt {key!r}; prompts: {', '.join(PROMPTS)}, or a .yaml file")
+    if not placement:
+        return PROMPTS[key]
+    return replace(PROMPTS[key], name=name, placement=_checked_placement(placement, name))
 
 
-def render_problem(sample: Sample) -> str:
-    """What is asked, without how to answer."""
-    if sample.task in ("region", "counting"):
-        return sample.question or ""
+def read_prompt(path: Path) -> Prompt:
+    """A prompt of one's own: a YAML mapping with any field of `Prompt` but its name.
+
+    Raises:
+        UsageError: no such file, no mapping, an unknown field or placeholder.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: prompt cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    known = [field.name for field in fields(Prompt) if field.name != "name"]
+    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+        raise UsageError(f"{path}: expected a mapping of texts with any of: {', '.join(known)}")
+    for key, text in content.items():
+        if key not in known:
+            raise UsageError(f"{path}: unknown field {key!r}; fields: {', '.join(known)}")
+        if key in _PLACEHOLDERS:
+            _check_placeholders(text, _PLACEHOLDERS[key], f"{path}: {key}")
+    _checked_placement(content.get("placement", "user-suffix"), str(path))
+    return Prompt(**{"instruction": "", **content, "name": str(path)})
+
+
+def _checked_placement(value: str, where: str) -> Any:
+    if value not in get_args(Placement):
+        known = ", ".join(get_args(Placement))
+        raise UsageError(f"{where}: unknown placement {value!r}; placements: {known}")
+    return value
+
+
+def _check_placeholders(text: str, known: set[str], where: str) -> None:
+    try:
+        used = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}; write {{{{ and }}}} for braces") from error
+    unknown = sorted(used - known)
+    if unknown:
+        names = ", ".join(f"{{{name}}}" for name in sorted(known))
+        raise UsageError(f"{where}: unknown placeholder {{{unknown[0]}}}; known: {names}")
+
+
+def render_output(family: Family) -> str:
+    """How boxes are to be written, with an example in the family's own syntax."""
+    syntax = SYNTAXES[family.syntax]
+    corners = ["x1", "y1", "x2", "y2"] if family.axes == "xyxy" else ["y1", "x1", "y2", "x2"]
+    example = syntax.write([corners] * 2, ["target name"] * 2, family.box_key)
+    return _OUTPUT.format(form=syntax.form, example=example)
+
+
+OUTPUT = render_output(FAMILIES["plain"])
+"""How JSON boxes are to be written, in the seed's words."""
+
+
+def render_problem(
+    sample: Sample, prompt: Prompt = PROMPTS["standard"], family: Family = FAMILIES["plain"]
+) -> str:
+    """What is asked, without how to think about it.
+
+    Args:
+        sample: what is asked for.
+        prompt: its template for the sample's task is filled.
+        family: decides how answers, and the region of a region sample, are written.
+    """
+    labels = "; ".join(sample.labels)
+    if sample.task == "detection":
+        return prompt.detect.format(
+            labels=labels, label_list=list(sample.labels), output=render_output(family)
+        )
     if sample.task == "grounding":
-        return f"{GROUND}{sample.question or '; '.join(sample.labels)}. {OUTPUT}"
-    return f"{DETECT}{'; '.join(sample.labels)}. {OUTPUT}"
+        expression = (sample.question or labels).rstrip(".")
+        return prompt.ground.format(expression=expression, output=render_output(family))
+    if sample.question or not sample.objects:
+        return sample.question or ""
+    boxes = Detections.of(sample.objects[:1]).boxes
+    region = family.render_boxes(boxes, sample.size_wh)[0]
+    return prompt.region.format(region=region, labels=labels)
 
 
-def render_text(sample: Sample, prompt: Prompt) -> str:
-    """The user's text: the problem, then how to answer."""
-    return f"{render_problem(sample)} {prompt.instruction}"
+def render_text(sample: Sample, prompt: Prompt, family: Family = FAMILIES["plain"]) -> str:
+    """The user's text: the problem with the prompt's instruction, where that belongs there."""
+    problem = render_problem(sample, prompt, family)
+    if not prompt.instruction or prompt.placement == "system":
+        return problem
+    if prompt.placement == "user-prefix":
+        return f"{prompt.instruction}\n{problem}"
+    return f"{problem} {prompt.instruction}"
 
 
-def render_messages(sample: Sample, prompt: Prompt) -> list[dict[str, Any]]:
-    """The conversation as chat templates take it: one user turn, image first, then the text."""
-    text = {"type": "text", "text": render_text(sample, prompt)}
-    return [{"role": "user", "content": [{"type": "image"}, text]}]
+def render_messages(
+    sample: Sample, prompt: Prompt, family: Family = FAMILIES["plain"]
+) -> list[dict[str, Any]]:
+    """The conversation as chat templates take it: the user's turn, image first, then the text.
+
+    A prompt that is placed in the system message comes with one before it.
+    """
+    text = {"type": "text", "text": render_text(sample, prompt, family)}
+    user = {"role": "user", "content": [{"type": "image"}, text]}
+    if prompt.instruction and prompt.placement in ("system", "both"):
+        content = [{"type": "text", "text": prompt.instruction}]
+        return [{"role": "system", "content": content}, user]
+    return [user]
 
 
 def render_answer(
@@ -92,7 +216,7 @@ def render_answer(
     size_wh: tuple[int, int],
     input_size_wh: tuple[int, int] | None = None,
 ) -> str:
-    """Boxes as the family writes them: a fenced JSON array, or `None` where there are none.
+    """Boxes as the family writes them, or `None` where there are none.
 
     Args:
         detections: boxes in original pixels.
@@ -103,11 +227,7 @@ def render_answer(
     if not len(detections):
         return "None"
     boxes = family.render_boxes(detections.boxes, size_wh, input_size_wh)
-    items = [
-        {family.box_key: box, "label": label}
-        for box, label in zip(boxes, detections.labels, strict=True)
-    ]
-    return f"```json\n{json.dumps(items, ensure_ascii=False)}\n```"
+    return SYNTAXES[family.syntax].write(boxes, detections.labels, family.box_key)
 
 
 def render_think(sample: Sample) -> str:

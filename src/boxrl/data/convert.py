@@ -15,6 +15,9 @@ from boxrl.data.samples import render_sample
 from boxrl.errors import DataError
 from boxrl.types import Sample
 
+STRIDE = 64
+"""Rows between two steps of the progress bar, which costs more than a row."""
+
 OnError = Literal["stop", "skip"]
 
 
@@ -92,8 +95,9 @@ def _usable(
 ) -> Iterator[Sample]:
     """Samples with unique ids; the rest goes to `rejections`, or stops the conversion."""
     seen: set[str] = set()
-    for row in rows:
-        advance(1)
+    for number, row in enumerate(rows, start=1):
+        if number % STRIDE == 0:
+            advance(STRIDE)
         if isinstance(row, Sample):
             if row.id not in seen:
                 seen.add(row.id)

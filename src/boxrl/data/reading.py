@@ -8,11 +8,12 @@ writes the samples file decides whether to stop at it or to leave it out.
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.samples import checked_bbox, checked_image
@@ -238,35 +239,30 @@ def inside_folder(images: Path, image: str, where: str) -> str:
         DataError: an absolute path, a path with `..`, or a link out of the folder.
     """
     checked_image(image, where)
-    path = images / image
-    parent = str(PurePosixPath(image).parent)
-    if not _parent_stays(images, parent) or (_is_link(path) and not _stays(images, path)):
+    path = os.path.join(images, image)  # noqa: PTH118 - once per image of a large archive
+    if not _stays(images, os.path.dirname(path)) or (  # noqa: PTH120
+        _is_link(path) and not _leads_inside(images, path)
+    ):
         raise DataError(f"{where}: image {image!r} is a link out of the images folder {images}")
     return image
 
 
-def _is_link(path: Path) -> bool:
+def _is_link(path: str) -> bool:
     try:
-        return stat.S_ISLNK(path.lstat().st_mode)
+        return stat.S_ISLNK(os.lstat(path).st_mode)
     except OSError:  # not there: nothing to follow
         return False
 
 
-def _stays(images: Path, path: Path) -> bool:
+def _leads_inside(images: Path, path: str) -> bool:
     try:
-        return path.resolve().is_relative_to(_resolved(images))
+        return Path(path).resolve().is_relative_to(images.resolve())
     except (OSError, RuntimeError):  # a link that leads to itself leads nowhere inside
         return False
 
 
-@lru_cache(maxsize=65536)
-def _parent_stays(images: Path, parent: str) -> bool:
-    return _stays(images, images / parent)
-
-
-@cache
-def _resolved(folder: Path) -> Path:
-    return folder.resolve()
+_stays = lru_cache(maxsize=65536)(_leads_inside)
+"""For folders, of which there are few."""
 
 
 def text_list(value: Any, what: str, where: str) -> list[str]:

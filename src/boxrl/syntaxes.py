@@ -1,0 +1,179 @@
+"""How boxes are written: JSON, or the markers of one model family. Each writer beside its reader.
+
+Coordinates here are numbers as written, in the family's own frame and order of axes; where they
+lie in the image is the family's business. JSON is read by `parsing`, which also repairs it; the
+readers here are single passes of one expression, linear on hostile text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+Coordinate = int | float | str
+"""A number, or a name such as `x1` where a prompt shows the form."""
+
+Box = Sequence[Coordinate]
+Item = tuple[tuple[float, float, float, float], str]
+
+
+class Found(NamedTuple):
+    """What a reader found.
+
+    Attributes:
+        items: (box as written, label) in order; the label is empty where none is written.
+        broken: boxes that were begun and cannot be read.
+    """
+
+    items: list[Item]
+    broken: int
+
+
+class Syntax(NamedTuple):
+    """One way of writing boxes.
+
+    Attributes:
+        write: boxes, labels and the JSON key of boxes to text; never for no box at all.
+        read: text to what it holds; None for JSON, which `parsing` reads.
+        form: how a prompt calls the form.
+    """
+
+    write: Callable[[Sequence[Box], Sequence[str], str], str]
+    read: Callable[[str], Found] | None
+    form: str
+
+
+_NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
+_MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
+_BETWEEN = " \t\r\n,;:[]()"
+
+
+def _write_json_items(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    items = (
+        f'{{"{key}": {_bracketed(box)}, "label": {json.dumps(label, ensure_ascii=False)}}}'
+        for box, label in zip(boxes, labels, strict=True)
+    )
+    return f"[{', '.join(items)}]"
+
+
+def write_json(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """A fenced JSON array of `{key: [...], "label": ...}`."""
+    return f"```json\n{_write_json_items(boxes, labels, key)}\n```"
+
+
+def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """GLM-V: the same JSON array between its box markers."""
+    return f"<|begin_of_box|>{_write_json_items(boxes, labels, key)}<|end_of_box|>"
+
+
+_BARE_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+
+
+def read_glm(text: str) -> Found:
+    """GLM-V's bare `[[x1, y1, x2, y2], ...]`, which names no label; JSON objects are not for it."""
+    if "{" in text:
+        return Found([], 0)
+    return Found([(_numbers(box), "") for box in _BARE_BOX.finditer(text)], 0)
+
+
+def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """Qwen2-VL: reference and box markers, `(x1,y1),(x2,y2)`."""
+    return "".join(
+        f"<|object_ref_start|>{label}<|object_ref_end|>"
+        f"<|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
+        for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True)
+    )
+
+
+_QWEN2_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
+
+
+def read_qwen2(text: str) -> Found:
+    """Qwen2-VL's pairs of points, with its markers or without them, as decoders often drop them."""
+    items = _labels_before(text, _QWEN2_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
+    return Found(items, max(0, text.count("<|box_start|>") - len(items)))
+
+
+def write_internvl(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """InternVL: `<ref>label</ref><box>[[x1, y1, x2, y2], ...]</box>`, one per run of a label."""
+    pairs = groupby(zip(boxes, labels, strict=True), key=lambda pair: pair[1])
+    return "".join(
+        f"<ref>{label}</ref><box>[{', '.join(_bracketed(box) for box, _ in group)}]</box>"
+        for label, group in pairs
+    )
+
+
+def _bracketed(box: Box) -> str:
+    return f"[{', '.join(map(str, box))}]"
+
+
+def read_internvl(text: str) -> Found:
+    """InternVL's lists of boxes, with its markers or without them."""
+    if "{" in text and "<box>" not in text:
+        return Found([], 0)
+    items = _labels_before(text, _BARE_BOX, "<ref>", "</ref>")
+    return Found(items, max(0, text.count("<box>") - len(items)))
+
+
+def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) -> list[Item]:
+    """Boxes with the label that stands before each: marked, or else the bare text since the last.
+
+    A box with nothing before it belongs to the label of the box before.
+    """
+    items: list[Item] = []
+    label, position = "", 0
+    for match in box.finditer(text):
+        before = text[position : match.start()]
+        start = before.rfind(opening)
+        if start >= 0:
+            label = before[start + len(opening) :].partition(closing)[0].strip()
+        else:
+            label = _MARKERS.sub("", before).strip(_BETWEEN) or label
+        items.append((_numbers(match), label))
+        position = match.end()
+    return items
+
+
+def write_loc(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """PaliGemma: four location tokens, then the label; objects parted by ` ; `."""
+    return " ; ".join(
+        "".join(_loc(value) for value in box) + f" {label}"
+        for box, label in zip(boxes, labels, strict=True)
+    )
+
+
+def _loc(value: Coordinate) -> str:
+    return f"<loc{value:04d}>" if isinstance(value, int) else f"<loc_{value}>"
+
+
+_LOC_BOX = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
+
+
+def read_loc(text: str) -> Found:
+    """PaliGemma's groups of four location tokens, each with the label behind it."""
+    matches = list(_LOC_BOX.finditer(text))
+    ends = [match.start() for match in matches] + [len(text)]
+    items = []
+    for match, end in zip(matches, ends[1:], strict=True):
+        label = text[match.end() : end].strip()
+        items.append((_numbers(match), label.removesuffix(";").rstrip()))
+    unread = text.count("<loc") - 4 * len(matches)
+    return Found(items, -(-unread // 4))
+
+
+def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:
+    a, b, c, d = (float(group) for group in match.groups())
+    return a, b, c, d
+
+
+SYNTAXES: dict[str, Syntax] = {
+    "json": Syntax(write_json, None, "in JSON format"),
+    "glm": Syntax(write_glm, read_glm, "in JSON format"),
+    "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points"),
+    "internvl": Syntax(write_internvl, read_internvl, "as lists of boxes"),
+    "loc": Syntax(write_loc, read_loc, "as location tokens"),
+}
+"""Every way of writing boxes, by the name that a family gives."""

@@ -1,0 +1,107 @@
+"""Reading completions: statuses, repairs, and text that means harm."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+
+PLAIN = FAMILIES["plain"]
+CAT = '{"bbox_2d": [1, 2, 3, 4], "label": "cat"}'
+DOG = '{"bbox_2d": [5, 6, 7, 8], "label": "dog"}'
+
+
+@pytest.mark.parametrize(
+    ("completion", "status", "labels"),
+    [
+        (f"<answer>[{CAT}]</answer>", "ok", ["cat"]),
+        (f"<answer>```json\n[{CAT}, {DOG}]\n```</answer>", "ok", ["cat", "dog"]),
+        (f"<answer>[{CAT}]</answer> no, <answer>[{DOG}]</answer>", "ok", ["dog"]),  # the last
+        (f"<answer>[{CAT}] or [{DOG}]</answer>", "ok", ["dog"]),  # the last array
+        (f"<answer>[{CAT}, {DOG}", "missing", []),  # no closing tag
+        (f"<answer>[{CAT}, {DOG[:20]}</answer>", "partial", ["cat"]),  # cut JSON
+        (f'<answer>[{CAT}, {{"label": "dog"}}]</answer>', "partial", ["cat"]),  # no box
+        ("<answer>None</answer>", "empty", []),
+        ("<answer>none.</answer>", "empty", []),
+        ("<answer>```json\nNone\n```</answer>", "empty", []),
+        ("<answer>[]</answer>", "empty", []),
+        ("<answer>a cat on the left</answer>", "malformed", []),
+        ('<answer>[{"bbox_2d": [NaN, 2, 3, 4], "label": "cat"}]</answer>', "malformed", []),
+        ('<answer>[{"bbox_2d": [true, 2, 3, 4], "label": "cat"}]</answer>', "malformed", []),
+        (f"[{CAT}]", "missing", []),
+        ("", "missing", []),
+    ],
+)
+def test_status_and_labels(completion, status, labels):
+    parsed = parse(completion, PLAIN, (100, 100))
+    assert (parsed.status, list(parsed.detections.labels)) == (status, labels)
+
+
+def test_without_tags_the_whole_text_is_read_where_that_is_allowed():
+    assert parse(f"[{CAT}]", PLAIN, (100, 100), answer_tag="optional").status == "ok"
+
+
+def test_flipped_corners_are_ordered_and_counted_and_flat_boxes_dropped():
+    items = '[{"bbox_2d": [30, 40, 10, 20], "label": "a"}, {"bbox_2d": [5, 5, 5, 9], "label": "b"}]'
+    parsed = parse(f"<answer>{items}</answer>", PLAIN, (100, 100))
+    assert parsed.detections.boxes.tolist() == [[10, 20, 30, 40]]
+    assert (parsed.flipped, parsed.dropped, parsed.status) == (1, 1, "ok")
+
+
+def test_boxes_are_clipped_to_the_image():
+    text = '<answer>[{"bbox_2d": [-5, 10, 300, 90], "label": "a"}]</answer>'
+    assert parse(text, PLAIN, (200, 50)).detections.boxes.tolist() == [[0, 10, 200, 50]]
+
+
+HOSTILE = {
+    "brackets": "[" * 1_000_000,
+    "bracket pairs": "[]" * 500_000,
+    "nested arrays": "[" * 500_000 + "]" * 500_000,
+    "braces": "[" + "{" * 1_000_000,
+    "parentheses": "(" * 1_000_000,
+    "half boxes": "(1,2),(" * 150_000,
+    "box openings": "<box>[[" * 150_000,
+    "spaces": "( " * 500_000,
+    "one number": "(" + "1" * 1_000_000,
+    "commas": "[[1," * 250_000,
+    "locations": "<loc" * 250_000,
+    "location tokens": "<loc0001>" * 110_000 + "<loc",
+    "references": "<|object_ref_start|>" * 50_000,
+    "markers": "<|" * 500_000,
+    "answers": "<answer>" * 120_000,
+    "quotes": '["' * 500_000,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
+    text = f"<answer>{HOSTILE[kind]}</answer>"
+    best = float("inf")
+    for _ in range(3):  # the machine may be busy; the text stays as hostile
+        start = time.process_time()
+        parsed = parse(text, family, (640, 480))
+        best = min(best, time.process_time() - start)
+    assert best < 0.25
+    assert parsed.detections.boxes.shape[1] == 4
+
+
+PIECES = st.sampled_from(
+    ["[", "]", "{", "}", "(", ")", ",", ":", "<answer>", "</answer>", "<box>", "</box>", "<ref>"]
+    + ["<|box_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<loc0001>", "<loc", "None"]
+    + ['"bbox_2d"', '"label"', '"cat"', "1", "2.5", "-3", "1e999", "NaN", "```json", "\\", '"', " "]
+)
+
+
+@given(pieces=st.lists(PIECES, max_size=60), family=st.sampled_from(list(FAMILIES.values())))
+def test_any_text_is_read_without_an_error_and_stays_in_the_image(pieces, family):
+    parsed = parse(f"<answer>{''.join(pieces)}</answer>", family, (64, 48))
+    boxes = parsed.detections.boxes
+    assert np.isfinite(boxes).all()
+    assert (boxes >= 0).all()
+    assert (boxes <= [64, 48, 64, 48]).all()
+    assert (boxes[:, :2] < boxes[:, 2:]).all()
