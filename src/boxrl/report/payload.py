@@ -35,7 +35,10 @@ class Payload:
 
     def add(self, title: str, evaluation: Evaluation) -> int:
         """Add an evaluation's rows; returns its number, by which views name it."""
-        rows = {self._sample(evaluation, row.sample): self._row(row) for row in evaluation.rows}
+        rows = {
+            self._sample(evaluation, row.sample): _without_none(self._row(row))
+            for row in evaluation.rows
+        }
         self._evaluations.append(
             {"title": title, "instruction": evaluation.instruction, "rows": rows}
         )
@@ -75,22 +78,23 @@ class Payload:
         if key not in self._samples:
             self._samples[key] = len(self._sample_rows)
             self._sample_rows.append(
-                {
-                    "id": visible(sample.id, MAX_LABEL),
-                    "w": sample.width,
-                    "h": sample.height,
-                    "task": sample.task,
-                    "asked": [self._label(label) for label in sample.labels],
-                    "problem": visible(render_problem(sample)),
-                    "question": sample.question and visible(sample.question),
-                    "answer": sample.answer and visible(sample.answer),
-                    # x1, y1, x2, y2, label, 1 for a crowd region
-                    "targets": [
-                        [*_rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
-                        for item in sample.objects
-                    ],
-                    "picture": self._image(evaluation, sample),
-                }
+                _without_none(
+                    {
+                        "id": visible(sample.id, MAX_LABEL),
+                        "w": sample.width,
+                        "h": sample.height,
+                        "asked": [self._label(label) for label in sample.labels],
+                        "problem": visible(render_problem(sample)),
+                        "question": sample.question and visible(sample.question),
+                        "answer": sample.answer and visible(sample.answer),
+                        # x1, y1, x2, y2, label, 1 for a crowd region
+                        "targets": [
+                            [*_rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
+                            for item in sample.objects
+                        ],
+                        "picture": self._image(evaluation, sample),
+                    }
+                )
             )
         return self._samples[key]
 
@@ -105,6 +109,7 @@ class Payload:
 
     def _row(self, row: Row) -> dict[str, Any]:
         preds, verdict = row.parsed.detections, row.verdict
+        finish = row.prediction.finish_reason
         thinking = extract_thinking(row.prediction.completion)
         return {
             "status": row.parsed.status,
@@ -117,17 +122,23 @@ class Payload:
                     preds.boxes.tolist(), preds.labels, verdict.kinds, verdict.ious, strict=True
                 )
             ],
-            "missed": verdict.missed,
+            "missed": verdict.missed or None,
             "score": round(row.score, 4),
             "rewards": score_all(self._scores, row.completion, Target.of(row.sample)),
             "tokens": row.prediction.n_tokens,
-            "finish": row.prediction.finish_reason,
+            "finish": None if finish == "stop" else finish,
             "error": row.prediction.error and visible(row.prediction.error),
         }
 
 
 def _rounded(box: Iterable[float]) -> list[float]:
-    return [round(value, 1) for value in box]
+    """Tenths of a pixel; whole ones without a decimal."""
+    tenths = [round(value, 1) for value in box]
+    return [int(value) if value.is_integer() else value for value in tenths]
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def shared_ends(texts: Sequence[str]) -> tuple[str, str]:

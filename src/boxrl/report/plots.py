@@ -15,6 +15,9 @@ from markupsafe import Markup, escape
 from boxrl.metrics.convergence import running_mean, smoothing_reach
 
 WIDTH, HEIGHT = 380, 220
+MAX_POINTS = 400
+"""Points of one path; the chart is less than 400 pixels wide."""
+
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 42
 
 
@@ -272,11 +275,27 @@ def _curve(line: Line, x_axis: Axis, y_axis: Axis) -> list[Markup]:
     ]
 
 
+def thin(
+    points: Sequence[tuple[float, float | None]], limit: int = MAX_POINTS
+) -> Sequence[tuple[float, float | None]]:
+    """At most about `limit` points: of every stretch its lowest and highest, in order of x."""
+    if len(points) <= limit:
+        return points
+    size = math.ceil(2 * len(points) / limit)
+    kept: list[tuple[float, float | None]] = []
+    for start in range(0, len(points), size):
+        known = [(x, y) for x, y in points[start : start + size] if y is not None]
+        if known:
+            ends = {min(known, key=lambda p: p[1]), max(known, key=lambda p: p[1])}
+            kept += sorted(ends)
+    return kept
+
+
 def _path(
     points: Sequence[tuple[float, float | None]], x_axis: Axis, y_axis: Axis, style: str
 ) -> Markup:
     written, pen = [], "M"
-    for x, y in points:
+    for x, y in thin(points):
         if y is None:
             pen = "M"
             continue

@@ -69,9 +69,9 @@ def build_scores(recipe: str) -> list[Scored]:
 def score_all(
     scores: Sequence[Scored], completion: Completion, target: Target
 ) -> list[float | None]:
-    """One value per score, rounded to 4 decimals."""
+    """One value per score, rounded to 3 decimals."""
     values = [scored.score(completion, target) for scored in scores]
-    return [None if value is None else round(float(value), 4) for value in values]
+    return [None if value is None else round(float(value), 3) for value in values]
 
 
 def _recipe_rewards(recipe: str) -> dict[str, Reward]:

@@ -23,6 +23,9 @@
     return element;
   }
 
+  for (const evaluation of data.evaluations) {
+    for (const row of Object.values(evaluation.rows)) row.missed ||= [];  // left out where empty
+  }
   const words = (kind) => kind.replace("_", " ");
   const view = () => data.views[form.view.value].map((number) => data.evaluations[number]);
   const judged = () => view().at(-1);  // filters and scores read the rightmost evaluation
@@ -119,7 +122,7 @@
   }
 
   function scene(sample, row) {
-    const url = sample.picture === null ? null : data.pictures[sample.picture];
+    const url = sample.picture === undefined ? null : data.pictures[sample.picture];
     const place = (box) => ({
       left: `${100 * box[0] / sample.w}%`, top: `${100 * box[1] / sample.h}%`,
       width: `${100 * (box[2] - box[0]) / sample.w}%`, height: `${100 * (box[3] - box[1]) / sample.h}%`,
@@ -189,10 +192,10 @@
     const root = h("div", null, h("h3", null, evaluation.title), h("div", { className: "pane" }, scene(sample, row)));
     if (!row) { root.append(h("p", { className: "note" }, "No answer yet.")); return root; }
     const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens.toLocaleString("en")} tokens`];
-    if (row.finish !== "stop") facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
+    if (row.finish) facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
     root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
     root.append(h("h4", null, "Rewards"), rewardTable(row));
-    root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === null ? "(none)" : row.think || "(empty)"));
+    root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === undefined ? "(none)" : row.think || "(empty)"));
     root.append(h("h4", null, "Raw completion"), h("pre", { tabIndex: 0, dir: "auto" }, row.text || "(empty)"));
     return root;
   }
