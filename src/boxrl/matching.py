@@ -60,6 +60,47 @@ def take_free(ranked: Iterable[Overlap]) -> list[Overlap]:
     return pairs
 
 
+def match_best(scores: Matrix) -> list[Pair]:
+    """One-to-one pairs of the highest total score, min(n, m) of them.
+
+    Args:
+        scores: "n m", finite.
+
+    Returns:
+        Pairs in ascending order of prediction. Law: no other choice of pairs has a higher total.
+
+    Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987).
+    """
+    if len(scores) > scores.shape[1]:
+        return sorted(Pair(pred, target) for target, pred in match_best(scores.T))
+    n, m = scores.shape
+    cost = np.zeros((n + 1, m + 1))  # index 0 stands for "none yet"
+    cost[1:, 1:] = -scores
+    price_row, price_column = np.zeros(n + 1), np.zeros(m + 1)
+    row_of = np.zeros(m + 1, dtype=int)
+    for row in range(1, n + 1):
+        row_of[0], column = row, 0
+        shortest, previous = np.full(m + 1, np.inf), np.zeros(m + 1, dtype=int)
+        done = np.zeros(m + 1, dtype=bool)
+        while row_of[column]:
+            done[column] = True
+            reduced = cost[row_of[column]] - price_row[row_of[column]] - price_column
+            nearer = ~done & (reduced < shortest)
+            shortest[nearer], previous[nearer] = reduced[nearer], column
+            following = int(np.where(done, np.inf, shortest).argmin())
+            step = shortest[following]
+            price_row[row_of[done]] += step
+            price_column[done] -= step
+            shortest[~done] -= step
+            column = following
+        while column:  # hand the columns over along the path
+            row_of[column] = row_of[previous[column]]
+            column = int(previous[column])
+    owners = row_of[1:]
+    columns = np.flatnonzero(owners)
+    return sorted(map(Pair, (owners[columns] - 1).tolist(), columns.tolist()))
+
+
 def count_matches(allowed: npt.NDArray[np.bool_]) -> int:
     """Size of the largest one-to-one matching in a bipartite graph.
 

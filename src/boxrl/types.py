@@ -126,11 +126,13 @@ class Completion:
         text: everything the model wrote after the prompt.
         parsed: the parse of `text`, made once.
         n_tokens: completion tokens counted by whoever generated them; None where unknown.
+        progress: share of the training steps that were done, in [0, 1]; None outside training.
     """
 
     text: str
     parsed: Parsed
     n_tokens: int | None = None
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

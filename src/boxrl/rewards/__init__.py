@@ -17,12 +17,23 @@ from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
 from boxrl.rewards.format import choice, count, format_tags
-from boxrl.rewards.localization import ap, ap50, f1, iou, od_length, weighted_sum
-from boxrl.rewards.shaping import cosine, repetition
+from boxrl.rewards.localization import (
+    ap,
+    ap50,
+    dense_f1,
+    f1,
+    iou,
+    od_length,
+    progressive_f1,
+    weighted_sum,
+)
+from boxrl.rewards.shaping import absent_labels, cosine, repetition
 from boxrl.rewards.targets import build_targets
 from boxrl.types import Completion, Target
 
 RewardFunction = Callable[..., float | None]
+PERFECT = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
+
 Spec = str | Mapping[str, Any]
 """A name, or `{"name": ..., **settings}`."""
 
@@ -64,7 +75,10 @@ def build_reward(spec: Spec | Reward) -> Reward:
             f"unknown reward {name!r}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function"
         )
     _check_settings(name, function, settings)
-    return Reward(name, function, settings)
+    reward = Reward(name, function, settings)
+    if name in REWARDS:
+        _try(reward)
+    return reward
 
 
 def _import_reward(path: str) -> RewardFunction:
@@ -94,6 +108,17 @@ def _check_settings(name: str, function: RewardFunction, settings: Mapping[str, 
         if get_origin(hint) is Literal and value not in get_args(hint):
             choices = ", ".join(map(repr, get_args(hint)))
             raise UsageError(f"reward {name!r}: {key} is {value!r}; expected one of {choices}")
+
+
+def _try(reward: Reward) -> None:
+    """Find settings that cannot work before a training does."""
+    parsed = parse(PERFECT, FAMILIES["plain"], None)
+    try:
+        reward(Completion(PERFECT, parsed, n_tokens=1), Target(parsed.detections))
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise UsageError(
+            f"reward {reward.name!r} cannot work with {dict(reward.settings)}: {error}"
+        ) from error
 
 
 def score(
@@ -152,8 +177,11 @@ REWARDS: dict[str, RewardFunction] = {
     "weighted_sum": weighted_sum,
     "iou": iou,
     "f1": f1,
+    "progressive_f1": progressive_f1,
+    "dense_f1": dense_f1,
     "cosine": cosine,
     "repetition": repetition,
+    "absent_labels": absent_labels,
     "choice": choice,
     "count": count,
 }
@@ -163,5 +191,6 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(REWARDS, (0.0, 1.0)),
     "cosine": (-0.5, 1.0),
     "repetition": (-1.0, 0.0),
+    "absent_labels": (-1.0, 0.0),
 }
 """Lowest and highest value of every reward with default settings."""

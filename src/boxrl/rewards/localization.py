@@ -11,8 +11,10 @@ from functools import lru_cache, wraps
 from operator import itemgetter
 from typing import Concatenate, Literal, ParamSpec
 
+import numpy as np
+
 from boxrl import boxes
-from boxrl.matching import largest_matching, take_free
+from boxrl.matching import largest_matching, match_best, same_label, take_free
 from boxrl.rewards.average_precision import COCO_THRESHOLDS, average_precision
 from boxrl.types import Completion, Detections, Target, fold_label
 
@@ -160,3 +162,40 @@ def f1(
             most, n_before = largest_matching(allowed), len(allowed)
         matches += most
     return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
+
+
+@localization
+def dense_f1(preds: Detections, targets: Detections) -> float:
+    """`f1` with a slope everywhere: 2 * sum of (1 + GIoU) / 2 / (predictions + targets). [0, 1].
+
+    Over the best one-to-one pairs of equal label (Hungarian matching). A box that misses still
+    earns the more, the nearer it is, which helps where f1 is always 0; once it is not, f1 is
+    the better reward.
+
+    Source: the matching of Carion et al. 2020 (DETR) with the GIoU of Rezatofighi et al. 2019.
+    """
+    closeness = (1.0 + boxes.giou(preds.boxes, targets.boxes)) / 2.0
+    closeness = np.where(same_label(preds.labels, targets.labels), closeness, 0.0)
+    total = sum(float(closeness[pair]) for pair in match_best(closeness))
+    return 2.0 * total / (len(preds) + len(targets))
+
+
+def progressive_f1(
+    completion: Completion,
+    target: Target,
+    *,
+    schedule: Sequence[tuple[float, float]] = ((0.0, 0.5), (0.5, 0.75)),
+) -> float | None:
+    """F1 at one IoU threshold that rises with training. Range [0, 1].
+
+    Args:
+        completion: its `progress` decides the threshold; None means that training is over.
+        target: what is right.
+        schedule: (share of the training steps from which it holds, IoU threshold), ascending.
+
+    Source: the rising thresholds of Vision-R1 (.5, then .75) and V-Triune (.85, .95, .99).
+    """
+    progress = 1.0 if completion.progress is None else completion.progress
+    reached = [iou for start, iou in schedule if start <= progress]
+    threshold = reached[-1] if reached else schedule[0][1]
+    return f1(completion, target, thresholds=(threshold,))

@@ -10,7 +10,7 @@ import numpy as np
 
 from boxrl import boxes
 from boxrl.rewards.localization import weighted_sum
-from boxrl.types import Completion, Target
+from boxrl.types import Completion, Target, fold_label
 
 BLOCK = 256
 """Boxes compared at once with those before them; bounds the memory of huge answers."""
@@ -81,6 +81,19 @@ def repetition(completion: Completion, target: Target, *, near_iou: float | None
     return (len(unique) - near) / len(items) - 1
 
 
+def absent_labels(completion: Completion, target: Target) -> float | None:
+    """-(predicted boxes whose label no target has / predicted boxes). Range [-1, 0].
+
+    What `ap` does not charge for. 0 without boxes; None where boxes are not asked for.
+    """
+    labels = completion.parsed.detections.labels
+    if target.answer is not None:
+        return None
+    present = {fold_label(label) for label in target.detections.labels}
+    absent = sum(fold_label(label) not in present for label in labels)
+    return -absent / len(labels) if labels else 0.0
+
+
 def count_near(items: Sequence[tuple[tuple[float, ...], str]], near_iou: float) -> int:
     """How many distinct items overlap an earlier distinct item of their label that much."""
     groups: dict[str, list[tuple[float, ...]]] = {}
@@ -88,7 +101,7 @@ def count_near(items: Sequence[tuple[tuple[float, ...], str]], near_iou: float) 
         groups.setdefault(label, []).append(box)
     count = 0
     for group in groups.values():
-        group_boxes = boxes.order_corners(np.array(group))
+        group_boxes = boxes.order_corners(np.array(group, dtype=np.float64))
         for start in range(1, len(group), BLOCK):
             block = group_boxes[start : start + BLOCK]
             near = boxes.iou(block, group_boxes[: start + BLOCK]) >= near_iou

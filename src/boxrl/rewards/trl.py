@@ -36,19 +36,28 @@ class TRLReward:
         sample: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
         log_extra: Callable[[str, list[Any]], None] | None = None,
+        trainer_state: Any = None,
         **_: Any,
     ) -> list[float | None]:
         """One value per completion; the status of each answer goes to the completions table."""
+        progress = training_progress(trainer_state)
         values, statuses = [], []
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, size_wh = read_target(line)
             text = completion_text(written)
             parsed = parse_once(text, self.family, size_wh)
-            values.append(self.reward(Completion(text, parsed, len(ids)), target))
+            values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
         if log_extra is not None:
             log_extra("answer", statuses)
         return values
+
+
+def training_progress(state: Any) -> float | None:
+    """Share of the training steps that are done, from TRL's trainer state."""
+    if state is None or not state.max_steps:
+        return None
+    return min(float(state.global_step / state.max_steps), 1.0)
 
 
 def completion_text(completion: str | Sequence[Message]) -> str:

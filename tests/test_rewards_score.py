@@ -1,0 +1,136 @@
+"""`build_reward` and `score`: names, settings, bad input."""
+
+import pickle
+from typing import Any
+
+import pytest
+
+from boxrl.errors import DataError, UsageError
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+from boxrl.rewards import REWARDS, build_reward, score
+from boxrl.types import Completion, Target
+
+CAT = '<think>1 cat</think><answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
+TARGET = [{"bbox": [0, 0, 10, 20], "label": "Cat"}]
+
+
+def half(completion: Completion, target: Target, *, factor: float = 0.5) -> float:
+    """A reward as a user would write it."""
+    return factor * len(completion.parsed.detections)
+
+
+def test_score_gives_one_value_per_completion_and_reward() -> None:
+    values = score([CAT, "None", CAT], [TARGET, [], TARGET], ["iou", "format"])
+    assert values == {"iou": [0.5, 0.0, 0.5], "format": [1.0, 0.0, 1.0]}
+
+
+def test_boxes_are_clipped_where_the_size_is_known() -> None:
+    wide = CAT.replace("10, 10]", "99, 10]")
+    objects = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
+    assert score([wide, wide], [objects] * 2, ["iou"], sizes=[None, (10, 10)]) == {
+        "iou": [pytest.approx(10 / 99), 1.0]
+    }
+
+
+def test_crowd_objects_are_no_targets() -> None:
+    crowd = [{"bbox": [0, 0, 9, 9], "label": "cat", "iscrowd": True}]
+    assert score(["<answer>None</answer>"], [crowd], ["ap"]) == {"ap": [1.0]}
+
+
+def test_rewards_that_do_not_apply_are_none() -> None:
+    assert score([CAT], [TARGET], ["choice", "count", "cosine"]) == {
+        "choice": [None],
+        "count": [None],
+        "cosine": [None],
+    }
+
+
+def test_lengths_come_from_the_caller() -> None:
+    right = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
+    values = score([CAT, CAT, CAT], [right, right, TARGET], ["cosine"], n_tokens=[0, 1024, 0])
+    assert values["cosine"] == pytest.approx([1.0, 0.5, -0.5])
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        ([{"bbox": [5, 5, 5, 9], "label": "a"}], "objects[1]: bbox [5, 5, 5, 9] has zero width"),
+        ([{"bbox": [9, 5, 5, 9], "label": "a"}], "objects[1]: bbox [9, 5, 5, 9] has flipped"),
+        ([{"bbox": [0, 0, 700, 9], "label": "a"}], "leaves the image of 640 x 480"),
+        ([{"bbox": [0, 0, float("nan"), 9], "label": "a"}], "four finite numbers"),
+        ([{"bbox": [0, 0, True, 9], "label": "a"}], "four finite numbers"),
+        ([{"bbox": ["0", 0, 9, 9], "label": "a"}], "four finite numbers"),
+        ([{"bbox": [0, 0, 10**400, 9], "label": "a"}], "objects[1]: bbox"),
+        ([{"bbox": [0, 0, 9], "label": "a"}], "four finite numbers"),
+        ([{"bbox": None, "label": "a"}], "four finite numbers"),
+        ([{"label": "a"}], "four finite numbers"),
+        ([{"bbox": [0, 0, 9, 9]}], "objects[1]: an object needs a bbox and a label"),
+        (["cat"], "objects[1]: an object needs"),
+        (7, "objects[1]: objects must be a list"),
+    ],
+)
+def test_a_broken_target_names_its_row(objects: Any, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        score([CAT, CAT], [TARGET, objects], ["ap"], sizes=[None, (640, 480)])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("od_lenght", f"unknown reward 'od_lenght'; rewards: {', '.join(REWARDS)}, or my_pkg"),
+        (
+            {"name": "weighted_sum", "iou_treshold": 0.5},
+            "reward 'weighted_sum' has no argument 'iou_treshold'; it takes: "
+            "iou_threshold, alpha, beta, gamma, match_labels",
+        ),
+        ({"name": "format", "strict": True}, "reward 'format' has no argument 'strict'; it takes"),
+        (
+            {"name": "weighted_sum", "match_labels": "befor"},
+            "reward 'weighted_sum': match_labels is 'befor'; expected one of 'after', 'before'",
+        ),
+        ({"name": "ap", "thresholds": []}, "reward 'ap' cannot work with {'thresholds': []}"),
+        ({"name": "cosine", "max_length": 0}, "reward 'cosine' cannot work with {'max_length': 0}"),
+        ({"name": "weighted_sum", "alpha": "x"}, "cannot work with {'alpha': 'x'}"),
+        ({"alpha": 1.0}, "has no name; rewards:"),
+        ("no_such_module:reward", "cannot be imported"),
+        ("math:no_such_function", "cannot be imported"),
+        ("math:pi", "is a float, not a function"),
+    ],
+)
+def test_a_wrong_spec_says_what_there_is(spec: Any, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        build_reward(spec)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objects": []}, "0 objects for 1 completions"),
+        ({"n_tokens": [1, 2]}, "2 n_tokens for 1 completions"),
+        ({"sizes": []}, "0 sizes for 1 completions"),
+        ({"rewards": ["ap", {"name": "ap"}]}, "a reward stands twice in ap, ap"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+    call = {"completions": [CAT], "objects": [TARGET], "rewards": ["ap"], **arguments}
+    with pytest.raises(UsageError) as error:
+        score(**call)
+    assert message in str(error.value)
+
+
+def test_a_reward_of_ones_own_by_its_import_path() -> None:
+    reward = build_reward({"name": f"{__name__}:half", "factor": 3.0})
+    assert reward(Completion(CAT, parse(CAT, FAMILIES["plain"], None)), Target.of) == 3.0  # type: ignore[arg-type]
+    assert pickle.loads(pickle.dumps(reward)) == reward
+
+
+def test_settings_change_the_value() -> None:
+    wrong_label = [{"bbox": [0, 0, 10, 10], "label": "dog"}]
+    after, before = (
+        score([CAT], [wrong_label], [{"name": "weighted_sum", "match_labels": when}])
+        for when in ("after", "before")
+    )
+    assert (after, before) == ({"weighted_sum": [pytest.approx(0.3)]}, {"weighted_sum": [0.0]})
