@@ -20,9 +20,7 @@ from boxrl.engines.shared_prefix import Rows, enable, log_probs  # noqa: E402
 from .random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
 
 UNEVEN = (9, 4, 1, 7, 9, 2)
-TRAINER = SimpleNamespace(
-    accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True)
-)
+TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 
 def trl_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from datasets import Dataset, Image
 
 from boxrl.data.samples import image_path, render_sample
 from boxrl.families import Family
-from boxrl.prompts import Prompt, render_target, render_text
+from boxrl.prompts import Prompt, render_messages, render_target
 from boxrl.types import Sample
 
 
@@ -18,7 +18,8 @@ def build_dataset(
     samples: Sequence[Sample],
     images: Path,
     prompt: Prompt,
-    gold: Family | None = None,
+    family: Family,
+    gold: bool = False,
 ) -> Dataset:
     """Columns `prompt`, `image`, `sample`, and `completion` where gold answers are wanted.
 
@@ -29,7 +30,8 @@ def build_dataset(
         samples: what to train on.
         images: folder that the samples' image paths start at.
         prompt: how the question is put.
-        gold: the family in whose frame gold completions are rendered (SFT); None for RL.
+        family: in whose frame and syntax it is put and answered.
+        gold: with gold completions, for SFT.
 
     Raises:
         DataError: an image is missing.
@@ -37,13 +39,18 @@ def build_dataset(
     rows: list[dict[str, Any]] = []
     for sample in samples:
         row: dict[str, Any] = {
-            # Plain text: TRL puts the image in front, as render_messages does.
-            "prompt": [{"role": "user", "content": render_text(sample, prompt)}],
+            "prompt": [_plain(m) for m in render_messages(sample, prompt, family)],
             "image": str(image_path(images, sample)),
             "sample": render_sample(sample),
         }
-        if gold is not None:
-            text = render_target(sample, gold)
+        if gold:
+            text = render_target(sample, family)
             row["completion"] = [{"role": "assistant", "content": text}]
         rows.append(row)
     return Dataset.from_list(rows).cast_column("image", Image(mode="RGB"))
+
+
+def _plain(message: dict[str, Any]) -> dict[str, str]:
+    """A message with text only; TRL puts the image in front again, as `render_messages` does."""
+    text = "".join(part["text"] for part in message["content"] if part["type"] == "text")
+    return {"role": message["role"], "content": text}

@@ -32,7 +32,7 @@ def build_trainer(
         model=model,
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
-        train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt)),
+        train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         processing_class=processor,
         peft_config=build_lora(recipe),
         shared_prefix=recipe.engine.shared_prefix,

@@ -111,7 +111,8 @@ class BoxGRPOTrainer(GRPOTrainer):
             None if kinds is None else kinds[:, :prompt],
             row_images(images, len(input_ids)),
         )
-        logps, entropies = [], []
+        logps: list[Tensor] = []
+        entropies: list[Tensor] = []
         for groups in chunk_groups(self._groups.tolist(), batch_size or len(input_ids)):
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
@@ -119,8 +120,9 @@ class BoxGRPOTrainer(GRPOTrainer):
             with self.accelerator.autocast():
                 logp, entropy = log_probs(model, part, local)
             logps.append(logp)
-            entropies.append(entropy)
-        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+            if compute_entropy and entropy is not None:
+                entropies.append(entropy)
+        return torch.cat(logps), torch.cat(entropies) if entropies else None, None
 
     # --- generation ----------------------------------------------------------------------------
 

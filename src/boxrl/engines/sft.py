@@ -25,7 +25,7 @@ def build_trainer(
     images: Path,
 ) -> SFTTrainer:
     """The trainer of an SFT recipe; the loss is on the completion only."""
-    dataset = build_dataset(samples, images, build_prompt(recipe.prompt), gold=family)
+    dataset = build_dataset(samples, images, build_prompt(recipe.prompt), family, gold=True)
     return SFTTrainer(
         model=model,
         args=build_config(recipe, model),

@@ -241,7 +241,9 @@ def rope_positions(model: Any, prompt: Tensor, kinds: Tensor | None, grid: Tenso
     return place
 
 
-def log_probs(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def log_probs(
+    model: Any, rows: Rows, groups: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities and entropies of completion tokens, "b c" each, 0 on padding.
 
     Law: equal to the padded batch's, per token and in every gradient, to float rounding.
@@ -250,11 +252,17 @@ def log_probs(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[
         model: with TRL's fused head, wrapped or not.
         rows: the batch.
         groups: row indices per prompt, together every row once, in order.
+
+    Returns:
+        Both; no entropies where the head gives none, as that of a reference copy.
     """
     inputs, layout = pack(model, rows, groups)
     output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
     scored = inputs["shift_labels"] != -100
     real = rows.completion_mask.bool()
-    both = (output.log_probs, output.entropy)
-    filled = [x.new_zeros(real.shape).masked_scatter(real, x[scored]) for x in both]
-    return filled[0], filled[1]
+
+    def unpack(packed: Tensor) -> Tensor:
+        return packed.new_zeros(real.shape).masked_scatter(real, packed[scored])
+
+    entropy = None if output.entropy is None else unpack(output.entropy)
+    return unpack(output.log_probs), entropy
