@@ -47,9 +47,14 @@ def recipe_file(name: str) -> Path:
 
 
 def quickstart(out: Path, seed: int, resume: bool) -> int:
-    """Run the chain into `out`; returns the exit status."""
+    """Run the packaged recipe into `out`; returns the exit status."""
+    return run_chain(load_recipe(recipe_file("quickstart"), [f"out={out}", f"seed={seed}"]), resume)
+
+
+def run_chain(recipe: Recipe, resume: bool) -> int:
+    """Evaluate, train, evaluate again and report, as the recipe says."""
     began = time.monotonic()
-    recipe = load_recipe(recipe_file("quickstart"), [f"out={out}", f"seed={seed}"])
+    out = recipe.out
     facts = {
         "name": recipe.name,
         "method": recipe.method,
