@@ -137,7 +137,7 @@ def test_near_repetitions_of_many_boxes_are_found_across_blocks() -> None:
     items = [
         {"bbox_2d": [100 * k, 0, 100 * k + 90, 90 + jitter], "label": "cat"}
         for jitter in (0, 1)
-        for k in range(700)
+        for k in range(400)
     ]
     text = f"<answer>{json.dumps(items)}</answer>"
     assert value({"name": "repetition", "near_iou": 0.95}, text) == pytest.approx(-0.5)

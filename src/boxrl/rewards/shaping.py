@@ -12,8 +12,14 @@ from boxrl import boxes
 from boxrl.rewards.localization import weighted_sum
 from boxrl.types import Completion, Target, fold_label
 
+MAX_WORDS = 32_768
+"""Words that are looked at for repetitions; bounds hostile input."""
+
 BLOCK = 256
 """Boxes compared at once with those before them; bounds the memory of huge answers."""
+
+WINDOW = 512
+"""Boxes before a box that it is compared with; bounds the time of huge answers."""
 
 
 def cosine(
@@ -60,20 +66,20 @@ def repetition(completion: Completion, target: Target, *, near_iou: float | None
     """-(1 - unique / total) over the answer's (box, label) items. Range [-1, 0].
 
     Where the answer holds no items, over the lower-cased word 6-grams of the whole completion,
-    and 0 under 6 words. Any target will do.
+    and 0 under 6 words; words beyond the first 32,768 do not count. Any target will do.
 
     Args:
         completion: what the model wrote.
         target: not looked at.
-        near_iou: an item also repeats an earlier one of its label from this IoU on; None
-            counts exact repetitions only.
+        near_iou: an item also repeats an earlier one of its label from this IoU on (of the last
+            512 distinct ones); None counts exact repetitions only.
 
     Source: the sparse form of Yeo et al. 2025, algorithm 1.
     """
     items: Sequence[Hashable] = completion.parsed.items
     if not items:
-        words = completion.text.lower().split()
-        items = [tuple(words[start : start + 6]) for start in range(len(words) - 5)]
+        words = completion.text.lower().split(maxsplit=MAX_WORDS)[:MAX_WORDS]
+        items = list(zip(*[words[start:] for start in range(6)], strict=False))
     if not items:
         return 0.0
     unique = set(items)
@@ -95,7 +101,7 @@ def absent_labels(completion: Completion, target: Target) -> float | None:
 
 
 def count_near(items: Sequence[tuple[tuple[float, ...], str]], near_iou: float) -> int:
-    """How many distinct items overlap an earlier distinct item of their label that much."""
+    """How many distinct items overlap a recent distinct item of their label that much."""
     groups: dict[str, list[tuple[float, ...]]] = {}
     for box, label in dict.fromkeys(items):
         groups.setdefault(label, []).append(box)
@@ -103,7 +109,8 @@ def count_near(items: Sequence[tuple[tuple[float, ...], str]], near_iou: float) 
     for group in groups.values():
         group_boxes = boxes.order_corners(np.array(group, dtype=np.float64))
         for start in range(1, len(group), BLOCK):
+            first = max(0, start - WINDOW)
             block = group_boxes[start : start + BLOCK]
-            near = boxes.iou(block, group_boxes[: start + BLOCK]) >= near_iou
-            count += int(np.tril(near, start - 1).any(axis=1).sum())
+            near = boxes.iou(block, group_boxes[first : start + BLOCK]) >= near_iou
+            count += int(np.tril(near, start - first - 1).any(axis=1).sum())
     return count
