@@ -100,14 +100,14 @@ def test_no_predictions_score_nothing(tmp_path: Path) -> None:
 BAD = [
     (("p", 0, "image_id", 8), "results[0]: image_id 8 is none of the annotations file's"),
     (("p", 0, "category_id", 4), "results[0]: category_id 4 is none of the annotations file's"),
-    (("p", 0, "score", None), "results[0]: no score"),
-    (("p", 0, "score", float("nan")), "results[0]: expected a finite number, got nan"),
-    (("p", 0, "bbox", [0, 0, 50]), "results[0]: bbox [0, 0, 50] does not hold four numbers"),
+    (("p", 0, "score", None), "results[0].score: Field required"),
+    (("p", 0, "score", float("nan")), "results[0].score: Input should be a finite number, got nan"),
+    (("p", 0, "bbox", [0, 0, 50]), "results[0].bbox[3]: Field required"),
     (("p", 0, "bbox", [50, 50, -50, -50]), "has a negative side"),
-    (("p", 0, "image_id", "7"), "results[0]: expected image_id to be a whole number, got '7'"),
-    (("a", "annotations", {}), "annotations: expected a list, got dict"),
-    (("a", "annotations", [3]), "annotations[0]: expected an object, got 3"),
-    (("a", "categories", None), "categories: expected a list, got NoneType"),
+    (("p", 0, "image_id", "7"), "results[0].image_id: Input should be a valid integer, got '7'"),
+    (("a", "annotations", {}), "annotations: Input should be a valid array, got {}"),
+    (("a", "annotations", [3]), "annotations[0]: Input should be an object, got 3"),
+    (("a", "categories", None), "categories: Field required"),
     (("a", "images", 2 * DATASET["images"]), "images: id 7 stands twice"),
 ]
 

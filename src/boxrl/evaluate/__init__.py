@@ -16,10 +16,10 @@ from typing import Any
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
-from boxrl.evaluate.controls import headline, told_apart
+from boxrl.evaluate.controls import told_apart
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Confidence, Row, judge, judge_completion
-from boxrl.evaluate.summary import summarize
+from boxrl.evaluate.summary import box_table, headline, summarize
 from boxrl.families import Family
 from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.intervals import RESAMPLES
@@ -82,7 +82,8 @@ def _blind_policy(
         completion = Completion("", Parsed(boxes, "ok" if len(boxes) else "empty"))
         confidence = (1.0,) * len(boxes)
         blind.append(judge_completion(sample, completion, confidence, truncated=False))
-    figures = headline(summarize(blind, seed, resamples=0))
+    figures = headline(blind, box_table(blind))
+    del figures["format_rate"], figures["accuracy"]
     with_others = sum(bool(other_objects(sample)) for sample in samples) / len(samples)
     verdict = told_apart(rows, blind, "the blind policy", seed, resamples)
     return figures | {"with_others": with_others, "told_apart": verdict}

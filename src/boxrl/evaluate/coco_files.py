@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
-from pydantic_core import from_json
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from boxrl.boxes import xywh_to_xyxy
 from boxrl.errors import DataError
 from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
 from boxrl.types import Boxes
 
-Rows = list[dict[str, Any]]
+STRICT = ConfigDict(strict=True, extra="ignore")
+Bbox = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+"""COCO's [x, y, width, height]."""
+
+
+class ImageRow(TypedDict):
+    """An image, as far as scores need it."""
+
+    id: int
+
+
+class CategoryRow(TypedDict):
+    """A category."""
+
+    id: int
+    name: str
+
+
+class AnnotationRow(TypedDict):
+    """An annotation; `iscrowd` may be missing (0), `area` too (that of the box)."""
+
+    image_id: int
+    category_id: int
+    bbox: Bbox
+    id: NotRequired[int]
+    area: NotRequired[FiniteFloat]
+    iscrowd: NotRequired[int | bool]
+
+
+class ResultRow(TypedDict):
+    """A detection."""
+
+    image_id: int
+    category_id: int
+    bbox: Bbox
+    score: FiniteFloat
+
+
+@with_config(STRICT)
+class AnnotationsFile(TypedDict):
+    """A COCO annotations file."""
+
+    images: list[ImageRow]
+    annotations: list[AnnotationRow]
+    categories: list[CategoryRow]
+
+
+ANNOTATIONS = TypeAdapter(AnnotationsFile)
+RESULTS = TypeAdapter(list[ResultRow])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,34 +88,28 @@ class CocoData:
 
 
 def read_annotations(path: Path) -> CocoData:
-    """A COCO annotations file. `iscrowd` may be missing (0), `area` too (that of the box).
+    """A COCO annotations file.
 
     Raises:
         DataError: not COCO annotations; the message names the first bad row.
     """
-    content = _read(path)
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object with images, annotations and categories")
-    images, rows, categories = (
-        _rows(content.get(key), f"{path}: {key}") for key in ("images", "annotations", "categories")
-    )
-    image_ids = _unique(_integers(images, "id", f"{path}: images"), f"{path}: images")
-    where = f"{path}: categories"
-    category_ids = _unique(_integers(categories, "id", where), where)
-    where = f"{path}: annotations"
+    content = _read(path, ANNOTATIONS, "")
+    rows, where = content["annotations"], f"{path}: annotations"
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    image_ids = _unique([row["id"] for row in content["images"]], f"{path}: images")
+    category_ids = _unique([row["id"] for row in content["categories"]], f"{path}: categories")
     boxes_xywh = _boxes_xywh(rows, where)
     sizes = (boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist()
-    ids = np.flatnonzero([row.get("id") == 0 for row in rows])
+    zeros = np.flatnonzero([row.get("id") == 0 for row in rows])
     targets = Targets(
-        _index(_integers(rows, "image_id", where), image_ids, where, "image_id"),
-        _index(_integers(rows, "category_id", where), category_ids, where, "category_id"),
+        _places(rows, "image_id", image_ids, where),
+        _places(rows, "category_id", category_ids, where),
         xywh_to_xyxy(boxes_xywh),
-        np.array([bool(row.get("iscrowd")) for row in rows], dtype=bool),
-        _numbers([row.get("area", size) for row, size in zip(rows, sizes, strict=True)], where),
+        np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
+        np.array([row.get("area", size) for row, size in zip(rows, sizes, strict=True)], float),
     )
-    names = {row["id"]: str(row.get("name", row["id"])) for row in categories}
     labels = tuple(names[key] for key in category_ids.tolist())
-    return CocoData(image_ids, category_ids, labels, targets, int(ids[0]) if ids.size else None)
+    return CocoData(image_ids, category_ids, labels, targets, int(zeros[0]) if zeros.size else None)
 
 
 def read_results(path: Path, data: CocoData) -> Predictions:
@@ -75,89 +118,56 @@ def read_results(path: Path, data: CocoData) -> Predictions:
     Raises:
         DataError: not COCO results, or results for other images or categories.
     """
-    rows, where = _rows(_read(path), f"{path}: results"), f"{path}: results"
-    boxes_xywh = _boxes_xywh(rows, where)
+    rows, where = _read(path, RESULTS, "results"), f"{path}: results"
     return Predictions(
-        _index(_integers(rows, "image_id", where), data.image_ids, where, "image_id"),
-        _index(_integers(rows, "category_id", where), data.category_ids, where, "category_id"),
-        xywh_to_xyxy(boxes_xywh),
-        _numbers(_column(rows, "score", where), where),
+        _places(rows, "image_id", data.image_ids, where),
+        _places(rows, "category_id", data.category_ids, where),
+        xywh_to_xyxy(_boxes_xywh(rows, where)),
+        np.array([row["score"] for row in rows], dtype=np.float64),
     )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, content: TypeAdapter[Any], root: str) -> Any:
+    """The file's content, checked; `root` is how messages call a list that has no name."""
     try:
-        return from_json(path.read_bytes(), allow_inf_nan=True)
+        return content.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        keys = (f"[{k}]" if isinstance(k, int) else f".{k}" for k in first["loc"])
+        place = f"{root}{''.join(keys)}".removeprefix(".")
+        more = f" ({error.error_count()} such places)" if error.error_count() > 1 else ""
+        got = (
+            "" if first["type"] in ("missing", "json_invalid") else f", got {first['input']!r:.80}"
+        )
+        where = f"{path}: {place}" if place else f"{path}"
+        raise DataError(f"{where}: {first['msg']}{got}{more}") from error
 
 
-def _rows(value: Any, where: str) -> Rows:
-    if not isinstance(value, list):
-        raise DataError(f"{where}: expected a list, got {type(value).__name__}")
-    _check_types(value, {dict}, where, "an object")
-    return value
-
-
-def _column(rows: Rows, key: str, where: str) -> list[Any]:
-    try:
-        return [row[key] for row in rows]
-    except KeyError:
-        place = next(place for place, row in enumerate(rows) if key not in row)
-        raise DataError(f"{where}[{place}]: no {key}") from None
-
-
-def _integers(rows: Rows, key: str, where: str) -> Ints:
-    values = _column(rows, key, where)
-    _check_types(values, {int}, where, f"{key} to be a whole number")
-    return np.array(values, dtype=np.int64)
-
-
-def _numbers(values: Sequence[Any], where: str) -> Floats:
-    """Finite numbers as an array."""
-    _check_types(values, {int, float}, where, "a number")
-    numbers = np.array(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if bad.size:
-        raise DataError(f"{where}[{bad[0]}]: expected a finite number, got {numbers[bad[0]]}")
-    return numbers
-
-
-def _boxes_xywh(rows: Rows, where: str) -> Boxes:
-    """Boxes as COCO has them: finite, no negative width or height."""
-    values = _column(rows, "bbox", where)
-    _check_types(values, {list}, where, "bbox to be [x, y, width, height]")
-    for place in [place for place, value in enumerate(values) if len(value) != 4]:
-        raise DataError(f"{where}[{place}]: bbox {values[place]!r:.80} does not hold four numbers")
-    flat = [number for value in values for number in value]
-    boxes = _numbers(flat, f"{where}, numbers of bbox").reshape(-1, 4)
+def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
+    flat = list(chain.from_iterable([row["bbox"] for row in rows]))
+    boxes: Floats = np.array(flat, dtype=np.float64).reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
     if bad.size:
         raise DataError(
-            f"{where}[{bad[0]}]: bbox {values[bad[0]]} has a negative side; expected "
+            f"{where}[{bad[0]}]: bbox {boxes[bad[0]].tolist()} has a negative side; expected "
             "[x, y, width, height], not corners"
         )
     return boxes
 
 
-def _check_types(values: Sequence[Any], wanted: set[type], where: str, expected: str) -> None:
-    if not wanted.issuperset(map(type, values)):
-        place, bad = next((k, v) for k, v in enumerate(values) if type(v) not in wanted)
-        raise DataError(f"{where}[{place}]: expected {expected}, got {bad!r:.80}")
-
-
-def _unique(ids: Ints, where: str) -> Ints:
+def _unique(ids: list[int], where: str) -> Ints:
     """The ids in ascending order."""
-    known, counts = np.unique(ids, return_counts=True)
+    known, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
     if (counts > 1).any():
         raise DataError(f"{where}: id {known[counts > 1][0]} stands twice; ids must be unique")
     return known
 
 
-def _index(ids: Ints, known: Ints, where: str, key: str) -> npt.NDArray[np.int64]:
-    """Place of every id among the known ones."""
+def _places(rows: list[Any], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
+    """Place of every row's id among the known ones."""
+    ids = np.array([row[key] for row in rows], dtype=np.int64)
     places = np.searchsorted(known, ids).clip(0, max(len(known) - 1, 0))
     strange = np.flatnonzero(known[places] != ids) if len(known) else np.arange(len(ids))
     if strange.size:

@@ -11,8 +11,7 @@ import numpy as np
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Row
-from boxrl.evaluate.summary import SHARES, is_boxes, resample_figures, share_value
-from boxrl.evaluate.table import BoxTable
+from boxrl.evaluate.summary import SHARES, box_table, is_boxes, resample_figures, share_value
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50
 from boxrl.types import Completion, Detections, Parsed, Target
@@ -62,8 +61,7 @@ def compare(
         )
     figures_a, figures_b = _figures(rows_a), _figures(rows_b)
     drawn_a, drawn_b = (
-        resample_figures(rows, BoxTable([r for r in rows if is_boxes(r)]), seed, resamples)
-        for rows in (rows_a, rows_b)
+        resample_figures(rows, box_table(rows), seed, resamples) for rows in (rows_a, rows_b)
     )
     metrics = {}
     for name in drawn_a:
@@ -118,9 +116,8 @@ def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:
 
 def _figures(rows: Sequence[Row]) -> dict[str, float | None]:
     """Every figure that can be resampled, over all rows."""
-    table = BoxTable([row for row in rows if is_boxes(row)])
     shares = {name: share_value(share, rows) for name, share in SHARES.items()}
-    found = table.figures()
+    found = box_table(rows).figures()
     return shares | {"mAP": found["mAP"], "AP50": found["AP50"]}
 
 

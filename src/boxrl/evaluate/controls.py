@@ -63,16 +63,10 @@ def against(
     for control in controls:
         name = control.metrics["protocol"].get("control") or "none"
         verdict = told_apart(evaluation.rows, control.rows, f"the control {name}", seed, resamples)
-        found.append({"control": name, **headline(control.metrics), "told_apart": verdict})
+        figures = {
+            key: control.metrics[key]
+            for key in evaluation.metrics["blind"]
+            if key in control.metrics
+        }
+        found.append({"control": name, **figures, "told_apart": verdict})
     return found
-
-
-HEADLINE = (
-    "mAP", "AP50", "mAP_order_free", "precision@0.5", "recall@0.5", "f1@0.5", "f1", "negatives",
-    "looks", "grounding_accuracy@0.5",
-)  # fmt: skip
-
-
-def headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The figures that a policy without the question also has."""
-    return {name: metrics[name] for name in HEADLINE}

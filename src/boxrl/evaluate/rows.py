@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -87,7 +88,7 @@ def judge_completion(
 ) -> Row:
     """Compare a parsed completion with what is right."""
     target, preds = Target.of(sample), completion.parsed.detections
-    asked = {fold_label(label) for label in sample.labels}
+    asked = fold_labels(sample.labels)
     value = f1(completion, target)
     boxes_asked = value is not None
     choosable = boxes_asked and len(target.detections) > 0 and bool(other_objects(sample))
@@ -109,6 +110,12 @@ def judge_completion(
         confidence=confidence,
         objects=sample.objects,
     )
+
+
+@lru_cache(maxsize=1024)
+def fold_labels(labels: tuple[str, ...]) -> frozenset[str]:
+    """The labels as they are compared; many samples ask for the same ones."""
+    return frozenset(map(fold_label, labels))
 
 
 def _correct(sample: Sample, completion: Completion, target: Target) -> bool | None:

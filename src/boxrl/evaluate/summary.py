@@ -66,17 +66,12 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         resamples: 0 leaves the intervals out.
     """
     asked = [row for row in rows if row.f1 is not None]
-    shares = {name: share_value(share, rows) for name, share in SHARES.items()}
-    del shares["tokens.mean"]
-    negatives = {"n": sum(r.negative for r in rows), "accuracy": shares.pop("negatives.accuracy")}
-    table = BoxTable([row for row in rows if is_boxes(row)])
+    table = box_table(rows)
     return {
         "n": len(rows),
-        **table.figures(),
-        **shares,
+        **headline(rows, table),
         "parse": {s: ratio(sum(r.status == s for r in asked), len(asked)) for s in STATUSES},
         "unknown_labels": sum(row.unknown_labels for row in asked),
-        "negatives": negatives,
         "truncated_rate": ratio(sum(row.truncated for row in rows), len(rows)),
         "tokens": token_table([row.n_tokens for row in rows]),
         "per_label": table.per_label(),
@@ -84,6 +79,20 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "errors": table.errors(),
         "intervals": _intervals(rows, table, seed, resamples) if resamples else {},
     }
+
+
+def headline(rows: Sequence[Row], table: BoxTable) -> dict[str, Any]:
+    """AP and shares over all rows; None where no row says anything about a figure."""
+    shares = {name: share_value(share, rows) for name, share in SHARES.items()}
+    del shares["tokens.mean"]
+    accuracy = shares.pop("negatives.accuracy")
+    negatives = {"n": sum(row.negative for row in rows), "accuracy": accuracy}
+    return {**table.figures(), **shares, "negatives": negatives}
+
+
+def box_table(rows: Sequence[Row]) -> BoxTable:
+    """The rows that count for AP as a table."""
+    return BoxTable([row for row in rows if is_boxes(row)])
 
 
 def share_value(share: Share, rows: Sequence[Row]) -> float | None:

@@ -47,12 +47,9 @@ class BoxTable:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        asked = (label for row in rows for label in row.labels)
-        annotated = (item.label for row in rows for item in row.objects)
-        names = dict.fromkeys(
-            fold_label(label) for labels in (asked, annotated) for label in labels
-        )
-        self.labels = tuple(names)
+        asked = {label for labels in {row.labels for row in rows} for label in labels}
+        annotated = {item.label for row in rows for item in row.objects}
+        self.labels = tuple(sorted({fold_label(label) for label in asked | annotated}))
         self._index = {label: index for index, label in enumerate(self.labels)}
         self.targets = self._targets()
         self.preds = self._preds()
