@@ -8,10 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from boxrl.data.clevr import read_clevr
 from boxrl.data.coco import read_coco
+from boxrl.data.d3 import read_d3
+from boxrl.data.lisa import read_lisa
+from boxrl.data.ovdeval import read_ovdeval
 from boxrl.data.reading import Reading
+from boxrl.data.refcoco import read_refcoco
+from boxrl.data.refgta import read_refgta
+from boxrl.data.vlmr1 import read_vlmr1
+from boxrl.data.yolo_voc import read_voc, read_yolo
 
 READERS: dict[str, Callable[..., Reading]] = {
     "coco": read_coco,
+    "ovdeval": read_ovdeval,
+    "d3": read_d3,
+    "refcoco": read_refcoco,
+    "refgta": read_refgta,
+    "lisa": read_lisa,
+    "clevr": read_clevr,
+    "vlmr1": read_vlmr1,
+    "yolo": read_yolo,
+    "voc": read_voc,
 }
 """Readers by the name of their format."""

@@ -74,8 +74,22 @@ def read_coco(
         DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
         UsageError: an unknown subset.
     """
+    return build_reading(
+        open_coco(annotations), images, subset=subset, mode=mode, task=task, seed=seed
+    )
+
+
+def build_reading(
+    document: Document,
+    images: Path,
+    *,
+    subset: Sequence[str] = (),
+    mode: Mode = "positive",
+    task: Literal["detection", "region"] = "detection",
+    seed: int = 0,
+) -> Reading:
+    """Samples of a document in COCO form; see `read_coco`."""
     subsets = build_subsets(subset)
-    document = open_coco(annotations)
     categories = read_categories(document)
     ids = {name: key for key, name in categories.items()}
     rng = random.Random(seed)
@@ -125,13 +139,17 @@ def read_categories(document: Document) -> dict[int, str]:
 def read_pictures(
     document: Document, categories: dict[int, str], images: Path
 ) -> Iterator[Picture | Rejected]:
-    """Every image with its annotations; bad images and annotations as rejections before it."""
+    """Every image with its annotations; bad images and annotations as rejections before it.
+
+    Annotation ids that start at 0 are raised by one: COCO's matching takes a 0 for "unmatched".
+    """
     pictures, rows = document.array("images"), document.array("annotations")
     by_image = defaultdict(list)
     for position, row in enumerate(rows):
-        by_image[row.get("image_id")].append(position)
+        by_image[_as_id(row.get("image_id"))].append(position)
+    shift = id_shift(document)
     for index, picture in enumerate(pictures):
-        mine = by_image.pop(picture.get("id"), [])
+        mine = by_image.pop(_as_id(picture.get("id")), [])
         try:
             size_wh = _image_size(picture, images, f"images[{index}]")
         except DataError as error:
@@ -141,7 +159,7 @@ def read_pictures(
         for position in mine:
             try:
                 where = f"annotations[{position}]"
-                instances.append(_instance(rows[position], categories, size_wh, where))
+                instances.append(_instance(rows[position], shift, categories, size_wh, where))
             except DataError as error:
                 yield document.rejected("annotations", position, error, rows[position])
         yield Picture(picture, index, size_wh, instances)
@@ -151,6 +169,16 @@ def read_pictures(
             "is the id of no usable image, or of one that already had its annotations"
         )
         yield document.rejected("annotations", position, orphan, rows[position])
+
+
+def id_shift(document: Document) -> int:
+    """What is added to annotation ids: 1 where they start at 0."""
+    return int(any(row.get("id") == 0 for row in document.array("annotations")))
+
+
+def _as_id(value: Any) -> int | str | None:
+    """The value as a key, None for what can be no id."""
+    return value if isinstance(value, (int, str)) else None
 
 
 def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:
@@ -163,17 +191,21 @@ def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int
 
 
 def _instance(
-    row: dict[str, Any], categories: dict[int, str], size_wh: tuple[int, int], where: str
+    row: dict[str, Any],
+    shift: int,
+    categories: dict[int, str],
+    size_wh: tuple[int, int],
+    where: str,
 ) -> Instance:
     category = row.get("category_id")
-    if category not in categories:
+    if not isinstance(category, int) or category not in categories:
         raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
     bbox = placed_xywh(row.get("bbox"), size_wh, where)
     label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
     area = row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]))
     if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
         raise DataError(f"{where}: area {area!r:.80}; expected square pixels, 0 or more")
-    return Instance(label, require(row, "id", int, where), area)
+    return Instance(label, require(row, "id", int, where) + shift, area)
 
 
 def _detection_samples(
@@ -190,26 +222,27 @@ def _detection_samples(
     chosen = {id(item) for item in kept}
     dropped = [item for item in picture.instances if id(item) not in chosen]
     for labels in asked_labels(mode, kept, dropped, list(ids)):
-        suffix = f"/{labels[0]}" if mode == "single_class" else ""
-        yield detection_sample(picture, labels, kept, ids, suffix, meta)
+        key = str(picture.row["id"])
+        key += f"/{labels[0]}" if mode == "single_class" else ""
+        yield detection_sample(key, picture, labels, kept, ids, meta)
 
 
 def detection_sample(
+    key: str,
     picture: Picture,
     labels: Sequence[str],
     kept: Sequence[Instance],
     ids: dict[str, int],
-    suffix: str,
     meta: dict[str, Any],
 ) -> Sample:
     """One detection sample: `labels` are asked for, the rest of the image goes to `meta.others`.
 
     Args:
+        key: the sample's id.
         picture: the image.
         labels: names asked for, in prompt order.
         kept: the instances that count as targets where their label is asked for.
-        ids: category ids by name.
-        suffix: what follows the image id in the sample's id.
+        ids: category ids by name; a label without one gets null.
         meta: what else is to be kept.
     """
     wanted = frozenset(labels)
@@ -220,9 +253,8 @@ def detection_sample(
         for item in picture.instances
         if id(item) not in chosen and not item.object.iscrowd
     ]
-    image_id = picture.row["id"]
     return Sample(
-        id=f"{image_id}{suffix}",
+        id=key,
         image=picture.row["file_name"],
         width=picture.size_wh[0],
         height=picture.size_wh[1],
@@ -230,8 +262,8 @@ def detection_sample(
         labels=tuple(labels),
         objects=tuple(item.object for item in targets),
         meta={
-            "image_id": image_id,
-            "category_ids": [ids[label] for label in labels],
+            "image_id": picture.row["id"],
+            "category_ids": [ids.get(label) for label in labels],
             "annotation_ids": [item.annotation_id for item in targets],
             "areas": [item.area for item in targets],
             **meta,

@@ -1,20 +1,20 @@
 """Predictions as JSON lines: append-only, one row per sample, made resumable by rereading.
 
-A row that ended in error is generated again on the next run; the later row counts. Beside the
-file, FILE's stem + `.meta.json` holds the settings, so that a changed setting is refused
-instead of mixed.
+A row that ended in error is generated again on the next run; the later row counts. A finished
+file is put into the samples' order, one row per sample. Beside the file, FILE's stem +
+`.meta.json` holds the settings, so that a changed setting is refused instead of mixed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from boxrl.data.files import parse_json_object, write_json
+from boxrl.data.files import parse_json_object, write_atomic, write_json
 from boxrl.errors import DataError, UsageError
 
 FinishReason = Literal["stop", "length", "error"]
@@ -172,6 +172,20 @@ class PredictionsFile:
             handle.flush()
             os.fsync(handle.fileno())
         self.done.update({row.id: row for row in rows if row.finish_reason != "error"})
+
+    def arrange(self, ids: Sequence[str]) -> None:
+        """Put the rows into the order of `ids`, one row per id; rows of other ids come last.
+
+        The file is replaced as a whole, and only where that changes anything.
+        """
+        rows = read_predictions(self.path)
+        order = [key for key in ids if key in rows]
+        known = set(ids)
+        order += [key for key in rows if key not in known]
+        content = "".join(render_prediction(rows[key]) + "\n" for key in order)
+        if content != self.path.read_text(encoding="utf-8"):
+            with write_atomic(self.path) as handle:
+                handle.write(content)
 
 
 def meta_path(path: Path) -> Path:

@@ -64,6 +64,7 @@ class Document:
         """
         self.path = path
         self._lines: dict[str | None, list[int]] = {}
+        self.content: Any
         text = read_text(path)
         try:
             self.content = json.loads(slim(text) if slim else text)

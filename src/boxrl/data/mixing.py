@@ -1,0 +1,129 @@
+"""Several samples files as one, and one as two: seeded, without copying images."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from boxrl.errors import UsageError
+from boxrl.types import Sample
+
+
+class Source(NamedTuple):
+    """A samples file to mix in.
+
+    Attributes:
+        name: goes before its samples' ids, as NAME/ID, and into `meta.source`.
+        samples: all of them.
+        folder: its images folder, relative to the images folder of the mixture; "" where equal.
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    folder: str = ""
+
+
+def relative_folder(images: Path, root: Path) -> str:
+    """`images` as seen from `root`, with forward slashes; "" where they are the same.
+
+    Raises:
+        UsageError: it does not lie in `root`, where no image path could reach it.
+    """
+    relative = os.path.relpath(images.resolve(), root.resolve())
+    if relative == os.curdir:
+        return ""
+    if relative.split(os.sep)[0] == os.pardir:
+        raise UsageError(f"{images}: lies outside {root}; --root names a folder that holds both")
+    return Path(relative).as_posix()
+
+
+def counts_by_weight(
+    sizes: Sequence[int], weights: Sequence[float], total: int | None = None
+) -> list[int]:
+    """How many samples to take of each file.
+
+    Args:
+        sizes: samples in each file.
+        weights: the shares wanted, in any unit.
+        total: of the mixture; None takes the most that needs no sample twice.
+
+    Returns:
+        One count per file, none above its size. Law: counts add up to `total`, and differ from
+        exact shares by less than 1.
+
+    Raises:
+        UsageError: a weight that is not positive, or a total that some file cannot give.
+    """
+    if len(weights) != len(sizes) or any(not 0 < weight < float("inf") for weight in weights):
+        raise UsageError(f"--weights {list(weights)}; expected {len(sizes)} positive numbers")
+    whole = sum(weights)
+    if total is None:
+        total = int(min(s * whole / w for s, w in zip(sizes, weights, strict=True)) + 1e-9)
+    exact = [total * weight / whole for weight in weights]
+    counts = [int(share) for share in exact]
+    # Largest remainders get what rounding down left over.
+    order = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for index in order[: total - sum(counts)]:
+        counts[index] += 1
+    return _affordable(counts, sizes)
+
+
+def _affordable(counts: list[int], sizes: Sequence[int]) -> list[int]:
+    for number, (count, size) in enumerate(zip(counts, sizes, strict=True), start=1):
+        if not 0 <= count <= size:
+            raise UsageError(f"file {number} holds {size} samples, {count} are asked for")
+    return counts
+
+
+def mix(sources: Sequence[Source], counts: Sequence[int], seed: int) -> list[Sample]:
+    """Draw `counts[i]` samples of `sources[i]` without repetition, and shuffle them together.
+
+    Law: equal arguments give equal mixtures; ids stay unique where they were unique in each file
+    and the files' names differ.
+
+    Raises:
+        UsageError: a file cannot give as many, or two files have the same name.
+    """
+    _affordable(list(counts), [len(source.samples) for source in sources])
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise UsageError(f"files named {', '.join(names)}; names go into ids and must differ")
+    rng = random.Random(seed)
+    mixed = []
+    for source, count in zip(sources, counts, strict=True):
+        for sample in rng.sample(source.samples, count):
+            mixed.append(_placed(sample, source))
+    rng.shuffle(mixed)
+    return mixed
+
+
+def _placed(sample: Sample, source: Source) -> Sample:
+    image = f"{source.folder}/{sample.image}" if source.folder else sample.image
+    meta = {**sample.meta, "source": source.name}
+    return replace(sample, id=f"{source.name}/{sample.id}", image=image, meta=meta)
+
+
+def split_by_image(
+    samples: Sequence[Sample], share: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """(training, validation) samples, in their order; no image is in both.
+
+    Args:
+        samples: to split.
+        share: of the images that go to validation; at least one image stays on either side.
+        seed: of the draw.
+
+    Raises:
+        UsageError: the share is not between 0 and 1, or there are fewer than two images.
+    """
+    images = list(dict.fromkeys(sample.image for sample in samples))
+    if not 0 < share < 1 or len(images) < 2:
+        raise UsageError(f"cannot hold out {share:g} of {len(images)} images; expected 0 to 1 of 2")
+    count = min(max(1, round(share * len(images))), len(images) - 1)
+    held_out = set(random.Random(seed).sample(images, count))
+    training = [sample for sample in samples if sample.image not in held_out]
+    return training, [sample for sample in samples if sample.image in held_out]
