@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="boxrl",
         description="Train and evaluate vision-language models that answer with bounding boxes.",
+        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=24),
     )
     parser.add_argument("--version", action="version", version=f"boxrl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
