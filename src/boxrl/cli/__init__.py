@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -15,12 +14,20 @@ VERBS = (chain, data, scoring, evaluating, reporting)
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 
 
+class _OneColumn(argparse.HelpFormatter):
+    """Every verb on one line; argparse forgets the indent of verbs when it aligns them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 16
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line, without importing anything heavy."""
     parser = argparse.ArgumentParser(
         prog="boxrl",
         description="Train and evaluate vision-language models that answer with bounding boxes.",
-        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=24),
+        formatter_class=_OneColumn,
     )
     parser.add_argument("--version", action="version", version=f"boxrl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
