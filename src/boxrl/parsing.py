@@ -202,10 +202,12 @@ def _place(
         boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
     elif family.frame != "original":
         raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
+    kept: tuple[int, ...] | None = None
     if crooked or size_wh is not None:
-        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-        if len(kept) < len(boxes):
-            boxes, labels = boxes[kept], tuple([labels[k] for k in kept.tolist()])
+        has_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        if len(has_area) < len(boxes):
+            kept = tuple(has_area.tolist())
+            boxes, labels = boxes[has_area], tuple([labels[k] for k in kept])
     status: Status = "ok" if whole and not dropped else "partial"
     return Parsed(
         Detections(boxes, labels),
@@ -214,4 +216,5 @@ def _place(
         dropped + len(items) - len(labels),
         flipped,
         tuple([(box, fold_label(label)) for box, label in items]),
+        kept,
     )

@@ -103,6 +103,7 @@ class Parsed:
         dropped: items that could not be used, zero-area boxes included.
         flipped: boxes whose corners had to be reordered.
         items: (box as written, folded label) of every well-formed item, zero-area ones included.
+        kept: indices of the items that became detections, in order; None where all did.
     """
 
     detections: Detections
@@ -111,6 +112,7 @@ class Parsed:
     dropped: int = 0
     flipped: int = 0
     items: tuple[tuple[tuple[float, ...], str], ...] = ()
+    kept: tuple[int, ...] | None = None
 
     @property
     def readable(self) -> bool:

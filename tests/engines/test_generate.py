@@ -14,8 +14,9 @@ from PIL import Image  # noqa: E402
 from boxrl.cli import main  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
-from boxrl.engines.generate import load_image  # noqa: E402
-from boxrl.engines.models import banned_token_ids, load, model_folder  # noqa: E402
+from boxrl.engines.folders import model_folder  # noqa: E402
+from boxrl.engines.models import banned_token_ids, load  # noqa: E402
+from boxrl.engines.questions import load_image  # noqa: E402
 from boxrl.errors import DataError  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 

@@ -13,7 +13,8 @@ from trl.trainer import grpo_trainer as trl_grpo  # noqa: E402
 
 from boxrl.engines import grpo  # noqa: E402
 from boxrl.engines import grpo_trainer as ours  # noqa: E402
-from boxrl.engines.models import load, model_folder, quiet  # noqa: E402
+from boxrl.engines.folders import model_folder  # noqa: E402
+from boxrl.engines.models import load, quiet  # noqa: E402
 from boxrl.engines.train import freeze, training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 

@@ -10,8 +10,10 @@ torch = pytest.importorskip("torch")
 
 from boxrl.data.predictions import Prediction  # noqa: E402
 from boxrl.data.synthetic import World, scenes  # noqa: E402
-from boxrl.engines.generate import Generator, Sampling  # noqa: E402
-from boxrl.engines.models import WEIGHTS, load, model_folder  # noqa: E402
+from boxrl.engines.folders import WEIGHTS, model_folder  # noqa: E402
+from boxrl.engines.generate import Generator  # noqa: E402
+from boxrl.engines.models import load  # noqa: E402
+from boxrl.engines.predict import Sampling  # noqa: E402
 from boxrl.engines.tiny.model import build_model, build_processor  # noqa: E402
 from boxrl.engines.tiny.tokenizer import build_tokenizer  # noqa: E402
 from boxrl.evaluate import evaluate  # noqa: E402

@@ -17,8 +17,10 @@ from boxrl.config import Recipe, dump_recipe, load_recipe
 from boxrl.data.files import write_json
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
-from boxrl.engines.generate import Generator, Sampling, predict
-from boxrl.engines.models import load, model_folder, quiet
+from boxrl.engines.folders import model_folder
+from boxrl.engines.generate import Generator
+from boxrl.engines.models import load, quiet
+from boxrl.engines.predict import Sampling, predict
 from boxrl.engines.train import train, training_samples
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.families import read_family

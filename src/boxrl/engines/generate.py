@@ -1,43 +1,33 @@
-"""Generation with transformers: samples in, predictions.jsonl out, resumable."""
+"""Generation with transformers: batched, left-padded, each prompt run once for all its draws."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
-from boxrl.data.predictions import Prediction, PredictionsFile
-from boxrl.data.samples import image_path
+from boxrl.data.predictions import Prediction
+from boxrl.engines.box_logprobs import Token, box_logprobs
 from boxrl.engines.models import banned_token_ids
-from boxrl.errors import DataError
+from boxrl.engines.predict import Draw, Keep, Sampling, batches, draws
+from boxrl.engines.prefill import generate_draws
+from boxrl.engines.questions import Questions
 from boxrl.families import Family
-from boxrl.progress import progress_bar
-from boxrl.prompts import Prompt, render_messages
+from boxrl.prompts import Prompt
 from boxrl.types import Sample
 
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How completions are drawn; temperature 0 is greedy."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_new_tokens: int = 1024
-    seed: int = 0
-    batch_size: int = 32
-
-    def settings(self) -> dict[str, Any]:
-        """What a prediction depends on: all but the batch size."""
-        return {key: value for key, value in asdict(self).items() if key != "batch_size"}
+OUT_OF_MEMORY = "out of memory with one completion at a time; lower --max-new-tokens"
 
 
 class Generator:
     """A loaded model that answers samples."""
+
+    packages = ("torch", "transformers")
 
     def __init__(
         self,
@@ -50,43 +40,75 @@ class Generator:
     ) -> None:
         self.model = model
         self.processor = processor
-        self.family = family
-        self.prompt = prompt
-        self.images = images
-        self.control = control
+        self.questions = Questions(family, prompt, images, control)
         self.banned = banned_token_ids(processor, family)
         eos = model.generation_config.eos_token_id
         self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=model.device)
 
-    @torch.no_grad()
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:
-        """One completion per sample, in order, generated as one left-padded batch."""
-        inputs = self._encode(samples)
+        """Every draw of the samples, in order, generated as one batch."""
+        return self._answer(draws(samples, sampling.n), sampling)
+
+    def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
+        """Answer what is not done, batch by batch; see `predict.Engine`."""
+        # Whole groups, so that a prompt is run once for all its draws.
+        size = max(sampling.batch_size // sampling.n, 1) * sampling.n
+        for batch in batches(wanted, min(size, max(sampling.batch_size, 1)), done):
+            keep(self._answer(batch, sampling))
+
+    def _answer(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        """One row per draw; a batch that runs out of memory is halved and tried again."""
+        try:
+            return self._generate(batch, sampling)
+        except torch.OutOfMemoryError:
+            pass  # leaves the except block first: the error holds on to the batch's tensors
+        torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return [Prediction(batch[0].id, "", 0, "error", error=OUT_OF_MEMORY)]
+        half = len(batch) // 2
+        return self._answer(batch[:half], sampling) + self._answer(batch[half:], sampling)
+
+    @torch.no_grad()
+    def _generate(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        prompts, group = _groups(batch)
+        inputs = self._encode(prompts)
         # A batch's randomness follows from what is in it, so that a resumed run repeats it.
-        torch.manual_seed(zlib.crc32(f"{sampling.seed}/{samples[0].id}".encode()))
-        drawn = sampling.temperature > 0
-        output = self.model.generate(
-            **inputs,
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=drawn,
-            **({"temperature": sampling.temperature, "top_p": sampling.top_p} if drawn else {}),
-            top_k=0 if drawn else None,
-            suppress_tokens=self.banned or None,
-        )
+        torch.manual_seed(batch[0].seed(sampling.seed))
+        recorder = ChosenLogprobs()
+        options = self._options(sampling)
+        if sampling.logprobs:
+            options["logits_processor"] = LogitsProcessorList([recorder])
+        if group == 1:
+            output = self.model.generate(**inputs, **options)
+        else:
+            output = generate_draws(self.model, inputs, group, **options)
         completions = output[:, inputs["input_ids"].shape[1] :]
+        logprobs = recorder.finish(completions).tolist() if sampling.logprobs else None
         return [
-            self._prediction(sample, ids) for sample, ids in zip(samples, completions, strict=True)
+            self._prediction(draw, ids, logprobs[row] if logprobs else None)
+            for row, (draw, ids) in enumerate(zip(batch, completions, strict=True))
         ]
 
+    def _options(self, sampling: Sampling) -> dict[str, Any]:
+        """`generate`'s options: what Sampling says and nothing from the model's own defaults."""
+        drawn = sampling.temperature > 0
+        options: dict[str, Any] = {
+            "max_new_tokens": sampling.max_new_tokens,
+            "do_sample": drawn,
+            "top_k": 0 if drawn else None,
+            "repetition_penalty": 1.0,
+            "suppress_tokens": self.banned or None,
+        }
+        if drawn:
+            options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        return options
+
     def _encode(self, samples: Sequence[Sample]) -> Any:
-        conversations = []
-        for sample in samples:
-            image = load_image(image_path(self.images, sample), sample)
-            if self.control == "blank_image":
-                image = Image.new("RGB", image.size, (128, 128, 128))
-            messages = render_messages(sample, self.prompt)
-            messages[0]["content"][0]["image"] = image
-            conversations.append(messages)
+        questions = self.questions
+        conversations = [
+            questions.messages(sample, {"type": "image", "image": questions.image(sample)})
+            for sample in samples
+        ]
         inputs = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
@@ -96,75 +118,61 @@ class Generator:
         )
         return inputs.to(self.model.device)
 
-    def _prediction(self, sample: Sample, ids: torch.Tensor) -> Prediction:
+    def _prediction(self, draw: Draw, ids: Tensor, logprobs: list[float] | None) -> Prediction:
         ended = torch.isin(ids, self.eos)
         stopped = bool(ended.any())
         length = int(ended.int().argmax()) + 1 if stopped else len(ids)
+        tokenizer, family = self.processor.tokenizer, self.questions.family
+        completion = tokenizer.decode(ids[:length], skip_special_tokens=True)
+        size, input_size = draw.sample.size_wh, family.input_size_wh(draw.sample.size_wh)
+        boxes = None
+        if logprobs is not None:
+            texts = [tokenizer.decode([token]) for token in ids[:length].tolist()]
+            tokens = [Token(*pair) for pair in zip(texts, logprobs[:length], strict=True)]
+            boxes = box_logprobs(completion, tokens, family, size, input_size)
         return Prediction(
-            id=sample.id,
-            completion=self.processor.tokenizer.decode(ids[:length], skip_special_tokens=True),
+            id=draw.id,
+            completion=completion,
             n_tokens=length,
             finish_reason="stop" if stopped else "length",
-            input_size_wh=self.family.input_size_wh(sample.size_wh),
+            input_size_wh=input_size,
+            box_logprobs=boxes,
         )
 
 
-def load_image(path: Path, sample: Sample) -> Image.Image:
-    """The sample's image as RGB.
+class ChosenLogprobs(LogitsProcessor):
+    """Keeps the log-probability of every chosen token, at temperature 1.
 
-    Raises:
-        DataError: it cannot be decoded, or its size is not the one the sample states.
+    `generate` can return all scores, but a thousand steps of a batch over a vocabulary of
+    150,000 fill a GPU. Here one step's scores stay until the next step shows what was chosen.
     """
-    try:
-        with Image.open(path) as image:
-            loaded = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"sample {sample.id!r}: {path} is no readable image ({error})") from error
-    if loaded.size != sample.size_wh:
-        raise DataError(
-            f"sample {sample.id!r}: {path} has {loaded.size[0]} x {loaded.size[1]} pixels, the "
-            f"sample says {sample.width} x {sample.height}; boxes would land in the wrong frame. "
-            "Run boxrl data lint"
-        )
-    return loaded
+
+    def __init__(self) -> None:
+        self._columns: list[Tensor] = []
+        self._scores: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Called before every token with the scores it is chosen by; returns them unchanged."""
+        self._choose(input_ids[:, -1])
+        self._scores = scores.float().log_softmax(-1)
+        return scores
+
+    def finish(self, completions: Tensor) -> Tensor:
+        """Log-probabilities of `completions`, Float "b c"; call once, after `generate`."""
+        self._choose(completions[:, -1])
+        return torch.stack(self._columns, 1)
+
+    def _choose(self, tokens: Tensor) -> None:
+        if self._scores is not None:
+            self._columns.append(self._scores.gather(1, tokens[:, None])[:, 0])
 
 
-def predict(
-    generator: Generator,
-    samples: Sequence[Sample],
-    out: Path,
-    sampling: Sampling,
-    facts: dict[str, Any],
-    description: str = "predict",
-) -> None:
-    """Answer every sample that `out` does not hold yet; rows reach the disk batch by batch.
+def _groups(batch: Sequence[Draw]) -> tuple[list[Sample], int]:
+    """The samples to be encoded, and how many rows in a row belong to each.
 
-    Args:
-        generator: the loaded model.
-        samples: what to answer.
-        out: predictions.jsonl; settings go into the .meta.json beside it.
-        sampling: how completions are drawn.
-        facts: what else the predictions depend on: model, samples, versions.
-        description: shown beside the progress bar.
+    A batch that was halved in the middle of a sample's draws is encoded row by row.
     """
-    settings = facts | {
-        "family": generator.family.name,
-        "min_pixels": generator.family.min_pixels,
-        "max_pixels": generator.family.max_pixels,
-        "prompt": generator.prompt.name,
-        "sampling": sampling.settings(),
-    }
-    file = PredictionsFile(out, settings)
-    done = len(file.done)
-    with progress_bar(description, len(samples), done) as bar:
-        for batch in _batches(samples, file, sampling.batch_size):
-            file.append(generator.answer(batch, sampling))
-            bar.advance(len(batch))
-
-
-def _batches(
-    samples: Sequence[Sample], file: PredictionsFile, size: int
-) -> Iterator[Sequence[Sample]]:
-    missing = [sample for sample in samples if sample.id not in file.done]
-    for start in range(0, len(missing), size):
-        yield missing[start : start + size]
+    runs = [list(rows) for _, rows in groupby(batch, key=lambda draw: draw.sample.id)]
+    if len({len(run) for run in runs}) == 1:
+        return [run[0].sample for run in runs], len(runs[0])
+    return [draw.sample for draw in batch], 1

@@ -8,33 +8,14 @@ from typing import Any
 
 import torch
 
-from boxrl.config import TINY_MODEL
 from boxrl.engines.cpu import use_fast_patch_embedding
+from boxrl.engines.folders import model_folder
 from boxrl.engines.processors import load_processor
 from boxrl.errors import UsageError
 from boxrl.families import Family
 
 from transformers import AutoModelForImageTextToText  # isort: skip  (after processors: torchvision)
 from transformers.utils import logging as transformers_logging  # isort: skip
-
-WEIGHTS = Path(__file__).parent / "tiny" / "weights"
-PACKAGED = {TINY_MODEL: WEIGHTS / "half_taught", "tiny-taught": WEIGHTS / "taught"}
-"""Models inside the package by name; `tiny` is half taught, as base models are."""
-
-
-def model_folder(model: str) -> Path:
-    """The folder of a packaged model or the folder itself.
-
-    Raises:
-        UsageError: no such folder. Nothing is ever downloaded.
-    """
-    folder = PACKAGED.get(model, Path(model))
-    if not folder.is_dir():
-        raise UsageError(
-            f"no model folder {model}; packaged models: {', '.join(PACKAGED)}. Models of the hub "
-            f"are fetched beforehand: hf download {model} --local-dir DIR"
-        )
-    return folder
 
 
 def load(

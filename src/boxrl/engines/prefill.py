@@ -11,13 +11,8 @@ from transformers import DynamicCache
 from boxrl.engines.shared_prefix import unwrap
 
 
-@torch.no_grad()
 def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
     """`model.generate` for prompts that stand `group` times in a row, prefilled once each.
-
-    The vision tower and the prompt run once per group; the cache is then repeated and decoding
-    goes on from the last prompt token. Law: the same tokens as generating for every row,
-    greedy, and sampled with the same random state.
 
     Args:
         model: unwrapped from DDP; PEFT is fine.
@@ -28,12 +23,35 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     Returns:
         Long "b p+c": prompts and completions, as `generate` returns them.
     """
-    base = unwrap(model)
-    core = base.model
     first = slice(None, None, group)
     texts = ("input_ids", "attention_mask", "mm_token_type_ids")
-    once = {name: inputs[name][first, :-1] for name in texts if name in inputs}
-    once |= _first_images(inputs, group)
+    once = {name: inputs[name][first] for name in texts if name in inputs}
+    return generate_draws(model, once | _first_images(inputs, group), group, **options)
+
+
+@torch.no_grad()
+def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
+    """`group` completions per prompt, each prompt prefilled once.
+
+    The vision tower and the prompt run once per group; the cache is then repeated and decoding
+    goes on from the last prompt token. Law: the same tokens as generating for every row,
+    greedy, and sampled with the same random state.
+
+    Args:
+        model: unwrapped from DDP; PEFT is fine.
+        inputs: what `generate` takes, left-padded, one row per prompt.
+        group: completions per prompt.
+        options: passed on to `generate`.
+
+    Returns:
+        Long "n*group p+c": prompts and completions, those of a prompt in a row.
+    """
+    base = unwrap(model)
+    core = base.model
+    once = dict(inputs)
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+        if name in once:
+            once[name] = once[name][:, :-1]
     if not hasattr(core, "get_rope_index"):
         # 1-D rope: the positions that generate() itself derives from left padding.
         once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -43,8 +61,8 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     if getattr(core, "rope_deltas", None) is not None:
         core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
     output: Tensor = model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+        input_ids=inputs["input_ids"].repeat_interleave(group, 0),
+        attention_mask=inputs["attention_mask"].repeat_interleave(group, 0),
         past_key_values=cache,
         **options,
     )

@@ -1,0 +1,216 @@
+"""The verb that lets a model answer: predict, with one of three engines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.chain import require_train_extra
+from boxrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from boxrl.engines.predict import Engine
+    from boxrl.families import Family
+    from boxrl.prompts import Prompt
+
+CONTROLS = ("shuffled_labels", "absent_labels", "blank_image")
+BATCH_SIZES = {"transformers": 32, "vllm": 1024, "openai": 1}
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare the verbs of this module."""
+    predict = verbs.add_parser("predict", help="let a model answer every sample; resumable")
+    predict.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
+    predict.add_argument("--images", type=Path, required=True, metavar="DIR")
+    predict.add_argument("--model", required=True, help="model folder, tiny, or a server's name")
+    predict.add_argument("--out", type=Path, required=True, metavar="predictions.jsonl")
+    predict.add_argument("--engine", choices=tuple(BATCH_SIZES), default="transformers")
+    predict.add_argument("--family", help="found from the model's config where it is not named")
+    predict.add_argument("--prompt", default="standard")
+    predict.add_argument("--control", choices=CONTROLS, help="take question or image away")
+    predict.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
+    _add_sampling(predict.add_argument_group("sampling"))
+    local = predict.add_argument_group("transformers and vllm")
+    local.add_argument("--batch-size", type=int, metavar="N", help="completions at once")
+    local.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    local.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    local.add_argument(
+        "--engine-arg", action="append", default=[], metavar="key=value",
+        help="given to vllm as it stands, for example tensor_parallel_size=2; repeatable",
+    )  # fmt: skip
+    _add_endpoint(predict.add_argument_group("openai: any OpenAI-compatible server"))
+    predict.set_defaults(run=run_predict)
+
+
+def _add_sampling(group: Any) -> None:
+    group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    group.add_argument("--top-p", type=float, default=1.0, metavar="P")
+    group.add_argument("--max-new-tokens", type=int, default=1024, metavar="N")
+    group.add_argument("--seed", type=int, default=0, metavar="N")
+    group.add_argument("--n", type=int, default=1, metavar="N", help="completions per sample")
+    group.add_argument(
+        "--logprobs", action="store_true", help="box_logprobs, for evaluate --confidence logprob"
+    )
+
+
+def _add_endpoint(group: Any) -> None:
+    group.add_argument(
+        "--base-url", action="append", default=[], metavar="URL",
+        help="for example http://127.0.0.1:8000/v1; repeated, the servers share the work",
+    )  # fmt: skip
+    group.add_argument("--served-model-name", metavar="NAME", help="where it is not --model")
+    group.add_argument("--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE")
+    group.add_argument(
+        "--concurrency", type=int, default=16, metavar="N", help="requests at once per server"
+    )
+    group.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="a request")
+    group.add_argument(
+        "--extra-body", metavar="JSON", help="merged into every request; null removes a key"
+    )
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Answer every sample of a file; exit status 1 where some ended in error."""
+    from boxrl.data.controls import take_away
+    from boxrl.data.samples import read_samples
+    from boxrl.engines.predict import predict
+    from boxrl.prompts import build_prompt
+
+    sampling = _sampling(args)
+    prompt = build_prompt(args.prompt)
+    samples = read_samples(args.samples)[: args.limit]
+    if args.control:
+        samples = take_away(samples, args.control, args.seed)
+    if not args.images.is_dir():
+        raise UsageError(f"--images: no folder {args.images}")
+    facts = {
+        "model": args.model,
+        "engine": args.engine,
+        "samples": str(args.samples),
+        "images": str(args.images),
+        "control": args.control,
+        "extra_body": _extra_body(args),
+        "engine_args": args.engine_arg,
+    }
+    family = _family(args)
+    engine = BUILD_ENGINE[args.engine](args, family, prompt)
+    failed = predict(engine, samples, args.out, sampling, facts)
+    print(f"family: {family.name}")
+    print(f"predictions: {args.out}")
+    if failed:
+        print(
+            f"{len(failed)} completions ended in error, for example {failed[0].id!r}: "
+            f"{failed[0].error}; the same command tries them again",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _sampling(args: argparse.Namespace) -> Any:
+    from boxrl.engines.predict import Sampling
+
+    counts = {"--n": args.n, "--max-new-tokens": args.max_new_tokens, "--limit": args.limit}
+    counts |= {"--batch-size": args.batch_size, "--concurrency": args.concurrency}
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{option} must be at least 1, got {value}")
+    if args.n > 1 and args.temperature <= 0:
+        raise UsageError(f"--n {args.n} greedy completions are all the same; add --temperature 1")
+    return Sampling(
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        batch_size=args.batch_size or BATCH_SIZES[args.engine],
+        n=args.n,
+        logprobs=args.logprobs,
+    )
+
+
+def _family(args: argparse.Namespace) -> Family:
+    """The family of the model folder; of a server whose model is no folder here, the named one."""
+    from boxrl.engines.folders import PACKAGED, model_folder
+    from boxrl.families import build_family, read_family
+
+    is_folder = args.model in PACKAGED or Path(args.model).is_dir()
+    if args.engine != "openai" or is_folder:
+        return read_family(model_folder(args.model), args.family)
+    if args.family is None:
+        raise UsageError(
+            f"--model {args.model} is no folder here, so its family, and with it the frame of "
+            "its boxes, is unknown; name it with --family, or give the model's folder as --model "
+            "and the server's name for it as --served-model-name"
+        )
+    return build_family(args.family)
+
+
+def _extra_body(args: argparse.Namespace) -> dict[str, Any]:
+    try:
+        body = json.loads(args.extra_body or "{}")
+    except ValueError as error:
+        raise UsageError(f"--extra-body: not JSON ({error})") from error
+    if not isinstance(body, dict):
+        raise UsageError(f"--extra-body: expected a JSON object, got {args.extra_body:.80}")
+    return body
+
+
+def _build_transformers(args: argparse.Namespace, family: Family, prompt: Prompt) -> Engine:
+    require_train_extra("boxrl predict")
+    from boxrl.engines.generate import Generator
+    from boxrl.engines.models import load, quiet
+
+    quiet()
+    model, processor = load(args.model, args.dtype, args.device)
+    return Generator(model, processor, family, prompt, args.images, args.control)
+
+
+def _build_vllm(args: argparse.Namespace, family: Family, prompt: Prompt) -> Engine:
+    from boxrl.engines.folders import model_folder
+    from boxrl.engines.questions import Questions
+    from boxrl.engines.vllm_offline import OfflineVllm
+
+    questions = Questions(family, prompt, args.images, args.control)
+    options = {"dtype": args.dtype} | dict(_engine_arg(text) for text in args.engine_arg)
+    return OfflineVllm(model_folder(args.model), questions, options)
+
+
+def _engine_arg(text: str) -> tuple[str, Any]:
+    """`key=value`, the value as YAML reads it."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise UsageError(f"--engine-arg: expected key=value, got {text!r}")
+    return key, yaml.safe_load(value)
+
+
+def _build_openai(args: argparse.Namespace, family: Family, prompt: Prompt) -> Engine:
+    from boxrl.engines.endpoint import Endpoint
+    from boxrl.engines.folders import PACKAGED, image_token_ids
+    from boxrl.engines.questions import Questions
+
+    if not args.base_url:
+        raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
+    folder = PACKAGED.get(args.model, Path(args.model))
+    return Endpoint(
+        Questions(family, prompt, args.images, args.control),
+        base_urls=args.base_url,
+        model=args.served_model_name or args.model,
+        api_key=os.environ.get(args.api_key_env),
+        concurrency=args.concurrency,
+        timeout_s=args.timeout,
+        banned=image_token_ids(folder, family),
+        knows_size=folder.is_dir(),
+        extra_body=_extra_body(args),
+    )
+
+
+BUILD_ENGINE = {
+    "transformers": _build_transformers,
+    "vllm": _build_vllm,
+    "openai": _build_openai,
+}

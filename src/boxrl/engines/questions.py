@@ -1,0 +1,79 @@
+"""Samples as models are asked them: the messages and the image; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from boxrl.data.samples import image_path
+from boxrl.errors import DataError
+from boxrl.families import Family
+from boxrl.prompts import Prompt, render_messages
+from boxrl.types import Sample
+
+GREY = (128, 128, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How samples are put to a model.
+
+    Attributes:
+        family: decides how boxes are asked for and read.
+        prompt: the words around the question.
+        images: folder that the samples' image paths start at.
+        control: `blank_image` shows a grey image of the same size; others change the samples.
+    """
+
+    family: Family
+    prompt: Prompt
+    images: Path
+    control: str | None = None
+
+    def image(self, sample: Sample) -> Image.Image:
+        """What the model is shown, RGB, the sample's own size.
+
+        Raises:
+            DataError: see `load_image`.
+        """
+        image = load_image(self.path(sample), sample)
+        if self.control == "blank_image":
+            return Image.new("RGB", image.size, GREY)
+        return image
+
+    def path(self, sample: Sample) -> Path:
+        """Where the image lies.
+
+        Raises:
+            DataError: it is missing.
+        """
+        return image_path(self.images, sample)
+
+    def messages(self, sample: Sample, image: dict[str, Any]) -> list[dict[str, Any]]:
+        """The conversation, with `image` as its image part."""
+        messages = render_messages(sample, self.prompt, self.family)
+        messages[-1]["content"][0] = image
+        return messages
+
+
+def load_image(path: Path, sample: Sample) -> Image.Image:
+    """The sample's image as RGB.
+
+    Raises:
+        DataError: it cannot be decoded, or its size is not the one the sample states.
+    """
+    try:
+        with Image.open(path) as image:
+            loaded = image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"sample {sample.id!r}: {path} is no readable image ({error})") from error
+    if loaded.size != sample.size_wh:
+        raise DataError(
+            f"sample {sample.id!r}: {path} has {loaded.size[0]} x {loaded.size[1]} pixels, the "
+            f"sample says {sample.width} x {sample.height}; boxes would land in the wrong frame. "
+            "Run boxrl data lint"
+        )
+    return loaded
