@@ -9,7 +9,7 @@ from typing import Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from boxrl.boxes import xywh_to_xyxy
@@ -18,7 +18,7 @@ from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
 from boxrl.types import Boxes
 
 STRICT = ConfigDict(strict=True, extra="ignore")
-Bbox = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+Bbox = tuple[float, float, float, float]
 """COCO's [x, y, width, height]."""
 
 
@@ -42,7 +42,7 @@ class AnnotationRow(TypedDict):
     category_id: int
     bbox: Bbox
     id: NotRequired[int]
-    area: NotRequired[FiniteFloat]
+    area: NotRequired[float]
     iscrowd: NotRequired[int | bool]
 
 
@@ -52,7 +52,7 @@ class ResultRow(TypedDict):
     image_id: int
     category_id: int
     bbox: Bbox
-    score: FiniteFloat
+    score: float
 
 
 @with_config(STRICT)
@@ -106,7 +106,7 @@ def read_annotations(path: Path) -> CocoData:
         _places(rows, "category_id", category_ids, where),
         xywh_to_xyxy(boxes_xywh),
         np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
-        np.array([row.get("area", size) for row, size in zip(rows, sizes, strict=True)], float),
+        _finite([row.get("area", size) for row, size in zip(rows, sizes, strict=True)], where),
     )
     labels = tuple(names[key] for key in category_ids.tolist())
     return CocoData(image_ids, category_ids, labels, targets, int(zeros[0]) if zeros.size else None)
@@ -123,7 +123,7 @@ def read_results(path: Path, data: CocoData) -> Predictions:
         _places(rows, "image_id", data.image_ids, where),
         _places(rows, "category_id", data.category_ids, where),
         xywh_to_xyxy(_boxes_xywh(rows, where)),
-        np.array([row["score"] for row in rows], dtype=np.float64),
+        _finite([row["score"] for row in rows], where),
     )
 
 
@@ -147,7 +147,7 @@ def _read(path: Path, content: TypeAdapter[Any], root: str) -> Any:
 
 def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
     flat = list(chain.from_iterable([row["bbox"] for row in rows]))
-    boxes: Floats = np.array(flat, dtype=np.float64).reshape(-1, 4)
+    boxes = _finite(flat, where, per_row=4).reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
     if bad.size:
         raise DataError(
@@ -155,6 +155,16 @@ def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
             "[x, y, width, height], not corners"
         )
     return boxes
+
+
+def _finite(values: list[float], where: str, per_row: int = 1) -> Floats:
+    numbers = np.array(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        raise DataError(
+            f"{where}[{bad[0] // per_row}]: {numbers[bad[0]]} is no number; expected finite ones"
+        )
+    return numbers
 
 
 def _unique(ids: list[int], where: str) -> Ints:
