@@ -1,9 +1,76 @@
-"""Verbs."""
+"""`boxrl score`: rewards of finished completions, without a model."""
 
 from __future__ import annotations
 
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
 def add_verbs(verbs: Any) -> None:
-    """Declare the verbs of this module."""
+    """Declare `boxrl score`."""
+    verb = verbs.add_parser("score", help="rewards of finished completions, no model")
+    verb.add_argument(
+        "--completions", type=Path, required=True, metavar="FILE.jsonl",
+        help='rows {"id", "completion", "objects", "width"?, "height"?, "n_tokens"?}',
+    )  # fmt: skip
+    verb.add_argument(
+        "--rewards", required=True, metavar="a,b,c",
+        help="names, or my_pkg.my_module:function, comma-separated",
+    )  # fmt: skip
+    verb.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verb.set_defaults(run=score)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score a file of completions."""
+    from boxrl.rewards import build_rewards
+    from boxrl.rewards.finished import read_finished, score_finished, write_rewards
+
+    rewards = build_rewards(args.rewards.split(","))
+    rows = read_finished(args.completions)
+    values = score_finished(rows, rewards)
+    if args.out:
+        write_rewards(args.out, rows, values)
+    figures = {name: summarize(column) for name, column in values.items()}
+    if args.json:
+        print(json.dumps({"n": len(rows), "rewards": figures, "out": args.out and str(args.out)}))
+    else:
+        print_rewards(len(rows), figures)
+
+
+def summarize(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """How many values apply, their mean, population standard deviation, least and most."""
+    from statistics import fmean, pstdev
+
+    applicable = [value for value in values if value is not None]
+    if not applicable:
+        return {"n": 0, "mean": None, "std": None, "min": None, "max": None}
+    return {
+        "n": len(applicable),
+        "mean": fmean(applicable),
+        "std": pstdev(applicable),
+        "min": min(applicable),
+        "max": max(applicable),
+    }
+
+
+def print_rewards(n: int, figures: Mapping[str, Mapping[str, float | int | None]]) -> None:
+    """A line per reward."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{n:,} completions", title_justify="left")
+    table.add_column("reward")
+    for column in ("applies to", "mean", "std", "min", "max"):
+        table.add_column(column, justify="right")
+    for name, row in figures.items():
+        numbers = [row[key] for key in ("mean", "std", "min", "max")]
+        cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
+        table.add_row(name, f"{row['n']:,}", *cells)
+    Console(highlight=False).print(table)

@@ -81,6 +81,21 @@ def build_reward(spec: Spec | Reward) -> Reward:
     return reward
 
 
+def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
+    """The rewards of several specs.
+
+    Raises:
+        UsageError: as `build_reward`; also for none at all, and for a name that stands twice.
+    """
+    rewards = [build_reward(spec) for spec in specs]
+    names = [reward.name for reward in rewards]
+    if len(set(names)) < len(names):
+        raise UsageError(f"a reward stands twice in {', '.join(names)}; names must differ")
+    if not rewards:
+        raise UsageError(f"no reward is named; rewards: {', '.join(REWARDS)}")
+    return rewards
+
+
 def _import_reward(path: str) -> RewardFunction:
     module_name, _, attribute = path.partition(":")
     try:
@@ -150,17 +165,14 @@ def score(
     >>> score([answer], [[{"bbox": [0, 0, 10, 20], "label": "cat"}]], ["iou", "format"])
     {'iou': [0.5], 'format': [0.0]}
     """
-    built = [build_reward(spec) for spec in rewards]
-    names = [reward.name for reward in built]
-    if len(set(names)) < len(names):
-        raise UsageError(f"a reward stands twice in {', '.join(names)}; names must differ")
+    built = build_rewards(rewards)
     n = len(completions)
     for what, values in {"objects": objects, "n_tokens": n_tokens, "sizes": sizes}.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
     sizes = sizes or [None] * n
     targets = build_targets(objects, sizes)
-    out: dict[str, list[float | None]] = {name: [] for name in names}
+    out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
     for row, text in enumerate(completions):
         parsed = parse(text, FAMILIES["plain"], sizes[row])
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)

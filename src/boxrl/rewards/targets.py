@@ -18,6 +18,16 @@ MAX_PIXELS = 1e9
 """Targets beyond it take the slow path, which decides what they are."""
 
 
+def build_target(objects: Any, size_wh: Size | None, where: str) -> Target:
+    """The target of one row of JSON objects, checked; crowd objects are left out.
+
+    Raises:
+        DataError: a broken box; the message starts with `where`.
+    """
+    checked = parse_objects(objects, size_wh, where)
+    return Target(Detections.of([item for item in checked if not item.iscrowd]))
+
+
 def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target]:
     """One target per row, checked; crowd objects are left out.
 
@@ -29,9 +39,8 @@ def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> l
         DataError: a broken box; the message starts with `objects[ROW]`.
     """
     return _build_all(objects, sizes) or [
-        Target(Detections.of([item for item in checked if not item.iscrowd]))
+        build_target(items, size_wh, f"objects[{row}]")
         for row, (items, size_wh) in enumerate(zip(objects, sizes, strict=True))
-        for checked in [parse_objects(items, size_wh, f"objects[{row}]")]
     ]
 
 

@@ -1,0 +1,114 @@
+"""`boxrl score` and `boxrl doctor rewards`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxrl.cli import main
+
+RIGHT = '<think>a</think><answer>[{"bbox_2d": [0, 0, 9, 9], "label": "cat"}]</answer>'
+ROW = {"id": "a", "completion": RIGHT, "objects": [{"bbox": [0, 0, 9, 9], "label": "cat"}]}
+
+
+def write(path: Path, *rows: Any) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_score_writes_one_row_per_completion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sized = {**ROW, "id": "b", "width": 9, "height": 9, "n_tokens": 1024}
+    completions = write(tmp_path / "c.jsonl", ROW, sized)
+    out = tmp_path / "out" / "rewards.jsonl"
+    names = "f1,cosine,choice"
+    status = main(
+        ["score", "--completions", completions, "--rewards", names, "--out", str(out), "--json"]
+    )
+    assert status == 0
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [
+        {"id": "a", "rewards": {"f1": 1.0, "cosine": None, "choice": None}},
+        {"id": "b", "rewards": {"f1": 1.0, "cosine": 0.5, "choice": None}},
+    ]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["n"] == 2
+    assert printed["rewards"]["f1"] == {"n": 2, "mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0}
+    assert printed["rewards"]["choice"]["n"] == 0
+
+
+def test_score_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    completions = write(tmp_path / "c.jsonl", ROW)
+    assert main(["score", "--completions", completions, "--rewards", "f1"]) == 0
+    assert "1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {**ROW, "objects": [{"bbox": [5, 5, 5, 9], "label": "a"}]},
+            "c.jsonl:2: bbox [5, 5, 5, 9]",
+        ),
+        ({**ROW, "objects": None}, "c.jsonl:2: objects must be a list"),
+        ({**ROW, "completion": None}, "c.jsonl:2: a row needs an id and a completion"),
+        ({**ROW, "width": 9}, "c.jsonl:2: width 9 and height None"),
+        ({**ROW, "n_tokens": -1}, "c.jsonl:2: n_tokens must be a whole number, got -1"),
+        ([1], "c.jsonl:2: expected a JSON object"),
+    ],
+)
+def test_a_bad_row_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: Any, message: str
+) -> None:
+    completions = write(tmp_path / "c.jsonl", ROW, row)
+    assert main(["score", "--completions", completions, "--rewards", "ap"]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [("appp", "unknown reward 'appp'; rewards: format, ap,"), ("ap,ap", "stands twice in ap, ap")],
+)
+def test_a_wrong_reward_is_a_wrong_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rewards: str, message: str
+) -> None:
+    completions = write(tmp_path / "c.jsonl", ROW)
+    assert main(["score", "--completions", completions, "--rewards", rewards]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_completions_is_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    completions = write(tmp_path / "c.jsonl")
+    assert main(["score", "--completions", completions, "--rewards", "ap"]) == 1
+    assert "holds no completions" in capsys.readouterr().err
+
+
+def test_doctor_rewards_names_the_leaks(
+    scene_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = str(scene_folder / "samples.jsonl")
+    assert main(["doctor", "rewards", "--samples", samples, "--limit", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "ap overpays junk last" in printed
+    assert "f1 overpays none of these" in printed
+
+
+def test_doctor_rewards_as_json(scene_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = str(scene_folder / "samples.jsonl")
+    assert main(["doctor", "rewards", "--samples", samples, "--rewards", "iou", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["n"] == 12
+    assert results["rewards"]["iou"]["probes"]["gold"]["mean"] == 1.0
+
+
+def test_doctor_rewards_needs_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    question = {
+        "id": "1", "image": "1.jpg", "width": 9, "height": 9, "task": "counting",
+        "labels": ["cat"], "objects": [], "question": "How many?", "answer": "2",
+    }  # fmt: skip
+    samples = write(tmp_path / "s.jsonl", question)
+    assert main(["doctor", "rewards", "--samples", samples]) == 1
+    assert "no detection or grounding samples" in capsys.readouterr().err
