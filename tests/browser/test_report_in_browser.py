@@ -1,0 +1,306 @@
+"""The report as people use it: pointer, keyboard, dark mode, phone, hostile text."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxrl.data.files import write_json
+from boxrl.data.samples import read_samples, write_samples
+from boxrl.report import build_report
+from boxrl.report.reading import Row, read_run
+from tests.browser.conftest import Opened
+from tests.report_runs import faulty_answer, write_evaluation
+
+pytestmark = pytest.mark.browser
+Visit = Callable[..., Opened]
+
+
+@pytest.fixture(scope="module")
+def rows(run: Path) -> tuple[Row, ...]:
+    """What the filters read: the right-hand evaluation of the first view."""
+    return read_run(run).evaluations["after_greedy"].rows
+
+
+def shown(page: Any) -> int:
+    return int(page.locator("#count").inner_text().split()[0].replace(",", ""))
+
+
+def first_score(page: Any) -> float:
+    page.locator(".card").first.click()
+    text = page.locator("#detail-body .pair > div").last.locator(".note").first.inner_text()
+    page.keyboard.press("Escape")
+    return float(text.split("mean F1 ")[1].split(" ")[0])
+
+
+def test_page_is_silent_and_asks_for_nothing(report: Path, visit: Visit) -> None:
+    opened = visit(report)
+    opened.page.locator(".card").first.click()
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith("data:")] == [report.as_uri()]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "holds"),
+    [
+        ("missed", lambda row: bool(row.verdict.missed)),
+        ("duplicate", lambda row: "duplicate" in row.verdict.kinds),
+        ("wrong_label", lambda row: "wrong_label" in row.verdict.kinds),
+        ("false", lambda row: "false" in row.verdict.kinds),
+        ("malformed", lambda row: not row.parsed.readable),
+        (
+            "faultless",
+            lambda row: (
+                row.parsed.readable
+                and not row.verdict.missed
+                and set(row.verdict.kinds) <= {"right", "crowd"}
+            ),
+        ),
+    ],
+)
+def test_outcome_filter_shows_exactly_those(
+    report: Path, visit: Visit, rows: tuple[Row, ...], outcome: str, holds: Callable[[Row], bool]
+) -> None:
+    page = visit(report).page
+    assert shown(page) == len(rows)
+    page.locator("select[name=outcome]").select_option(outcome)
+    assert shown(page) == sum(holds(row) for row in rows)
+
+
+def test_label_size_score_and_search_filters(
+    report: Path, visit: Visit, rows: tuple[Row, ...]
+) -> None:
+    page = visit(report).page
+    label = rows[0].sample.labels[0]
+    page.locator("select[name=label]").select_option(label=label)
+    assert shown(page) == sum(label in row.sample.labels for row in rows)
+    page.locator("select[name=label]").select_option("")
+    page.locator("select[name=score]").select_option("1")
+    assert shown(page) == sum(row.score == 1 for row in rows)
+    page.locator("select[name=score]").select_option("")
+    page.locator("select[name=size]").select_option("large")
+    large = [any(o.bbox[2] - o.bbox[0] >= 96 for o in row.sample.objects) for row in rows]
+    assert shown(page) <= len(rows) and shown(page) < sum(large) + len(rows)
+    page.locator("select[name=size]").select_option("")
+    page.locator("input[name=find]").fill(rows[7].sample.id)
+    assert shown(page) == 1
+    assert page.locator(".card").count() == 1
+
+
+@pytest.mark.parametrize(("order", "extreme"), [("worst", min), ("best", max)])
+def test_sort_puts_the_extreme_first(
+    report: Path, visit: Visit, rows: tuple[Row, ...], order: str, extreme: Callable[..., float]
+) -> None:
+    page = visit(report).page
+    page.locator("select[name=sort]").select_option(order)
+    assert first_score(page) == pytest.approx(extreme(row.score for row in rows), abs=1e-3)
+
+
+def test_view_changes_what_stands_side_by_side(report: Path, visit: Visit) -> None:
+    page = visit(report).page
+    assert page.locator(".card").first.locator(".pane").count() == 2
+    page.locator("select[name=view]").select_option("1")
+    assert "after, sampled" in page.locator("#count").inner_text()
+
+
+def test_more_cards_come_on_demand(report: Path, visit: Visit) -> None:
+    page = visit(report).page
+    assert page.locator(".card").count() == 12
+    page.locator("#more").click()
+    assert page.locator(".card").count() == 24
+    page.locator("#more").click()
+    page.locator("#more").click()
+    assert page.locator(".card").count() == 40
+    assert not page.locator("#more").is_visible()
+
+
+def test_click_shows_prompt_thinking_answer_and_rewards(
+    report: Path, visit: Visit, rows: tuple[Row, ...]
+) -> None:
+    page = visit(report).page
+    page.locator("select[name=sort]").select_option("file")
+    page.locator(".card").first.click()
+    text = page.locator("#detail").inner_text()
+    row = rows[0]
+    assert row.sample.id in text
+    assert "Please carefully observe the image" in text
+    assert "Output the thinking process in <think> </think>" in text
+    assert row.prediction.completion.splitlines()[-1] in text
+    for name in ("format", "f1", "weighted_sum", "position", "completeness"):
+        assert name in text
+
+
+def test_keyboard_opens_steps_and_closes(report: Path, visit: Visit) -> None:
+    page = visit(report).page
+    page.locator(".card").nth(1).focus()
+    page.keyboard.press("Enter")
+    title = page.locator("#detail-title")
+    assert "2 of 40" in title.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert "3 of 40" in title.inner_text()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert "1 of 40" in title.inner_text()
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+    assert page.evaluate("document.activeElement.className") == "card"
+
+
+def test_boxes_lie_on_the_pixels_that_they_name(
+    report: Path, visit: Visit, rows: tuple[Row, ...]
+) -> None:
+    page = visit(report).page
+    page.locator("select[name=sort]").select_option("file")
+    place = next(i for i, row in enumerate(rows) if row.verdict.kinds == ("right",))
+    for _ in range(place // 12):
+        page.locator("#more").click()
+    scene = page.locator(".card").nth(place).locator(".scene").last
+    scene.scroll_into_view_if_needed()
+    whole = scene.bounding_box()
+    box = scene.locator(".box.k-right").bounding_box()
+    scale = whole["width"] / rows[place].sample.width
+    x1, y1, x2, y2 = rows[place].parsed.detections.boxes[0]
+    assert box["x"] - whole["x"] == pytest.approx(x1 * scale, abs=1)
+    assert box["y"] - whole["y"] == pytest.approx(y1 * scale, abs=1)
+    assert box["width"] == pytest.approx((x2 - x1) * scale, abs=1)
+    assert box["height"] == pytest.approx((y2 - y1) * scale, abs=1)
+    assert scene.locator("img").evaluate("image => image.naturalWidth") == 224
+
+
+def test_labels_of_boxes_stay_inside_and_apart(report: Path, visit: Visit) -> None:
+    page = visit(report).page
+    overlaps = page.evaluate(
+        """() => [...document.querySelectorAll(".scene")].flatMap((scene) => {
+            const outer = scene.getBoundingClientRect();
+            const chips = [...scene.querySelectorAll(".chip")].map((chip) =>
+              chip.getBoundingClientRect());
+            return chips.filter((a, i) => a.left < outer.left - 1 || a.right > outer.right + 1
+              || a.top < outer.top - 1 || a.bottom > outer.bottom + 1
+              || chips.some((b, j) => j < i && a.left < b.right - 1 && b.left < a.right - 1
+                && a.top < b.bottom - 1 && b.top < a.bottom - 1)).map(String);
+        })"""
+    )
+    assert overlaps == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_labels_pass_axe(report: Path, visit: Visit, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = visit(report, color_scheme=scheme, reduced_motion="reduce").page
+    assert page.locator(".card").count() == 12
+    assert axe.run(page).generate_report().splitlines()[0] == "Found 0 accessibility violations:"
+    page.locator(".card").first.click()
+    results = axe.run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def test_dark_mode_is_dark(report: Path, visit: Visit) -> None:
+    grounds = [
+        visit(report, color_scheme=scheme).page.evaluate(
+            "getComputedStyle(document.body).backgroundColor"
+        )
+        for scheme in ("light", "dark")
+    ]
+    light, dark = (sum(map(int, ground[4:-1].split(","))) for ground in grounds)
+    assert light > 3 * 220 and dark < 3 * 40
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_nothing_is_cut_on_a_small_screen(report: Path, visit: Visit, width: int) -> None:
+    page = visit(report, viewport={"width": width, "height": 800}).page
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator(".card").first.click()
+    assert page.locator("#detail").bounding_box()["width"] <= width
+
+
+HOSTILE = (
+    "<think></script><script>document.title='run'</script><img src=x onerror=alert(1)></think>"
+    '<answer>[{"bbox_2d": [0, 0, 50, 50], "label": "</textarea><svg onload=alert(2)>"},'
+    '{"bbox_2d": [0, 60, 50, 99], "label": "javascript:alert(3)"}]</answer>'
+    "\x00\u202e{{ constructor }}"
+)
+
+
+def test_hostile_text_is_shown_and_does_nothing(run: Path, tmp_path: Path, visit: Visit) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+    hostile = [
+        replace(s, labels=("<script>alert(4)</script>",), question="<b onclick=alert(5)>x</b>")
+        for s in samples
+    ]
+    write_samples(copy / "data" / "test.jsonl", hostile)
+    write_evaluation(copy, "after_greedy", samples, lambda s: HOSTILE + "y" * 1_000_000)
+    write_json(copy / "run.json", {"name": "<script>alert(6)</script>", "evals": ["after_greedy"]})
+    build_report(copy, copy / "report.html")
+    opened = visit(copy / "report.html")
+    page = opened.page
+    page.locator("select[name=view]").select_option(label="after, greedy")
+    page.locator(".card").first.click()
+    assert opened.complaints == []
+    assert page.title() == "<script>alert(6)</script> \u2013 boxrl report"
+    text = page.locator("#detail").inner_text()
+    assert "<script>document.title='run'</script>" in text
+    assert "\u27e8U+202E\u27e9" in text
+    assert "20,000 of 1,000," in text
+    assert page.locator("#detail script, #detail img[src=x], #detail svg").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_pictures_beside_the_page_are_loaded(
+    run: Path, tmp_path: Path, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxrl.report.images.MAX_EMBEDDED_BYTES", 1000)
+    build_report(run, tmp_path / "with space.html")
+    opened = visit(tmp_path / "with space.html")
+    picture = opened.page.locator(".scene img").first
+    picture.scroll_into_view_if_needed()
+    width = 0
+    for _ in range(50):
+        width = picture.evaluate("image => image.naturalWidth")
+        if width:
+            break
+        opened.page.wait_for_timeout(50)
+    assert width == 224
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("lost", ["data/images", "evals", "metrics.jsonl"])
+def test_incomplete_run_still_makes_a_quiet_page(
+    run: Path, tmp_path: Path, visit: Visit, lost: str
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    gone = copy / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    build_report(copy, copy / "report.html")
+    opened = visit(copy / "report.html")
+    assert opened.complaints == []
+    assert opened.page.locator(".missing").is_visible()
+
+
+def test_five_thousand_predictions_open_in_two_seconds(
+    run: Path, tmp_path: Path, visit: Visit
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    drawn = read_samples(copy / "data" / "test.jsonl")
+    samples = [replace(drawn[n % len(drawn)], id=f"sample-{n}") for n in range(5000)]
+    write_samples(copy / "data" / "test.jsonl", samples)
+    shutil.rmtree(copy / "evals")
+    write_evaluation(copy, "after_greedy", samples, faulty_answer(0.3))
+    began = time.monotonic()
+    build_report(copy, copy / "report.html")
+    assert time.monotonic() - began < 30
+    began = time.monotonic()
+    page = visit(copy / "report.html").page
+    page.locator(".card").first.wait_for()
+    assert time.monotonic() - began < 2
+    began = time.monotonic()
+    page.locator("select[name=outcome]").select_option("duplicate")
+    assert 0 < shown(page) < 5000
+    assert time.monotonic() - began < 1
