@@ -111,19 +111,22 @@ def interpolated_precision(ranks: tuple[int, ...], n_targets: int) -> float:
         ranks: ranks, from 1, of the predictions that found a target, ascending.
         n_targets: number of targets, at least len(ranks).
     """
-    shares = recall_shares(n_targets)
+    points = recall_points(n_targets)
     total = highest = 0.0
     for found in range(len(ranks), 0, -1):
         highest = max(highest, found / (ranks[found - 1] + EPS))
-        total += shares[found - 1] * highest
-    return total
+        total += points[found - 1] * highest
+    return total / 101
 
 
 @lru_cache(maxsize=1024)
-def recall_shares(n_targets: int) -> tuple[float, ...]:
-    """Share of the 101 recall points that the k-th found target of n is the first to reach."""
+def recall_points(n_targets: int) -> tuple[int, ...]:
+    """How many of the 101 recall points the k-th found target of n is the first to reach.
+
+    Law: they sum to 101.
+    """
     recalls = np.arange(n_targets + 1) / n_targets
     reached = np.searchsorted(np.linspace(0.0, 1.0, 101), recalls, side="right")
     reached[0] = 0  # recall 0 is reached with the first target found, not before
-    shares: list[float] = (np.diff(reached) / 101).tolist()
-    return tuple(shares)
+    points: list[int] = np.diff(reached).tolist()
+    return tuple(points)
