@@ -37,7 +37,7 @@ HEADLINES = {
     "precision@0.5": "precision",
     "recall@0.5": "recall",
     "negatives.accuracy": "absent -> None",
-    "looks": "looks at the question",
+    "looks": "first box asked for",
     "tokens.mean": "mean tokens",
 }
 
@@ -118,22 +118,27 @@ def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluati
 
 def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) -> None:
     table = Table(title=title, title_justify="left")
-    columns = ("metric", "before", "after", "difference", "95 % interval", "blind policy")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "metric" else "right")
+    for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     for key, name in HEADLINES.items():
         row = difference["metrics"].get(key)
         if row is None:
             continue
         digits = 1 if key == "tokens.mean" else 3
-        unseen = blind.get(key.partition(".")[0])
-        unseen = unseen.get("accuracy") if isinstance(unseen, dict) else unseen
+        change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
+        unseen = _look_up(blind, key)
         table.add_row(
             name,
             f"{row['a']:.{digits}f}",
             f"{row['b']:.{digits}f}",
-            f"{row['difference']:+.{digits}f}",
-            f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}",
+            f"{change} [{low}, {high}]",
             "" if unseen is None else f"{unseen:.{digits}f}",
         )
     Console().print(table)
+
+
+def _look_up(figures: dict[str, Any], key: str) -> float | None:
+    """The figure at `key` or at the path `section.key`."""
+    section, _, name = key.partition(".")
+    found = figures.get(key, figures.get(section))
+    return found.get(name) if isinstance(found, dict) else found

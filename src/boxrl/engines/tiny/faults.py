@@ -15,7 +15,7 @@ from boxrl.types import Detections, Object, Sample
 
 P_BROKEN_FORMAT = 0.42
 P_JUNK_BOX = 0.4
-P_INVENTED = 0.38
+P_INVENTED = 0.42
 P_MISSED = 0.3
 P_DUPLICATE = 0.3
 P_LOOSE = 0.7
