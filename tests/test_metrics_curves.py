@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from boxrl.evaluate.coco_files import read_annotations, read_results
-from boxrl.metrics.average_precision import Predictions, Targets, evaluate_boxes
+from boxrl.metrics import average_precision
+from boxrl.metrics.average_precision import Predictions, Targets, match_boxes
 from boxrl.metrics.curves import Curves, match_records
 from boxrl.metrics.intervals import interval, resample, resample_ratio
 from boxrl.metrics.order_free import order_free_precision
@@ -27,8 +28,7 @@ def tables(folder: Path, dataset: Any, results: Any) -> tuple[Targets, Predictio
 
 
 def curves(targets: Targets, preds: Predictions, n_images: int, n_labels: int) -> Curves:
-    evaluator = evaluate_boxes(targets, preds, n_images, [str(k) for k in range(n_labels)])
-    return Curves(match_records(evaluator))
+    return Curves(match_records(match_boxes(targets, preds, n_images, n_labels)))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -67,6 +67,18 @@ def test_left_out_and_repeated_images_are_coco_on_such_a_data_set(
     precision = curves(*tables(tmp_path, dataset, results)).precision(weights)
     assert precision.mean() == pytest.approx(expected["mAP"], abs=1e-9)
     assert precision[0] == pytest.approx(expected["AP50"], abs=1e-9)
+
+
+def test_labels_evaluated_in_parts_score_as_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, results = random_coco(np.random.default_rng(0), 15, 7, tied=False)
+    table = tables(tmp_path, dataset, results)
+    at_once = average_precision.statistics_by_label(*table)
+    monkeypatch.setattr(average_precision, "LABELS_AT_ONCE", 3)
+    in_parts = average_precision.statistics_by_label(*table)
+    assert np.array_equal(at_once, in_parts, equal_nan=True)
+    assert np.nanmax(at_once) > 0
 
 
 def test_a_resample_without_targets_has_no_ap(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.evaluate.coco_files import CocoData, read_annotations, read_results
-from boxrl.metrics.average_precision import Predictions, evaluate_boxes, statistics
+from boxrl.metrics.average_precision import Predictions, select, statistics, statistics_by_label
 from boxrl.metrics.id_zero import statistics_with_id_zero
-from boxrl.metrics.nms_ap import keep_one_per_target, select
+from boxrl.metrics.nms_ap import keep_one_per_target
 from boxrl.metrics.order_free import order_free_precision
 
 
@@ -54,10 +54,10 @@ def evaluate_coco(annotations: Path, predictions: Path, *, nms_ap: bool = False)
 
 def coco_statistics(data: CocoData, preds: Predictions, lost: int | None) -> dict[str, Any]:
     """The twelve statistics, with the target in row `lost` never found."""
-    size = len(data.image_ids)
+    n_images, n_labels = len(data.image_ids), len(data.labels)
     if lost is None:
-        return statistics(evaluate_boxes(data.targets, preds, size, data.labels))
-    return statistics_with_id_zero(data.targets, preds, size, data.labels, lost)
+        return statistics(statistics_by_label(data.targets, preds, n_images, n_labels))
+    return statistics_with_id_zero(data.targets, preds, n_images, n_labels, lost)
 
 
 def _order_free(data: CocoData, preds: Predictions) -> float | None:

@@ -17,9 +17,9 @@ from boxrl.metrics.average_precision import (
     Floats,
     Predictions,
     Targets,
-    evaluate_boxes,
-    label_precision,
+    match_boxes,
     statistics,
+    statistics_by_label,
 )
 from boxrl.metrics.curves import Curves, match_records
 from boxrl.metrics.order_free import order_free_precision
@@ -76,28 +76,31 @@ class BoxTable:
         return Predictions(image[known], label[known], boxes[known], confidence[known])
 
     @cached_property
-    def evaluator(self) -> COCOeval:
-        """Hotcoco's evaluation of the table."""
-        return evaluate_boxes(self.targets, self.preds, len(self.rows), self.labels)
+    def by_label(self) -> Floats:
+        """COCO's statistics of every label, Float "12 labels"."""
+        return statistics_by_label(self.targets, self.preds, len(self.rows), len(self.labels))
+
+    @cached_property
+    def matches(self) -> COCOeval:
+        """COCO's matching of the whole table."""
+        return match_boxes(self.targets, self.preds, len(self.rows), len(self.labels))
 
     def figures(self) -> dict[str, float | None]:
         """AP over the whole table; None where there are no targets of a size."""
-        found = statistics(self.evaluator) if self.labels else {}
-        figures = {name: found.get(name) for name in MAIN}
+        found = statistics(self.by_label)
+        figures = {name: found[name] for name in MAIN}
         free = order_free_precision(self.targets, self.preds, len(self.labels))
         return figures | {"mAP_order_free": free}
 
     def per_label(self) -> dict[str, dict[str, Any]]:
         """AP, AP50, targets and predictions of every label."""
-        if not self.labels:
-            return {}
         n_targets = np.bincount(self.targets.label[~self.targets.crowd], minlength=len(self.labels))
         n_preds = np.bincount(self.preds.label, minlength=len(self.labels))
-        ap, ap50 = label_precision(self.evaluator)
+        ap, ap50 = self.by_label[:2].tolist()
         return {
             label: {
-                "AP": float(ap[i]) if n_targets[i] else None,
-                "AP50": float(ap50[i]) if n_targets[i] else None,
+                "AP": ap[i] if n_targets[i] else None,
+                "AP50": ap50[i] if n_targets[i] else None,
                 "targets": int(n_targets[i]),
                 "predictions": int(n_preds[i]),
             }
@@ -106,17 +109,16 @@ class BoxTable:
 
     def per_size(self) -> dict[str, dict[str, float | None]]:
         """AP and AR100 of small, medium and large targets."""
-        found = statistics(self.evaluator) if self.labels else {}
+        found = statistics(self.by_label)
         return {
-            size: {"AP": found.get(f"AP{size[0]}"), "AR100": found.get(f"AR{size[0]}")}
-            for size in SIZES
+            size: {"AP": found[f"AP{size[0]}"], "AR100": found[f"AR{size[0]}"]} for size in SIZES
         }
 
     def errors(self) -> dict[str, dict[str, Any]]:
         """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs."""
         if not len(self.targets.image):
             return {}
-        found = self.evaluator.tide_errors()
+        found = self.matches.tide_errors()
         return {
             "AP50_lost": {name: found["delta_ap"][key] for key, name in ERRORS.items()},
             "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
@@ -130,6 +132,6 @@ class BoxTable:
         """
         if not self.labels:
             return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
-        curves = Curves(match_records(self.evaluator))
+        curves = Curves(match_records(self.matches))
         found = np.array([curves.precision(drawn) for drawn in weights])
         return found.mean(axis=1), found[:, 0]

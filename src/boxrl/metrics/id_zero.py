@@ -7,21 +7,20 @@ its official script hold this fault; boxrl reproduces it where those numbers are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from boxrl.boxes import area
-from boxrl.metrics.average_precision import STATISTICS, Predictions, Targets, evaluate_boxes
+from boxrl.metrics.average_precision import STATISTICS, Predictions, Targets, match_boxes
 from boxrl.metrics.curves import ALL_SIZES, Curves, match_records
 
 SIZE_RANGES = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 
 
 def statistics_with_id_zero(
-    targets: Targets, preds: Predictions, n_images: int, labels: Sequence[str], zero: int
+    targets: Targets, preds: Predictions, n_images: int, n_labels: int, zero: int
 ) -> dict[str, float | None]:
     """COCO's twelve statistics as pycocotools gives them; None where it writes -1.
 
@@ -29,10 +28,10 @@ def statistics_with_id_zero(
         targets: what is right.
         preds: what was found.
         n_images: number of images.
-        labels: name of each label index.
+        n_labels: number of labels.
         zero: row of the target with id 0.
     """
-    evaluator = evaluate_boxes(targets, preds, n_images, labels)
+    evaluator = match_boxes(targets, preds, n_images, n_labels)
     areas, once = area(preds.boxes), np.ones(n_images)
 
     def curves(size_range: tuple[float, float], max_boxes: int = 100) -> Curves:

@@ -59,10 +59,3 @@ def keep_one_per_target(
         kept[rows[best]] = True
         removed[rows[~best]] = True
     return kept | ~removed
-
-
-def select(preds: Predictions, rows: npt.NDArray[np.bool_]) -> Predictions:
-    """The predictions at those rows, in their order."""
-    return Predictions(
-        preds.image[rows], preds.label[rows], preds.boxes[rows], preds.confidence[rows]
-    )
