@@ -44,6 +44,10 @@ class Bar:
         """Show `text` behind the bar."""
         self._progress.update(self._task, note=text)
 
+    def say(self, text: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._progress.console.print(text, style="yellow", markup=False, highlight=False)
+
 
 @contextmanager
 def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:

@@ -8,12 +8,14 @@ from typing import Any
 from boxrl.config import Recipe
 
 
-def tiny_recipe(scene_folder: Path, out: Path, *, engine: Any = None, **train: Any) -> Recipe:
+def tiny_recipe(
+    scene_folder: Path, out: Path, *, method: str = "grpo", engine: Any = None, **train: Any
+) -> Recipe:
     """GRPO on the scenes of `scene_folder`; `train` overrides its section."""
     return Recipe.model_validate(
         {
             "name": "tiny",
-            "method": "grpo",
+            "method": method,
             "out": out,
             "data": {"train": scene_folder / "samples.jsonl", "images": scene_folder / "images"},
             "rewards": ["format", {"name": "f1", "weight": 2}],

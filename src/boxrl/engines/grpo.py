@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
 from trl import GRPOConfig
 
 from boxrl.config import Recipe, reward_spec
@@ -28,6 +29,7 @@ def build_trainer(
     images: Path,
 ) -> BoxGRPOTrainer:
     """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
+    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
     return BoxGRPOTrainer(
         model=model,
         args=build_config(recipe, model, banned_token_ids(processor, family)),
@@ -35,6 +37,7 @@ def build_trainer(
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         processing_class=processor,
         peft_config=build_lora(recipe),
+        family=family,
         shared_prefix=recipe.engine.shared_prefix,
         completions_path=recipe.out / "completions.jsonl",
     )

@@ -1,8 +1,8 @@
 """TRL's GRPOTrainer with the prompt of a group run once: in generation, scoring and training.
 
-Four methods of TRL 1.16 are overridden, none is copied; the loss code is TRL's own, so every
-loss type, clipping and importance sampling stays as it is. `shared_prefix = False` gives TRL's
-own path throughout.
+Methods of TRL 1.16 are overridden, none is copied; the loss code is TRL's own, so every loss
+type, clipping and importance sampling stays as it is. `shared_prefix = False` gives TRL's own
+path throughout.
 """
 
 from __future__ import annotations
@@ -22,20 +22,31 @@ from trl.trainer.utils import (
 )
 
 from boxrl.data.files import finite
+from boxrl.data.samples import parse_sample
+from boxrl.engines.checkpoints import ReadsOwnWeights
 from boxrl.engines.prefill import generate_groups
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
+from boxrl.engines.watching import describe_answers
+from boxrl.families import Family
+from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
 """Steps between sampled groups in completions.jsonl."""
 
 
-class BoxGRPOTrainer(GRPOTrainer):
+class BoxGRPOTrainer(ReadsOwnWeights, GRPOTrainer):
     """GRPO whose groups share their prompt; keeps one group of completions every few steps."""
 
     def __init__(
-        self, *args: Any, shared_prefix: bool = True, completions_path: Path, **kwargs: Any
+        self,
+        *args: Any,
+        family: Family,
+        completions_path: Path,
+        shared_prefix: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.family = family
         self.shared_prefix = shared_prefix
         self.completions_path = completions_path
         self._groups = torch.zeros(0, dtype=torch.long)
@@ -152,30 +163,51 @@ class BoxGRPOTrainer(GRPOTrainer):
         finally:
             model.__dict__.pop("generate", None)
 
-    # --- completions.jsonl ---------------------------------------------------------------------
+    # --- figures and completions.jsonl ----------------------------------------------------------
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        main = self.accelerator.process_index == 0
-        if main and self.state.global_step % COMPLETIONS_EVERY == 0:
-            group = slice(0, self.num_generations)
-            self._keep(inputs[group], completions[group], rewards[group].tolist())
+        samples = [parse_sample(json.loads(row["sample"]), "sample") for row in inputs]
+        texts = [completion[0]["content"] for completion in completions]
+        for name, value in describe_answers(texts, samples, self.family).items():
+            self._log_metric(name, value)
+        if self.accelerator.is_main_process and self.state.global_step % COMPLETIONS_EVERY == 0:
+            first = self.num_generations
+            self._keep(samples[:first], texts[:first], rewards[:first].tolist())
         return rewards
 
-    def _keep(self, inputs: Any, completions: Any, rewards: list[list[float]]) -> None:
+    def _keep(self, samples: list[Sample], texts: list[str], rewards: list[list[float]]) -> None:
         rows = [
             {
                 "step": self.state.global_step,
-                "id": json.loads(row["sample"])["id"],
-                "completion": completion[0]["content"],
+                "id": sample.id,
+                "completion": text,
                 "rewards": dict(zip(self.reward_func_names, values, strict=True)),
             }
-            for row, completion, values in zip(inputs, completions, rewards, strict=True)
+            for sample, text, values in zip(samples, texts, rewards, strict=True)
         ]
         with self.completions_path.open("a", encoding="utf-8") as handle:
             handle.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
+
+    # --- resume ---------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """TRL's, with completions that further steps are still to learn from."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._step % (self.args.steps_per_generation * self.num_iterations):
+            pending = {"step": self._step, "inputs": self._buffered_inputs}
+            torch.save(pending, folder / f"generation_{self.accelerator.process_index}.pt")
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        name = f"generation_{self.accelerator.process_index}.pt"
+        if checkpoint is not None and (Path(checkpoint) / name).is_file():
+            pending = torch.load(Path(checkpoint) / name, self.accelerator.device)
+            self._step, self._buffered_inputs = pending["step"], pending["inputs"]
 
 
 def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
+from boxrl.engines.checkpoints import ReadsOwnWeights
 from boxrl.engines.dataset import build_dataset
 from boxrl.engines.grpo import build_lora, common_options
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
+
+
+class BoxSFTTrainer(ReadsOwnWeights, SFTTrainer):
+    """TRL's trainer."""
 
 
 def build_trainer(
@@ -23,10 +29,11 @@ def build_trainer(
     family: Family,
     samples: Sequence[Sample],
     images: Path,
-) -> SFTTrainer:
+) -> BoxSFTTrainer:
     """The trainer of an SFT recipe; the loss is on the completion only."""
+    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
     dataset = build_dataset(samples, images, build_prompt(recipe.prompt), family, gold=True)
-    return SFTTrainer(
+    return BoxSFTTrainer(
         model=model,
         args=build_config(recipe, model),
         train_dataset=dataset.remove_columns("sample"),

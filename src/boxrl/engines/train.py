@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from boxrl.config import Recipe
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines import grpo, sft
-from boxrl.engines.models import load, model_folder, quiet, save
+from boxrl.engines.checkpoints import cut_back, last_whole, step_of
+from boxrl.engines.folders import model_folder
+from boxrl.engines.models import load, quiet, save
 from boxrl.engines.training_log import MetricsLog, StopGracefully
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import read_family
 from boxrl.progress import progress_bar
 from boxrl.runs import Run
@@ -83,25 +88,49 @@ def freeze(model: Any, prefix: str) -> None:
 
 
 def _run_trainer(trainer: Any, recipe: Recipe, run: Run, description: str) -> None:
-    checkpoints = run.path / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    done = int(last.rpartition("-")[2]) if last else 0
+    last = last_whole(run.path / "checkpoints")
+    done = step_of(last) if last else 0
+    cut_back(run.path / "completions.jsonl", done - 1)
     with (
         progress_bar(description, recipe.train.max_steps, done) as bar,
         StopGracefully() as stop,
     ):
-        log = MetricsLog(run.path / "metrics.jsonl", bar)
-        log.resume_at(done)
+        length = recipe.train.max_completion_length
+        log = MetricsLog(run.path / "metrics.jsonl", bar, length, done)
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
-        result = trainer.train(resume_from_checkpoint=last)
+        with _errors_in_words(trainer, run):
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         raise KeyboardInterrupt
     if result.training_loss != result.training_loss:
         raise DataError(
             f"{run.path}: the loss is not a number; lower train.learning_rate and start again"
         )
+
+
+@contextmanager
+def _errors_in_words(trainer: Any, run: Run) -> Iterator[None]:
+    """What can go wrong outside boxrl while it trains: disks, images, memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"{run.path}: out of GPU memory at step {trainer.state.global_step}; lower "
+            "train.micro_batch_prompts or num_generations, train with LoRA, or see what needs "
+            "it: boxrl train RECIPE --dry-run"
+        ) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise  # of torch.save only those of a full disk are expected
+        last = last_whole(run.path / "checkpoints")
+        rest = f"go on from {last.name} with --resume" if last else "start again"
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{run.path}: stopped at step {trainer.state.global_step} ({reason}); put it right, "
+            f"then {rest}"
+        ) from error
 
 
 def _merged(model: Any) -> Any:

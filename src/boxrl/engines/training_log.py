@@ -11,7 +11,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from boxrl.data.files import finite, write_atomic
+from boxrl.data.files import finite
+from boxrl.engines.checkpoints import cut_back
+from boxrl.engines.watching import warnings
 from boxrl.progress import Bar
 
 RENAMED = {
@@ -25,28 +27,29 @@ RENAMED = {
     "kl": "kl",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
+    "clip_ratio/region_mean": "clip_ratio",
+    "boxes_per_target": "boxes_per_target",
+    "invented_labels": "invented_labels",
+    "duplicates": "duplicates",
+    "readable": "readable",
     "mean_token_accuracy": "token_accuracy",
 }
 """TRL's log keys -> those of metrics.jsonl; rewards go under `rewards` by name."""
 
 
 class MetricsLog(TrainerCallback):
-    """Appends one row per logged step to metrics.jsonl and shows the newest on the bar."""
+    """Appends one row per logged step to metrics.jsonl; the newest figures go to the bar.
 
-    def __init__(self, path: Path, bar: Bar) -> None:
-        self.path, self.bar = path, bar
-        self.before = 0.0
+    What looks wrong is said once per kind, and kept in the row's `warnings`.
+    """
+
+    def __init__(self, path: Path, bar: Bar, max_length: int, step: int = 0) -> None:
+        """Go on after `step`; rows of later steps are made again."""
+        self.path, self.bar, self.max_length = path, bar, max_length
+        self.rows: list[dict[str, Any]] = cut_back(path, step)
+        self.told = {kind for row in self.rows for kind in row.get("warnings", ())}
+        self.before = self.rows[-1]["time_s"] if self.rows else 0.0
         self.began = time.monotonic()
-
-    def resume_at(self, step: int) -> None:
-        """Drop rows of steps after the checkpoint, which are made again."""
-        if not self.path.exists():
-            return
-        lines = self.path.read_text("utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["step"] <= step]
-        self.before = rows[-1]["time_s"] if rows else 0.0
-        with write_atomic(self.path) as handle:
-            handle.writelines(json.dumps(row) + "\n" for row in rows)
 
     def on_log(
         self,
@@ -57,27 +60,40 @@ class MetricsLog(TrainerCallback):
         **_: Any,
     ) -> None:
         """Write the row."""
-        if not logs or "loss" not in logs:
-            return  # the summary at the end of training
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return  # the summary at the end of training; other processes log the same
         row: dict[str, Any] = {
             "step": state.global_step,
             "time_s": round(self.before + time.monotonic() - self.began, 3),
         }
-        row.update({new: float(logs[old]) for old, new in RENAMED.items() if old in logs})
+        row.update({new: _number(logs[old]) for old, new in RENAMED.items() if old in logs})
         row["rewards"] = {
-            key.split("/")[1]: float(value)
+            key.split("/")[1]: _number(value)
             for key, value in logs.items()
             if key.startswith("rewards/") and key.endswith("/mean")
         }
+        self.rows.append(row)
+        found = warnings(self.rows, self.max_length)
+        new = {kind: text for kind, text in found.items() if kind not in self.told}
+        if new:
+            row["warnings"] = new
+            self.told |= set(new)
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(finite(row)) + "\n")
-        shown = [f"loss {row['loss']:.3f}"] if not row["rewards"] else []
-        shown += [f"{name} {value:.2f}" for name, value in row["rewards"].items()]
+        for text in new.values():
+            self.bar.say(f"step {state.global_step}: {text}")
+        figures = row["rewards"] or {"loss": row["loss"]}
+        shown = [f"{name} {v:.2f}" for name, v in figures.items() if v is not None]
         self.bar.note("  ".join(shown))
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Move the bar."""
         self.bar.advance()
+
+
+def _number(value: Any) -> float | None:
+    """TRL logs None where no value of a step applied."""
+    return None if value is None else float(value)
 
 
 class StopGracefully(TrainerCallback):

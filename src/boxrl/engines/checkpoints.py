@@ -1,0 +1,93 @@
+"""Which checkpoint an interrupted run goes on from, and the logs cut back to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+
+from boxrl.data.files import write_atomic
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; None where there is none.
+
+    A kill or a full disk leaves a checkpoint that is cut short. It is passed over, and the one
+    before it is taken.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    return next((p for p in sorted(found, key=step_of, reverse=True) if is_whole(p)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is as long as it says it is.
+
+    trainer_state.json is written last; weights carry their length in their header, and what
+    torch saved is a zip archive, whose directory stands at its end.
+    """
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        for path in checkpoint.rglob("*.safetensors"):
+            with safe_open(path, "pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    archives = [p for suffix in ("*.pt", "*.pth", "*.bin") for p in checkpoint.rglob(suffix)]
+    return state.get("global_step") == step_of(checkpoint) and all(map(_is_saved, archives))
+
+
+def _is_saved(path: Path) -> bool:
+    # training_args.bin and the rest are all written by torch.save.
+    return zipfile.is_zipfile(path)
+
+
+class ReadsOwnWeights:
+    """Trainer mixin: a resumed run starts from the checkpoint's weights.
+
+    Vision-language models are saved under the names of their hub files. transformers 5.23 loads
+    them on resume under the names of the modules, matches none, and silently goes on from
+    the base model.
+    """
+
+    model: Any
+    is_fsdp_enabled: bool
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            # FSDP and peft write and read names of their own.
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+
+def cut_back(log: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the rows of a JSONL log that were written after `step`, and a last line cut short.
+
+    Returns:
+        The rows that stay.
+    """
+    if not log.exists():
+        return []
+    rows = []
+    for line in log.read_text("utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the line that was being written
+        if row["step"] <= step:
+            rows.append(row)
+    with write_atomic(log) as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return rows

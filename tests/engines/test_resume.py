@@ -1,0 +1,187 @@
+"""An interrupted run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from boxrl.config import Recipe, dump_recipe  # noqa: E402
+from boxrl.engines import training_log  # noqa: E402
+from boxrl.engines.checkpoints import cut_back, is_whole, last_whole  # noqa: E402
+from boxrl.engines.train import train  # noqa: E402
+from boxrl.errors import DataError, UsageError  # noqa: E402
+from boxrl.runs import Run  # noqa: E402
+
+from .recipes import tiny_recipe  # noqa: E402
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FACTS = {"name": "tiny", "method": "grpo", "model": "tiny"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "GRPO": {},
+    "LoRA and a reference": {"lora": {"r": 4, "alpha": 8}, "beta": 0.1},
+    "SFT": {"method": "sft"},
+    "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
+}
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would: nothing catches it."""
+
+
+def run(recipe: Recipe, resume: bool = False) -> None:
+    with Run(recipe.out, dump_recipe(recipe), FACTS, resume) as opened:
+        train(recipe, opened)
+
+
+def rows(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    lines = (out / name).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "time_s"} for line in lines]
+
+
+def assert_same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(got) == len(expected)
+    for row, other in zip(got, expected, strict=True):
+        rewards, others = row.pop("rewards"), other.pop("rewards")
+        assert rewards == pytest.approx(others, rel=1e-4)
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = training_log.MetricsLog.on_log
+
+    def on_log(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == step:
+            raise Killed
+
+    monkeypatch.setattr(training_log.MetricsLog, "on_log", on_log)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_killed_run_gives_the_same_figures(
+    setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
+    whole = tiny_recipe(scene_folder, tmp_path / "whole", **options)
+    run(whole)
+    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(4, patch)
+        run(recipe)
+    assert len(rows(recipe.out)) == 4
+    run(recipe, resume=True)
+    assert_same_rows(rows(recipe.out), rows(whole.out))
+    if recipe.method == "grpo":
+        assert rows(recipe.out, "completions.jsonl") == rows(whole.out, "completions.jsonl")
+
+
+def test_ctrl_c_ends_the_step_and_keeps_it(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=4, save_steps=50)
+    original = training_log.MetricsLog.on_log
+
+    def interrupt(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training_log.MetricsLog, "on_log", interrupt)
+        run(recipe)
+    assert json.loads((recipe.out / "run.json").read_text())["status"] == "interrupted"
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+    last = last_whole(recipe.out / "checkpoints")
+    assert last is not None and last.name == "checkpoint-2"
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
+    run(recipe)
+    folder = recipe.out / "checkpoints"
+    assert last_whole(folder) == folder / "checkpoint-2"
+    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
+        damaged = tmp_path / name / "checkpoint-2"
+        shutil.copytree(folder, damaged.parent)
+        content = (damaged / name).read_bytes()
+        (damaged / name).write_bytes(content[: len(content) // 2])
+        assert not is_whole(damaged)
+        assert last_whole(damaged.parent) == damaged.parent / "checkpoint-1"
+    (folder / "checkpoint-2" / "trainer_state.json").unlink()
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1)
+    run(recipe)
+    other = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1, beta=0.1)
+    with pytest.raises(UsageError, match="was started with another recipe"):
+        run(other, resume=True)
+
+
+def test_a_log_loses_later_rows_and_a_line_cut_short(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    assert cut_back(log, 2) == [{"step": 1}, {"step": 2}]
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_an_image_that_vanishes_in_the_middle_is_named(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "scenes"
+    shutil.copytree(scene_folder, folder)
+    recipe = tiny_recipe(folder, tmp_path / "run", max_steps=3, save_steps=1)
+    original = training_log.MetricsLog.on_log
+
+    def remove(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        shutil.rmtree(folder / "images", ignore_errors=True)
+
+    monkeypatch.setattr(training_log.MetricsLog, "on_log", remove)
+    with pytest.raises(DataError, match=r"stopped at step 1.*\.png.*checkpoint-1 with --resume"):
+        run(recipe)
+
+
+@pytest.mark.slow
+def test_kill_nine_at_three_random_steps(tmp_path: Path) -> None:
+    def start(name: str, *more: str) -> subprocess.Popen[bytes]:
+        main = "import sys; from boxrl.cli import main; sys.exit(main())"
+        call = [sys.executable, "-c", main, "train", str(RECIPES / "quickstart.yaml")]
+        small = ["train.max_steps=12", "train.save_steps=2", "train.prompts_per_step=2"]
+        small += ["train.max_completion_length=32", "data.synthetic.train=24"]
+        small += ["data.synthetic.test=2", "engine.threads=1", f"out={tmp_path / name}"]
+        return subprocess.Popen([*call, *small, *more])
+
+    assert start("whole").wait() == 0
+    dice = random.Random(time.time())
+    steps = sorted(dice.sample(range(1, 12), 3))
+    log = tmp_path / "killed" / "metrics.jsonl"
+    resume: list[str] = []
+    for step in steps:
+        process = start("killed", *resume)
+        while not log.exists() or len(log.read_bytes().splitlines()) < step:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        resume = ["--resume"]
+    assert start("killed", *resume).wait() == 0
+    assert_same_rows(rows(tmp_path / "killed"), rows(tmp_path / "whole"))
