@@ -192,17 +192,20 @@ def _build_openai(args: argparse.Namespace, family: Family, prompt: Prompt) -> E
     from boxrl.engines.endpoint import Endpoint
     from boxrl.engines.folders import PACKAGED, image_token_ids
     from boxrl.engines.questions import Questions
+    from boxrl.engines.servers import Servers
 
     if not args.base_url:
         raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
     folder = PACKAGED.get(args.model, Path(args.model))
     return Endpoint(
         Questions(family, prompt, args.images, args.control),
-        base_urls=args.base_url,
+        Servers(
+            args.base_url,
+            api_key=os.environ.get(args.api_key_env),
+            concurrency=args.concurrency,
+            timeout_s=args.timeout,
+        ),
         model=args.served_model_name or args.model,
-        api_key=os.environ.get(args.api_key_env),
-        concurrency=args.concurrency,
-        timeout_s=args.timeout,
         banned=image_token_ids(folder, family),
         knows_size=folder.is_dir(),
         extra_body=_extra_body(args),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -27,8 +28,6 @@ OUT_OF_MEMORY = "out of memory with one completion at a time; lower --max-new-to
 class Generator:
     """A loaded model that answers samples."""
 
-    packages = ("torch", "transformers")
-
     def __init__(
         self,
         model: Any,
@@ -38,6 +37,7 @@ class Generator:
         images: Path,
         control: str | None = None,
     ) -> None:
+        self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         self.model = model
         self.processor = processor
         self.questions = Questions(family, prompt, images, control)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -77,8 +76,8 @@ class Engine(Protocol):
     questions: Questions
 
     @property
-    def packages(self) -> tuple[str, ...]:
-        """Packages whose versions a prediction may depend on."""
+    def versions(self) -> dict[str, str]:
+        """Versions and servers that rounding may depend on; recorded, not compared."""
 
     def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
         """Answer every draw of `wanted` whose id is not in `done`; hand rows over as they come."""
@@ -140,8 +139,7 @@ def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict
         "factor": questions.family.factor,
         "prompt": questions.prompt.name,
         "sampling": sampling.settings(),
-        "versions": {"boxrl": __version__}
-        | {package: metadata.version(package) for package in engine.packages},
+        "versions": {"boxrl": __version__} | engine.versions,
     }
 
 

@@ -1,0 +1,294 @@
+"""Chat servers behind one door: the least busy answers, what may pass is tried again.
+
+The key is sent to the servers and nowhere else: no message of this module can hold it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+from boxrl.errors import UsageError
+
+PASSING = {408, 409, 425, 429}
+"""Status codes under 500 that another try may turn into an answer."""
+
+FATAL = {
+    401: "the key was refused; is the variable that --api-key-env names set to a valid key?",
+    403: "the key may not use this model",
+    404: "no such model or address; the URL usually ends in /v1, and the model's name is the "
+    "server's own (--served-model-name)",
+}
+"""Status codes that every question would meet."""
+
+LONGEST_WAIT_S = 600.0
+"""A server that asks for more patience than that is asked again after it."""
+
+
+MOST_LOST = 20
+"""Questions in a row that no server answers, beyond those under way, before the run stops."""
+
+
+class Refused(Exception):
+    """A question failed for good; the message says why."""
+
+
+class _Failure(Exception):
+    """One try failed, another may not."""
+
+    def __init__(self, reason: str, asked_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.asked_s = asked_s
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how long failures are waited out.
+
+    Attributes:
+        attempts: tries per question.
+        first_s: seconds before the second try; doubled for each further one.
+        longest_s: bound of the doubling.
+    """
+
+    attempts: int = 7
+    first_s: float = 0.5
+    longest_s: float = 30.0
+
+    def wait_s(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row.
+
+        Jitter, a random half, keeps many questions from coming back at the same moment.
+        """
+        backoff = min(self.first_s * 2.0 ** min(failures - 1, 16), self.longest_s)
+        return backoff * random.uniform(0.5, 1.0)
+
+
+class Answer(NamedTuple):
+    """What a server wrote.
+
+    Attributes:
+        text: the message's content.
+        n_tokens: completion tokens as the server counts them; 0 where it does not say.
+        finish_reason: in the server's words.
+        tokens: (text, log-probability) each, where they were asked for and given.
+    """
+
+    text: str
+    n_tokens: int
+    finish_reason: str
+    tokens: list[tuple[str, float]] | None
+
+
+@dataclass(slots=True)
+class _Server:
+    """One server.
+
+    Attributes:
+        busy: requests under way.
+        failures: in a row.
+        resting_until: others are asked first until then, because it failed.
+        closed_until: nobody asks before then, because it said so (Retry-After).
+    """
+
+    url: str
+    busy: int = 0
+    failures: int = 0
+    resting_until: float = 0.0
+    closed_until: float = 0.0
+
+    def rank(self, now: float) -> tuple[float, bool, int]:
+        """The smaller, the sooner it is asked."""
+        return max(self.closed_until - now, 0.0), self.resting_until > now, self.busy
+
+
+class Servers:
+    """Servers of one model, as an async context."""
+
+    def __init__(
+        self,
+        base_urls: Sequence[str],
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout_s: float = 600.0,
+        retry: Retry | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            base_urls: one per server, up to and without `/chat/completions`.
+            api_key: sent as a bearer token.
+            concurrency: requests at once per server.
+            timeout_s: longest time that one request may take, from connecting to the last byte.
+            retry: how failures are waited out.
+
+        Raises:
+            UsageError: a URL is none, or holds a password; the key cannot be sent.
+        """
+        self._servers = [_Server(_checked_url(url)) for url in base_urls]
+        self._headers = {"Authorization": f"Bearer {_checked_key(api_key)}"} if api_key else {}
+        self._key = api_key
+        self._timeout_s = timeout_s
+        self._retry = retry or Retry()
+        self._lost = 0
+        self.urls = [server.url for server in self._servers]
+        self.capacity = concurrency * len(self._servers)
+
+    async def __aenter__(self) -> Self:
+        limits = httpx.Limits(max_connections=self.capacity)
+        # Redirects are not followed: the key would go along.
+        self._client = httpx.AsyncClient(headers=self._headers, limits=limits, timeout=None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def ask(self, body: dict[str, Any]) -> Answer:
+        """The answer of the least busy server, after as many tries as it takes.
+
+        Raises:
+            Refused: the request itself is bad, or no try was answered.
+            UsageError: every request would be refused.
+        """
+        return await self._ask(body, self._servers)
+
+    async def ask_each(self, body: dict[str, Any]) -> None:
+        """Ask every server the same question.
+
+        Raises:
+            Refused: the first one that a server gives.
+            UsageError: every request would be refused.
+        """
+        for server in self._servers:
+            await self._ask(body, [server])
+
+    async def _ask(self, body: dict[str, Any], servers: Sequence[_Server]) -> Answer:
+        for failures in range(1, self._retry.attempts + 1):
+            now = time.monotonic()
+            server = min(servers, key=lambda each: each.rank(now))
+            await asyncio.sleep(max(server.closed_until - now, 0.0))
+            server.busy += 1
+            try:
+                answer = await self._try(server, body)
+            except _Failure as failure:
+                reason = f"{server.url}: {failure}"
+                now = self._rest(server, failure)
+                # Where another server is well, it takes the question at once.
+                if failures < self._retry.attempts and all(s.resting_until > now for s in servers):
+                    await asyncio.sleep(self._retry.wait_s(failures))
+            else:
+                server.failures = self._lost = 0
+                return answer
+            finally:
+                server.busy -= 1
+        self._lost += 1
+        if self._lost > self.capacity + MOST_LOST:
+            raise UsageError(
+                f"{reason}; no server answered {self._lost} questions in a row. What is done is "
+                "kept: run the same command again when the servers are well"
+            )
+        raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
+
+    def _rest(self, server: _Server, failure: _Failure) -> float:
+        """Note a failure; returns the time."""
+        now = time.monotonic()
+        server.failures += 1
+        server.resting_until = now + self._retry.wait_s(server.failures)
+        if failure.asked_s is not None:
+            server.closed_until = now + min(failure.asked_s, LONGEST_WAIT_S)
+        return now
+
+    async def _try(self, server: _Server, body: dict[str, Any]) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.post(f"{server.url}/chat/completions", json=body)
+        except TimeoutError as error:
+            raise _Failure(f"no answer within {self._timeout_s:g} s (--timeout)") from error
+        except httpx.HTTPError as error:
+            raise _Failure(f"connection failed ({type(error).__name__}: {error})") from error
+        if response.status_code == 200:
+            return _read_answer(response.content)
+        said = self._said(response)
+        if response.status_code in FATAL:
+            raise UsageError(f"{server.url}: {said}: {FATAL[response.status_code]}")
+        if response.status_code >= 500 or response.status_code in PASSING:
+            raise _Failure(said, _asked_s(response.headers.get("Retry-After")))
+        raise Refused(f"{server.url}: {said}")
+
+    def _said(self, response: httpx.Response) -> str:
+        """Status and message of a refusal, on one line, without the key."""
+        message = response.headers.get("Location", "") if response.is_redirect else response.text
+        try:
+            content = json.loads(message)
+            error = content.get("error", content)
+            message = str(error.get("message", error) if isinstance(error, dict) else error)
+        except (ValueError, AttributeError):
+            pass  # not every server answers in JSON
+        message = " ".join(message.split())
+        if self._key:
+            message = message.replace(self._key, "***")
+        return f"HTTP {response.status_code} {message[:300]!r}"
+
+
+def _read_answer(content: bytes) -> Answer:
+    """The first choice of a chat completion; a malformed one counts as a failed try."""
+    try:
+        body = json.loads(content)
+        choice = body["choices"][0]
+        text = choice["message"].get("content") or ""
+        usage = body.get("usage") or {}
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        tokens = None
+        if logprobs is not None:
+            tokens = [(str(token["token"]), float(token["logprob"])) for token in logprobs]
+        n_tokens = int(usage.get("completion_tokens") or len(tokens or ()))
+        return Answer(str(text), n_tokens, str(choice.get("finish_reason")), tokens)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _Failure(f"answered with no chat completion ({type(error).__name__})") from error
+
+
+def _asked_s(retry_after: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date."""
+    if retry_after is None:
+        return None
+    try:
+        return max(float(retry_after), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise UsageError(f"--base-url {url!r}: expected a URL such as http://127.0.0.1:8000/v1")
+    if parts.password or parts.username:
+        raise UsageError(
+            "--base-url: holds a password, which would end up in logs; put the key into the "
+            "variable that --api-key-env names"
+        )
+    return url.rstrip("/").removesuffix("/chat/completions")
+
+
+def _checked_key(key: str) -> str:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError("--api-key-env: the key in it holds spaces or other unsendable characters")
+    return key
