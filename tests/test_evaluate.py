@@ -134,6 +134,16 @@ def test_ap_equals_pycocotools(seed: int) -> None:
         assert metrics[name] == pytest.approx(expected[name], abs=1e-9), name
 
 
+def test_sizes_are_those_of_the_source_where_it_gives_areas() -> None:
+    big = [0.0, 0.0, 98.0, 98.0]
+    asked = sample("1", (big, "cat"))
+    found = prediction("1", answer((big, "cat")))
+    assert run([(asked, found)]).metrics["APl"] == pytest.approx(1.0)
+    by_segmentation = replace(asked, meta={"areas": [5000.0]})
+    metrics = run([(by_segmentation, found)]).metrics
+    assert (metrics["APm"], metrics["APl"]) == (pytest.approx(1.0), None)
+
+
 def test_a_perfect_run_scores_one_and_is_told_apart() -> None:
     metrics = evaluate(SCENES, spoil(SCENES, 0.0, 0), QWEN, resamples=100).metrics
     for name in ("mAP", "mAP_order_free", "precision@0.5", "recall@0.5", "f1", "looks"):

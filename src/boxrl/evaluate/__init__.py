@@ -114,7 +114,7 @@ def _protocol(
         "matching": "precision and recall: one-to-one within the label, highest IoU first, "
         "IoU >= 0.5; crowd regions are no targets",
         "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
-        "original pixels, sizes by box area, crowd ignored",
+        "original pixels, sizes by the source's areas where it has them, crowd ignored",
     }
 
 

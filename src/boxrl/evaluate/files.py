@@ -69,8 +69,8 @@ def render_row(row: Row) -> str:
         "unknown_labels": row.unknown_labels,
         "predictions": [{"bbox": b, "label": n, "confidence": c} for b, n, c in boxes],
         "objects": [
-            {"bbox": item.bbox, "label": item.label, "iscrowd": item.iscrowd}
-            for item in row.objects
+            {"bbox": item.bbox, "label": item.label, "iscrowd": item.iscrowd, "area": size}
+            for item, size in zip(row.objects, row.areas, strict=True)
         ],
     }
     return json.dumps(content, ensure_ascii=False)
@@ -102,6 +102,7 @@ def parse_row(content: Mapping[str, Any], where: str) -> Row:
             preds=Detections(boxes, tuple(item["label"] for item in found)),
             confidence=tuple(item["confidence"] for item in found),
             objects=tuple(parse_objects(content["objects"], None, where)),
+            areas=tuple(item["area"] for item in content["objects"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: no row of an evaluation ({error!r}); evaluate again") from error

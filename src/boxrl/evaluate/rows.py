@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from boxrl.boxes import area
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -41,6 +42,7 @@ class Row:
         preds: predicted boxes, original pixels.
         confidence: one number per predicted box.
         objects: target boxes, crowd regions included.
+        areas: what counts as each object's size, in square pixels.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Row:
     preds: Detections
     confidence: tuple[float, ...]
     objects: tuple[Object, ...]
+    areas: tuple[float, ...]
 
     @property
     def negative(self) -> bool:
@@ -109,7 +112,16 @@ def judge_completion(
         preds=preds,
         confidence=confidence,
         objects=sample.objects,
+        areas=object_areas(sample),
     )
+
+
+def object_areas(sample: Sample) -> tuple[float, ...]:
+    """Areas as the source gives them (`meta.areas`, of COCO's segmentations), else of the boxes."""
+    known = sample.meta.get("areas")
+    if isinstance(known, (list, tuple)) and len(known) == len(sample.objects):
+        return tuple(known)
+    return tuple(area(Detections.of(sample.objects).boxes).tolist())
 
 
 @lru_cache(maxsize=1024)

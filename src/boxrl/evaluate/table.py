@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from hotcoco import COCOeval
 
-from boxrl.boxes import area
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.average_precision import (
     SIZES,
@@ -62,7 +61,7 @@ class BoxTable:
             np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
             boxes,
             np.array([item.iscrowd for _, item in found], dtype=bool),
-            area(boxes),
+            np.array([value for row in self.rows for value in row.areas], dtype=np.float64),
         )
 
     def _preds(self) -> Predictions:
