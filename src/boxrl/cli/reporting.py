@@ -9,18 +9,25 @@ from typing import Any
 
 def add_verbs(verbs: Any) -> None:
     """Declare the verbs of this module."""
-    report = verbs.add_parser("report", help="a run folder as one HTML page")
-    report.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+    report = verbs.add_parser("report", help="a run as one HTML page, or several side by side")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     report.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="the page; RUN/report.html by default"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="the page; RUN/report.html by default, ./report.html for several runs",
     )
     report.set_defaults(run=run_report)
 
 
 def run_report(args: argparse.Namespace) -> None:
-    """Write the page of a run."""
-    from boxrl.report import build_report
+    """Write the page of a run, or the comparison of several."""
+    from boxrl.report import build_comparison, build_report
 
-    out = args.out or args.run_dir / "report.html"
-    build_report(args.run_dir, out)
+    alone = len(args.runs) == 1
+    out = args.out or (args.runs[0] if alone else Path()) / "report.html"
+    if alone:
+        build_report(args.runs[0], out)
+    else:
+        build_comparison(args.runs, out)
     print(f"report: {out}")

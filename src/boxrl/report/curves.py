@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +45,43 @@ def training_curves(steps: Sequence[Step]) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
+def compared_curves(runs: Sequence[tuple[str, Sequence[Step]]]) -> list[Chart]:
+    """The same charts with one curve per run; every reward has a chart of its own.
+
+    Args:
+        runs: (name, rows of metrics.jsonl) of each run.
+    """
+    names = dict.fromkeys(key for _, steps in runs for s in steps for key in s.get("rewards") or {})
+    charts = [_compared(runs, *SINGLE[0])]
+    charts += [
+        _compared(runs, f"Reward {name}", f"rewards/{name}", "mean reward") for name in names
+    ]
+    charts += [_compared(runs, *entry) for entry in SINGLE[1:]]
+    return [chart for chart in charts if chart is not None]
+
+
+def _compared(
+    runs: Sequence[tuple[str, Sequence[Step]]], title: str, key: str, y_title: str
+) -> Chart | None:
+    lines = [
+        Line(name, _points(steps, key), colour=number % 6)
+        for number, (name, steps) in enumerate(runs)
+    ]
+    lines = [line for line in lines if _enough(line)]
+    if not any(y for line in lines for _, y in line.points):
+        return None
+    marks = [mark for line in lines if "eward" in y_title and (mark := _take_off(line))]
+    legend = tuple((line.colour, line.name) for line in lines)
+    return Chart(title, line_chart(lines, "step", y_title, marks), legend)
+
+
 def _rewards(steps: Sequence[Step]) -> Chart | None:
     """The rewards by name in one chart: means before weighting."""
     names = list(dict.fromkeys(name for step in steps for name in step.get("rewards") or {}))
-    lines = []
-    for number, name in enumerate(names):
-
-        def value(step: Step, name: str = name) -> Any:
-            return (step.get("rewards") or {}).get(name)
-
-        lines.append(Line(name, _points(steps, value), colour=number % 6))
+    lines = [
+        Line(name, _points(steps, f"rewards/{name}"), colour=number % 6)
+        for number, name in enumerate(names)
+    ]
     lines = [line for line in lines if _enough(line)]
     if not lines:
         return None
@@ -73,16 +100,21 @@ def _take_off(line: Line) -> Mark | None:
 
 
 def _single(steps: Sequence[Step], title: str, key: str, y_title: str) -> Chart | None:
-    line = Line(title, _points(steps, lambda step: step.get(key)))
+    line = Line(title, _points(steps, key))
     if not _enough(line) or not any(y for _, y in line.points):
         return None
     return Chart(title, line_chart([line], "step", y_title))
 
 
-def _points(
-    steps: Sequence[Step], value: Callable[[Step], Any]
-) -> list[tuple[float, float | None]]:
-    return [(float(step["step"]), _finite(value(step))) for step in steps]
+def _points(steps: Sequence[Step], key: str) -> list[tuple[float, float | None]]:
+    """(step, value) of a key; `rewards/NAME` reads inside `rewards`."""
+    head, _, name = key.partition("/")
+    values = [step.get(head) for step in steps]
+    if name:
+        values = [value.get(name) if isinstance(value, dict) else None for value in values]
+    return [
+        (float(step["step"]), _finite(value)) for step, value in zip(steps, values, strict=True)
+    ]
 
 
 def _finite(value: Any) -> float | None:

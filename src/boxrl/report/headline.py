@@ -9,6 +9,8 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from boxrl.report.plots import interval
+from boxrl.report.reading import Evaluation
+from boxrl.report.text import visible
 
 MINUS = "\u2212"
 Better = Literal["higher", "lower", "neither"]
@@ -85,6 +87,71 @@ class Comparison:
     difference: Cell
     verdict: str
     picture: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures and what they were measured under.
+
+    Attributes:
+        title: what was measured.
+        columns: names of the two columns that are compared; None for a single evaluation.
+        rows: the figures.
+        gained, lost: samples that only the second, or only the first, answers without fault;
+            None where samples were not paired.
+        protocol: (name, value) pairs.
+    """
+
+    title: str
+    columns: tuple[str, str] | None
+    rows: list[Comparison]
+    gained: int | None
+    lost: int | None
+    protocol: list[tuple[str, str]]
+
+
+def figure_table(
+    title: str,
+    columns: tuple[str, str] | None,
+    before: Evaluation,
+    after: Evaluation,
+    compared: Mapping[str, Any],
+) -> Table:
+    """The table of two evaluations, or of `after` alone.
+
+    Args:
+        title: see `Table`.
+        columns: see `Table`.
+        before: the first evaluation.
+        after: the second, or the only one.
+        compared: what `boxrl.evaluate.compare` says of them; empty where they are not paired.
+    """
+    flipped = compared.get("flipped") or {}
+    gained, lost = (flipped.get(key) for key in ("gained", "lost"))
+    return Table(
+        title,
+        columns,
+        compare_figures(before.metrics, after.metrics, compared.get("metrics") or {}),
+        len(gained) if isinstance(gained, list) else None,
+        len(lost) if isinstance(lost, list) else None,
+        _protocol(after),
+    )
+
+
+def _protocol(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """How the figures were measured: metrics.json's protocol and the settings of generation."""
+    protocol = evaluation.metrics.get("protocol") or {}
+    found = {"samples": evaluation.metrics.get("n"), **protocol}
+    found |= {key: evaluation.meta.get(key) for key in ("prompt", "sampling") if key not in found}
+    return [(key.replace("_", " "), _in_words(value)) for key, value in found.items() if value]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key.replace('_', ' ')} {_in_words(item)}" for key, item in value.items()
+        )
+    return visible(str(value))
 
 
 def look_up(metrics: Mapping[str, Any], key: str) -> float | None:

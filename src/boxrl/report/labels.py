@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from boxrl.report.plots import dumbbell
-from boxrl.report.reading import Evaluation, Row
+from boxrl.report.reading import Row
 from boxrl.types import fold_label
 
 MOST_LABELS = 60
@@ -64,14 +64,23 @@ def count_labels(rows: Sequence[Row]) -> LabelCounts:
     return counts
 
 
-def label_rows(before: Evaluation | None, after: Evaluation) -> list[LabelRow]:
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """Precision and recall by label, alone or against an earlier evaluation."""
+
+    title: str
+    paired: bool
+    rows: list[LabelRow]
+
+
+def label_table(title: str, before: Sequence[Row] | None, after: Sequence[Row]) -> LabelTable:
     """The labels that were to be found, most targets first."""
-    new = count_labels(after.rows)
-    old = count_labels(before.rows) if before else None
+    new = count_labels(after)
+    old = count_labels(before) if before is not None else None
     rows = []
     for label, targets in new.targets.most_common(MOST_LABELS):
         precision = (old.precision(label) if old else None, new.precision(label))
         recall = (old.recall(label) if old else None, new.recall(label))
         plots = (dumbbell(*precision), dumbbell(*recall))
         rows.append(LabelRow(label, targets, new.predicted[label], precision, recall, *plots))
-    return rows
+    return LabelTable(title, before is not None, rows)

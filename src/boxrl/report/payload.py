@@ -27,7 +27,7 @@ class Payload:
     def __init__(self, scores: Sequence[Scored]) -> None:
         self._scores = scores
         self._labels: dict[str, int] = {}
-        self._samples: dict[tuple[str, str], int] = {}
+        self._samples: dict[object, int] = {}
         self._sample_rows: list[dict[str, Any]] = []
         self._evaluations: list[dict[str, Any]] = []
         self.image_paths: list[Path] = []
@@ -74,7 +74,8 @@ class Payload:
         return self._labels.setdefault(visible(label, MAX_LABEL), len(self._labels))
 
     def _sample(self, evaluation: Evaluation, sample: Sample) -> int:
-        key = (str(evaluation.images), sample.id)
+        # Runs that hold copies of one samples file share its samples; ids alone may be chance.
+        key = (sample.id, sample.image, sample.size_wh, sample.labels, sample.objects)
         if key not in self._samples:
             self._samples[key] = len(self._sample_rows)
             self._sample_rows.append(

@@ -11,8 +11,10 @@ from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
+from boxrl.evaluate.files import settings_family
+from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.evaluate.rows import judge_completion
-from boxrl.families import Family, build_family
+from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.prompts import PROMPTS
 from boxrl.report.verdicts import Verdict, judge_boxes
@@ -31,14 +33,20 @@ class Row:
         sample, prediction: as on disk.
         completion: the prediction's text, read.
         verdict: what became of its boxes.
-        score: the reward `f1`, or 0 or 1 for a question whose answer is not boxes.
+        judged: what `boxrl evaluate` makes of it.
     """
 
     sample: Sample
     prediction: Prediction
     completion: Completion
     verdict: Verdict
-    score: float
+    judged: JudgedRow
+
+    @property
+    def score(self) -> float:
+        """The reward `f1`, or 0 or 1 for a question whose answer is not boxes."""
+        f1 = self.judged.f1
+        return float(bool(self.judged.correct)) if f1 is None else f1
 
     @property
     def parsed(self) -> Parsed:
@@ -101,13 +109,17 @@ class RunFolder:
         return str(self.facts.get("name") or self.path.resolve().name)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """(before, after) names of evaluations that belong together and both have rows."""
-        named = [p for p in self.facts.get("pairs") or () if isinstance(p, list) and len(p) == 2]
-        return [(str(a), str(b)) for a, b in named if self._answered(a) and self._answered(b)]
+    def listed_pairs(self) -> list[tuple[str, str]]:
+        """(before, after) names of evaluations that belong together."""
+        pairs = self.facts.get("pairs")
+        named = pairs if isinstance(pairs, list) else []
+        return [(str(p[0]), str(p[1])) for p in named if isinstance(p, list) and len(p) == 2]
 
-    def _answered(self, name: object) -> bool:
-        return str(name) in self.evaluations and bool(self.evaluations[str(name)].rows)
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Those of `listed_pairs` of which both evaluations have rows."""
+        answered = {name for name, found in self.evaluations.items() if found.rows}
+        return [pair for pair in self.listed_pairs if answered.issuperset(pair)]
 
 
 class _Reader:
@@ -138,10 +150,12 @@ def read_run(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
-    known = ("run.json", "metrics.jsonl", "evals")
+    known = ("run.json", "metrics.jsonl", "evals", "predictions.jsonl")
     if any(path.iterdir()) and not any((path / name).exists() for name in known):
         raise UsageError(f"{path}: holds no run; expected {', '.join(known)} in it")
     reader = _Reader(path)
+    if not any((path / name).exists() for name in known[:3]) and (path / known[3]).exists():
+        return _lone_evaluation(reader)
     facts = reader.part("run.json", "name, method and pairs are unknown", _read_object, NO_FACTS)
     status = facts.get("status")
     if status not in (None, "done"):
@@ -163,6 +177,14 @@ def read_run(path: Path) -> RunFolder:
     )
 
 
+def _lone_evaluation(reader: _Reader) -> RunFolder:
+    """The folder of one predictions file, as boxrl predict and evaluate leave it."""
+    name = reader.path.resolve().name
+    evaluation = _read_evaluation(reader, name, ".")
+    facts = {"name": name, "model": evaluation.meta.get("model")}
+    return RunFolder(reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing))
+
+
 def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evaluation]:
     """Evaluations that run.json names, then those that stand in evals/ without being named."""
     folder = reader.path / "evals"
@@ -171,11 +193,10 @@ def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evalu
     names = list(dict.fromkeys([*listed, *found]))
     if not names:
         reader.missing.append("evals is empty: no metrics and no gallery")
-    return {name: _read_evaluation(reader, name) for name in names}
+    return {name: _read_evaluation(reader, name, f"evals/{name}") for name in names}
 
 
-def _read_evaluation(reader: _Reader, name: str) -> Evaluation:
-    base = f"evals/{name}"
+def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
     if not (reader.path / base).is_dir():
         reader.missing.append(f"{base} is missing: not evaluated yet")
         return Evaluation(name)
@@ -198,7 +219,7 @@ def _judge_all(run: Path, path: Path, meta: dict[str, Any]) -> tuple[Row, ...]:
     if not meta.get("samples"):
         raise DataError(f"{meta_path(path).name} names no samples file")
     samples = read_samples(_inside(run, str(meta["samples"])))
-    family = _family(meta)
+    family = settings_family(meta, None, path.name)
     tag = cast(AnswerTag, meta.get("answer_tag", "optional"))
     predictions = read_predictions(path)
     return tuple(
@@ -213,17 +234,9 @@ def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTa
     parsed = parse(prediction.completion, family, sample.size_wh, size, tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
     confidence = (1.0,) * len(parsed.detections)
-    judged = judge_completion(sample, completion, confidence, truncated=False)
-    score = float(bool(judged.correct)) if judged.f1 is None else judged.f1
-    return Row(sample, prediction, completion, judge_boxes(sample, parsed), score)
-
-
-def _family(meta: dict[str, Any]) -> Family:
-    """The family, which predictions.meta.json names or holds in full."""
-    family = meta.get("family")
-    if isinstance(family, dict):
-        family = family.get("name")
-    return build_family(str(family))
+    truncated = prediction.finish_reason == "length"
+    judged = judge_completion(sample, completion, confidence, truncated=truncated)
+    return Row(sample, prediction, completion, judge_boxes(sample, parsed), judged)
 
 
 def _images(run: Path, meta: dict[str, Any]) -> Path | None:

@@ -1,0 +1,183 @@
+"""Run folders to pages: one run, or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from boxrl.errors import BoxrlError, UsageError
+from boxrl.evaluate import compare
+from boxrl.evaluate.evaluation import Evaluation as Judged
+from boxrl.report.curves import compared_curves, training_curves
+from boxrl.report.diagnosis import diagnose
+from boxrl.report.headline import Table, figure_table
+from boxrl.report.labels import LabelTable, label_table
+from boxrl.report.page import About, Page, write_page
+from boxrl.report.payload import Payload
+from boxrl.report.reading import Evaluation, RunFolder, read_run
+from boxrl.report.scores import build_scores
+from boxrl.report.text import visible
+
+
+def build_report(run_dir: Path, out: Path) -> None:
+    """Write the page of one run.
+
+    Args:
+        run_dir: a run folder, complete or not; what it lacks is named on the page.
+        out: the HTML file. Pictures that are too large to embed lie in `OUT_files/` beside it.
+
+    Raises:
+        UsageError: there is no such folder, or it holds no run.
+    """
+    run = read_run(run_dir)
+    gallery = Payload(build_scores(run.recipe))
+    answered = {name: found for name, found in run.evaluations.items() if found.rows}
+    numbers = {name: gallery.add(eval_title(name), found) for name, found in answered.items()}
+    views: list[tuple[int, ...]] = [(numbers[a], numbers[b]) for a, b in run.pairs]
+    paired = {number for view in views for number in view}
+    views += [(number,) for number in numbers.values() if number not in paired]
+    page = Page(
+        title=run.name,
+        runs=[_about(run)],
+        missing=run.missing,
+        tables=_tables(run),
+        charts=training_curves(run.steps),
+        labels=_label_tables(run),
+        diagnoses=[diagnose(eval_title(name), found.rows) for name, found in answered.items()],
+        gallery=gallery,
+        views=views,
+    )
+    write_page(page, out)
+
+
+def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
+    """Write one page about several runs, what each gained and lost against the first.
+
+    Evaluations of the same name stand side by side.
+
+    Args:
+        run_dirs: two or more run folders.
+        out: the HTML file.
+
+    Raises:
+        UsageError: fewer than two folders, or one of them holds no run.
+    """
+    if len(run_dirs) < 2:
+        raise UsageError(f"{len(run_dirs)} run; a comparison needs at least two")
+    read = [read_run(path) for path in run_dirs]
+    runs = dict(zip(_distinct_names(read), read, strict=True))
+    gallery = Payload(build_scores(read[0].recipe))
+    missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
+    tables, labels, diagnoses = [], [], []
+    views: list[tuple[int, ...]] = []
+    for kind in dict.fromkeys(key for run in read for key in run.evaluations):
+        found = _answered(kind, runs)
+        titles = {name: f"{name}: {eval_title(kind)}" for name in found}
+        views += [tuple(gallery.add(titles[n], one) for n, one in found.items())] if found else []
+        diagnoses += [diagnose(titles[name], one.rows) for name, one in found.items()]
+        for columns in [(next(iter(found)), name) for name in list(found)[1:]]:
+            title = f"{eval_title(kind)}: {' to '.join(columns)}"
+            pair = (found[columns[0]], found[columns[1]])
+            tables.append(_paired_table(title, columns, pair, missing))
+            labels.append(label_table(title, pair[0].rows, pair[1].rows))
+    page = Page(
+        title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
+        runs=[_about(run) for run in read],
+        missing=missing,
+        tables=tables,
+        charts=compared_curves([(name, run.steps) for name, run in runs.items()]),
+        labels=labels,
+        diagnoses=diagnoses,
+        gallery=gallery,
+        views=views,
+    )
+    write_page(page, out)
+
+
+def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, Evaluation]:
+    """That evaluation by run, of the runs that have answers of it."""
+    return {
+        name: run.evaluations[kind]
+        for name, run in runs.items()
+        if kind in run.evaluations and run.evaluations[kind].rows
+    }
+
+
+def eval_title(name: str) -> str:
+    """before_greedy as people read it."""
+    return name.replace("_", ", ")
+
+
+def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
+    """Names of the runs; their folders where names repeat, numbers where those do too."""
+    for names in ([run.name for run in runs], [run.path.resolve().name for run in runs]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{run.name} {number}" for number, run in enumerate(runs, start=1)]
+
+
+def _about(run: RunFolder) -> About:
+    """What a reader asks first about a run."""
+    seconds, commit = run.facts.get("seconds"), run.environment.get("commit")
+    found = {
+        "Method": str(run.facts.get("method", "")).upper(),
+        "Model": run.facts.get("model"),
+        "Status": run.facts.get("status"),
+        "Steps": run.steps[-1]["step"] if run.steps else None,
+        "Time": f"{seconds / 60:.0f} min" if isinstance(seconds, (int, float)) else None,
+        "Commit": commit[:10] if isinstance(commit, str) else None,
+    }
+    versions = run.environment.get("versions")
+    known = versions.items() if isinstance(versions, dict) else ()
+    return About(
+        name=run.name,
+        facts=[(key, str(value)) for key, value in found.items() if value not in (None, "")],
+        recipe=run.recipe,
+        versions=[(str(key), str(value)) for key, value in known if value],
+    )
+
+
+def _tables(run: RunFolder) -> list[Table]:
+    """A table for each pair, then one for every evaluation that is in none."""
+    tables = []
+    for a, b in run.listed_pairs:
+        before, after = (run.evaluations.get(name, Evaluation(name)) for name in (a, b))
+        compared = run.comparisons.get(f"{a}|{b}") or {}
+        title = _pair_title(a, b)
+        tables.append(figure_table(title, ("before", "after"), before, after, compared))
+    alone = set(run.evaluations) - {name for pair in run.listed_pairs for name in pair}
+    for name, evaluation in run.evaluations.items():
+        if name in alone:
+            tables.append(figure_table(eval_title(name), None, Evaluation(name), evaluation, {}))
+    return [table for table in tables if table.rows]
+
+
+def _paired_table(
+    title: str, columns: tuple[str, str], pair: tuple[Evaluation, Evaluation], missing: list[str]
+) -> Table:
+    """Figures of two runs; where they cannot be paired, `missing` says why."""
+    try:
+        compared = compare(_judged(pair[0]), _judged(pair[1]))
+    except (BoxrlError, KeyError) as error:
+        missing.append(f"{title}: samples cannot be paired: {error}")
+        compared = {}
+    return figure_table(title, columns, *pair, compared)
+
+
+def _judged(evaluation: Evaluation) -> Judged:
+    """As `boxrl evaluate` holds it."""
+    return Judged(evaluation.metrics, tuple(row.judged for row in evaluation.rows))
+
+
+def _label_tables(run: RunFolder) -> list[LabelTable]:
+    """A table for each pair; without pairs, one for each evaluation."""
+    found = run.evaluations
+    if run.pairs:
+        return [label_table(_pair_title(a, b), found[a].rows, found[b].rows) for a, b in run.pairs]
+    return [label_table(eval_title(name), None, e.rows) for name, e in found.items() if e.rows]
+
+
+def _pair_title(before: str, after: str) -> str:
+    """What the two names share: before_greedy and after_greedy are the greedy pair."""
+    shared = [word for word in before.split("_") if word in after.split("_")]
+    return visible(" ".join(shared)) or f"{eval_title(before)} to {eval_title(after)}"
