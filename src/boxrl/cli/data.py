@@ -1,4 +1,4 @@
-"""`boxrl data`: archives to samples files, their defects, their figures."""
+"""`boxrl data`: archives to samples files, their defects and figures, other tools' files."""
 
 from __future__ import annotations
 
@@ -9,42 +9,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boxrl.data.lint_rows import Defect
+    from boxrl.data.lint import Lint
 
-# Names of the options' values stand here as well, so that --help imports no room.
+# Names of the options' values stand here as well, so that --help imports no room; a test compares.
 SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
 MODES = ("all", "positive", "one_box", "single_class")
+EXPORTS = ("coco", "vlmr1", "ms-swift", "easyr1")
 
 SHOWN = 40
 """Defects or labels that a table shows; --json gives all."""
 
 
 def add_verbs(verbs: Any) -> None:
-    """Declare `boxrl data convert|lint|stats`."""
-    data = verbs.add_parser("data", help="convert, check and describe samples files")
+    """Declare `boxrl data ACTION`."""
+    data = verbs.add_parser("data", help="convert, check, describe, mix, split and export samples")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_convert(actions)
     _add_lint(actions)
-    stats = actions.add_parser("stats", help="samples, labels, boxes, sizes, negatives")
-    stats.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    _add_json(stats)
-    stats.set_defaults(run=run_stats)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    _add_stats(actions)
+    _add_mix(actions)
+    _add_split(actions)
+    _add_export(actions)
 
 
 def _add_convert(actions: Any) -> None:
     convert = actions.add_parser("convert", help="an archive's annotations to a samples file")
     formats = convert.add_subparsers(title="formats", metavar="FORMAT", required=True)
     coco = _add_format(formats, "coco", "a COCO instances file", "FILE.json")
-    coco.add_argument(
-        "--subset", type=_comma_separated, default=(), metavar="|".join(SUBSETS),
-        help="one or several, comma-separated, applied in that order",
-    )  # fmt: skip
-    coco.add_argument("--mode", choices=MODES, default="positive", help="labels asked for")
+    _add_subset_and_mode(coco)
     coco.add_argument("--task", choices=("detection", "region"), default="detection")
+    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "ASPECT.json")
+    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all")
+    d3 = _add_format(formats, "d3", "D3: its pickles or one of its JSON files", "PKL_DIR|FILE.json")
+    d3.add_argument("--setting", choices=("intra", "inter"), default="intra")
+    d3.add_argument("--negatives", type=int, metavar="K", help="absent sentences drawn per image")
+    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "ROOT")
+    refcoco.add_argument(
+        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco"
+    )
+    refcoco.add_argument("--split-by", choices=("unc", "google", "umd"), default="unc")
+    refcoco.add_argument("--split", default="val", metavar="S")
+    refgta = _add_format(formats, "refgta", "RefGTA", "ROOT")
+    refgta.add_argument("--split", default="val", metavar="S")
+    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR")
+    _add_format(formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl")
+    _add_format(formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl")
+    _add_subset_and_mode(_add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml"))
+    _add_subset_and_mode(_add_format(formats, "voc", "a Pascal VOC data set", "DIR"))
 
 
 def _add_format(formats: Any, name: str, summary: str, annotations: str) -> Any:
@@ -67,6 +78,14 @@ def _add_format(formats: Any, name: str, summary: str, annotations: str) -> Any:
     return parser
 
 
+def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--subset", type=_comma_separated, default=(), metavar="|".join(SUBSETS),
+        help="one or several, comma-separated, applied in that order",
+    )  # fmt: skip
+    parser.add_argument("--mode", choices=MODES, default="positive", help="labels asked for")
+
+
 def _add_lint(actions: Any) -> None:
     lint = actions.add_parser("lint", help="every defect with its line and what to do about it")
     lint.add_argument("samples", type=Path, metavar="FILE.jsonl")
@@ -78,8 +97,66 @@ def _add_lint(actions: Any) -> None:
         "--fix", type=Path, metavar="NEW.jsonl",
         help="write a mended file and NEW.changes.jsonl; never over an existing file",
     )  # fmt: skip
+    _add_prompt(lint)
     _add_json(lint)
     lint.set_defaults(run=run_lint)
+
+
+def _add_stats(actions: Any) -> None:
+    stats = actions.add_parser("stats", help="samples, labels, boxes, sizes, negatives")
+    stats.add_argument("samples", type=Path, metavar="FILE.jsonl")
+    _add_json(stats)
+    stats.set_defaults(run=run_stats)
+
+
+def _add_mix(actions: Any) -> None:
+    mix = actions.add_parser("mix", help="several samples files as one, drawn by a seed")
+    mix.add_argument("samples", type=Path, nargs="+", metavar="FILE.jsonl")
+    mix.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    share = mix.add_mutually_exclusive_group()
+    share.add_argument("--weights", type=float, nargs="+", metavar="W", help="shares, one per file")
+    share.add_argument("--counts", type=int, nargs="+", metavar="N", help="samples, one per file")
+    mix.add_argument("--total", type=_positive, metavar="N", help="of the mixture, with --weights")
+    mix.add_argument(
+        "--images", type=Path, nargs="+", metavar="DIR",
+        help="images folder of each file, where they differ; no image is copied",
+    )  # fmt: skip
+    mix.add_argument(
+        "--root", type=Path, metavar="DIR", help="images folder of the mixture; holds all --images"
+    )
+    mix.add_argument("--seed", type=int, default=0, metavar="N")
+    _add_json(mix)
+    mix.set_defaults(run=run_mix)
+
+
+def _add_split(actions: Any) -> None:
+    split = actions.add_parser("split", help="hold out images for validation")
+    split.add_argument("samples", type=Path, metavar="FILE.jsonl")
+    split.add_argument("--share", type=float, default=0.1, metavar="0.1", help="of the images")
+    split.add_argument("--train", type=Path, required=True, metavar="TRAIN.jsonl")
+    split.add_argument("--validation", type=Path, required=True, metavar="VAL.jsonl")
+    split.add_argument("--seed", type=int, default=0, metavar="N")
+    _add_json(split)
+    split.set_defaults(run=run_split)
+
+
+def _add_export(actions: Any) -> None:
+    export = actions.add_parser("export", help="samples to the files of other tools")
+    export.add_argument("format", choices=EXPORTS)
+    export.add_argument("samples", type=Path, metavar="FILE.jsonl")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    _add_prompt(export)
+    _add_json(export)
+    export.set_defaults(run=run_export)
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", default="standard", metavar="NAME|FILE.yaml")
+    parser.add_argument("--family", default="plain", metavar="NAME", help="frame and syntax")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def _comma_separated(value: str) -> tuple[str, ...]:
@@ -131,37 +208,45 @@ def run_convert(args: argparse.Namespace) -> None:
 def run_lint(args: argparse.Namespace) -> int:
     """`boxrl data lint`; 1 where there are errors."""
     from boxrl.data.lint import lint
+    from boxrl.families import build_family
     from boxrl.progress import progress_bar
+    from boxrl.prompts import build_prompt
 
+    prompt, family = build_prompt(args.prompt), build_family(args.family)
     with progress_bar("lint", _count_lines(args.samples)) as bar:
         outcome = lint(
             args.samples, args.images,
-            validation=args.validation, fixed=args.fix, advance=bar.advance,
+            validation=args.validation, fixed=args.fix, prompt=prompt, family=family,
+            advance=bar.advance,
         )  # fmt: skip
-    warnings = len(outcome.defects) - outcome.errors
     if args.json:
-        counts = {"rows": outcome.rows, "errors": outcome.errors, "warnings": warnings}
-        defects = [
-            {"where": f"{args.samples}:{defect.line}", **defect._asdict()}
-            for defect in outcome.defects
-        ]
-        print(json.dumps({**counts, "defects": defects}, ensure_ascii=False))
+        print(json.dumps(_lint_row(args.samples, outcome), ensure_ascii=False))
     else:
-        _print_defects(args.samples, outcome.defects)
-        print(
-            f"{args.samples}: {outcome.rows:,} rows, {outcome.errors} errors, {warnings} warnings"
-        )
+        _print_lint(args.samples, outcome)
     return 1 if outcome.errors else 0
 
 
-def _print_defects(path: Path, defects: list[Defect]) -> None:
-    for defect in defects[:SHOWN]:
+def _lint_row(path: Path, outcome: Lint) -> dict[str, Any]:
+    return {
+        "rows": outcome.rows,
+        "errors": outcome.errors,
+        "warnings": len(outcome.defects) - outcome.errors,
+        "defects": [
+            {"where": f"{path}:{defect.line}", **defect._asdict()} for defect in outcome.defects
+        ],
+    }
+
+
+def _print_lint(path: Path, outcome: Lint) -> None:
+    for defect in outcome.defects[:SHOWN]:
         print(
             f"{path}:{defect.line}: {defect.severity}: {defect.message} [{defect.rule}]\n"
             f"    {defect.fix}"
         )
-    if len(defects) > SHOWN:
-        print(f"... and {len(defects) - SHOWN} more; --json lists all")
+    if len(outcome.defects) > SHOWN:
+        print(f"... and {len(outcome.defects) - SHOWN} more; --json lists all")
+    warnings = len(outcome.defects) - outcome.errors
+    print(f"{path}: {outcome.rows:,} rows, {outcome.errors} errors, {warnings} warnings")
 
 
 def run_stats(args: argparse.Namespace) -> None:
@@ -207,6 +292,71 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
         console.print(table)
     if len(figures["labels"]) > SHOWN:
         console.print(f"... and {len(figures['labels']) - SHOWN} labels more; --json lists all")
+
+
+def run_mix(args: argparse.Namespace) -> None:
+    """`boxrl data mix`."""
+    from boxrl.data.mixing import Source, counts_by_weight, mix, relative_folder
+    from boxrl.data.samples import read_samples, write_samples
+    from boxrl.errors import UsageError
+
+    folders = [""] * len(args.samples)
+    if args.images:
+        if args.root is None or len(args.images) != len(args.samples):
+            raise UsageError(
+                f"--images names {len(args.images)} folders for {len(args.samples)} files; "
+                "expected one each, and --root for the folder that holds them"
+            )
+        folders = [relative_folder(images, args.root) for images in args.images]
+    sources = [
+        Source(path.stem, read_samples(path), folder)
+        for path, folder in zip(args.samples, folders, strict=True)
+    ]
+    sizes = [len(source.samples) for source in sources]
+    weights = args.weights or sizes
+    counts = args.counts or counts_by_weight(sizes, weights, args.total)
+    if len(counts) != len(sources):
+        raise UsageError(f"--counts gives {len(counts)} numbers for {len(sources)} files")
+    written = write_samples(args.out, mix(sources, counts, args.seed))
+    taken = dict(zip([source.name for source in sources], counts, strict=True))
+    row = {"out": str(args.out), "samples": written, "taken": taken}
+    shares = ", ".join(f"{count:,} of {name}" for name, count in taken.items())
+    print(json.dumps(row) if args.json else f"{args.out}: {written:,} samples: {shares}")
+
+
+def run_split(args: argparse.Namespace) -> None:
+    """`boxrl data split`."""
+    from boxrl.data.mixing import split_by_image
+    from boxrl.data.samples import read_samples, write_samples
+
+    parts = split_by_image(read_samples(args.samples), args.share, args.seed)
+    counts = {
+        str(path): write_samples(path, part)
+        for path, part in zip((args.train, args.validation), parts, strict=True)
+    }
+    lines = "\n".join(f"{path}: {count:,} samples" for path, count in counts.items())
+    print(json.dumps(counts) if args.json else lines)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """`boxrl data export FORMAT`."""
+    from boxrl.data import exports
+    from boxrl.data.samples import read_samples
+    from boxrl.families import build_family
+    from boxrl.prompts import build_prompt
+
+    prompt, family = build_prompt(args.prompt), build_family(args.family)
+    samples = read_samples(args.samples)
+    write = {
+        "coco": lambda: exports.write_coco(args.out, samples),
+        "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
+        "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
+        "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
+    }
+    count = write[args.format]()
+    noun = "annotations" if args.format == "coco" else "rows"
+    row = {"out": str(args.out), "samples": len(samples), noun: count}
+    print(json.dumps(row) if args.json else f"{args.out}: {count:,} {noun}")
 
 
 def _count_lines(path: Path) -> int:

@@ -15,9 +15,11 @@ from typing import Any
 from boxrl.data.files import write_atomic
 from boxrl.data.vlmr1 import conversation_row, expression_row
 from boxrl.errors import DataError
-from boxrl.families import Family
-from boxrl.prompts import Prompt, render_target, render_text
-from boxrl.types import Object, Sample
+from boxrl.families import FAMILIES, Family
+from boxrl.prompts import Prompt, render_target, render_text, render_think
+from boxrl.types import Detections, Sample
+
+PLAIN = FAMILIES["plain"]
 
 DECIMALS = 9
 """x + width - x is width but for the last bits; COCO's own files have two decimals."""
@@ -148,24 +150,26 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
 
     Train with QWENVL_BBOX_FORMAT=new, which writes `<bbox>` as a JSON list.
     """
-    objects: list[Object] = [item for item in sample.objects if not item.iscrowd]
-    answer = sample.answer
+    objects = [item for item in sample.objects if not item.iscrowd]
+    question, answer, refs = render_text(sample, prompt), sample.answer, []
     if answer is None:
         items = ", ".join('{"bbox_2d": <bbox>, "label": "<ref-object>"}' for _ in objects)
         answer = f"```json\n[{items}]\n```" if objects else "None"
+        refs = [item.label for item in objects]
+    elif objects:  # a region question shows its box in the text
+        (region,) = PLAIN.render_boxes(Detections.of(objects[:1]).boxes, sample.size_wh)
+        question, objects = question.replace(str(region), "<bbox>"), objects[:1]
+    gold = f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
     row: dict[str, Any] = {
         "messages": [
-            {"role": "user", "content": f"<image>{render_text(sample, prompt)}"},
-            {"role": "assistant", "content": f"<answer>{answer}</answer>"},
+            {"role": "user", "content": f"<image>{question}"},
+            {"role": "assistant", "content": gold},
         ],
         "images": [sample.image],
     }
-    if objects and sample.answer is None:
-        row["objects"] = {
-            "ref": [item.label for item in objects],
-            "bbox": [list(item.bbox) for item in objects],
-            "bbox_type": "real",
-        }
+    if objects:
+        boxes = [list(item.bbox) for item in objects]
+        row["objects"] = {"ref": refs, "bbox": boxes, "bbox_type": "real"}
     return row
 
 

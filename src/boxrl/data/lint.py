@@ -20,8 +20,11 @@ from typing import IO, Any, NamedTuple
 
 from boxrl.data.files import read_lines, write_atomic
 from boxrl.data.lint_rows import Checked, Defect, check_image, check_row
+from boxrl.data.prompt_lint import PromptDefect, lint_labels, lint_rendered
 from boxrl.data.samples import read_samples, render_sample
 from boxrl.errors import UsageError
+from boxrl.families import FAMILIES, Family
+from boxrl.prompts import PROMPTS, Prompt
 from boxrl.types import Sample, fold_label
 
 BATCH = 256
@@ -51,6 +54,8 @@ def lint(
     *,
     validation: Path | None = None,
     fixed: Path | None = None,
+    prompt: Prompt = PROMPTS["standard"],
+    family: Family = FAMILIES["plain"],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Lint:
     """Look for every defect of a samples file.
@@ -60,6 +65,8 @@ def lint(
         images: its images folder; None opens no image.
         validation: a samples file that must not share an image with this one.
         fixed: where to write a mended file; beside it `STEM.changes.jsonl` lists what was changed.
+        prompt: looked at as well, filled with the first sample of each task.
+        family: whose syntax the prompt's example must be in.
         advance: called with the number of rows just done.
 
     Raises:
@@ -68,7 +75,7 @@ def lint(
     """
     if fixed is not None and fixed.exists():
         raise UsageError(f"{fixed}: exists; --fix writes a new file, name another one")
-    across = _AcrossRows(validation)
+    across = _AcrossRows(validation, prompt, family)
     defects: list[Defect] = []
     rows = 0
     with ExitStack() as stack:
@@ -106,8 +113,9 @@ def _check_rows(
 class _AcrossRows:
     """Defects that no row has by itself."""
 
-    def __init__(self, validation: Path | None) -> None:
-        self.validation = validation
+    def __init__(self, validation: Path | None, prompt: Prompt, family: Family) -> None:
+        self.validation, self.prompt, self.family = validation, prompt, family
+        self.tasks: set[str] = set()
         held_out = read_samples(validation) if validation else []
         self.held_out = {sample.image for sample in held_out}
         self.ids: dict[str, int] = {}
@@ -131,13 +139,23 @@ class _AcrossRows:
                 "split by image: boxrl data split",
             )  # fmt: skip
         for label in sample.labels:
-            self.labels.setdefault(label, line)
+            if label not in self.labels:
+                self.labels[label] = line
+                if sample.task == "detection":
+                    yield from self._warnings(line, sample, lint_labels([label]))
+        if sample.task not in self.tasks:
+            self.tasks.add(sample.task)
+            yield from self._warnings(line, sample, lint_rendered(sample, self.prompt, self.family))
         if sample.task == "detection":
             self._remember_answer(line, sample)
         if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
             start, boxes, furthest = self.large
             furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
             self.large = (start or line, boxes + len(sample.objects), furthest)
+
+    def _warnings(self, line: int, sample: Sample, found: list[PromptDefect]) -> Iterator[Defect]:
+        for rule, message, fix in found:
+            yield Defect(line, sample.id, f"prompt-{rule}", "warning", message, fix)
 
     def _remember_answer(self, line: int, sample: Sample) -> None:
         present = frozenset(item.label for item in sample.objects)

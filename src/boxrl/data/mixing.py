@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,12 +32,11 @@ def relative_folder(images: Path, root: Path) -> str:
     Raises:
         UsageError: it does not lie in `root`, where no image path could reach it.
     """
-    relative = os.path.relpath(images.resolve(), root.resolve())
-    if relative == os.curdir:
-        return ""
-    if relative.split(os.sep)[0] == os.pardir:
-        raise UsageError(f"{images}: lies outside {root}; --root names a folder that holds both")
-    return Path(relative).as_posix()
+    inside, outside = images.resolve(), root.resolve()
+    if not inside.is_relative_to(outside):
+        raise UsageError(f"{images}: lies outside {root}; --root names a folder that holds it")
+    relative = inside.relative_to(outside).as_posix()
+    return "" if relative == "." else relative
 
 
 def counts_by_weight(

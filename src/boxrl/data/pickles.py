@@ -40,6 +40,11 @@ def _empty_array(subtype: Any, shape: Any, dtype: Any) -> Any:
     return np.ndarray((0,), dtype="b")
 
 
+def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    """An array as protocol 5 writes it; numpy refuses objects and too large a shape."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
+
 def _scalar(dtype: Any, content: Any) -> Any:
     """A numpy scalar from its bytes, as a plain number."""
     if isinstance(content, str):
@@ -63,8 +68,12 @@ _SETS = {
 }
 _ARRAYS: dict[tuple[str, str], Any] = {
     (module, name): _Allowed(call)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for name, call in (("_reconstruct", _empty_array), ("scalar", _scalar))
+    for core in ("numpy.core", "numpy._core")
+    for module, name, call in (
+        (f"{core}.multiarray", "_reconstruct", _empty_array),
+        (f"{core}.multiarray", "scalar", _scalar),
+        (f"{core}.numeric", "_frombuffer", _from_buffer),
+    )
 }
 _ALLOWED: dict[tuple[str, str], Any] = {
     **_SETS,

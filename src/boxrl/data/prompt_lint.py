@@ -14,6 +14,7 @@ from typing import NamedTuple
 from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_messages
+from boxrl.syntaxes import SYNTAXES
 from boxrl.types import Sample
 
 FORMAT_TAGS = frozenset({"think", "answer"})
@@ -47,7 +48,7 @@ def lint_prompt(text: str, family: Family = FAMILIES["plain"]) -> list[PromptDef
     return [
         *_spacing(text),
         *_brackets(_MARKERS.sub("", text)),
-        *_tags(text, family),
+        *_tags(_MARKERS.sub("", text), family),
         *_quotes(text),
         *_example(text, family),
     ]
@@ -128,16 +129,19 @@ _NUMBERS = {"x1": 1, "y1": 2, "x2": 30, "y2": 40}
 def _example(text: str, family: Family) -> Iterator[PromptDefect]:
     """The example of the answer's form must be readable by the parser, once numbers are put in."""
     start, end = text.find("[{"), text.rfind("}]")
-    if family.syntax not in ("json", "glm"):
-        example = text
-    elif start < 0 or end < start:
+    read = SYNTAXES[family.syntax].read if family.syntax != "glm" else None
+    if read is None and (start < 0 or end < start):
         return
-    else:
-        example = text[start : end + 2]
+    example = text if read else text[start : end + 2]
     for name, value in _NUMBERS.items():
         example = example.replace(f"<loc_{name}>", f"<loc{value:04d}>")
         example = re.sub(rf"\b{name}\b", str(value), example)
-    if parse(example, family, (1000, 1000), answer_tag="optional").status != "ok":
+    readable = (
+        read(example).items
+        if read
+        else parse(example, family, (1000, 1000), answer_tag="optional").status == "ok"
+    )
+    if not readable:
         message = f"the example of an answer in {family.name}'s form cannot be read"
         yield PromptDefect("unreadable-example", message, "show an answer that the parser reads")
 

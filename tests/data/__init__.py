@@ -1,0 +1,1 @@
+"""Tests of the data room; archives are built as their publishers have them."""

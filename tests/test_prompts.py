@@ -1,0 +1,117 @@
+"""Prompts: texts, placement, templates of one's own."""
+
+import pytest
+
+from boxrl.errors import UsageError
+from boxrl.families import FAMILIES
+from boxrl.prompts import (
+    ENHANCED,
+    PROMPTS,
+    STANDARD,
+    build_prompt,
+    render_messages,
+    render_problem,
+    render_target,
+    render_text,
+)
+from boxrl.types import Object, Sample
+
+DOGS = Sample(
+    id="1", image="a.jpg", width=1000, height=500, task="detection", labels=("dog", "cat"),
+    objects=(Object((100, 50, 300, 250), "dog"), Object((0, 0, 9, 9), "dog", iscrowd=True)),
+)  # fmt: skip
+REGION = Sample(
+    id="2", image="a.jpg", width=1000, height=500, task="region", labels=("dog", "cat"),
+    objects=(Object((100, 50, 300, 250), "dog"),), answer="dog",
+)  # fmt: skip
+COUNT = Sample(
+    id="3", image="a.jpg", width=9, height=9, task="counting", labels=(),
+    question="How many?", answer="4",
+)  # fmt: skip
+
+
+def test_the_standard_detection_prompt_is_the_seeds_with_its_missing_space_put_in():
+    assert render_text(DOGS, PROMPTS["standard"]) == (
+        "Please carefully observe the image and detect the following targets: dog; cat. Output "
+        "each detected target's bbox coordinates in JSON format. The format of the bbox "
+        'coordinates is: ```json\n[{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}, '
+        '{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}]\n```. If there are no such '
+        "targets in the image, simply respond with None. Output the thinking process in <think> "
+        "</think> and final answer in <answer> </answer> tags."
+    )
+
+
+def test_a_prompt_shows_the_form_that_its_family_answers_in():
+    text = render_problem(DOGS, family=FAMILIES["gemma"])
+    assert '{"box_2d": [y1, x1, y2, x2], "label": "target name"}' in text
+    assert "<loc_y1><loc_x1>" in render_problem(DOGS, family=FAMILIES["paligemma"])
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "user"),
+    [
+        ("enhanced", None, f"{{problem}} {ENHANCED}"),
+        ("enhanced@user-suffix", None, f"{{problem}} {ENHANCED}"),
+        ("enhanced@user-prefix", None, f"{ENHANCED}\n{{problem}}"),
+        ("enhanced@system", ENHANCED, "{problem}"),
+        ("standard@both", STANDARD, f"{{problem}} {STANDARD}"),
+    ],
+)
+def test_the_instruction_stands_where_it_is_placed(name, system, user):
+    messages = render_messages(DOGS, build_prompt(name))
+    assert messages[-1]["content"][0] == {"type": "image"}
+    problem = render_problem(DOGS)
+    assert messages[-1]["content"][1]["text"] == user.format(problem=problem)
+    first = messages[0]["content"][0].get("text") if len(messages) == 2 else None
+    assert first == system
+
+
+def test_a_region_is_asked_for_in_the_models_coordinates():
+    assert "region [100, 50, 300, 250]? Options: dog; cat." in render_problem(REGION)
+    assert "region [100, 100, 300, 500]?" in render_problem(REGION, family=FAMILIES["qwen3-vl"])
+
+
+def test_questions_keep_their_own_words():
+    assert render_problem(COUNT) == "How many?"
+    assert render_target(COUNT, FAMILIES["plain"]).endswith("<answer>4</answer>")
+
+
+def test_crowd_regions_are_in_no_gold_answer():
+    assert render_target(DOGS, FAMILIES["plain"]).count("bbox_2d") == 1
+
+
+def test_a_prompt_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("instruction: Think in <think> </think>.\nplacement: system\n"
+                    "detect: 'Find {label_list}. {output}'\n")  # fmt: skip
+    prompt = build_prompt(str(path))
+    assert (prompt.name, prompt.placement) == (str(path), "system")
+    assert render_problem(DOGS, prompt).startswith("Find ['dog', 'cat']. Output each")
+    assert prompt.ground == PROMPTS["standard"].ground
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("- a", "expected a mapping"),
+        ("instruction: 3", "expected a mapping of texts"),
+        ("instuction: x", "unknown field 'instuction'; fields: instruction, placement"),
+        ("detect: 'Find {label}'", r"unknown placeholder {label}; known: {label_list}, {labels}"),
+        ("detect: 'Find {labels'", "write {{ and }} for braces"),
+        ("placement: top", "unknown placement 'top'; placements: user-suffix"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_bad_prompt_file_is_told_with_what_would_be_right(tmp_path, content, reason):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        build_prompt(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["polite", "standard@top", "no.yaml"])
+def test_unknown_prompts_are_refused(name):
+    with pytest.raises(UsageError):
+        build_prompt(name)
