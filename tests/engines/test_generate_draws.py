@@ -1,0 +1,180 @@
+"""Several draws, box log-probabilities and full memory, on the packaged tiny VLM."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from boxrl.cli import main  # noqa: E402
+from boxrl.data.predictions import read_predictions  # noqa: E402
+from boxrl.data.samples import read_samples, write_samples  # noqa: E402
+from boxrl.engines.folders import model_folder  # noqa: E402
+from boxrl.engines.generate import Generator  # noqa: E402
+from boxrl.engines.models import load, quiet  # noqa: E402
+from boxrl.engines.predict import Sampling, predict  # noqa: E402
+from boxrl.families import read_family  # noqa: E402
+from boxrl.parsing import parse  # noqa: E402
+from boxrl.prompts import PROMPTS  # noqa: E402
+from boxrl.types import Sample  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def generator(scene_folder: Path) -> Generator:
+    quiet()
+    model, processor = load("tiny-taught", threads=1)
+    family = read_family(model_folder("tiny-taught"))
+    return Generator(model, processor, family, PROMPTS["standard"], scene_folder / "images")
+
+
+@pytest.fixture(scope="module")
+def samples(scene_folder: Path) -> list[Sample]:
+    return read_samples(scene_folder / "samples.jsonl")
+
+
+def test_draws_of_a_prompt_differ_and_stand_in_a_row(
+    generator: Generator, samples: list[Sample], tmp_path: Path
+) -> None:
+    sampling = Sampling(temperature=1.0, max_new_tokens=64, n=4, batch_size=12)
+    out = tmp_path / "p.jsonl"
+    assert not predict(generator, samples[:5], out, sampling, {})
+    rows = read_predictions(out)
+    assert list(rows) == [f"{sample.id}#{k}" for sample in samples[:5] for k in range(4)]
+    assert len({row.completion for row in rows.values()}) >= 8
+
+
+def test_a_prompt_that_is_run_once_gives_what_its_rows_give_alone(
+    generator: Generator, samples: list[Sample]
+) -> None:
+    once = generator.answer(samples[:6], Sampling(max_new_tokens=64, n=3, logprobs=True))
+    alone = generator.answer(samples[:6], Sampling(max_new_tokens=64, logprobs=True))
+    for k, row in enumerate(once):
+        assert row.completion == alone[k // 3].completion
+        assert row.box_logprobs == pytest.approx(alone[k // 3].box_logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_log_probabilities_are_those_of_one_pass_over_the_whole_text(
+    generator: Generator, samples: list[Sample], temperature: float
+) -> None:
+    sampling = Sampling(temperature=temperature, max_new_tokens=64, logprobs=True)
+    rows = generator.answer(samples, sampling)
+    tokenizer = generator.processor.tokenizer
+    with_boxes = 0
+    for sample, row in zip(samples, rows, strict=True):
+        n = len(parse(row.completion, generator.questions.family, sample.size_wh).detections)
+        assert row.box_logprobs is not None
+        assert len(row.box_logprobs) == n
+        with_boxes += n
+        inputs = generator._encode([sample])
+        ids = tokenizer(row.completion, return_tensors="pt")["input_ids"]
+        prompt = inputs["input_ids"].shape[1]
+        whole = dict(inputs)
+        whole["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
+        for name in ("attention_mask", "mm_token_type_ids"):
+            fill = torch.full_like(ids, int(name == "attention_mask"))
+            whole[name] = torch.cat([inputs[name], fill], 1)
+        with torch.no_grad():
+            logprobs = generator.model(**whole).logits[0].log_softmax(-1)
+        numbers = [
+            logprobs[prompt + k - 1, token].item()
+            for k, token in enumerate(ids[0])
+            # In this tokenizer a coordinate is one token, `7` or `, 7`; the label follows it.
+            if tokenizer.decode([token]).removeprefix(", ").isdigit()
+            and '"bbox_2d"' in tokenizer.decode(ids[0][:k])
+        ]
+        assert len(numbers) == 4 * n
+        means = [sum(numbers[k : k + 4]) / 4 for k in range(0, 4 * n, 4)]
+        assert row.box_logprobs == pytest.approx(means, abs=1e-3)
+    assert with_boxes >= 10
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved(
+    generator: Generator, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    generate = generator.model.generate
+
+    def crowded(*args: object, **kwargs: object) -> object:
+        sizes.append(kwargs["input_ids"].shape[0])
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(*args, **kwargs)
+
+    expected = generator.answer(samples, Sampling(max_new_tokens=64))
+    monkeypatch.setattr(generator.model, "generate", crowded)
+    rows = generator.answer(samples, Sampling(max_new_tokens=64))
+    assert sizes == [12, 6, 3, 3, 6, 3, 3]
+    assert [row.completion for row in rows] == [row.completion for row in expected]
+
+
+def test_one_completion_that_does_not_fit_is_an_error_row(
+    generator: Generator, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(generator.model, "generate", full)
+    (row,) = generator.answer(samples[:1], Sampling())
+    assert (row.finish_reason, row.id) == ("error", samples[0].id)
+    assert "out of memory" in (row.error or "")
+
+
+def test_a_resumed_sampled_run_repeats_the_uninterrupted_one(
+    generator: Generator, samples: list[Sample], tmp_path: Path
+) -> None:
+    sampling = Sampling(temperature=1.0, max_new_tokens=64, n=2, batch_size=6)
+    out = tmp_path / "p.jsonl"
+    predict(generator, samples, out, sampling, {})
+    whole = out.read_text()
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:3] + lines[13:20]))
+    predict(generator, samples, out, sampling, {})
+    assert out.read_text() == whole
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_as_an_uninterrupted_one(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    samples = read_samples(scene_folder / "samples.jsonl")
+    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(40) for sample in samples]
+    write_samples(tmp_path / "samples.jsonl", many)
+
+    def call(name: str) -> list[str]:
+        return [
+            *("predict", "--samples", str(tmp_path / "samples.jsonl"), "--model", "tiny"),
+            *("--images", str(scene_folder / "images"), "--out", str(tmp_path / name)),
+            *("--batch-size", "4", "--max-new-tokens", "64", "--logprobs"),
+        ]
+
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    assert main(call(whole.name)) == 0
+    kills = 0
+    for _ in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-m", "boxrl", *call(killed.name)],
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as process:
+            before = killed.stat().st_size if killed.exists() else 0
+            while process.poll() is None:
+                time.sleep(0.01)
+                if killed.exists() and killed.stat().st_size > before:
+                    break
+            time.sleep(rng.uniform(0, 0.5))
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+    assert kills >= 15
+    assert main(call(killed.name)) == 0
+    assert killed.read_bytes() == whole.read_bytes()
