@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForImageTextToText
+from transformers.utils import logging as transformers_logging
 
 from boxrl.engines.cpu import use_fast_patch_embedding
 from boxrl.engines.folders import model_folder
 from boxrl.engines.processors import load_processor
 from boxrl.errors import UsageError
 from boxrl.families import Family
-
-from transformers import AutoModelForImageTextToText  # isort: skip  (after processors: torchvision)
-from transformers.utils import logging as transformers_logging  # isort: skip
 
 
 def load(

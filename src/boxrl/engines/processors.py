@@ -7,55 +7,15 @@ same family instead.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLConfig
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.processing_utils import ProcessorMixin
 
+from boxrl.engines import HAS_TORCHVISION
 from boxrl.errors import UsageError
-
-_KEPT_ALIVE: list[Any] = []
-
-
-def repair_torchvision() -> bool:
-    """Make a torchvision built for another torch importable; return whether one is there.
-
-    A CUDA wheel beside a CPU torch fails at import because two operator schemas are missing,
-    and takes transformers' processing code down with it. Declaring them is enough: boxrl calls
-    image transforms, never these operators.
-    """
-    if importlib.util.find_spec("torchvision") is None:
-        return False
-    try:
-        importlib.import_module("torchvision")
-        return True
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT_ALIVE.append(library)  # dropping the library would undefine the operators
-    importlib.import_module("torchvision")
-    return True
-
-
-HAS_TORCHVISION = repair_torchvision()
-
-from transformers import (  # noqa: E402  (torchvision must be repaired before this import)
-    AutoProcessor,
-    AutoTokenizer,
-    Qwen2_5_VLConfig,
-)
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (  # noqa: E402
-    Qwen2VLImageProcessorPil,
-)
-from transformers.processing_utils import ProcessorMixin  # noqa: E402
 
 
 class ImageTextProcessor(ProcessorMixin):
