@@ -10,7 +10,7 @@ import pytest
 from boxrl.data.samples import render_sample
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
-from boxrl.rewards import REWARDS, build_reward, trl
+from boxrl.rewards import REWARDS, build_reward, rows
 from boxrl.rewards.trl import TRLReward, completion_text
 from boxrl.types import Object, Sample
 
@@ -74,9 +74,9 @@ def test_the_status_of_each_answer_is_logged() -> None:
 
 def test_a_completion_is_parsed_once_for_all_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
-    original = trl.parse
-    monkeypatch.setattr(trl, "parse", lambda *args: parsed.append(args) or original(*args))
-    trl.parse_once.cache_clear()
+    original = rows.parse
+    monkeypatch.setattr(rows, "parse", lambda *args: parsed.append(args) or original(*args))
+    rows.parse_once.cache_clear()
     for name in REWARDS:
         call(name, [RIGHT, "None"])
     assert len(parsed) == 2

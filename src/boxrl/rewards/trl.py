@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
-from boxrl.data.samples import parse_sample
 from boxrl.families import Family
-from boxrl.parsing import parse
 from boxrl.rewards import Reward
-from boxrl.types import Completion, Parsed, Target
+from boxrl.rewards.rows import parse_once, read_target
+from boxrl.types import Completion
 
 Message = dict[str, Any]
 
@@ -71,20 +68,3 @@ def _content_text(content: str | Sequence[Message]) -> str:
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-@lru_cache(maxsize=2048)
-def read_target(line: str) -> tuple[Target, tuple[int, int]]:
-    """Target and image size of a line of a samples file.
-
-    Raises:
-        DataError: the line is no sample.
-    """
-    sample = parse_sample(json.loads(line), "sample")
-    return Target.of(sample), sample.size_wh
-
-
-@lru_cache(maxsize=2048)
-def parse_once(text: str, family: Family, size_wh: tuple[int, int]) -> Parsed:
-    """`parsing.parse`, remembered for the other rewards of the same batch."""
-    return parse(text, family, size_wh)

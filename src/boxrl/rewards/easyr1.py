@@ -1,0 +1,48 @@
+"""The reward function that EasyR1 calls, one completion or a batch at a time.
+
+    worker.reward.reward_function=FILE_OF_THIS_MODULE:compute_score
+    worker.reward.reward_function_kwargs={"rewards": "format,f1", "family": "qwen2.5-vl"}
+
+The data set's answer column holds lines of a samples file. EasyR1 tells the length of a response,
+so rewards of length work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+from boxrl.rewards.rows import reward_sum
+
+Row = Mapping[str, Any]
+"""`response`, `response_length` and `ground_truth`, a line of a samples file."""
+
+
+@overload
+def compute_score(
+    reward_input: Row, rewards: Any = ..., family: str = ..., weights: Sequence[float] = ...
+) -> dict[str, float]: ...
+
+
+@overload
+def compute_score(
+    reward_input: Sequence[Row],
+    rewards: Any = ...,
+    family: str = ...,
+    weights: Sequence[float] = ...,
+) -> list[dict[str, float]]: ...
+
+
+def compute_score(
+    reward_input: Row | Sequence[Row],
+    rewards: Any = "format,f1",
+    family: str = "qwen2.5-vl",
+    weights: Sequence[float] = (),
+) -> dict[str, float] | list[dict[str, float]]:
+    """`{"overall": weighted sum, NAME: value, ...}`, for reward_type sequential or batch."""
+    if not isinstance(reward_input, Mapping):
+        return [compute_score(row, rewards, family, weights) for row in reward_input]
+    total, values = reward_sum(rewards=rewards, family=family, weights=weights)(
+        reward_input["response"], reward_input["ground_truth"], reward_input["response_length"]
+    )
+    return {"overall": total, **values}
