@@ -41,8 +41,8 @@ def take_off(steps: Sequence[float], values: Sequence[float]) -> float | None:
         values: n finite values.
 
     Returns:
-        One of `steps`; None under 10 points, or where the rise is less than three times the
-        scatter around the running mean. Law: adding a constant to the values, or multiplying
+        One of `steps`; None under 10 points, or where the rise is less than five standard errors
+        of the running mean. Law: adding a constant to the values, or multiplying
         them by a positive one, changes nothing.
     """
     n = len(values)
@@ -52,7 +52,8 @@ def take_off(steps: Sequence[float], values: Sequence[float]) -> float | None:
     start = float(np.mean(values[: max(n // 10, 3)]))
     rise = float(smooth.max()) - start
     scatter = float(np.std(np.asarray(values) - smooth))
-    if rise <= max(3 * scatter, 1e-9 * abs(start)):
+    standard_error = scatter / (2 * smoothing_reach(n) + 1) ** 0.5
+    if rise <= max(5 * standard_error, 1e-9 * abs(start)):
         return None
     low = np.flatnonzero(smooth < start + TAKEN_OFF * rise)
     first = int(low[-1]) + 1 if low.size else 0

@@ -32,6 +32,11 @@ SINGLE = (
     ("Cut at the length limit", "clipped", "share of completions"),
     ("Entropy", "entropy", "nats per token"),
     ("KL to the start", "kl", "nats per token"),
+    ("Boxes written per box asked for", "boxes_per_target", "boxes per target"),
+    ("Boxes under unasked labels", "invented_labels", "share of boxes"),
+    ("Repeated boxes", "duplicates", "share of boxes"),
+    ("Readable answers", "readable", "share of answers"),
+    ("Token accuracy", "token_accuracy", "share of tokens"),
     ("Gradient norm", "grad_norm", "norm"),
     ("Learning rate", "learning_rate", "learning rate"),
 )

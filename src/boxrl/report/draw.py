@@ -67,7 +67,10 @@ def draw_before_after(
 
 
 def most_gained(before: Evaluation, after: Evaluation, count: int) -> list[tuple[Row, Row]]:
-    """Rows of the samples whose score rose most, one per question, highest gain first."""
+    """Rows of the samples whose score rose most, one per question, highest gain first.
+
+    One of them, the last, is a negative, where an answer on one improved at all.
+    """
     rows = {row.sample.id: row for row in before.rows}
     both = [(rows[row.sample.id], row) for row in after.rows if row.sample.id in rows]
     # Where the gain is equal, the richer scene shows more.
@@ -76,7 +79,9 @@ def most_gained(before: Evaluation, after: Evaluation, count: int) -> list[tuple
     for pair in both:
         sample = pair[0].sample
         chosen.setdefault((sample.question, frozenset(sample.labels)), pair)
-    return list(chosen.values())[:count]
+    found = [pair for pair in chosen.values() if pair[0].sample.objects]
+    negatives = [p for p in chosen.values() if not p[0].sample.objects and p[0].score < p[1].score]
+    return [*found[: count - 1], *negatives[:1]] if negatives else found[:count]
 
 
 def draw_scene(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
@@ -103,6 +108,9 @@ def draw_scene(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
         pen.rectangle(_grown(span, 1), outline="#000000", width=5)
         pen.rectangle(span, outline=COLOURS[kind], width=3)
         labels.append(_label(row, span, name, kind, COLOURS[kind]))
+    if row.parsed.status == "empty":
+        colour = COLOURS["false" if row.verdict.missed else "right"]
+        labels.append(Label((8, height - 8, 8, height - 8), "says None", colour))
     _write_labels(pen, labels, tile.size)
     return tile
 

@@ -194,7 +194,7 @@ def _compare(
     reach: float,
 ) -> Comparison:
     old, new = look_up(before, figure.key), look_up(after, figure.key)
-    blind = look_up(after.get("blind") or {}, figure.key)
+    blind = look_up(after.get("blind") or before.get("blind") or {}, figure.key)
     difference = Cell("" if old is None or new is None else _signed(new - old, figure.digits))
     verdict, picture = "", Markup("")
     if _is_interval(paired):

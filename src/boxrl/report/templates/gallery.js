@@ -7,6 +7,7 @@
   const more = document.getElementById("more");
   const dialog = document.getElementById("detail");
   const PAGE = 12;
+  const MAX_CHIPS = 8;  // in a card; more would hide the scene
   const UNREADABLE = ["malformed", "missing"];
   let shown = [];  // sample numbers that pass the filters, in order
   let drawn = 0;   // how many of them have a card
@@ -149,11 +150,11 @@
     if (!width) { root.classList.remove("placed"); return; }
     const sx = width / root.sample.w, sy = height / root.sample.h;
     const taken = [];
-    const named = root.sample.asked.length > 1;
+    const small = width < 260;  // a card shows what is wrong, the dialog also under which name
+    if (small && root.chips.length > MAX_CHIPS) return;
     for (const [box, kind] of root.chips) {
       const name = data.labels[box[4]];
-      const obvious = !named && box[4] === root.sample.asked[0];
-      const text = kind === "right" ? name : obvious ? words(kind) : `${words(kind)}: ${name}`;
+      const text = kind === "right" ? name : small ? words(kind) : `${words(kind)}: ${name}`;
       const chip = h("span", { className: `chip k-${kind}`, dir: "auto" }, text);
       root.append(chip);
       const w = chip.offsetWidth, tall = chip.offsetHeight;
