@@ -95,7 +95,8 @@ def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluati
     data = recipe.out / "data"
     samples = read_samples(data / "test.jsonl")
     family = read_family(model_folder(model), recipe.family)
-    loaded, processor = load(model, recipe.engine.dtype, recipe.engine.device)
+    engine = recipe.engine
+    loaded, processor = load(model, engine.dtype, engine.device, engine.threads)
     generator = Generator(loaded, processor, family, build_prompt(recipe.prompt), data / "images")
     facts = {"model": model, "samples": "data/test.jsonl", "images": "data/images"}
     temperatures = {"greedy": 0.0, "sampled": recipe.train.temperature}
