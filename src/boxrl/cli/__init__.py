@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from boxrl import __version__
-from boxrl.cli import chain, data, doctor, evaluating, predicting, reporting, scoring
+from boxrl.cli import benchmarking, chain, data, doctor, evaluating, predicting, reporting, scoring
 from boxrl.errors import BoxrlError
 
-VERBS = (chain, data, scoring, predicting, evaluating, reporting, doctor)
+VERBS = (chain, data, scoring, predicting, evaluating, benchmarking, reporting, doctor)
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from boxrl.benchmarks import Benchmark, Published
+from boxrl.benchmarks.samples import layout
+from boxrl.evaluate.evaluation import Evaluation
 
 FIGURES = {
     "mAP": "mAP",
@@ -112,6 +116,63 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     for what, ids in difference["flipped"].items():
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
         console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+
+
+def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
+    """What there is; `detailed` adds layout, protocol and every published number."""
+    console = Console(highlight=False)
+    if not detailed:
+        table = Table("name", "what", "modes", "published")
+        for item in benchmarks:
+            numbers = f"{len(item.published)} results" if item.published else "-"
+            table.add_row(item.name, item.title, ", ".join(item.modes) or "-", numbers)
+        console.print(table)
+        console.print("boxrl benchmark list NAME shows its files, protocol and published numbers")
+        return
+    for item in benchmarks:
+        console.print(Text(f"{item.name}: {item.title}", style="bold"))
+        console.print(Text(f"modes: {', '.join(item.modes)}" if item.modes else "no modes"))
+        console.print(Text(f"protocol: {item.protocol}"))
+        console.print(Text("files under --data-root:"))
+        for path in layout(item):
+            console.print(Text(f"  {path}"))
+        _print_published(console, item.published)
+
+
+def _print_published(console: Console, published: Sequence[Published]) -> None:
+    if not published:
+        return
+    table = Table("published", "figures (%)", "source", "remark")
+    for result in published:
+        figures = ", ".join(f"{name} {value:g}" for name, value in result.figures.items())
+        table.add_row(result.model, figures, result.source, result.remark)
+    console.print(table)
+
+
+def print_benchmark(
+    benchmark: Benchmark, summary: Mapping[str, Any], parts: Mapping[str, Evaluation]
+) -> None:
+    """A benchmark's own table, then the protocol and the published numbers."""
+    console = Console(highlight=False)
+    if len(parts) == 1 and benchmark.reader != "d3":
+        print_evaluation(next(iter(parts.values())).metrics)
+    else:
+        table = _table(f"{benchmark.name}: {benchmark.title}", "", "figure", "value")
+        for name, figure, value in _leaves(summary):
+            table.add_row(name, figure, _number(value))
+        console.print(table)
+        print_protocol(console, next(iter(parts.values())).metrics["protocol"])
+    console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
+    _print_published(console, benchmark.published)
+
+
+def _leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, Any]]:
+    """(where, figure, value) of every number in nested figures."""
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{name} {key}".strip())
+        else:
+            yield name, key, value
 
 
 def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:

@@ -1,0 +1,168 @@
+"""`benchmark list` and `benchmark run`: from a model and an archive to a table, in one command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from boxrl.benchmarks import Benchmark
+    from boxrl.evaluate.evaluation import Evaluation
+    from boxrl.types import Sample
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare `boxrl benchmark list|run`."""
+    benchmark = verbs.add_parser("benchmark", help="named benchmarks, from model to table")
+    actions = benchmark.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="layouts, protocols, published numbers")
+    listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    listing.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    listing.set_defaults(run=run_list)
+    run = actions.add_parser(
+        "run",
+        help="convert, predict, evaluate, report",
+        epilog="What follows -- goes to boxrl predict: -- --engine vllm --max-new-tokens 2048",
+    )
+    run.add_argument("name", metavar="NAME", help="see boxrl benchmark list")
+    run.add_argument("--model", metavar="M", help="as for boxrl predict")
+    run.add_argument("--data-root", type=Path, required=True, metavar="DIR")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR")
+    run.add_argument("--mode", help="labels asked for: all, positive, one_box; d3: intra, inter")
+    run.add_argument("--limit", type=int, metavar="N", help="the first N samples of each part")
+    run.add_argument(
+        "--predictions", type=Path, metavar="P", help="score these, and predict nothing"
+    )
+    run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
+    run.add_argument("--resamples", type=int, default=1000, help="0 leaves intervals out")
+    run.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    run.add_argument("predict", nargs="*", metavar="-- OPTION", help="options of boxrl predict")
+    run.set_defaults(run=run_benchmark)
+
+
+def run_list(args: argparse.Namespace) -> None:
+    """Show benchmarks."""
+    from dataclasses import asdict
+
+    from boxrl.benchmarks import BENCHMARKS, build_benchmark
+    from boxrl.benchmarks.samples import layout
+
+    chosen = [build_benchmark(name) for name in args.names] or list(BENCHMARKS.values())
+    if args.json:
+        content = {
+            b.name: {
+                "title": b.title,
+                "reader": b.reader,
+                "layout": layout(b),
+                "modes": list(b.modes),
+                "figure": b.figure,
+                "protocol": b.protocol,
+                "published": [asdict(p) for p in b.published],
+            }
+            for b in chosen
+        }
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    from boxrl.cli.tables import print_benchmarks
+
+    print_benchmarks(chosen, detailed=bool(args.names))
+
+
+def run_benchmark(args: argparse.Namespace) -> None:
+    """Convert, predict, evaluate, report."""
+    from boxrl.benchmarks import build_benchmark
+    from boxrl.benchmarks.samples import build_samples
+    from boxrl.data.files import write_json
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import write_samples
+    from boxrl.evaluate.benchmark import evaluate_parts, summarize_benchmark
+    from boxrl.evaluate.files import read_settings, settings_family
+
+    benchmark = build_benchmark(args.name)
+    samples, missing = build_samples(benchmark, args.data_root, args.mode, args.limit)
+    for part, reason in missing.items():
+        print(f"left out: {part}: {reason}", file=sys.stderr)
+    write_samples(args.out / "samples.jsonl", samples)
+    path = args.predictions or _predict(args)
+    settings, predictions = read_settings(path), read_predictions(path)
+    parts = evaluate_parts(
+        samples,
+        predictions,
+        settings_family(settings, args.family, str(path)),
+        settings=settings,
+        resamples=args.resamples,
+    )
+    summary = summarize_benchmark(benchmark, samples, parts)
+    result = {
+        "benchmark": benchmark.name,
+        "summary": summary,
+        "parts": {name: part.metrics for name, part in parts.items()},
+        "missing": missing,
+        "protocol": benchmark.protocol,
+    }
+    write_json(args.out / "benchmark.json", result)
+    _write_run(args, benchmark, samples, parts, path)
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    from boxrl.cli.tables import print_benchmark
+
+    print_benchmark(benchmark, summary, parts)
+
+
+def _predict(args: argparse.Namespace) -> Path:
+    """Run `boxrl predict` over the benchmark's samples; resumable as it is."""
+    from boxrl.cli import build_parser
+
+    if args.model is None:
+        raise UsageError("benchmark run needs --model, or --predictions to score")
+    out: Path = args.out / "predictions.jsonl"
+    options = [
+        f"--samples={args.out / 'samples.jsonl'}",
+        f"--images={args.data_root}",
+        f"--model={args.model}",
+        f"--out={out}",
+        *([f"--family={args.family}"] if args.family else []),
+    ]
+    predict = build_parser().parse_args(["predict", *options, *args.predict])
+    if predict.run(predict):
+        raise UsageError(f"{out}: some samples have no answer; run the same command again")
+    return out
+
+
+def _write_run(
+    args: argparse.Namespace,
+    benchmark: Benchmark,
+    samples: list[Sample],
+    parts: dict[str, Evaluation],
+    predictions: Path,
+) -> None:
+    """A run folder with one evaluation per part, and its report."""
+    from boxrl.data.files import write_atomic, write_json
+    from boxrl.data.predictions import meta_path, read_predictions, render_prediction
+    from boxrl.data.samples import write_samples
+    from boxrl.evaluate.files import read_settings, write_evaluation
+    from boxrl.report import build_report
+
+    answers, settings = read_predictions(predictions), read_settings(predictions)
+    settings |= {"images": str(args.data_root.resolve())}
+    if args.family:
+        settings["family"] = args.family
+    for name, part in parts.items():
+        folder = args.out / "evals" / name
+        mine = [sample for sample in samples if sample.meta["part"] == name]
+        write_samples(folder / "samples.jsonl", mine)
+        with write_atomic(folder / "predictions.jsonl") as handle:
+            handle.writelines(render_prediction(answers[s.id]) + "\n" for s in mine)
+        located = {"samples": f"evals/{name}/samples.jsonl"}
+        write_json(meta_path(folder / "predictions.jsonl"), settings | located)
+        write_evaluation(folder, part)
+    facts = {"name": benchmark.name, "method": "benchmark", "model": settings.get("model")}
+    facts |= {"status": "done", "evals": list(parts), "pairs": []}
+    write_json(args.out / "run.json", facts)
+    build_report(args.out, args.out / "report.html")

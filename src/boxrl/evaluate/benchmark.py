@@ -1,0 +1,131 @@
+"""The figures of a benchmark: those of its parts, and what is said of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from boxrl.benchmarks import Benchmark
+from boxrl.data.predictions import Prediction
+from boxrl.evaluate import evaluate
+from boxrl.evaluate.evaluation import Evaluation
+from boxrl.evaluate.summary import box_table
+from boxrl.evaluate.table import BoxTable
+from boxrl.families import Family
+from boxrl.metrics.average_precision import select, statistics, statistics_by_label
+from boxrl.metrics.nms_ap import keep_one_per_target
+from boxrl.metrics.order_free import order_free_precision
+from boxrl.types import Sample, fold_label
+
+ASPECTS = {
+    "proper_noun": ("celebrity", "logo", "landmark"),
+    "attribute": ("color", "material"),
+    "position": ("position",),
+    "relationship": ("relationship",),
+    "negation": ("negation",),
+}
+"""OVDEval's aspects and their files; its ninth file, COCO, belongs to none of them."""
+
+LENGTHS = {"1 to 3": (1, 3), "4 to 6": (4, 6), "7 to 9": (7, 9), "10 and more": (10, 10**6)}
+"""Words of a D3 description."""
+
+
+def evaluate_parts(
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    family: Family,
+    **settings: Any,
+) -> dict[str, Evaluation]:
+    """One evaluation per part (`meta.part`), in the order of the samples.
+
+    Args:
+        samples: of `benchmarks.samples.build_samples`.
+        predictions: by sample id.
+        family: the frame in which the model answered.
+        settings: of `evaluate`.
+    """
+    parts: dict[str, list[Sample]] = {}
+    for sample in samples:
+        parts.setdefault(sample.meta["part"], []).append(sample)
+    found = {}
+    for part, mine in parts.items():
+        rows = {s.id: predictions[s.id] for s in mine if s.id in predictions}
+        found[part] = evaluate(mine, rows, family, **settings)
+    return found
+
+
+def summarize_benchmark(
+    benchmark: Benchmark, samples: Sequence[Sample], parts: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """What a benchmark's own table shows; None where a part that it needs is missing."""
+    if benchmark.name == "ovdeval":
+        return summarize_ovdeval(parts)
+    if benchmark.reader == "d3":
+        return summarize_d3(samples, parts)
+    figure = benchmark.figure.removeprefix("mean.")
+    figures = {
+        part.name: parts[part.name].metrics[figure] if part.name in parts else None
+        for part in benchmark.parts
+    }
+    return {figure: figures, "mean": {figure: _mean(figures.values())}}
+
+
+def summarize_ovdeval(parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """AP and NMS-AP per file, per aspect and their two means; None where a file is missing."""
+    files = {name: nms_figures(box_table(part.rows)) for name, part in parts.items()}
+    summary: dict[str, Any] = {"files": files, "aspects": {}}
+    for aspect, names in ASPECTS.items():
+        of_files = [files.get(name, {}) for name in names]
+        summary["aspects"][aspect] = {k: _mean(f.get(k) for f in of_files) for k in NMS_FIGURES}
+    aspects = summary["aspects"].values()
+    summary["five_aspect_mean"] = {k: _mean(a[k] for a in aspects) for k in NMS_FIGURES}
+    everything = [files.get(name, {}) for names in ASPECTS.values() for name in names]
+    summary["eight_file_mean"] = {k: _mean(f.get(k) for f in everything) for k in NMS_FIGURES}
+    return summary
+
+
+NMS_FIGURES = ("AP", "NMS-AP", "NMS-AP order-free")
+
+
+def nms_figures(table: BoxTable) -> dict[str, float | None]:
+    """AP, NMS-AP with ties to the last box, and NMS-AP free of the boxes' order."""
+    n_images, n_labels = len(table.rows), len(table.labels)
+    kept = select(table.preds, keep_one_per_target(table.targets, table.preds))
+    nearest = select(table.preds, keep_one_per_target(table.targets, table.preds, ties="best_iou"))
+    thinned = statistics_by_label(table.targets, kept, n_images, n_labels)
+    values = (
+        statistics(table.by_label)["mAP"],
+        statistics(thinned)["mAP"],
+        order_free_precision(table.targets, nearest, n_labels),
+    )
+    return dict(zip(NMS_FIGURES, values, strict=True))
+
+
+def summarize_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """MAP over all descriptions, those of presence and of absence, and by length in words."""
+    [part] = parts.values()
+    table = box_table(part.rows)
+    kinds: dict[str, str] = {}
+    for sample in samples:
+        kinds |= zip(map(fold_label, sample.labels), sample.meta.get("kinds", ()), strict=False)
+    groups = {
+        "full": table.labels,
+        "pres": [label for label in table.labels if kinds.get(label) == "presence"],
+        "abs": [label for label in table.labels if kinds.get(label) == "absence"],
+    }
+    for name, (low, high) in LENGTHS.items():
+        groups[f"{name} words"] = [x for x in table.labels if low <= len(x.split()) <= high]
+    return {name: _group_ap(table, labels) for name, labels in groups.items()}
+
+
+def _group_ap(table: BoxTable, labels: Sequence[str]) -> dict[str, Any]:
+    rows = np.isin(table.labels, labels)
+    return {"labels": int(rows.sum()), "mAP": statistics(table.by_label[:, rows])["mAP"]}
+
+
+def _mean(values: Any) -> float | None:
+    """Mean; None where one is not known, because a mean over fewer is another figure."""
+    known = list(values)
+    return None if not known or None in known else float(sum(known) / len(known))
