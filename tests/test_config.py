@@ -43,6 +43,11 @@ def test_overrides_reach_nested_keys_and_read_yaml_values(tmp_path: Path) -> Non
     assert recipe.train.beta == 0.04
 
 
+def test_the_run_folder_is_named_after_recipe_and_method(tmp_path: Path) -> None:
+    text = MINIMAL.replace("out: runs/x\n", "")
+    assert load_recipe(write(tmp_path, text), ["method=sft"]).out == Path("runs/x-sft")
+
+
 def test_a_float_without_a_point_is_a_number(tmp_path: Path) -> None:
     text = MINIMAL + "train: {learning_rate: 1e-6}\n"
     assert load_recipe(write(tmp_path, text)).train.learning_rate == 1e-6

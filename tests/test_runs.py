@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from boxrl.errors import UsageError
-from boxrl.runs import Run
+from boxrl.runs import Run, numbered_folder
 
 FACTS = {"name": "x", "method": "grpo"}
 
@@ -62,3 +62,14 @@ def test_environment_names_versions_and_platform(tmp_path: Path) -> None:
     environment = json.loads((tmp_path / "r" / "environment.json").read_text())
     assert environment["versions"]["numpy"]
     assert environment["platform"]
+
+
+def test_runs_without_a_named_folder_never_share_one(tmp_path: Path) -> None:
+    first = tmp_path / "x-grpo"
+    assert numbered_folder(first, resume=False) == first
+    first.mkdir()
+    second = tmp_path / "x-grpo-2"
+    assert numbered_folder(first, resume=False) == second
+    assert numbered_folder(first, resume=True) == first
+    second.mkdir()
+    assert numbered_folder(first, resume=True) == second

@@ -45,6 +45,11 @@ def reward_spec(spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
     return {key: value for key, value in spec.items() if key != "weight"}
 
 
+def default_out(name: str | None, method: str | None) -> Path:
+    """The run folder of a recipe that names none."""
+    return Path("runs") / f"{name}-{method}"
+
+
 class Section(BaseModel):
     """A part of a recipe; unknown keys are mistakes."""
 
@@ -130,7 +135,10 @@ class Recipe(Section):
     model: str = Field(TINY_MODEL, min_length=1, description="model folder, or `tiny`")
     family: Annotated[str, _checked(build_family)] | None = None
     prompt: Annotated[str, _checked(build_prompt)] = "standard"
-    out: Path = Field(description="run folder")
+    out: Path = Field(
+        default_factory=lambda known: default_out(known.get("name"), known.get("method")),
+        description="run folder; runs/NAME-METHOD where it is not named",
+    )
     seed: int = Field(0, ge=0)
     data: Data
     rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)

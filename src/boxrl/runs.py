@@ -108,6 +108,21 @@ class Run:
         self._lock.close()
 
 
+def numbered_folder(path: Path, resume: bool) -> Path:
+    """The folder for a run whose recipe names none: `path`, else `path-2`, `path-3`, ...
+
+    Args:
+        path: where the first such run lies.
+        resume: give the newest folder that exists instead of the first that does not.
+    """
+    last, number = path, 1
+    while True:
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        if not folder.exists():
+            return last if resume else folder
+        last, number = folder, number + 1
+
+
 def describe_environment() -> dict[str, Any]:
     """Versions, platform and, in a git checkout, the commit."""
     return {

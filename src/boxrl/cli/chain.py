@@ -50,10 +50,12 @@ def run_quickstart(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train a recipe."""
-    from boxrl.config import dump_recipe, load_recipe
-    from boxrl.runs import Run
+    from boxrl.config import default_out, dump_recipe, load_recipe
+    from boxrl.runs import Run, numbered_folder
 
     recipe = load_recipe(args.recipe, args.overrides)
+    if recipe.out == default_out(recipe.name, recipe.method):
+        recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
     from boxrl.engines.train import train
 
