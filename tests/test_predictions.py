@@ -52,6 +52,29 @@ def test_changed_settings_are_refused_and_named(tmp_path: Path) -> None:
     assert read_predictions(path) == {"a": A}
 
 
+def test_a_run_that_failed_before_its_first_row_may_be_repeated_with_other_settings(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {"prompt": "standard"})
+    PredictionsFile(path, {"prompt": "enhanced"}).append([A])
+    with pytest.raises(UsageError, match="prompt: 'enhanced' there"):
+        PredictionsFile(path, {"prompt": "standard"})
+
+
+def test_a_finished_file_is_put_into_order_one_row_per_id(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    file = PredictionsFile(path, {})
+    other = Prediction("other", "x", 1, "stop")
+    file.append([other, FAILED, B, A])
+    file.arrange(["a", "never asked", "b"])
+    assert list(read_predictions(path).values()) == [A, B, other]
+    assert len(path.read_text().splitlines()) == 3
+    before = path.stat().st_ino
+    file.arrange(["a", "b"])
+    assert path.stat().st_ino == before
+
+
 def test_predictions_without_their_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     PredictionsFile(path, {}).append([A])

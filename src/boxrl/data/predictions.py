@@ -123,7 +123,8 @@ class PredictionsFile:
         """Open for resuming.
 
         Args:
-            path: the .jsonl file; created when missing, a cut last line is removed.
+            path: the .jsonl file; created when missing, a cut last line is removed. One without
+                rows, as a run leaves that failed at its start, is begun anew.
             settings: what the predictions depend on; must equal those of an existing file.
 
         Raises:
@@ -131,7 +132,7 @@ class PredictionsFile:
         """
         self.path = path
         self.done: dict[str, Prediction] = {}
-        if path.exists():
+        if path.is_file() and path.stat().st_size:
             self._check_settings(settings)
             self.done = {
                 key: row
