@@ -9,13 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from contextlib import nullcontext  # noqa: E402
+from functools import partial  # noqa: E402
+from itertools import pairwise  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from trl import GRPOTrainer  # noqa: E402
 
+from boxrl.engines import shared_prefix  # noqa: E402
 from boxrl.engines.grpo_trainer import chunk_groups, row_images, shuffle_groups  # noqa: E402
-from boxrl.engines.shared_prefix import Rows, enable, log_probs  # noqa: E402
+from boxrl.engines.shared_prefix import Rows, attend_varlen, enable, log_probs  # noqa: E402
 
 from .random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
 
@@ -106,10 +109,54 @@ def test_equal_with_frozen_vision_and_a_single_group() -> None:
     assert_equal_to_trl(model, build_batch("qwen2.5-vl", groups=1, size=5, lengths=UNEVEN), 5)
 
 
-def test_equal_where_completions_are_fully_masked() -> None:
-    assert_equal_to_trl(
-        build_model("qwen2.5-vl"), build_batch("qwen2.5-vl", 2, 3, lengths=(6, 0, 3)), 3
+@pytest.mark.parametrize("lengths", [(6, 0, 3), (0, 0, 0, 4, 2, 1)])
+def test_equal_where_completions_are_fully_masked(lengths: tuple[int, ...]) -> None:
+    batch = build_batch("qwen2.5-vl", 2, 3, lengths=lengths)
+    assert_equal_to_trl(build_model("qwen2.5-vl"), batch, 3)
+
+
+def reference_varlen(
+    module: Any, query: Any, key: Any, value: Any, mask: None, *, is_causal: bool, scaling: float,
+    cu_seq_lens_q: Any, cu_seq_lens_k: Any, max_length_q: int, max_length_k: int, **_: Any,
+) -> tuple[Any, None]:  # fmt: skip
+    """What flash-attention computes for sequences of different lengths, one by one."""
+    assert is_causal and mask is None
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
+    q_ends, k_ends, outputs = cu_seq_lens_q.tolist(), cu_seq_lens_k.tolist(), []
+    assert max(b - a for a, b in pairwise(q_ends)) == max_length_q
+    assert max(b - a for a, b in pairwise(k_ends)) == max_length_k
+    for (q0, q1), (k0, k1) in zip(pairwise(q_ends), pairwise(k_ends), strict=True):
+        scores = query[:, :, q0:q1] @ key[:, :, k0:k1].transpose(2, 3) * scaling
+        hidden = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
+        weights = scores.masked_fill(~hidden, -torch.inf).softmax(-1)
+        outputs.append(weights @ value[:, :, k0:k1])
+    return torch.cat(outputs, 2).transpose(1, 2), None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_varlen_form_equals_trl(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        shared_prefix, "attend_by_group", partial(attend_varlen, kernel=reference_varlen)
     )
+    assert_equal_to_trl(build_model(kind), build_batch(kind, 2, 3, lengths=UNEVEN), 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_flash_attention_gives_what_sdpa_gives_in_bfloat16(kind: str) -> None:
+    pytest.importorskip("flash_attn")
+    batch = build_batch(kind, groups=2, size=4, lengths=UNEVEN)
+    batch = Batch(
+        batch.input_ids.cuda(), batch.attention_mask.cuda(), batch.n_completion,
+        {k: v.cuda() if torch.is_tensor(v) else v for k, v in batch.images.items()},
+    )  # fmt: skip
+    model = build_model(kind)
+    exact, _ = trl_log_probs(model.cuda(), batch)
+    enable(model.bfloat16())
+    flash, _ = shared_log_probs(model, batch, 4)
+    real = batch.completion_mask
+    error = (flash.float() - exact)[real].abs()
+    assert error.mean() < 0.05
 
 
 def test_wrong_groups_are_seen_by_the_comparison() -> None:

@@ -15,6 +15,7 @@ registered with transformers, and the layout reaches it as a keyword argument.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import is_flash_attn_2_available
 
 NAME = "boxrl_shared_prefix"
 
@@ -40,46 +42,68 @@ class Layout:
     A plain class on purpose: FSDP copies dataclasses among the keyword arguments per module.
 
     Attributes:
-        prefixes: Long "g p", token index of each prefix position; padding repeats index 0.
-        suffixes: Long "b c", token index of each suffix position.
-        keys: Long "b p+c", the tokens a suffix may see: its prefix, then itself.
-        mask: Bool "b 1 c p+c", True where it may.
-        order: Long "total", where each token's output lies in [prefixes, suffixes] flattened.
+        groups: in order; together they fill the row.
+        rows: per group Long "g c", token index of each suffix position; padding repeats a token.
+        real: per group Bool "g*c", which of those positions are no padding.
+        masks: per group Bool "1 1 c p+c": a suffix sees its prefix, then itself up to each token.
     """
 
     def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
-        starts = [group.start for group in groups]
-        lengths = [group.prefix for group in groups]
-        owner = [g for g, group in enumerate(groups) for _ in group.suffixes]
-        suffix_lengths = [n for group in groups for n in group.suffixes]
-        suffix_starts = [
-            group.start + group.prefix + sum(group.suffixes[:k])
-            for group in groups
-            for k in range(len(group.suffixes))
-        ]
-        self.prefixes, in_prefix = _ranges(starts, lengths)
-        self.suffixes, in_suffix = _ranges(suffix_starts, suffix_lengths)
-        self.keys = torch.cat([self.prefixes[owner], self.suffixes], 1)
-        n = self.suffixes.shape[1]
-        causal = torch.ones(n, n, dtype=torch.bool).tril()
-        seen_prefix = in_prefix[owner][:, None].expand(-1, n, -1)
-        seen_suffix = causal & in_suffix[:, None]
-        self.mask = torch.cat([seen_prefix, seen_suffix], 2)[:, None]
-        valid = torch.cat([in_prefix.flatten(), in_suffix.flatten()])
-        token = torch.cat([self.prefixes.flatten(), self.suffixes.flatten()])
-        place = torch.arange(len(token))[valid]
-        self.order = torch.empty(int(valid.sum()), dtype=torch.long)
-        self.order[token[valid]] = place
-        for name in ("prefixes", "suffixes", "keys", "mask", "order"):
-            setattr(self, name, getattr(self, name).to(device))
+        self.groups = list(groups)
+        self.device = device
+        self.rows: list[Tensor] = []
+        self.real: list[Tensor] = []
+        self.masks: list[Tensor] = []
+        for group in groups:
+            lengths = torch.tensor(group.suffixes)
+            n = max(group.suffixes)
+            offsets = torch.arange(n)
+            starts = group.start + group.prefix + lengths.cumsum(0) - lengths
+            real = offsets < lengths[:, None]
+            rows = torch.where(real, starts[:, None] + offsets, group.start)
+            # Padding stands behind every real token of its row, so causality hides it.
+            mask = torch.ones(n, group.prefix + n, dtype=torch.bool).tril(group.prefix)
+            self.rows.append(rows.to(device))
+            self.real.append(real.flatten().to(device))
+            self.masks.append(mask[None, None].to(device))
+
+    @cached_property
+    def varlen(self) -> VarLen:
+        """The same layout as sequences of different lengths, for kernels that take those."""
+        keys, n_queries, n_keys = [], [], []
+        for group in self.groups:
+            prefix = torch.arange(group.start, group.start + group.prefix)
+            keys.append(prefix)
+            n_queries.append(group.prefix)
+            n_keys.append(group.prefix)
+            start = group.start + group.prefix
+            for length in group.suffixes:
+                keys += [prefix, torch.arange(start, start + length)]
+                n_queries.append(length)
+                n_keys.append(group.prefix + length)
+                start += length
+
+        def ends(lengths: list[int]) -> Tensor:
+            return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
+
+        index = torch.cat(keys).to(self.device)
+        return VarLen(index, ends(n_queries), ends(n_keys), max(n_queries), max(n_keys))
 
 
-def _ranges(starts: list[int], lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Rows of consecutive indices, and which of them are real; "n max(lengths)" each."""
-    offsets = torch.arange(max([*lengths, 1]))
-    inside = offsets < torch.tensor(lengths)[:, None]
-    index = (torch.tensor(starts)[:, None] + offsets) * inside
-    return index, inside
+class VarLen(NamedTuple):
+    """Prefixes and suffixes as sequences; each query sees the keys up to it, from the right.
+
+    Attributes:
+        keys: Long, token index of every sequence's keys: a suffix has its prefix's and its own.
+        query_ends, key_ends: Int "sequences+1", cumulative lengths from 0.
+        max_queries, max_keys: of one sequence.
+    """
+
+    keys: Tensor
+    query_ends: Tensor
+    key_ends: Tensor
+    max_queries: int
+    max_keys: int
 
 
 def attention(
@@ -92,7 +116,7 @@ def attention(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA; over prefixes and suffixes where a layout is given, plain where it is not.
+    """Attention over prefixes and suffixes where a layout is given; plain SDPA where it is not.
 
     Args:
         module: the attention layer.
@@ -107,37 +131,83 @@ def attention(
     Returns:
         "1 total heads d" and None, as transformers expects.
     """
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
     if shared_prefix is None:
-        plain: tuple[Tensor, None] = sdpa(
+        plain: tuple[Tensor, None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask, is_causal=is_causal, **kwargs
         )
         return plain
-    layout = shared_prefix
+    flash = query.is_cuda and query.dtype != torch.float32 and is_flash_attn_2_available()
+    attend = attend_varlen if flash else attend_by_group
+    return attend(module, query, key, value, shared_prefix, **kwargs), None
 
-    def at(states: Tensor, index: Tensor) -> Tensor:
-        """Tokens of the packed row as a batch: "rows heads n d"."""
-        rows = states[0].index_select(1, index.flatten())
-        return rows.unflatten(1, index.shape).transpose(0, 1)
 
-    prefixes = sdpa(
+def attend_by_group(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    **kwargs: Any,
+) -> Tensor:
+    """SDPA per group: causal over its prefix, then all its suffixes as one batch."""
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    states = (query, key, value)
+    outputs: list[Tensor] = []
+    for group, rows, real, mask in zip(
+        layout.groups, layout.rows, layout.real, layout.masks, strict=True
+    ):
+        prefix = [x[:, :, group.start : group.start + group.prefix] for x in states]
+        outputs.append(sdpa(module, *prefix, None, is_causal=True, **kwargs)[0])
+        own = [
+            x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
+            for x in states
+        ]
+        seen = [
+            torch.cat([shared.expand(len(rows), -1, -1, -1), suffix], 2)
+            for shared, suffix in zip(prefix[1:], own[1:], strict=True)
+        ]
+        output = sdpa(module, own[0], *seen, mask, is_causal=False, **kwargs)[0]
+        outputs.append(output.flatten(0, 1)[real][None])
+    return torch.cat(outputs, 1)
+
+
+def attend_varlen(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    kernel: Any = None,
+    **kwargs: Any,
+) -> Tensor:
+    """One call of a variable-length kernel over all prefixes and suffixes of the row.
+
+    Args:
+        module: the attention layer.
+        query: "1 heads total d".
+        key: "1 kv_heads total d".
+        value: as `key`.
+        layout: of the row.
+        kernel: an attention function of transformers that takes cumulative lengths and aligns
+            causality to the right; flash-attention by default.
+        kwargs: passed on.
+    """
+    kernel = kernel or ALL_ATTENTION_FUNCTIONS["flash_attention_2"]
+    varlen = layout.varlen
+    output: Tensor = kernel(
         module,
-        *(at(x, layout.prefixes) for x in (query, key, value)),
+        query,
+        key.index_select(2, varlen.keys),
+        value.index_select(2, varlen.keys),
         None,
         is_causal=True,
+        cu_seq_lens_q=varlen.query_ends,
+        cu_seq_lens_k=varlen.key_ends,
+        max_length_q=varlen.max_queries,
+        max_length_k=varlen.max_keys,
         **kwargs,
     )[0]
-    suffixes = sdpa(
-        module,
-        at(query, layout.suffixes),
-        at(key, layout.keys),
-        at(value, layout.keys),
-        layout.mask,
-        is_causal=False,
-        **kwargs,
-    )[0]
-    flat = torch.cat([prefixes.flatten(0, 1), suffixes.flatten(0, 1)])  # "rows*n heads d"
-    return flat.index_select(0, layout.order)[None], None
+    return output
 
 
 AttentionInterface.register(NAME, attention)

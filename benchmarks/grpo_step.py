@@ -1,0 +1,252 @@
+"""How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
+
+    python benchmarks/grpo_step.py [--parts train memory generate images step] [--out FILE.json]
+
+The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
+width 256, prompts of 150 text tokens and one image. TRL's column is GRPOTrainer's method itself;
+its fused head scores completion positions only, as it does on a GPU (on a CPU it would score all
+positions, which is slower). Both paths take turns in one process, and the best of the repetitions
+counts; peaks of memory are taken in a process of their own each, above the loaded model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import trl.kernels.chunked_logprob
+import trl.trainer.utils
+from torch import Tensor
+from trl import GRPOTrainer
+
+from boxrl.engines.grpo_trainer import row_images
+from boxrl.engines.models import quiet
+from boxrl.engines.prefill import generate_groups
+from boxrl.engines.shared_prefix import Rows, enable, log_probs
+
+IMAGE, VIDEO, START, END, VOCABULARY = 4, 5, 6, 7, 2048
+TEXT_TOKENS = 150
+G = 8
+TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256, 576, 1024)] + [
+    (256, 100, 3)
+]
+"""Image tokens, completion tokens, groups in the micro-batch."""
+TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
+
+
+def build_model() -> Any:
+    """The benchmark's Qwen2.5-VL, with TRL's fused head and the registered attention."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY, "hidden_size": 384, "intermediate_size": 1024,
+            "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2,
+            "max_position_embeddings": 8192, "initializer_range": 0.03,
+            "rope_parameters": {
+                "rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12],
+            },
+            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+        },
+        vision_config={
+            "depth": 4, "hidden_size": 256, "intermediate_size": 512, "num_heads": 4,
+            "out_hidden_size": 384, "fullatt_block_indexes": [1, 3], "window_size": 112,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+            "initializer_range": 0.03,
+        },
+        image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START,
+        vision_end_token_id=END, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = Qwen2_5_VLForConditionalGeneration(config).train()
+    trl.trainer.utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    enable(model)
+    return model
+
+
+def build_batch(tokens: int, completion: int, groups: int) -> dict[str, Any]:
+    """A batch as TRL holds it: `groups` prompts, each G times, with as many completions."""
+    generator = torch.Generator().manual_seed(0)
+    side = int(tokens**0.5)
+
+    def words(n: int) -> Tensor:
+        return torch.randint(10, VOCABULARY, (n,), generator=generator)
+
+    image = torch.tensor([START, *[IMAGE] * side**2, END])
+    prompts = [torch.cat([words(30), image, words(TEXT_TOKENS - 30)]) for _ in range(groups)]
+    pixels = [torch.randn(4 * side**2, 6 * 14**2, generator=generator) for _ in range(groups)]
+    rows = [torch.cat([p, words(completion)]) for p in prompts for _ in range(G)]
+    ids = torch.stack(rows)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.cat([p for p in pixels for _ in range(G)]),
+        "image_grid_thw": torch.tensor([[1, 2 * side, 2 * side]] * groups * G),
+        "num_images": [1] * groups * G,
+        "mm_token_type_ids": (ids == IMAGE).long(),
+    }
+
+
+def trl_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
+    """TRL's own method."""
+    inputs = dict(batch)
+    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+    logps, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        TRAINER, model, ids, mask, completion, compute_entropy=True, **inputs
+    )
+    return logps
+
+
+def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
+    """boxrl's, from the same tensors."""
+    ids, mask, kinds = (batch[key] for key in ("input_ids", "attention_mask", "mm_token_type_ids"))
+    rows = Rows(
+        ids[:, :-completion], mask[:, :-completion], ids[:, -completion:], mask[:, -completion:],
+        kinds[:, :-completion], row_images(batch, len(ids)),
+    )  # fmt: skip
+    groups = [list(range(start, start + G)) for start in range(0, len(ids), G)]
+    return log_probs(model, rows, groups)[0]
+
+
+PATHS = {"trl": trl_log_probs, "boxrl": our_log_probs}
+
+
+def train_step(model: Any, batch: dict[str, Any], completion: int, path: str) -> Tensor:
+    """Forward and backward of a weighted sum of log-probabilities."""
+    model.zero_grad(set_to_none=True)
+    logps = PATHS[path](model, batch, completion)
+    weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
+    (logps * weights).mean().backward()
+    return logps.detach()
+
+
+def take_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Any]:
+    """Best CPU and wall seconds of each call, the calls taking turns; and how much `trl` / it."""
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats):
+        for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
+            began = time.process_time(), time.perf_counter()
+            calls[name]()
+            cpu[name].append(time.process_time() - began[0])
+            wall[name].append(time.perf_counter() - began[1])
+    row: dict[str, Any] = {f"{name}_s": round(min(times), 3) for name, times in wall.items()}
+    row["times_faster"] = round(min(wall["trl"]) / min(wall["boxrl"]), 2)
+    row["times_faster_cpu"] = round(min(cpu["trl"]) / min(cpu["boxrl"]), 2)
+    return row
+
+
+def bench_train(repeats: int) -> list[dict[str, Any]]:
+    """Forward + backward."""
+    rows = []
+    model = build_model()
+    for tokens, completion, groups in TRAIN:
+        batch = build_batch(tokens, completion, groups)
+        kept = {path: train_step(model, batch, completion, path) for path in PATHS}
+        difference = float((kept["trl"] - kept["boxrl"]).abs().max())
+
+        def call(path: str, batch: Any = batch, completion: int = completion) -> Any:
+            return lambda: train_step(model, batch, completion, path)
+
+        row = {"image_tokens": tokens, "completion": completion, "groups": groups}
+        row |= take_turns({path: call(path) for path in PATHS}, repeats)
+        rows.append(row | {"largest_difference": difference})
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def bench_memory() -> list[dict[str, Any]]:
+    """Peak resident memory of one step above that of the loaded model, in MB."""
+    rows = []
+    for tokens, completion, groups in TRAIN:
+        row: dict[str, Any] = {"image_tokens": tokens, "completion": completion, "groups": groups}
+        for path in PATHS:
+            call = [sys.executable, __file__, "--peak", path, f"{tokens},{completion},{groups}"]
+            row[f"{path}_mb"] = int(subprocess.check_output(call))
+        row["share"] = round(row["boxrl_mb"] / row["trl_mb"], 2)
+        rows.append(row)
+        print(row, file=sys.stderr)
+    return rows
+
+
+def print_peak(path: str, size: str) -> None:
+    """What `bench_memory` starts in a process of its own."""
+    tokens, completion, groups = map(int, size.split(","))
+    model, batch = build_model(), build_batch(tokens, completion, groups)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    train_step(model, batch, completion, path)
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    print((peak - before) // 2**20)
+
+
+def bench_generate(repeats: int) -> list[dict[str, Any]]:
+    """60 tokens for one group of 8."""
+    rows = []
+    model = build_model().eval()
+    for tokens in (256, 576, 1024):
+        batch = build_batch(tokens, 1, 1)
+        names = ("input_ids", "attention_mask", "mm_token_type_ids")
+        inputs = {name: batch[name][:, :-1] for name in names}
+        inputs |= {name: batch[name] for name in ("pixel_values", "image_grid_thw")}
+        options: dict[str, Any] = {
+            "max_new_tokens": 60, "min_new_tokens": 60, "do_sample": False, "pad_token_id": 0,
+            "suppress_tokens": [IMAGE, VIDEO, START, END],
+        }  # fmt: skip
+        outputs: dict[str, Tensor] = {}
+
+        def repeated(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
+            with torch.no_grad():
+                outputs["trl"] = model.generate(**inputs, **options)
+
+        def once(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
+            outputs["boxrl"] = generate_groups(model, inputs, G, **options)
+
+        row = {"image_tokens": tokens, "new_tokens": 60}
+        row |= take_turns({"trl": repeated, "boxrl": once}, repeats)
+        rows.append(row | {"same_tokens": torch.equal(outputs["trl"], outputs["boxrl"])})
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def main() -> None:
+    """Run the parts and print their figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    quiet()
+    torch.set_num_threads(args.threads)
+    trl.trainer.utils._use_triton = lambda device: True
+    if args.peak:
+        print_peak(*args.peak)
+        return
+    result = {part: PARTS[part](args) for part in args.parts}
+    text = json.dumps(result, indent=2)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "train": lambda args: bench_train(args.repeats),
+    "memory": lambda args: bench_memory(),
+    "generate": lambda args: bench_generate(args.repeats),
+}
+"""What can be measured."""
+
+
+if __name__ == "__main__":
+    main()
