@@ -48,11 +48,13 @@ def run_benchmark(name: str) -> str:
         text=True,
         check=False,
     ).stdout.strip()
+    printed = result.stdout.strip()
+    fenced = f"```text\n{printed}\n```"
     title = words.split("\n")[0]
     about = words.partition("\n\n")[2].partition("\n\n")[2]
     return (
         f"## {name}: {title}\n\n{about}\n\n"
-        f"```text\n{result.stdout.strip()}\n```\n\n"
+        f"{printed if '|---' in printed else fenced}\n\n"
         f"*{describe_machine()}; commit {commit}.*\n"
     )
 
