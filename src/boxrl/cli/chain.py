@@ -16,7 +16,9 @@ def add_verbs(verbs: Any) -> None:
     quickstart = verbs.add_parser(
         "quickstart", help="the whole chain on the tiny VLM inside the package"
     )
-    quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR")
+    quickstart.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: runs/quickstart, or -2, -3, ... behind it"
+    )
     quickstart.add_argument("--seed", type=int, default=0, metavar="N")
     quickstart.add_argument("--resume", action="store_true", help="continue an interrupted run")
     quickstart.set_defaults(run=run_quickstart)
@@ -44,8 +46,10 @@ def run_quickstart(args: argparse.Namespace) -> int:
     """Evaluate, train, evaluate again, show the difference."""
     require_train_extra("boxrl quickstart")
     from boxrl.cli.quickstart import quickstart
+    from boxrl.runs import numbered_folder
 
-    return quickstart(args.out, args.seed, args.resume)
+    out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
+    return quickstart(out, args.seed, args.resume)
 
 
 def run_train(args: argparse.Namespace) -> None:
