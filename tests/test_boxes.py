@@ -4,7 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boxrl.boxes import area, clip, iou, order_corners, scale, xywh_to_xyxy, xyxy_to_xywh
+from boxrl import boxes as boxes_module
+from boxrl.boxes import (
+    area,
+    clip,
+    giou,
+    iou,
+    order_corners,
+    overlaps,
+    scale,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
 
 COORDINATES = st.integers(0, 50).map(float)
 ANY_BOXES = arrays(np.float64, st.tuples(st.integers(0, 6), st.just(4)), elements=COORDINATES)
@@ -54,3 +65,31 @@ def test_clipped_boxes_lie_in_the_image(boxes: np.ndarray) -> None:
 def test_scale_moves_each_axis_by_its_own_ratio() -> None:
     scaled = scale(np.array([[1.0, 2.0, 3.0, 4.0]]), (10, 20), (20, 10))
     np.testing.assert_array_equal(scaled, [[2.0, 1.0, 6.0, 2.0]])
+
+
+@pytest.mark.parametrize("plain_pairs", [0, 150])  # numpy alone, plain Python
+@given(BOXES, BOXES, st.sampled_from([1e-9, 0.25, 1 / 3, 0.5, 1.0]))
+def test_overlaps_are_the_large_entries_of_iou(
+    plain_pairs: int, a: np.ndarray, b: np.ndarray, lowest: float
+) -> None:
+    ious = iou(a, b)
+    expected = [(i, j, ious[i, j]) for i, j in np.argwhere(ious >= lowest).tolist()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boxes_module, "MAX_PLAIN_PAIRS", plain_pairs)
+        assert overlaps(a, b, lowest) == expected
+
+
+@given(BOXES, BOXES)
+def test_giou_never_exceeds_iou_and_tells_disjoint_boxes_apart(
+    a: np.ndarray, b: np.ndarray
+) -> None:
+    generalised = giou(a, b)
+    assert (generalised <= iou(a, b) + 1e-12).all()
+    assert (generalised >= -1).all()
+    np.testing.assert_allclose(np.diag(giou(a, a))[area(a) > 0], 1.0)
+
+
+def test_giou_falls_with_distance() -> None:
+    box = np.array([[0.0, 0, 10, 10]])
+    near, far = giou(box, np.array([[10.0, 0, 20, 10], [90, 0, 100, 10]]))[0]
+    assert (near, far) == pytest.approx((0.0, -0.8))

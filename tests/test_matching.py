@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boxrl.matching import count_matches, match_greedy, same_label
+from boxrl.matching import (
+    count_matches,
+    enlarges_matching,
+    match_best,
+    match_greedy,
+    same_label,
+)
 
 GRAPHS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(0, 5)))
 SCORES = arrays(
@@ -59,3 +65,24 @@ def test_greedy_pairs_are_disjoint_descending_and_maximal(scores: np.ndarray) ->
 def test_labels_match_after_casefold_and_whitespace_folding() -> None:
     same = same_label(["Red  Circle", "STRASSE", "dog"], ["red circle", "straße", "cat"])
     np.testing.assert_array_equal(same, [[True, False, False], [False, True, False], [False] * 3])
+
+
+@given(GRAPHS)
+def test_flags_of_enlarging_rows_add_up_to_the_largest_matching(allowed: np.ndarray) -> None:
+    flags = enlarges_matching(allowed)
+    assert [sum(flags[:k]) for k in range(len(allowed) + 1)] == [
+        count_matches(allowed[:k]) for k in range(len(allowed) + 1)
+    ]
+
+
+@given(SCORES.filter(lambda scores: max(scores.shape) <= 5))
+def test_match_best_has_the_highest_total(scores: np.ndarray) -> None:
+    pairs = match_best(scores)
+    n, m = scores.shape
+    small, large = (scores, m) if n <= m else (scores.T, n)
+    totals = [
+        sum(small[row, column] for row, column in enumerate(columns))
+        for columns in itertools.permutations(range(large), min(n, m))
+    ]
+    assert len({pair.pred for pair in pairs}) == len({pair.target for pair in pairs}) == min(n, m)
+    assert abs(sum(scores[pair] for pair in pairs) - max(totals)) < 1e-9

@@ -11,6 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from boxrl.errors import UsageError
@@ -173,11 +174,12 @@ def score(
     sizes = sizes or [None] * n
     targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
+    steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
     for row, text in enumerate(completions):
         parsed = parse(text, FAMILIES["plain"], sizes[row])
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
-        for reward in built:
-            out[reward.name].append(reward(completion, targets[row]))
+        for function, keep in steps:
+            keep(function(completion, targets[row]))
     return out
 
 

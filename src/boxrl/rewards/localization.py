@@ -6,7 +6,7 @@ read, or none at all pay 0; a question whose answer is not boxes is not applicab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
 from operator import itemgetter
 from typing import Concatenate, Literal, ParamSpec
@@ -125,12 +125,15 @@ def greedy_pairs(
 
     Remembered for the completion's other rewards.
     """
-    names, target_names = folded(preds.labels), folded(targets.labels)
-    found = overlaps(preds, targets, iou_threshold)
+
+    def same_label(pair: boxes.Overlap) -> bool:
+        return fold_label(preds.labels[pair[0]]) == fold_label(targets.labels[pair[1]])
+
+    found: Iterable[boxes.Overlap] = overlaps(preds, targets, iou_threshold)
     if within_label:
-        found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
+        found = filter(same_label, found)
     ranked = sorted(found, key=itemgetter(2), reverse=True)
-    return [(iou, names[pred] == target_names[k]) for pred, k, iou in take_free(ranked)]
+    return [(pair[2], same_label(pair)) for pair in take_free(ranked)]
 
 
 @localization
