@@ -96,3 +96,28 @@ def test_predictions_without_their_settings_are_refused(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_with_its_line(row: dict, message: str) -> None:
     with pytest.raises(DataError, match=f"^p.jsonl:3: .*{message}"):
         parse_prediction(row, "p.jsonl:3")
+
+
+def test_a_whole_last_row_counts_without_its_newline(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{render_prediction(A)}\n{render_prediction(B)}")
+    assert read_predictions(path) == {"a": A, "b": B}
+
+
+def test_a_last_row_without_its_newline_is_generated_again(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {}).append([A])
+    with path.open("a") as handle:
+        handle.write(render_prediction(B))
+    resumed = PredictionsFile(path, {})
+    assert set(resumed.done) == {"a"}
+    resumed.append([B])
+    assert read_predictions(path) == {"a": A, "b": B}
+
+
+def test_two_answers_to_one_sample_are_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    other = Prediction("a", "another answer", 5, "stop")
+    path.write_text("".join(render_prediction(row) + "\n" for row in (A, A, other)))
+    with pytest.raises(DataError, match=r"p\.jsonl:3: a second answer to sample 'a'"):
+        read_predictions(path)

@@ -24,11 +24,7 @@ def add_verbs(verbs: Any) -> None:
     listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
     listing.add_argument("--json", action="store_true", help="one JSON object on stdout")
     listing.set_defaults(run=run_list)
-    run = actions.add_parser(
-        "run",
-        help="convert, predict, evaluate, report",
-        epilog="What follows -- goes to boxrl predict: -- --engine vllm --max-new-tokens 2048",
-    )
+    run = actions.add_parser("run", help="convert, predict, evaluate, report")
     run.add_argument("name", metavar="NAME", help="see boxrl benchmark list")
     run.add_argument("--model", metavar="M", help="as for boxrl predict")
     run.add_argument("--data-root", type=Path, required=True, metavar="DIR")
@@ -41,7 +37,12 @@ def add_verbs(verbs: Any) -> None:
     run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
     run.add_argument("--resamples", type=int, default=1000, help="0 leaves intervals out")
     run.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    run.add_argument("predict", nargs="*", metavar="-- OPTION", help="options of boxrl predict")
+    run.add_argument(
+        "--predict-options",
+        default="",
+        metavar="TEXT",
+        help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
+    )
     run.set_defaults(run=run_benchmark)
 
 
@@ -117,6 +118,8 @@ def run_benchmark(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> Path:
     """Run `boxrl predict` over the benchmark's samples; resumable as it is."""
+    import shlex
+
     from boxrl.cli import build_parser
 
     if args.model is None:
@@ -129,7 +132,7 @@ def _predict(args: argparse.Namespace) -> Path:
         f"--out={out}",
         *([f"--family={args.family}"] if args.family else []),
     ]
-    predict = build_parser().parse_args(["predict", *options, *args.predict])
+    predict = build_parser().parse_args(["predict", *options, *shlex.split(args.predict_options)])
     if predict.run(predict):
         raise UsageError(f"{out}: some samples have no answer; run the same command again")
     return out

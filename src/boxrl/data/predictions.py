@@ -95,23 +95,32 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
 
 
 def read_predictions(path: Path) -> dict[str, Prediction]:
-    """Predictions by sample id; the last row of an id counts.
+    """Predictions by sample id; of a sample that ended in error, the last row counts.
 
-    A last line without its newline was cut by a crash and is left out; it is generated again.
+    A last line without its newline that is no whole row was cut by a crash and is left out; it
+    is generated again.
 
     Raises:
-        DataError: no such file or a bad line.
+        DataError: no such file, a bad line, or two different answers to one sample.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    whole, _, _cut = content.rpartition(b"\n")
+    *lines, last = content.split(b"\n")
+    if _is_json(last):
+        lines.append(last)
     predictions: dict[str, Prediction] = {}
-    for number, line in enumerate(whole.split(b"\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{path}:{number}"
             prediction = parse_prediction(parse_json_object(line, where), where)
+            earlier = predictions.get(prediction.id, prediction)
+            if earlier.finish_reason != "error" and earlier != prediction:
+                raise DataError(
+                    f"{where}: a second answer to sample {prediction.id!r}; a file holds one run, "
+                    "so keep the runs apart"
+                )
             predictions[prediction.id] = prediction
     return predictions
 
@@ -134,12 +143,12 @@ class PredictionsFile:
         self.done: dict[str, Prediction] = {}
         if path.is_file() and path.stat().st_size:
             self._check_settings(settings)
+            _cut_partial_line(path)
             self.done = {
                 key: row
                 for key, row in read_predictions(path).items()
                 if row.finish_reason != "error"
             }
-            _cut_partial_line(path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(meta_path(path), settings)
@@ -192,6 +201,15 @@ class PredictionsFile:
 def meta_path(path: Path) -> Path:
     """Where the settings of a predictions file stand."""
     return path.with_name(f"{path.stem}.meta.json")
+
+
+def _is_json(line: bytes) -> bool:
+    """Whether a line is whole; a cut JSON object never is."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _cut_partial_line(path: Path) -> None:

@@ -29,6 +29,12 @@ from boxrl.types import Completion, Parsed, Sample
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
 
 
+NO_CHOICE = (
+    " No object is known here that was not asked for, and the policy's boxes are perfect: samples "
+    "that ask for some objects of an image, or for absent ones (mode all), tell more."
+)
+
+
 def evaluate(
     samples: Sequence[Sample],
     predictions: Mapping[str, Prediction],
@@ -86,6 +92,8 @@ def _blind_policy(
     del figures["format_rate"], figures["accuracy"]
     with_others = sum(bool(other_objects(sample)) for sample in samples) / len(samples)
     verdict = told_apart(rows, blind, "the blind policy", seed, resamples)
+    if verdict and verdict["figure"] != "looks" and not verdict["told_apart"]:
+        verdict["words"] += NO_CHOICE
     return figures | {"with_others": with_others, "told_apart": verdict}
 
 
