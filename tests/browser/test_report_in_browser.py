@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ import pytest
 from boxrl.data.files import write_json
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.report import build_report
+from boxrl.report.live import serve
 from boxrl.report.reading import Row, read_run
 from tests.browser.conftest import Opened
-from tests.report_runs import faulty_answer, write_evaluation
+from tests.report_runs import faulty_answer, training_step, write_evaluation, write_jsonl
 
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Opened]
@@ -282,6 +284,27 @@ def test_incomplete_run_still_makes_a_quiet_page(
     opened = visit(copy / "report.html")
     assert opened.complaints == []
     assert opened.page.locator(".missing").is_visible()
+
+
+def test_live_page_follows_the_run_and_keeps_its_filters(
+    run: Path, tmp_path: Path, visit: Visit
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    with serve(copy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        opened = visit(f"http://127.0.0.1:{server.server_port}/")
+        page = opened.page
+        page.locator("select[name=outcome]").select_option("missed")
+        before = page.locator("dd").all_inner_texts()
+        assert "60" in before
+        page.wait_for_timeout(3500)  # the page has asked once
+        write_jsonl(copy / "metrics.jsonl", [training_step(step) for step in range(1, 78)])
+        page.get_by_text("77", exact=True).first.wait_for(timeout=15_000)
+        assert page.locator("select[name=outcome]").input_value() == "missed"
+        server.shutdown()
+    assert opened.complaints == []
+    origin = f"http://127.0.0.1:{server.server_port}/"
+    assert all(url.startswith((origin, "data:")) for url in opened.requests)
 
 
 def test_five_thousand_predictions_open_in_two_seconds(

@@ -1,4 +1,4 @@
-"""Verbs that show what happened: report."""
+"""Verbs that show what happened: report, watch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ def add_verbs(verbs: Any) -> None:
         metavar="DIR",
         help="also write a COCO pair and a CSV of each evaluation (one run)",
     )
+    report.add_argument(
+        "--live", action="store_true", help="serve the page on loopback; it follows the run"
+    )
+    report.add_argument("--port", type=int, default=0, metavar="N", help="of --live; a free one")
     report.set_defaults(run=run_report)
+
+    watch = verbs.add_parser("watch", help="a run in the terminal while it trains")
+    watch.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+    watch.set_defaults(run=run_watch)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -33,8 +41,11 @@ def run_report(args: argparse.Namespace) -> None:
     from boxrl.report import build_comparison, build_report
 
     alone = len(args.runs) == 1
-    if args.export and not alone:
-        raise UsageError("--export takes one run")
+    if (args.export or args.live) and not alone:
+        raise UsageError(f"{'--live' if args.live else '--export'} takes one run")
+    if args.live:
+        serve_live(args.runs[0], args.port)
+        return
     out = args.out or (args.runs[0] if alone else Path()) / "report.html"
     if alone:
         build_report(args.runs[0], out)
@@ -46,3 +57,24 @@ def run_report(args: argparse.Namespace) -> None:
 
         for path in export_run(args.runs[0], args.export):
             print(f"export: {path}")
+
+
+def serve_live(run_dir: Path, port: int) -> None:
+    """Serve the run's page until interrupted."""
+    from boxrl.report.live import HOST, serve
+
+    try:
+        with serve(run_dir, port) as server:
+            print(f"report: http://{HOST}:{server.server_port}/   (Ctrl-C ends it)", flush=True)
+            server.serve_forever()
+    except OSError as error:
+        raise UsageError(f"port {port}: {error.strerror}; choose another --port") from error
+
+
+def run_watch(args: argparse.Namespace) -> None:
+    """Follow a run in the terminal."""
+    from rich.console import Console
+
+    from boxrl.report.watch import watch
+
+    watch(args.run_dir, Console())

@@ -19,12 +19,13 @@ from boxrl.report.scores import build_scores
 from boxrl.report.text import visible
 
 
-def build_report(run_dir: Path, out: Path) -> None:
+def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
     """Write the page of one run.
 
     Args:
         run_dir: a run folder, complete or not; what it lacks is named on the page.
         out: the HTML file. Pictures that are too large to embed lie in `OUT_files/` beside it.
+        live: the page asks the server that it came from whether the run has changed.
 
     Raises:
         UsageError: there is no such folder, or it holds no run.
@@ -47,7 +48,7 @@ def build_report(run_dir: Path, out: Path) -> None:
         gallery=gallery,
         views=views,
     )
-    write_page(page, out)
+    write_page(page, out, live)
 
 
 def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:

@@ -71,27 +71,26 @@ class Page:
     views: Sequence[tuple[int, ...]]
 
 
-def write_page(page: Page, out: Path) -> None:
+def write_page(page: Page, out: Path, live: bool = False) -> None:
     """Render the page; pictures beyond the size that is embedded go to `OUT_files/`.
 
-    The content security policy names style and script by their hashes and forbids every
-    request, so text that slipped through escaping would still do nothing.
+    The content security policy names style and scripts by their hashes and forbids every
+    request, so text that slipped through escaping would still do nothing. A live page may ask
+    its own server, and only that.
     """
     pictures = place_pictures(read_pictures(page.gallery.image_paths), out)
-    style, script = _style(), _asset("gallery.js")
-    html = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            page=page,
-            style=Markup(style),
-            script=Markup(script),
-            policy=_policy(style, script),
-            payload=Markup(page.gallery.as_json(page.views, pictures)),
-            without_pictures=all(url is None for url in pictures),
-            version=__version__,
-            kinds=KINDS,
-        )
+    style = _style()
+    scripts = [_asset("gallery.js")] * bool(page.views) + [_asset("live.js")] * live
+    template = _environment().get_template("report.html.j2")
+    html = template.render(
+        page=page,
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(style, scripts, live),
+        payload=Markup(page.gallery.as_json(page.views, pictures)),
+        without_pictures=all(url is None for url in pictures),
+        version=__version__,
+        kinds=KINDS,
     )
     with write_atomic(out) as handle:
         handle.write(html)
@@ -110,14 +109,15 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, scripts: Sequence[str], live: bool) -> str:
     sources: Mapping[str, str] = {
         "default-src": "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
         "img-src": "data: 'self' file:",
         "style-src": f"'{_digest(style)}'",
-        "script-src": f"'{_digest(script)}'",
+        "script-src": " ".join(f"'{_digest(script)}'" for script in scripts) or "'none'",
+        "connect-src": "'self'" if live else "'none'",
     }
     return "; ".join(f"{kind} {allowed}" for kind, allowed in sources.items())
 
