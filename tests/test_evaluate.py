@@ -371,6 +371,22 @@ def test_evaluate_and_compare_from_the_command_line(
     assert "gained:" in capsys.readouterr().out
 
 
+def test_compare_scores_the_evaluations_of_a_run_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(tmp_path / "data" / "test.jsonl", SCENES)
+    settings = {"family": "qwen2.5-vl", "prompt": "standard", "samples": "data/test.jsonl"}
+    for name, share in (("before", 0.9), ("after", 0.1)):
+        path = tmp_path / "evals" / name / "predictions.jsonl"
+        PredictionsFile(path, settings).append(spoil(SCENES, share, 5).values())
+    runs = ["DIR/evals/before", "DIR/evals/after"]
+    assert verb(tmp_path, "compare", *runs, "--json", "--resamples=50") == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["f1"]["low"] > 0
+    (tmp_path / "data" / "test.jsonl").unlink()
+    assert verb(tmp_path, "compare", *runs) == 2
+    assert "its samples file data/test.jsonl is not there" in capsys.readouterr().err
+
+
 def test_controls_stand_beside_the_run(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,7 +62,13 @@ def _add_coco_eval(verbs: Any) -> None:
 
 def _add_compare(verbs: Any) -> None:
     verb = verbs.add_parser("compare", help="two runs over the same samples, paired")
-    verb.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of evaluate --out")
+    verb.add_argument(
+        "runs",
+        nargs=2,
+        type=Path,
+        metavar="RUN",
+        help="folder of evaluate --out, or RUN/evals/NAME",
+    )
     verb.add_argument("--force", action="store_true", help="compare although protocols differ")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--resamples", type=int, default=1000)
@@ -123,9 +129,9 @@ def coco_eval(args: argparse.Namespace) -> None:
 def compare(args: argparse.Namespace) -> None:
     """Pair two evaluations."""
     from boxrl.evaluate import compare as pair
-    from boxrl.evaluate.files import read_evaluation
+    from boxrl.evaluate.opening import open_evaluation
 
-    first, second = (read_evaluation(folder) for folder in args.runs)
+    first, second = (open_evaluation(folder) for folder in args.runs)
     difference = pair(first, second, seed=args.seed, resamples=args.resamples, force=args.force)
     if args.json:
         _print_json(difference)

@@ -1,0 +1,55 @@
+"""Folders to evaluations: what `evaluate --out` wrote, or predictions that are scored now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from boxrl.data.predictions import read_predictions
+from boxrl.data.samples import read_samples
+from boxrl.errors import UsageError
+from boxrl.evaluate import evaluate
+from boxrl.evaluate.evaluation import Evaluation
+from boxrl.evaluate.files import ROWS, read_evaluation, read_settings, settings_family
+
+
+def open_evaluation(folder: Path) -> Evaluation:
+    """The evaluation of a folder, without intervals where it is scored now.
+
+    Args:
+        folder: of `boxrl evaluate --out`, or with predictions.jsonl and predictions.meta.json,
+            as in RUN/evals/NAME.
+
+    Raises:
+        UsageError: the folder holds neither.
+        DataError: what it holds is damaged or does not belong together.
+    """
+    predictions = folder / "predictions.jsonl"
+    if (folder / ROWS).is_file() or not predictions.is_file():
+        return read_evaluation(folder)
+    settings = read_settings(predictions)
+    return evaluate(
+        read_samples(_samples_path(folder, settings)),
+        read_predictions(predictions),
+        settings_family(settings, None, str(predictions)),
+        settings=settings,
+        resamples=0,
+    )
+
+
+def _samples_path(folder: Path, settings: dict[str, Any]) -> Path:
+    """The samples file that the settings name: from here, the folder, or the run it lies in."""
+    named = settings.get("samples")
+    if not isinstance(named, str):
+        raise UsageError(
+            f"{folder}: predictions.meta.json names no samples file; "
+            "score the predictions with boxrl evaluate --samples F --out DIR"
+        )
+    around = [folder.resolve().parent.parent, folder, Path()]
+    found = [base / named for base in around if (base / named).is_file()]
+    if not found:
+        raise UsageError(
+            f"{folder}: its samples file {named} is not there; "
+            "score the predictions with boxrl evaluate --samples F --out DIR"
+        )
+    return found[0]
