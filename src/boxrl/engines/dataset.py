@@ -47,7 +47,8 @@ def build_dataset(
             text = render_target(sample, family)
             row["completion"] = [{"role": "assistant", "content": text}]
         rows.append(row)
-    return Dataset.from_list(rows).cast_column("image", Image(mode="RGB"))
+    # GRPO asks for a row once per completion and decodes its image itself, once per prompt.
+    return Dataset.from_list(rows).cast_column("image", Image(mode="RGB", decode=gold))
 
 
 def _plain(message: dict[str, Any]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from boxrl.data.files import finite
 from boxrl.data.samples import parse_sample
 from boxrl.engines.checkpoints import ReadsOwnWeights
 from boxrl.engines.prefill import generate_groups
+from boxrl.engines.preprocessing import decode_once, once_per_image
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
 from boxrl.engines.watching import describe_answers
 from boxrl.families import Family
@@ -62,7 +63,8 @@ class BoxGRPOTrainer(ReadsOwnWeights, GRPOTrainer):
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         self._groups = torch.arange(len(inputs)) // size
-        batch = super()._generate_and_score_completions(inputs)
+        with once_per_image(self.processing_class.image_processor):
+            batch = super()._generate_and_score_completions(decode_once(inputs))
         if self.shared_prefix:
             batch["group"] = self._groups.to(batch["prompt_ids"].device)
         return batch

@@ -158,6 +158,8 @@ def attend_by_group(
     ):
         prefix = [x[:, :, group.start : group.start + group.prefix] for x in states]
         outputs.append(sdpa(module, *prefix, None, is_causal=True, **kwargs)[0])
+        if not rows.numel():
+            continue  # every completion of the group is masked
         own = [
             x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
             for x in states

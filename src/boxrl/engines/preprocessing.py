@@ -1,0 +1,80 @@
+"""Images decoded and preprocessed once each, however many completions a prompt has."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+
+
+@contextmanager
+def once_per_image(image_processor: Any) -> Iterator[None]:
+    """Within the block every distinct image goes through `image_processor` once.
+
+    TRL preprocesses every copy of an image, twice per generation, once as arrays and once as
+    tensors. Law: the same numbers, as tensors.
+    """
+    original = image_processor.preprocess
+    seen: dict[Any, Any] = {}
+
+    def preprocess(images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        options = {**kwargs, "return_tensors": "pt"}
+        features = []
+        for image in _flat(images):
+            key = (_fingerprint(image), repr(args), repr(sorted(options.items())))
+            if key not in seen:
+                seen[key] = original([image], *args, **options)
+            features.append(seen[key])
+        return BatchFeature({name: _join([f[name] for f in features]) for name in features[0]})
+
+    image_processor.preprocess = preprocess
+    try:
+        yield
+    finally:
+        del image_processor.preprocess  # the class's own is back
+
+
+def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose undecoded `image` column becomes a picture, one for all equal files."""
+    pictures: dict[Any, Image.Image] = {}
+    decoded = []
+    for row in rows:
+        source = row["image"]
+        key = source["path"] or source["bytes"]
+        if key not in pictures:
+            pictures[key] = _decode(source)
+        decoded.append({**row, "image": pictures[key]})
+    return decoded
+
+
+def _decode(source: dict[str, Any]) -> Image.Image:
+    with Image.open(BytesIO(source["bytes"]) if source["bytes"] else source["path"]) as image:
+        return image.convert("RGB")
+
+
+def _flat(images: Any) -> Iterator[Any]:
+    if isinstance(images, (list, tuple)):
+        for item in images:
+            yield from _flat(item)
+    else:
+        yield images
+
+
+def _fingerprint(image: Any) -> Any:
+    """Equal for equal pictures; copies are told by their pixels."""
+    if isinstance(image, Image.Image):
+        return image.size, image.mode, zlib.crc32(image.tobytes()), zlib.adler32(image.tobytes())
+    return id(image)
+
+
+def _join(parts: list[Any]) -> Any:
+    """Features of single images as those of a batch."""
+    if torch.is_tensor(parts[0]):
+        return torch.cat(parts)
+    return [item for part in parts for item in part]
