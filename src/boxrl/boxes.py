@@ -82,7 +82,7 @@ def giou(a: Boxes, b: Boxes) -> Matrix:
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     union = area(a) + area(b) - np.maximum(sides, 0.0).prod(axis=-1)
     hull = (np.maximum(a[..., 2:], b[..., 2:]) - np.minimum(a[..., :2], b[..., :2])).prod(axis=-1)
-    empty: Matrix = (hull - union) / np.maximum(hull, SMALLEST)
+    empty: Matrix = np.maximum(hull - union, 0.0) / np.maximum(hull, SMALLEST)
     return paired_iou(a, b) - empty
 
 

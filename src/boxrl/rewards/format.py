@@ -14,7 +14,7 @@ def format_tags(completion: Completion, target: Target) -> float:
     text and further tags are not. What the answer holds is not looked at: any target will do.
     """
     text = completion.text.strip()
-    if any(text.count(tag) != 1 for tag in TAGS):
+    if [text.count(tag) for tag in TAGS] != [1, 1, 1, 1]:
         return 0.0
     if not (text.startswith(TAGS[0]) and text.endswith(TAGS[3])):
         return 0.0

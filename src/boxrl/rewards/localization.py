@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, wraps
 from operator import itemgetter
-from typing import Concatenate, Literal, ParamSpec
+from typing import Concatenate, Literal, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -108,23 +108,27 @@ def weighted_sum(
         match_labels: `after`: a pair with the wrong label keeps its match and counts IoU 0;
             `before`: boxes of different labels cannot match.
     """
-    pairs = greedy_pairs(preds, targets, iou_threshold, match_labels == "before")
-    right = [iou for iou, same_label in pairs if same_label]
+    matched, right, iou_sum = match_boxes(preds, targets, iou_threshold, match_labels == "before")
     n, m = len(preds), len(targets)
-    position, label = sum(right) / m, len(right) / m
-    completeness = (len(pairs) / m + len(pairs) / n) / 2
+    position, label = iou_sum / m, right / m
+    completeness = (matched / m + matched / n) / 2
     total = alpha * position + beta * label + gamma * completeness
     return total / (alpha + beta + gamma)
 
 
-@lru_cache(maxsize=8)
-def greedy_pairs(
-    preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
-) -> list[tuple[float, bool]]:
-    """IoU, and whether the labels are equal, of one-to-one pairs taken by highest IoU.
+class Matched(NamedTuple):
+    """What `weighted_sum` needs to know of greedy pairs: number, those of equal label, their IoU."""
 
-    Remembered for the completion's other rewards.
-    """
+    pairs: int
+    right: int
+    iou_sum: float
+
+
+@lru_cache(maxsize=8)
+def match_boxes(
+    preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
+) -> Matched:
+    """Pairs taken by highest IoU, remembered for the completion's other rewards."""
 
     def same_label(pair: boxes.Overlap) -> bool:
         return fold_label(preds.labels[pair[0]]) == fold_label(targets.labels[pair[1]])
@@ -132,8 +136,9 @@ def greedy_pairs(
     found: Iterable[boxes.Overlap] = overlaps(preds, targets, iou_threshold)
     if within_label:
         found = filter(same_label, found)
-    ranked = sorted(found, key=itemgetter(2), reverse=True)
-    return [(pair[2], same_label(pair)) for pair in take_free(ranked)]
+    pairs = take_free(sorted(found, key=itemgetter(2), reverse=True))
+    right = [pair[2] for pair in pairs if same_label(pair)]
+    return Matched(len(pairs), len(right), sum(right))
 
 
 @localization
