@@ -17,7 +17,7 @@ from boxrl.errors import UsageError
 from boxrl.prompts import render_target
 from boxrl.report import build_report
 from boxrl.types import Sample
-from tests.report_runs import FAMILY, build_run, write_evaluation
+from tests.report_runs import FAMILY, build_run, training_step, write_evaluation, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +223,17 @@ def test_command_writes_the_page_into_the_run(
     assert (copy / "report.html").is_file()
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "no such run folder" in capsys.readouterr().err
+
+
+def test_warnings_of_the_log_are_shown_once(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    steps = [training_step(step) for step in range(1, 31)]
+    for step in (20, 25):
+        steps[step - 1]["warnings"] = {"kl_exploding": "KL to the reference is 9.00"}
+    write_jsonl(copy / "metrics.jsonl", steps)
+    text = report(copy, tmp_path / "report.html").text
+    assert text.count("KL to the reference is 9.00") == 1
+    assert "step 20: KL to the reference" in text
 
 
 def test_sample_without_prediction_is_left_out(run: Path, tmp_path: Path) -> None:

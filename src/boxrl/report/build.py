@@ -8,7 +8,7 @@ from pathlib import Path
 from boxrl.errors import BoxrlError, UsageError
 from boxrl.evaluate import compare
 from boxrl.evaluate.evaluation import Evaluation as Judged
-from boxrl.report.curves import compared_curves, training_curves
+from boxrl.report.curves import compared_curves, training_curves, training_warnings
 from boxrl.report.diagnosis import diagnose
 from boxrl.report.headline import Table, figure_table
 from boxrl.report.labels import LabelTable, label_table
@@ -43,6 +43,7 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
         missing=run.missing,
         tables=_tables(run),
         charts=training_curves(run.steps),
+        warnings=training_warnings(run.steps),
         labels=_label_tables(run),
         diagnoses=[diagnose(eval_title(name), found.rows) for name, found in answered.items()],
         gallery=gallery,
@@ -87,6 +88,9 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         missing=missing,
         tables=tables,
         charts=compared_curves([(name, run.steps) for name, run in runs.items()]),
+        warnings=[
+            f"{name}, {w}" for name, run in runs.items() for w in training_warnings(run.steps)
+        ],
         labels=labels,
         diagnoses=diagnoses,
         gallery=gallery,

@@ -50,6 +50,16 @@ def training_curves(steps: Sequence[Step]) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
+def training_warnings(steps: Sequence[Step]) -> list[str]:
+    """Every warning of the log once, with the step at which it was first given."""
+    told: dict[str, str] = {}
+    for step in steps:
+        found = step.get("warnings")
+        for text in found.values() if isinstance(found, dict) else ():
+            told.setdefault(str(text), f"step {step['step']}: {text}")
+    return list(told.values())
+
+
 def compared_curves(runs: Sequence[tuple[str, Sequence[Step]]]) -> list[Chart]:
     """The same charts with one curve per run; every reward has a chart of its own.
 

@@ -54,6 +54,7 @@ class Page:
         missing: a sentence for everything that the runs lack.
         tables: figures.
         charts: training curves.
+        warnings: what looked wrong while training, in the log's words.
         labels: precision and recall by label.
         diagnoses: what the answers look like.
         gallery: samples and answers.
@@ -65,6 +66,7 @@ class Page:
     missing: Sequence[str]
     tables: Sequence[Table]
     charts: Sequence[Chart]
+    warnings: Sequence[str]
     labels: Sequence[LabelTable]
     diagnoses: Sequence[Diagnosis]
     gallery: Payload

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from boxrl.data.files import parse_json_object
 from boxrl.errors import DataError, UsageError
+from boxrl.report.curves import training_warnings
 from boxrl.report.text import visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -64,7 +65,7 @@ def describe(run_dir: Path) -> RenderableType:
     parts: list[RenderableType] = [_headline(facts, steps, _max_steps(run_dir / "recipe.yaml"))]
     if steps:
         parts.append(_curves(steps))
-        parts += [Text(f"! {line}", style="yellow") for line in _warnings(steps)]
+        parts += [Text(f"! {visible(line)}", style="yellow") for line in training_warnings(steps)]
     else:
         parts.append(Text("no step is logged yet", style="dim"))
     newest = _read_lines(run_dir / "completions.jsonl", TAIL_BYTES)
@@ -117,16 +118,6 @@ def _curves(steps: Sequence[dict[str, Any]]) -> Table:
         if known and any(known):
             table.add_row(name, f"{known[0]:.3g}", f"{known[-1]:.3g}", sparkline(known))
     return table
-
-
-def _warnings(steps: Sequence[dict[str, Any]]) -> list[str]:
-    """Every warning of the log, each once."""
-    told: dict[str, str] = {}
-    for row in steps:
-        found = row.get("warnings")
-        for text in found.values() if isinstance(found, dict) else ():
-            told.setdefault(str(text), f"step {row['step']}: {visible(str(text))}")
-    return list(told.values())
 
 
 def _completion(row: dict[str, Any]) -> Text:

@@ -180,6 +180,7 @@
     const sample = data.samples[number];
     document.getElementById("detail-title").textContent = `${sample.id} – ${place + 1} of ${shown.length}`;
     document.getElementById("detail-body").replaceChildren(
+      h("p", { className: "note", dir: "auto" }, "asked: ", askedFor(sample)),
       h("div", { className: "pair" }, ...view().map((evaluation) => side(sample, evaluation, evaluation.rows[number]))),
       h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, `${data.problem.join(sample.problem)} ${judged().instruction}`));
     document.getElementById("previous").disabled = place === 0;
