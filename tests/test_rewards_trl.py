@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,3 +95,8 @@ def test_it_pickles_under_the_name_of_its_reward(name: str) -> None:
     arguments = {"completions": [RIGHT], "sample": [LINE], "completion_ids": [[1]]}
     assert copy.__name__ == reward.__name__ == name
     assert copy(**arguments) == reward(**arguments)
+
+
+def test_an_answer_beside_boxes_does_not_make_a_question() -> None:
+    line = render_sample(replace(SAMPLE, answer="x"))
+    assert call("f1", [RIGHT], sample=[line]) == [1.0]

@@ -147,7 +147,9 @@ class Target:
     @classmethod
     def of(cls, sample: Sample) -> Target:
         """The sample's targets without crowd regions, which no completion can be asked to match."""
-        return cls(Detections.of([o for o in sample.objects if not o.iscrowd]), sample.answer)
+        asks = sample.task in ("region", "counting")
+        targets = Detections.of([o for o in sample.objects if not o.iscrowd])
+        return cls(targets, sample.answer if asks else None)
 
 
 @lru_cache(maxsize=8192)

@@ -117,7 +117,7 @@ def weighted_sum(
 
 
 class Matched(NamedTuple):
-    """What `weighted_sum` needs to know of greedy pairs: number, those of equal label, their IoU."""
+    """Greedy pairs: how many, how many of equal label, and the sum of IoU of those."""
 
     pairs: int
     right: int
@@ -130,14 +130,14 @@ def match_boxes(
 ) -> Matched:
     """Pairs taken by highest IoU, remembered for the completion's other rewards."""
 
-    def same_label(pair: boxes.Overlap) -> bool:
+    def right_label(pair: boxes.Overlap) -> bool:
         return fold_label(preds.labels[pair[0]]) == fold_label(targets.labels[pair[1]])
 
     found: Iterable[boxes.Overlap] = overlaps(preds, targets, iou_threshold)
     if within_label:
-        found = filter(same_label, found)
+        found = filter(right_label, found)
     pairs = take_free(sorted(found, key=itemgetter(2), reverse=True))
-    right = [pair[2] for pair in pairs if same_label(pair)]
+    right = [pair[2] for pair in pairs if right_label(pair)]
     return Matched(len(pairs), len(right), sum(right))
 
 
