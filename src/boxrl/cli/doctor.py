@@ -11,6 +11,9 @@ from typing import Any
 
 SHOWN_IDS = 3
 
+LEAK = 0.05
+"""Share of samples from which on a verdict names a probe; a box may truly fill its image."""
+
 
 def add_verbs(verbs: Any) -> None:
     """Declare `boxrl doctor rewards`."""
@@ -27,12 +30,19 @@ def add_verbs(verbs: Any) -> None:
         help="a worse answer must earn this much less than gold (default: %(default)s)",
     )  # fmt: skip
     verb.add_argument(
-        "--limit", type=int, default=500, metavar="N",
+        "--limit", type=_positive, default=500, metavar="N",
         help="samples drawn from the file (default: %(default)s)",
     )  # fmt: skip
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
     verb.set_defaults(run=probe_rewards)
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return number
 
 
 def probe_rewards(args: argparse.Namespace) -> None:
@@ -42,7 +52,7 @@ def probe_rewards(args: argparse.Namespace) -> None:
     from boxrl.rewards import build_rewards
     from boxrl.rewards.probes import run_probes
 
-    rewards = build_rewards(args.rewards.split(","))
+    rewards = build_rewards(args.rewards.replace(" ", "").split(","))
     samples = read_samples(args.samples)
     samples = [sample for sample in samples if sample.task in ("detection", "grounding")]
     if not samples:
@@ -80,7 +90,7 @@ def print_probes(results: Mapping[str, Any]) -> None:
             table.add_section()
         table.add_row(probe, *(_cell(reward["probes"][probe]) for reward in rewards.values()))
     console = Console(highlight=False)
-    console.print(table)
+    Console(highlight=False, width=max(console.width, 18 + 13 * len(rewards))).print(table)
     console.print(
         f"[bold red]▲[/] pays a worse answer within {results['margin']:g} of gold, in that share "
         "of samples   [bold yellow]▼[/] pays an answer as good as gold less"
@@ -103,7 +113,7 @@ def _cell(paid: Mapping[str, Any]) -> str:
 
 def _verdict(name: str, reward: Mapping[str, Any]) -> str:
     """What the reward can be gamed with, and where it cannot tell answers apart."""
-    leaks = [probe for probe, paid in reward["probes"].items() if paid["overpaid"]]
+    leaks = [probe for probe, paid in reward["probes"].items() if paid["overpaid"] >= LEAK]
     verdict = f"overpays {', '.join(leaks)}" if leaks else "overpays none of these"
     flat = reward["zero_variance"]
     if flat:

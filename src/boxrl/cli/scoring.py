@@ -32,7 +32,7 @@ def score(args: argparse.Namespace) -> None:
     from boxrl.rewards import build_rewards
     from boxrl.rewards.finished import read_finished, score_finished, write_rewards
 
-    rewards = build_rewards(args.rewards.split(","))
+    rewards = build_rewards(args.rewards.replace(" ", "").split(","))
     rows = read_finished(args.completions)
     values = score_finished(rows, rewards)
     if args.out:
