@@ -75,7 +75,10 @@ def ap50(preds: Detections, targets: Detections) -> float:
 
 @localization
 def od_length(preds: Detections, targets: Detections) -> float:
-    """AP times min(1, targets / predictions): every box too many costs. Range [0, 1]."""
+    """AP times min(1, targets / predictions): every box too many costs. Range [0, 1].
+
+    Source: VLM-R1 (arXiv 2504.07615), equations 7 and 8.
+    """
     pairs = overlaps(preds, targets, 0.5)
     precision = average_precision(pairs, folded(preds.labels), folded(targets.labels))
     return precision * min(1.0, len(targets) / len(preds))
@@ -107,6 +110,8 @@ def weighted_sum(
         gamma: weight of completeness.
         match_labels: `after`: a pair with the wrong label keeps its match and counts IoU 0;
             `before`: boxes of different labels cannot match.
+
+    Source: VLM-R1, reward weighted_sum.
     """
     matched, right, iou_sum = match_boxes(preds, targets, iou_threshold, match_labels == "before")
     n, m = len(preds), len(targets)
