@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
-BENCHMARKS = ("rewards", "evaluate", "data", "grpo_step")
+BENCHMARKS = ("rewards", "evaluate", "data", "grpo_step", "report")
 INTRODUCTION = """# Performance
 
 boxrl beside its peers, in one process or interleaved processes, on the same input. Read the
