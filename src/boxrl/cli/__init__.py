@@ -7,10 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from boxrl import __version__
-from boxrl.cli import benchmarking, chain, data, doctor, evaluating, predicting, reporting, scoring
+from boxrl.cli import (
+    benchmarking,
+    chain,
+    data,
+    doctor,
+    evaluating,
+    predicting,
+    reporting,
+    scoring,
+    validating,
+)
 from boxrl.errors import BoxrlError
 
-VERBS = (chain, data, scoring, predicting, evaluating, benchmarking, reporting, doctor)
+VERBS = (
+    chain, data, validating, scoring, predicting, evaluating, benchmarking, reporting, doctor,
+)  # fmt: skip
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 
 

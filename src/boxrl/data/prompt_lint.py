@@ -130,8 +130,8 @@ def _example(text: str, family: Family) -> Iterator[PromptDefect]:
     """The example of the answer's form must be readable by the parser, once numbers are put in."""
     start, end = text.find("[{"), text.rfind("}]")
     read = SYNTAXES[family.syntax].read if family.syntax != "glm" else None
-    if read is None and (start < 0 or end < start):
-        return
+    if "x1" not in text or (read is None and (start < 0 or end < start)):
+        return  # no example
     example = text if read else text[start : end + 2]
     for name, value in _NUMBERS.items():
         example = example.replace(f"<loc_{name}>", f"<loc{value:04d}>")
