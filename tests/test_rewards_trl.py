@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -67,10 +68,13 @@ def test_the_threshold_follows_the_trainer() -> None:
     assert values == [[1.0], [0.0]]
 
 
-def test_the_status_of_each_answer_is_logged() -> None:
-    logged: dict[str, list[Any]] = {}
-    call("ap", [RIGHT, "hm", "<answer>[]</answer>"], log_extra=logged.__setitem__)
-    assert logged == {"answer": ["ok", "missing", "empty"]}
+def test_the_status_of_each_answer_is_logged_in_a_column_per_reward() -> None:
+    logged = defaultdict(list)  # as TRL keeps them: it appends to a column of that name
+    for name in ("ap", "format"):
+        answers = [RIGHT, "hm", "<answer>[]</answer>"]
+        call(name, answers, log_extra=lambda column, values: logged[column].extend(values))
+    statuses = ["ok", "missing", "empty"]
+    assert logged == {"answer (ap)": statuses, "answer (format)": statuses}
 
 
 def test_a_completion_is_parsed_once_for_all_rewards(monkeypatch: pytest.MonkeyPatch) -> None:

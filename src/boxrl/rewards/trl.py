@@ -46,7 +46,8 @@ class TRLReward:
             values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
         if log_extra is not None:
-            log_extra("answer", statuses)
+            # A column of its own: TRL appends, and two rewards in one column would double it.
+            log_extra(f"answer ({self.__name__})", statuses)
         return values
 
 
