@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from boxrl.cli import main
-from boxrl.data.samples import read_samples
+from boxrl.data.files import write_json
+from boxrl.data.samples import read_samples, write_samples
 from boxrl.errors import UsageError
 from boxrl.prompts import render_target
 from boxrl.report import build_report
@@ -88,9 +90,11 @@ def test_gallery_holds_every_prediction_of_every_evaluation(run: Path, tmp_path:
     assert len(payload["samples"]) == 12
     assert all(len(e["rows"]) == 12 for e in payload["evaluations"])
     sample = payload["samples"][0]
-    problem = sample["problem"].join(payload["problem"])
-    assert problem.startswith("Please carefully observe the image")
-    assert payload["labels"][sample["asked"][0]] in problem
+    first = payload["evaluations"][0]
+    prompt = first["rows"]["0"]["prompt"].join(first["prompt"])
+    assert prompt.startswith("Please carefully observe the image")
+    assert prompt.endswith("in <answer> </answer> tags.")
+    assert payload["labels"][sample["asked"][0]] in prompt
 
 
 def test_right_answer_has_score_1_and_right_boxes_only(run: Path, tmp_path: Path) -> None:
@@ -164,6 +168,35 @@ def test_interrupted_run_says_so_and_leaves_out_a_cut_line(run: Path, tmp_path: 
     page = report(copy, tmp_path / "report.html")
     assert "The run is interrupted" in page.text
     assert "cannot be read" not in page.text
+
+
+@pytest.mark.parametrize("nonsense", [[], 5, "text", None, {"metrics": 3}, {"flipped": [1]}])
+def test_metrics_of_a_strange_form_are_passed_over(
+    run: Path, tmp_path: Path, nonsense: object
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    keys = ("intervals", "blind", "protocol", "tokens", "negatives")
+    strange = {"mAP": 0.5} | dict.fromkeys(keys, nonsense)
+    write_json(copy / "evals" / "after_greedy" / "metrics.json", strange)
+    pairs = ("before_greedy|after_greedy", "before_sampled|after_sampled")
+    write_json(copy / "compare.json", dict.fromkeys(pairs, nonsense))
+    facts = json.loads((copy / "run.json").read_text())
+    write_json(copy / "run.json", facts | {"seconds": nonsense, "evals": nonsense})
+    assert "0.500" in report(copy, tmp_path / "report.html").text
+
+
+def test_questions_whose_answer_is_no_box(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+    count = [replace(s, task="counting", question="How many?", answer="3") for s in samples]
+    write_samples(copy / "data" / "test.jsonl", count)
+    said = iter(["3", "4"] * len(samples))
+    write_evaluation(copy, "after_greedy", count, lambda s: f"<answer>{next(said)}</answer>")
+    payload = report(copy, tmp_path / "report.html").payload
+    rows = list(payload["evaluations"][1]["rows"].values())
+    assert [(row["said"], row["score"]) for row in rows[:2]] == [("3", 1), ("4", 0)]
+    assert payload["samples"][0]["answer"] == "3"
+    assert payload["samples"][0]["question"] == "How many?"
 
 
 HOSTILE = (

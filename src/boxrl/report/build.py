@@ -14,7 +14,7 @@ from boxrl.report.headline import Table, figure_table
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.page import About, Page, write_page
 from boxrl.report.payload import Payload
-from boxrl.report.reading import Evaluation, RunFolder, read_run
+from boxrl.report.reading import Evaluation, RunFolder, mapping, read_run
 from boxrl.report.scores import build_scores
 from boxrl.report.text import visible
 
@@ -132,13 +132,12 @@ def _about(run: RunFolder) -> About:
         "Time": f"{seconds / 60:.0f} min" if isinstance(seconds, (int, float)) else None,
         "Commit": commit[:10] if isinstance(commit, str) else None,
     }
-    versions = run.environment.get("versions")
-    known = versions.items() if isinstance(versions, dict) else ()
+    versions = mapping(run.environment.get("versions"))
     return About(
         name=run.name,
         facts=[(key, str(value)) for key, value in found.items() if value not in (None, "")],
         recipe=run.recipe,
-        versions=[(str(key), str(value)) for key, value in known if value],
+        versions=[(str(key), str(value)) for key, value in versions.items() if value],
     )
 
 
@@ -147,7 +146,7 @@ def _tables(run: RunFolder) -> list[Table]:
     tables = []
     for a, b in run.listed_pairs:
         before, after = (run.evaluations.get(name, Evaluation(name)) for name in (a, b))
-        compared = run.comparisons.get(f"{a}|{b}") or {}
+        compared = mapping(run.comparisons.get(f"{a}|{b}"))
         title = _pair_title(a, b)
         tables.append(figure_table(title, ("before", "after"), before, after, compared))
     alone = set(run.evaluations) - {name for pair in run.listed_pairs for name in pair}
@@ -165,7 +164,7 @@ def _paired_table(
         compared = compare(_judged(pair[0]), _judged(pair[1]))
     except (BoxrlError, KeyError) as error:
         missing.append(f"{title}: samples cannot be paired: {error}")
-        compared = {}
+        return figure_table(title, columns, *pair, {})
     return figure_table(title, columns, *pair, compared)
 
 

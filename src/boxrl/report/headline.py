@@ -9,7 +9,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from boxrl.report.plots import interval
-from boxrl.report.reading import Evaluation
+from boxrl.report.reading import Evaluation, mapping
 from boxrl.report.text import visible
 
 MINUS = "\u2212"
@@ -126,12 +126,12 @@ def figure_table(
         after: the second, or the only one.
         compared: what `boxrl.evaluate.compare` says of them; empty where they are not paired.
     """
-    flipped = compared.get("flipped") or {}
+    flipped = mapping(compared.get("flipped"))
     gained, lost = (flipped.get(key) for key in ("gained", "lost"))
     return Table(
         title,
         columns,
-        compare_figures(before.metrics, after.metrics, compared.get("metrics") or {}),
+        compare_figures(before.metrics, after.metrics, mapping(compared.get("metrics"))),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
         _protocol(after),
@@ -140,7 +140,7 @@ def figure_table(
 
 def _protocol(evaluation: Evaluation) -> list[tuple[str, str]]:
     """How the figures were measured: metrics.json's protocol and the settings of generation."""
-    protocol = evaluation.metrics.get("protocol") or {}
+    protocol = mapping(evaluation.metrics.get("protocol"))
     found = {"samples": evaluation.metrics.get("n"), **protocol}
     found |= {key: evaluation.meta.get(key) for key in ("prompt", "sampling") if key not in found}
     return [(key.replace("_", " "), _in_words(value)) for key, value in found.items() if value]
@@ -194,7 +194,7 @@ def _compare(
     reach: float,
 ) -> Comparison:
     old, new = look_up(before, figure.key), look_up(after, figure.key)
-    blind = look_up(after.get("blind") or before.get("blind") or {}, figure.key)
+    blind = look_up(mapping(after.get("blind") or before.get("blind")), figure.key)
     difference = Cell("" if old is None or new is None else _signed(new - old, figure.digits))
     verdict, picture = "", Markup("")
     if _is_interval(paired):
@@ -217,7 +217,7 @@ def _compare(
 def _cell(metrics: Mapping[str, Any], figure: Figure, value: float | None) -> Cell:
     if value is None:
         return Cell("—")
-    match (metrics.get("intervals") or {}).get(figure.key):
+    match mapping(metrics.get("intervals")).get(figure.key):
         case [float() | int() as low, float() | int() as high]:
             between = _between(low, high, figure.digits)
         case _:

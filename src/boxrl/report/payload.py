@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from boxrl.prompts import render_problem
+from boxrl.data.samples import image_path
+from boxrl.errors import DataError, UsageError
+from boxrl.prompts import build_prompt, render_messages
 from boxrl.report.reading import Evaluation, Row
 from boxrl.report.scores import Scored, score_all
 from boxrl.report.text import extract_thinking, visible
@@ -35,13 +37,13 @@ class Payload:
 
     def add(self, title: str, evaluation: Evaluation) -> int:
         """Add an evaluation's rows; returns its number, by which views name it."""
-        rows = {
-            self._sample(evaluation, row.sample): _without_none(self._row(row))
-            for row in evaluation.rows
-        }
-        self._evaluations.append(
-            {"title": title, "instruction": evaluation.instruction, "rows": rows}
-        )
+        prompts = _prompts(evaluation)
+        start, end = shared_ends(prompts)
+        rows = {}
+        for row, prompt in zip(evaluation.rows, prompts, strict=True):
+            own = {"prompt": prompt[len(start) : len(prompt) - len(end)]}
+            rows[self._sample(evaluation, row.sample)] = _without_none(self._row(row)) | own
+        self._evaluations.append({"title": title, "prompt": (start, end), "rows": rows})
         return len(self._evaluations) - 1
 
     def as_json(self, views: Sequence[tuple[int, ...]], pictures: Sequence[str | None]) -> str:
@@ -51,17 +53,11 @@ class Payload:
             views: what can be shown side by side: numbers of evaluations, left to right.
             pictures: URLs in the order of `image_paths`.
         """
-        start, end = shared_ends([row["problem"] for row in self._sample_rows])
-        samples = [
-            row | {"problem": row["problem"][len(start) : len(row["problem"]) - len(end)]}
-            for row in self._sample_rows
-        ]
         content = {
-            "problem": (start, end),
             # name, 1 for a part of the reward before it, 1 for a reward of the recipe
             "rewards": [(s.name, int(s.part), int(s.trained)) for s in self._scores],
             "labels": list(self._labels),
-            "samples": samples,
+            "samples": self._sample_rows,
             "evaluations": self._evaluations,
             "views": views,
             "pictures": pictures,
@@ -85,7 +81,6 @@ class Payload:
                         "w": sample.width,
                         "h": sample.height,
                         "asked": [self._label(label) for label in sample.labels],
-                        "problem": visible(render_problem(sample)),
                         "question": sample.question and visible(sample.question),
                         "answer": sample.answer and visible(sample.answer),
                         # x1, y1, x2, y2, label, 1 for a crowd region
@@ -102,7 +97,10 @@ class Payload:
     def _image(self, evaluation: Evaluation, sample: Sample) -> int | None:
         if evaluation.images is None:
             return None
-        path = evaluation.images / sample.image
+        try:
+            path = image_path(evaluation.images, sample)
+        except DataError:
+            return None
         if path not in self._images:
             self._images[path] = len(self.image_paths)
             self.image_paths.append(path)
@@ -124,12 +122,37 @@ class Payload:
                 )
             ],
             "missed": verdict.missed or None,
+            "said": visible(row.parsed.answer, MAX_LABEL) if row.judged.f1 is None else None,
             "score": round(row.score, 4),
             "rewards": score_all(self._scores, row.completion, Target.of(row.sample)),
             "tokens": row.prediction.n_tokens,
             "finish": None if finish == "stop" else finish,
             "error": row.prediction.error and visible(row.prediction.error),
         }
+
+
+def _prompts(evaluation: Evaluation) -> list[str]:
+    """Each row's prompt as the model read it, images aside; empty where it is not known."""
+    try:
+        prompt = build_prompt(str(evaluation.meta.get("prompt")))
+    except UsageError:
+        prompt = None
+    if prompt is None or evaluation.family is None:
+        return [""] * len(evaluation.rows)
+    return [
+        visible("\n\n".join(_texts(render_messages(row.sample, prompt, evaluation.family))))
+        for row in evaluation.rows
+    ]
+
+
+def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a conversation says, system message first."""
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            yield content
+        else:
+            yield from (part["text"] for part in content if part["type"] == "text")
 
 
 def _rounded(box: Iterable[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +16,6 @@ from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.evaluate.rows import judge_completion
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
-from boxrl.prompts import PROMPTS
 from boxrl.report.verdicts import Verdict, judge_boxes
 from boxrl.types import Completion, Parsed, Sample
 
@@ -63,6 +62,7 @@ class Evaluation:
         metrics: metrics.json, empty where there is none.
         meta: predictions.meta.json, the settings of generation.
         images: folder that image paths start at; None where it is not known.
+        family: how the model reads images and writes boxes; None where it is not known.
         rows: samples that have a prediction, in the samples' order.
     """
 
@@ -70,13 +70,8 @@ class Evaluation:
     metrics: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     images: Path | None = None
+    family: Family | None = None
     rows: tuple[Row, ...] = ()
-
-    @property
-    def instruction(self) -> str:
-        """How answers were asked for, as far as the prompt's name is known."""
-        prompt = PROMPTS.get(str(self.meta.get("prompt")))
-        return prompt.instruction if prompt else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ class RunFolder:
         recipe: text of recipe.yaml.
         steps: rows of metrics.jsonl, in file order.
         evaluations: by name, in run.json's order.
-        comparisons: compare.json: "before|after" -> metric -> before, after, difference, ...
+        comparisons: compare.json: "before|after" -> what `boxrl.evaluate.compare` says.
         missing: a sentence for everything that a whole run has and this one lacks.
     """
 
@@ -188,7 +183,8 @@ def _lone_evaluation(reader: _Reader) -> RunFolder:
 def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evaluation]:
     """Evaluations that run.json names, then those that stand in evals/ without being named."""
     folder = reader.path / "evals"
-    listed = [name for name in facts.get("evals") or () if isinstance(name, str)]
+    named = facts.get("evals")
+    listed = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     names = list(dict.fromkeys([*listed, *found]))
     if not names:
@@ -204,22 +200,23 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
 
     def read(path: Path) -> Evaluation:
         meta = _read_object(meta_path(path))
-        rows = _judge_all(reader.path, path, meta)
-        without = _count_without_image(_images(reader.path, meta), rows)
+        family = settings_family(meta, None, path.name)
+        rows = _judge_all(reader.path, path, meta, family)
+        images = _inside(reader.path, str(meta["images"])) if meta.get("images") else None
+        without = sum(not (images and (images / row.sample.image).is_file()) for row in rows)
         if without:
             reader.missing.append(f"{base}: {without} of {len(rows)} images are missing")
-        return Evaluation(name, metrics, meta, _images(reader.path, meta), rows)
+        return Evaluation(name, metrics, meta, images, family, rows)
 
     purpose = "no gallery for it"
     return reader.part(f"{base}/predictions.jsonl", purpose, read, Evaluation(name, metrics))
 
 
-def _judge_all(run: Path, path: Path, meta: dict[str, Any]) -> tuple[Row, ...]:
+def _judge_all(run: Path, path: Path, meta: dict[str, Any], family: Family) -> tuple[Row, ...]:
     """Parse and judge every prediction of a file."""
     if not meta.get("samples"):
         raise DataError(f"{meta_path(path).name} names no samples file")
     samples = read_samples(_inside(run, str(meta["samples"])))
-    family = settings_family(meta, None, path.name)
     tag = cast(AnswerTag, meta.get("answer_tag", "optional"))
     predictions = read_predictions(path)
     return tuple(
@@ -239,19 +236,9 @@ def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTa
     return Row(sample, prediction, completion, judge_boxes(sample, parsed), judged)
 
 
-def _images(run: Path, meta: dict[str, Any]) -> Path | None:
-    return _inside(run, str(meta["images"])) if meta.get("images") else None
-
-
 def _inside(run: Path, name: str) -> Path:
     """A path of predictions.meta.json: relative to the run where it lies inside, else as it is."""
     return run / name if (run / name).exists() else Path(name)
-
-
-def _count_without_image(images: Path | None, rows: tuple[Row, ...]) -> int:
-    if images is None:
-        return len(rows)
-    return sum(not (images / row.sample.image).is_file() for row in rows)
 
 
 def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
@@ -261,6 +248,11 @@ def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
     lines = enumerate(whole.split(b"\n"), start=1)
     rows = [parse_json_object(line, f"{path}:{n}") for n, line in lines if line.strip()]
     return tuple(row for row in rows if isinstance(row.get("step"), int))
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a JSON object, else an empty one: what others wrote may be anything."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

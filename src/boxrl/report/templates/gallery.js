@@ -37,6 +37,7 @@
   const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
 
   function hasOutcome(row, outcome) {
+    if (row.said !== undefined) return outcome === (row.score === 1 ? "faultless" : "mistake");
     const faulty = row.missed.length > 0 || row.boxes.some((box) => !["right", "crowd"].includes(box[5]));
     const unreadable = UNREADABLE.includes(row.status);
     if (outcome === "faultless") return !faulty && !unreadable;
@@ -114,6 +115,7 @@
   function summary(sample, row) {
     if (!row) return "no answer yet";
     if (UNREADABLE.includes(row.status)) return row.status;
+    if (row.said !== undefined) return `${row.score === 1 ? "right" : "wrong"}: ${row.said}`;
     const counts = {};
     for (const box of row.boxes) counts[box[5]] = (counts[box[5]] || 0) + 1;
     if (row.missed.length) counts.missed = row.missed.length;
@@ -182,7 +184,7 @@
     document.getElementById("detail-body").replaceChildren(
       h("p", { className: "note", dir: "auto" }, "asked: ", askedFor(sample)),
       h("div", { className: "pair" }, ...view().map((evaluation) => side(sample, evaluation, evaluation.rows[number]))),
-      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, `${data.problem.join(sample.problem)} ${judged().instruction}`));
+      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, judged().prompt.join(judged().rows[number].prompt) || "(not known)"));
     document.getElementById("previous").disabled = place === 0;
     document.getElementById("next").disabled = place === shown.length - 1;
     if (!dialog.open) dialog.showModal();
@@ -203,6 +205,7 @@
   }
 
   function boxTable(sample, row) {
+    if (row.said !== undefined) return h("p", { dir: "auto" }, `said ${row.said}, right is ${sample.answer}`);
     const lines = row.boxes.map((box) => [box, box[5], box[6] ? box[6].toFixed(2) : "–"]);
     for (const i of row.missed) lines.push([sample.targets[i], "missed", "–"]);
     if (!lines.length) return h("p", { className: "note" }, "No boxes, and none was to be found.");
