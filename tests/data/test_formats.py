@@ -72,6 +72,8 @@ def test_ovdeval_proper_nouns_ask_for_every_name_of_the_file(tmp_path, aspect):
     assert [len(sample.labels) for sample in samples] == [3, 3]
 
 
+D3 = ("sentences", "annotations", "images", "groups")
+
 # --- D3 ----------------------------------------------------------------------------------------
 
 

@@ -146,11 +146,16 @@ def read_pictures(
     pictures, rows = document.array("images"), document.array("annotations")
     by_image = defaultdict(list)
     for position, row in enumerate(rows):
-        by_image[_as_id(row.get("image_id"))].append(position)
+        by_image[as_id(row.get("image_id"))].append(position)
     shift = id_shift(document)
+    seen = set()
     for index, picture in enumerate(pictures):
-        mine = by_image.pop(_as_id(picture.get("id")), [])
+        key = as_id(picture.get("id"))
+        mine = by_image.pop(key, [])
         try:
+            if key in seen:
+                raise DataError(f"images[{index}]: id {key!r} stands twice")
+            seen.add(key)
             size_wh = _image_size(picture, images, f"images[{index}]")
         except DataError as error:
             yield document.rejected("images", index, error, picture)
@@ -176,9 +181,16 @@ def id_shift(document: Document) -> int:
     return int(any(row.get("id") == 0 for row in document.array("annotations")))
 
 
-def _as_id(value: Any) -> int | str | None:
+def as_id(value: Any) -> int | str | None:
     """The value as a key, None for what can be no id."""
     return value if isinstance(value, (int, str)) else None
+
+
+def checked_area(value: Any, where: str) -> float:
+    """An area in square pixels, or a DataError."""
+    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise DataError(f"{where}: area {value!r:.80}; expected square pixels, 0 or more")
+    return value
 
 
 def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:
@@ -202,9 +214,7 @@ def _instance(
         raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
     bbox = placed_xywh(row.get("bbox"), size_wh, where)
     label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
-    area = row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]))
-    if not isinstance(area, (int, float)) or not 0 <= area < float("inf"):
-        raise DataError(f"{where}: area {area!r:.80}; expected square pixels, 0 or more")
+    area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
     return Instance(label, require(row, "id", int, where) + shift, area)
 
 

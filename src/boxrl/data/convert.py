@@ -11,7 +11,7 @@ from typing import Literal
 
 from boxrl.data.files import finite, write_atomic
 from boxrl.data.reading import Reading, Rejected
-from boxrl.data.samples import render_sample
+from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.types import Sample
 
@@ -72,8 +72,8 @@ def convert(
     if limit is not None:
         samples = _limited(samples, limit, seed)
     with write_atomic(path) as handle:
-        for sample in samples:
-            handle.write(render_sample(sample) + "\n")
+        for sample, line in samples:
+            handle.write(line + "\n")
             done.samples += 1
             done.objects += len(sample.objects)
             done.negatives += not sample.objects and sample.answer is None
@@ -92,24 +92,32 @@ def _usable(
     on_error: OnError,
     rejections: list[Rejected],
     advance: Callable[[int], None],
-) -> Iterator[Sample]:
-    """Samples with unique ids; the rest goes to `rejections`, or stops the conversion."""
+) -> Iterator[tuple[Sample, str]]:
+    """Samples with unique ids and their lines; the rest goes to `rejections`, or stops it all."""
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
         if number % STRIDE == 0:
             advance(STRIDE)
         if isinstance(row, Sample):
-            if row.id not in seen:
+            where = f"sample {row.id!r}"
+            try:
+                if row.id in seen:
+                    raise DataError(f"{where}: the id stands twice; ids must be unique")
+                line = render_checked(row, where)
+            except DataError as error:
+                row = Rejected(str(error), row.id)
+            else:
                 seen.add(row.id)
-                yield row
+                yield row, line
                 continue
-            row = Rejected(f"sample id {row.id!r} stands twice; ids must be unique", row.id)
         if on_error == "stop":
             raise DataError(f"{row.reason}; --on-error skip leaves such rows out")
         rejections.append(row)
 
 
-def _limited(samples: Iterator[Sample], limit: int, seed: int | None) -> Iterator[Sample]:
+def _limited(
+    samples: Iterator[tuple[Sample, str]], limit: int, seed: int | None
+) -> Iterator[tuple[Sample, str]]:
     if seed is None:
         for _, sample in zip(range(limit), samples, strict=False):
             yield sample
@@ -126,5 +134,4 @@ def _write_rejections(path: Path, rejections: list[Rejected]) -> None:
         return
     with write_atomic(path) as handle:
         for reason, row in rejections:
-            line = json.dumps({"reason": reason, "row": finite(row)}, ensure_ascii=False)
-            handle.write(line + "\n")
+            handle.write(json.dumps({"reason": reason, "row": finite(row)}, default=repr) + "\n")

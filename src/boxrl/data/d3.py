@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.coco import Picture, detection_sample, open_coco, read_categories, read_pictures
+from boxrl.data.coco import (
+    Picture,
+    as_id,
+    checked_area,
+    detection_sample,
+    open_coco,
+    read_categories,
+    read_pictures,
+)
 from boxrl.data.pickles import read_pickle
 from boxrl.data.reading import Reading, Rejected, inside_folder, placed_xywh, require, size_of
 from boxrl.data.subsets import Instance
@@ -108,8 +116,9 @@ def _groups(row: dict[str, Any]) -> list[Any]:
     """The image's groups: ids in the pickles, the folder's name in the JSON files."""
     groups = row.get("group_id")
     if groups is None:
-        return [row["file_name"].rpartition("/")[0]]
-    return groups if isinstance(groups, list) else [groups]
+        return [str(row.get("file_name")).rpartition("/")[0]]
+    listed = groups if isinstance(groups, list) else [groups]
+    return [group for group in listed if isinstance(group, (int, str))]
 
 
 Opened = tuple[int, Sentences, Iterable[Picture | Rejected]]
@@ -119,15 +128,18 @@ def _open_json(path: Path, images: Path) -> Opened:
     """A JSON file: a group's sentences are those with a box in any of its images."""
     document = open_coco(path)
     categories = read_categories(document)
-    groups = {row.get("id"): _groups(row) for row in document.array("images") if "file_name" in row}
+    pictures = document.array("images")
+    groups = {as_id(row.get("id")): _groups(row) for row in pictures}
     of_group = defaultdict(set)
     for row in document.array("annotations"):
-        for group in groups.get(row.get("image_id"), ()):
-            of_group[group].add(categories.get(row.get("category_id", -1), ""))
+        category = row.get("category_id")
+        sentence = categories.get(category) if isinstance(category, int) else None
+        for group in groups.get(as_id(row.get("image_id")), ()):
+            of_group[group].update([sentence] if sentence else [])
     ids = {text: key for key, text in sorted(categories.items())}
-    known = {group: sorted(texts - {""}) for group, texts in of_group.items()}
+    known = {group: sorted(texts) for group, texts in of_group.items()}
     rows = read_pictures(document, categories, images)
-    return len(groups), Sentences(ids, {}, known), rows
+    return len(pictures), Sentences(ids, {}, known), rows
 
 
 def _open_pickles(folder: Path, images: Path) -> Opened:
@@ -141,7 +153,11 @@ def _open_pickles(folder: Path, images: Path) -> Opened:
         texts[key], ids[text] = text, key
         kinds[text] = "absence" if row.get("is_negative") else "presence"
     of_group = {
-        key: [texts[sentence] for sentence in row.get("inner_sent_id", ()) if sentence in texts]
+        key: [
+            texts[sentence]
+            for sentence in require(row, "inner_sent_id", list, f"{folder / 'groups.pkl'}: {key}")
+            if as_id(sentence) in texts
+        ]
         for key, row in tables["groups"].items()
     }
     rows = _pictures(folder, tables, texts, images)
@@ -150,9 +166,11 @@ def _open_pickles(folder: Path, images: Path) -> Opened:
 
 def _read_table(path: Path) -> dict[int, dict[str, Any]]:
     table = read_pickle(path)
-    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
-        raise DataError(f"{path}: expected a dict of dicts by id, got {type(table).__name__}")
-    return table
+    if isinstance(table, dict) and all(
+        isinstance(key, int) and isinstance(row, dict) for key, row in table.items()
+    ):
+        return table
+    raise DataError(f"{path}: expected a dict of dicts by id, got {type(table).__name__}")
 
 
 def _pictures(
@@ -160,7 +178,7 @@ def _pictures(
 ) -> Iterator[Picture | Rejected]:
     by_image = defaultdict(list)
     for key, row in tables["annotations"].items():
-        by_image[row.get("image_id")].append(key)
+        by_image[as_id(row.get("image_id"))].append(key)
     shift = int(0 in tables["annotations"])  # a 0 is COCO matching's "unmatched"
     for place, (key, row) in enumerate(sorted(tables["images"].items())):
         where = f"{folder / 'images.pkl'}: image {key}"
@@ -185,19 +203,16 @@ def _instances(
     row: dict[str, Any], key: int, texts: dict[int, str], size_wh: tuple[int, int], where: str
 ) -> list[Instance]:
     """One instance per sentence that describes the object."""
-    bbox = placed_xywh(_unwrapped(row.get("bbox"), 4), size_wh, where)
-    area = _unwrapped(row.get("area"), 0)
-    if not isinstance(area, (int, float)):
-        raise DataError(f"{where}: area {area!r:.80}; expected square pixels")
-    crowd = _unwrapped(row.get("iscrowd", 0), 0) == 1
-    unknown = [number for number in row.get("sent_id", ()) if number not in texts]
+    bbox = placed_xywh(_unwrapped(row.get("bbox")), size_wh, where)
+    area = checked_area(_unwrapped(row.get("area")), where)
+    crowd = _unwrapped(row.get("iscrowd", 0)) == 1
+    numbers = require(row, "sent_id", list, where)
+    unknown = [number for number in numbers if as_id(number) not in texts]
     if unknown:
-        raise DataError(f"{where}: sent_id {unknown[0]!r} is not among the sentences")
-    return [Instance(Object(bbox, texts[s], crowd), key, area) for s in row.get("sent_id", ())]
+        raise DataError(f"{where}: sent_id {unknown[0]!r:.80} is not among the sentences")
+    return [Instance(Object(bbox, texts[number], crowd), key, area) for number in numbers]
 
 
-def _unwrapped(value: Any, length: int) -> Any:
+def _unwrapped(value: Any) -> Any:
     """The content of the one-element containers that the pickles put around boxes and areas."""
-    if isinstance(value, list) and len(value) == 1 and length != 1:
-        return value[0]
-    return value
+    return value[0] if isinstance(value, list) and len(value) == 1 else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from boxrl.data.files import parse_json_object
 from boxrl.data.images import check_pixels
 from boxrl.data.reading import inside_folder
-from boxrl.data.samples import parse_sample
+from boxrl.data.samples import parse_sample, render_checked
 from boxrl.errors import DataError
 from boxrl.types import Sample, fold_label
 
@@ -74,12 +75,27 @@ def check_row(line: int, content: bytes | DataError) -> Checked:
         sample: Sample | None = parse_sample(row, "row")
     except DataError as error:
         sample = _mend_boxes(row, found, error)
+    if sample is not None and _UNWRITABLE.search(content):
+        sample = _writable(sample, found)
     if sample is not None:
         sample = _check_objects(sample, found)
         _check_frame(sample, found)
     lost = any(change is None for change in found.changes)
     changes = [change for change in found.changes if change is not None]
     return Checked(line, key, None if lost else sample, found.defects, changes)
+
+
+_UNWRITABLE = re.compile(rb"\\u[dD]|NaN|Infinity")
+"""What a line must hold for its sample to be unfit for writing; most lines do not."""
+
+
+def _writable(sample: Sample, found: _Findings) -> Sample | None:
+    try:
+        render_checked(sample, "row")
+    except DataError as error:
+        found.error("field", _bare(error), "write whole characters and finite numbers", None)
+        return None
+    return sample
 
 
 class _Findings:

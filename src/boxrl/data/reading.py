@@ -162,14 +162,17 @@ def _element_lines(text: str, key: str | None) -> list[int]:
     return lines
 
 
-def require(row: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """The value of a field that must be there.
 
     Raises:
         DataError: it is missing or of another type.
     """
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a record with {key!r}, got {row!r:.80}")
     value = row.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    blank = isinstance(value, str) and not value.strip()
+    if not isinstance(value, kind) or isinstance(value, bool) or blank:
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         got = f"got {value!r:.80}" if key in row else "it is missing"
         raise DataError(f"{where}: {key!r} must be of type {names}; {got}")
@@ -251,14 +254,14 @@ def inside_folder(images: Path, image: str, where: str) -> str:
 def _is_link(path: str) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
-    except OSError:  # not there: nothing to follow
+    except (OSError, ValueError):  # not there, or a name that no file can have
         return False
 
 
 def _leads_inside(images: Path, path: str) -> bool:
     try:
         return Path(path).resolve().is_relative_to(images.resolve())
-    except (OSError, RuntimeError):  # a link that leads to itself leads nowhere inside
+    except (OSError, RuntimeError, ValueError):  # such as a link that leads to itself
         return False
 
 

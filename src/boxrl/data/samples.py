@@ -62,6 +62,21 @@ def render_sample(sample: Sample) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
+def render_checked(sample: Sample, where: str) -> str:
+    r"""The sample's line, or a DataError where its text or meta cannot be written.
+
+    JSON can say `\ud800`, half of a character, and Python's reader lets NaN and Infinity pass.
+    """
+    try:
+        line = render_sample(sample)
+        line.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: a text holds half a character (a lone surrogate)") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{where}: meta cannot be written as JSON ({error})") from error
+    return line
+
+
 def _object_row(item: Object) -> dict[str, Any]:
     row: dict[str, Any] = {"bbox": list(item.bbox), "label": item.label}
     return row | {"iscrowd": True} if item.iscrowd else row

@@ -26,6 +26,7 @@ from boxrl.data.reading import (
     require,
     size_of,
 )
+from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
 from boxrl.parsing import extract_array, says_none
@@ -64,7 +65,9 @@ def _read_list(path: Path, images: Path) -> Reading:
     def rows() -> Iterator[Sample | Rejected]:
         for index, row in enumerate(listed):
             try:
-                yield _expression_sample(row, str(index + 1), images, f"[{index}]")
+                sample = _expression_sample(row, str(index + 1), images, f"[{index}]")
+                render_checked(sample, f"[{index}]")  # its meta holds the row, whatever is in it
+                yield sample
             except DataError as error:
                 yield document.rejected(None, index, error, row)
 
@@ -82,7 +85,9 @@ def _read_conversations(path: Path, images: Path) -> Reading:
                 if isinstance(line, DataError):
                     raise line
                 row = parse_json_object(line, where)
-                yield _conversation_sample(row, str(number), images, where)
+                sample = _conversation_sample(row, str(number), images, where)
+                render_checked(sample, where)  # its meta holds the row, whatever is in it
+                yield sample
             except DataError as error:
                 yield Rejected(str(error), row)
 
@@ -156,9 +161,7 @@ def _one_image(row: dict[str, Any], where: str) -> str:
 def _turns(row: dict[str, Any], where: str) -> tuple[str, str]:
     """The human's text without the image mark, and the answer without tags."""
     turns = require(row, "conversations", list, where)
-    said = {
-        turn.get("from"): turn.get("value") for turn in turns if isinstance(turn, dict)
-    }  # fmt: skip
+    said = {str(turn.get("from")): turn.get("value") for turn in turns if isinstance(turn, dict)}
     human, gpt = said.get("human"), said.get("gpt")
     if len(turns) != 2 or not isinstance(human, str) or gpt is None:
         raise DataError(f"{where}: expected two turns, human and gpt, got {len(turns)}")
