@@ -18,6 +18,9 @@ WIDTH, HEIGHT = 380, 220
 MAX_POINTS = 400
 """Points of one path; the chart is less than 400 pixels wide."""
 
+TINY = 1e-300
+"""Smaller numbers lose their digits."""
+
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 42
 
 
@@ -82,13 +85,16 @@ def nice_axis(title: str, low: float, high: float, count: int = 5) -> Axis:
 
     Law: the first tick is <= low, the last >= high, and there are at least two.
     """
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    size = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * size, TINY):
+        pad = 0.5 * size if size > TINY else 0.5
+        low, high = low - pad, high + pad
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(n * step, 12) for n in range(first, last + 1))
+    digits = 1 - math.floor(math.log10(step))
+    ticks = tuple(round(n * step, digits) for n in range(first, last + 1))
     return Axis(title, ticks[0], ticks[-1], ticks)
 
 

@@ -52,7 +52,8 @@ def normalise_thinking(thinking: str, labels: Iterable[str]) -> str:
     folded = fold_label(thinking[:MAX_SHOWN])
     names = sorted({fold_label(label) for label in labels}, key=len, reverse=True)
     if names:
-        folded = re.sub("|".join(map(re.escape, names)), "[label]", folded)
+        anyone = "|".join(map(re.escape, names))
+        folded = re.sub(rf"(?<!\w)(?:{anyone})(?:e?s)?(?!\w)", "[label]", folded)
     return re.sub(r"\d+(?:\.\d+)?", "#", folded)
 
 
