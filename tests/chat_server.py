@@ -108,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b'{"choices": [')
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault.startswith("{"):
+            self._reply(200, fault)
         elif fault in ("garbled", "html"):
             self._reply(200, '{"choices": []}' if fault == "garbled" else "<html>busy</html>")
         else:

@@ -6,6 +6,7 @@ it, and the tokens that touch their digits are averaged. Needs no torch.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,7 +50,8 @@ def box_logprobs(
     Returns:
         One number <= 0 per box of `parse(completion, ...)`, in emission order. Items that the
         parser drops (malformed, without area in the image) get none. None where a coordinate
-        cannot be found among the tokens, as when a server shortens them.
+        cannot be found among the tokens, as when a server shortens them, or a log-probability
+        is no finite number.
     """
     parsed = parse(completion, family, size_wh, input_size_wh, answer_tag="optional")
     boxes = find_coordinates(completion, parsed)
@@ -63,7 +65,7 @@ def box_logprobs(
             for token, span in zip(tokens, spans, strict=True)
             if any(span[0] < end and start < span[1] for start, end in coordinates)
         ]
-        if not found:
+        if not found or not math.isfinite(sum(found)):
             return None
         means.append(sum(found) / len(found))
     return tuple(means)

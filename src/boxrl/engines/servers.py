@@ -31,6 +31,11 @@ FATAL = {
 }
 """Status codes that every question would meet."""
 
+UNREADABLE = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading a server's JSON can raise, whatever it holds."""
+
 LONGEST_WAIT_S = 600.0
 """A server that asks for more patience than that is asked again after it."""
 
@@ -237,7 +242,7 @@ class Servers:
             content = json.loads(message)
             error = content.get("error", content)
             message = str(error.get("message", error) if isinstance(error, dict) else error)
-        except (ValueError, AttributeError):
+        except UNREADABLE:
             pass  # not every server answers in JSON
         message = " ".join(message.split())
         if self._key:
@@ -250,15 +255,16 @@ def _read_answer(content: bytes) -> Answer:
     try:
         body = json.loads(content)
         choice = body["choices"][0]
-        text = choice["message"].get("content") or ""
+        # JSON can spell half a surrogate pair, which no file can hold.
+        text = str(choice["message"].get("content") or "").encode("utf-8", "replace").decode()
         usage = body.get("usage") or {}
         logprobs = (choice.get("logprobs") or {}).get("content")
         tokens = None
         if logprobs is not None:
             tokens = [(str(token["token"]), float(token["logprob"])) for token in logprobs]
-        n_tokens = int(usage.get("completion_tokens") or len(tokens or ()))
-        return Answer(str(text), n_tokens, str(choice.get("finish_reason")), tokens)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        n_tokens = max(int(usage.get("completion_tokens") or len(tokens or ())), 0)
+        return Answer(text, n_tokens, str(choice.get("finish_reason")), tokens)
+    except UNREADABLE as error:
         raise _Failure(f"answered with no chat completion ({type(error).__name__})") from error
 
 
@@ -267,12 +273,10 @@ def _asked_s(retry_after: str | None) -> float | None:
     if retry_after is None:
         return None
     try:
-        return max(float(retry_after), 0.0)
-    except ValueError:
-        pass
-    try:
+        if retry_after.strip().isdecimal():
+            return float(retry_after)
         return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
