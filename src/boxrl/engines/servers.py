@@ -176,11 +176,13 @@ class Servers:
         """Ask every server the same question.
 
         Raises:
-            Refused: the first one that a server gives.
+            Refused: the first server's that refuses it.
             UsageError: every request would be refused.
         """
-        for server in self._servers:
-            await self._ask(body, [server])
+        asked = [self._ask(body, [server]) for server in self._servers]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def _ask(self, body: dict[str, Any], servers: Sequence[_Server]) -> Answer:
         for failures in range(1, self._retry.attempts + 1):
