@@ -88,6 +88,9 @@ class Lora(Section):
     alpha: int = Field(128, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] = "all-linear"
+    quantize: Literal["4bit"] | None = Field(
+        None, description="QLoRA: the base model in 4 bits, by bitsandbytes"
+    )
 
 
 class Train(Section):
@@ -103,15 +106,27 @@ class Train(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     beta: float = Field(0.0, ge=0, description="weight of the KL penalty (GRPO)")
     freeze_vision: bool = False
+    vision_learning_rate: float | None = Field(
+        None, gt=0, description="of the vision tower; learning_rate where it is not named"
+    )
     lora: Lora | None = None
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
+    validate_samples: int | None = Field(
+        None, ge=1, description="first samples of data.test scored at checkpoints; best one kept"
+    )
     trl: dict[str, Any] = Field(default_factory=dict, description="verbatim to TRL's config")
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Train:
         if self.micro_batch_prompts and self.prompts_per_step % self.micro_batch_prompts:
             raise ValueError("prompts_per_step must be a multiple of micro_batch_prompts")
+        return self
+
+    @model_validator(mode="after")
+    def _vision_trained_or_frozen(self) -> Train:
+        if self.freeze_vision and self.vision_learning_rate:
+            raise ValueError("name either freeze_vision or vision_learning_rate")
         return self
 
 
@@ -144,6 +159,12 @@ class Recipe(Section):
     rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)
     train: Train = Train()
     engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _something_to_validate_on(self) -> Recipe:
+        if self.train.validate_samples and self.data.test is None and self.data.synthetic is None:
+            raise ValueError("train.validate_samples needs data.test")
+        return self
 
     def reward_weights(self) -> list[float]:
         """One weight per reward; 1 where the recipe names none."""

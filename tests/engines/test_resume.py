@@ -41,8 +41,8 @@ class Killed(BaseException):
 
 
 def run(recipe: Recipe, resume: bool = False) -> None:
-    with Run(recipe.out, dump_recipe(recipe), FACTS, resume) as opened:
-        train(recipe, opened)
+    with Run(recipe.out, dump_recipe(recipe), FACTS, resume):
+        train(recipe)
 
 
 def rows(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

@@ -16,12 +16,14 @@ from boxrl.cli import (
     predicting,
     reporting,
     scoring,
+    training,
     validating,
 )
 from boxrl.errors import BoxrlError
 
 VERBS = (
-    chain, data, validating, scoring, predicting, evaluating, benchmarking, reporting, doctor,
+    chain, training, data, validating, scoring, predicting, evaluating, benchmarking, reporting,
+    doctor,
 )  # fmt: skip
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 

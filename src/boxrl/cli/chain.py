@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def add_verbs(verbs: Any) -> None:
         "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
     )
     train.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    train.add_argument("--dry-run", action="store_true", help="memory it needs; nothing is run")
+    train.add_argument(
+        "--gpu-memory", type=float, metavar="GB", help="of one device, for --dry-run"
+    )
+    train.add_argument("--launch", choices=("accelerate",), help="on several processes")
+    train.add_argument("--num-processes", type=int, default=1, metavar="N")
+    train.add_argument("--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp")
     train.set_defaults(run=run_train)
 
 
@@ -52,19 +60,42 @@ def run_quickstart(args: argparse.Namespace) -> int:
     return quickstart(out, args.seed, args.resume)
 
 
-def run_train(args: argparse.Namespace) -> None:
-    """Train a recipe."""
+def run_train(args: argparse.Namespace) -> int | None:
+    """Train a recipe, or say what training it takes."""
     from boxrl.config import default_out, dump_recipe, load_recipe
     from boxrl.runs import Run, numbered_folder
 
     recipe = load_recipe(args.recipe, args.overrides)
-    if recipe.out == default_out(recipe.name, recipe.method):
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    if recipe.out == default_out(recipe.name, recipe.method) and workers == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
+    if args.dry_run:
+        from boxrl.cli.training import print_estimate
+
+        return print_estimate(recipe, args.gpu_memory, args.num_processes, args.strategy)
+    if args.launch:
+        from boxrl.cli.training import launch
+
+        return launch(args, recipe)
     from boxrl.engines.train import train
 
     facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
-    with Run(recipe.out, dump_recipe(recipe), facts, args.resume) as run:
-        model = train(recipe, run, f"{recipe.method} {recipe.name}")
-    print(f"model: {model}")
-    print(f"report: boxrl report {recipe.out}")
+    # Of several processes the first one keeps the run folder.
+    first = os.environ.get("RANK", "0") == "0"
+    with Run(recipe.out, dump_recipe(recipe), facts, args.resume) if first else nullcontext():
+        model = train(recipe, f"{recipe.method} {recipe.name}", score_answers)
+    if first:
+        print(f"model: {model}")
+        print(f"report: boxrl report {recipe.out}")
+    return None
+
+
+def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:
+    """What `boxrl evaluate` says about the answers, without its intervals."""
+    from boxrl.evaluate import evaluate
+
+    metrics: dict[str, Any] = evaluate(
+        samples, answers, family, prompt=prompt, answer_tag="required", resamples=2
+    ).metrics
+    return metrics

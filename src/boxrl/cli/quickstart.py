@@ -68,7 +68,7 @@ def run_chain(recipe: Recipe, resume: bool) -> int:
     with Run(out, dump_recipe(recipe), facts, resume) as run:
         training_samples(recipe)
         evaluations = _evaluate_model(recipe, recipe.model, "before")
-        train(recipe, run, "GRPO")
+        train(recipe, "GRPO")
         evaluations |= _evaluate_model(recipe, str(out / "model"), "after")
         differences = {
             f"before_{how}|after_{how}": compare(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel
 
 from boxrl.data.files import write_atomic
 
@@ -49,27 +48,6 @@ def is_whole(checkpoint: Path) -> bool:
 def _is_saved(path: Path) -> bool:
     # training_args.bin and the rest are all written by torch.save.
     return zipfile.is_zipfile(path)
-
-
-class ReadsOwnWeights:
-    """Trainer mixin: a resumed run starts from the checkpoint's weights.
-
-    Vision-language models are saved under the names of their hub files. transformers 5.23 loads
-    them on resume under the names of the modules, matches none, and silently goes on from
-    the base model.
-    """
-
-    model: Any
-    is_fsdp_enabled: bool
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        model = model or self.model
-        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
-            # FSDP and peft write and read names of their own.
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-            return
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
 
 
 def cut_back(log: Path, step: int) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from boxrl.config import Recipe, reward_spec
 from boxrl.engines.dataset import build_dataset
 from boxrl.engines.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.models import banned_token_ids
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.rewards import build_reward
@@ -30,26 +33,29 @@ def build_trainer(
 ) -> BoxGRPOTrainer:
     """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
     set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
-    return BoxGRPOTrainer(
+    trainer = BoxGRPOTrainer(
         model=model,
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         processing_class=processor,
-        peft_config=build_lora(recipe),
+        peft_config=build_lora(recipe, family),
         family=family,
         shared_prefix=recipe.engine.shared_prefix,
         completions_path=recipe.out / "completions.jsonl",
     )
+    trainer.vision_module = family.vision_module
+    trainer.vision_learning_rate = recipe.train.vision_learning_rate
+    return trainer
 
 
 def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
     """The recipe in TRL's words; whatever stands under `train.trl` has the last word."""
     train = recipe.train
-    micro = train.micro_batch_prompts or train.prompts_per_step
+    micro, accumulate = split_step(recipe)
     options: dict[str, Any] = common_options(recipe, model) | {
         "per_device_train_batch_size": micro * train.num_generations,
-        "gradient_accumulation_steps": train.prompts_per_step // micro,
+        "gradient_accumulation_steps": accumulate,
         "num_generations": train.num_generations,
         "max_completion_length": train.max_completion_length,
         "temperature": train.temperature,
@@ -58,7 +64,36 @@ def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
         "reward_weights": recipe.reward_weights(),
         "generation_kwargs": {"suppress_tokens": banned} if banned else None,
     }
-    return GRPOConfig(**(options | train.trl))
+    return checked_config(GRPOConfig, options | train.trl)
+
+
+def checked_config(config: Any, options: dict[str, Any]) -> Any:
+    """TRL's config; what it refuses is a mistake in the recipe.
+
+    Raises:
+        UsageError: an option that TRL does not know, or options that do not go together.
+    """
+    try:
+        return config(**options)
+    except (TypeError, ValueError) as error:
+        reason = str(error).removeprefix(f"{config.__name__}.__init__() ")
+        raise UsageError(f"train.trl: {config.__name__} refuses the recipe: {reason}") from error
+
+
+def split_step(recipe: Recipe) -> tuple[int, int]:
+    """Prompts of one forward pass of one process, and how many passes an optimizer step takes.
+
+    Raises:
+        UsageError: the prompts of a step cannot be dealt to the processes.
+    """
+    prompts, processes = recipe.train.prompts_per_step, int(os.environ.get("WORLD_SIZE", "1"))
+    micro = recipe.train.micro_batch_prompts or max(prompts // processes, 1)
+    if prompts % (micro * processes):
+        raise UsageError(
+            f"train.prompts_per_step is {prompts}; expected a multiple of micro_batch_prompts x "
+            f"processes = {micro} x {processes}"
+        )
+    return micro, prompts // (micro * processes)
 
 
 def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
@@ -70,7 +105,8 @@ def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
         "learning_rate": recipe.train.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "save_steps": recipe.train.save_steps,
-        "save_total_limit": recipe.train.keep_checkpoints,
+        # Beside those that are kept by count, the best one stays.
+        "save_total_limit": recipe.train.keep_checkpoints + bool(recipe.train.validate_samples),
         "seed": recipe.seed,
         "logging_steps": 1,
         "report_to": [],
@@ -82,17 +118,19 @@ def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
     }
 
 
-def build_lora(recipe: Recipe) -> Any:
+def build_lora(recipe: Recipe, family: Family) -> Any:
     """Peft's LoraConfig, or None for full fine-tuning."""
     lora = recipe.train.lora
     if lora is None:
         return None
     from peft import LoraConfig
 
+    vision = re.escape(family.vision_module)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        exclude_modules=rf"(.*\.)?{vision}\..*" if recipe.train.freeze_vision else None,
         task_type="CAUSAL_LM",
     )

@@ -23,7 +23,7 @@ from trl.trainer.utils import (
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_sample
-from boxrl.engines.checkpoints import ReadsOwnWeights
+from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.prefill import generate_groups
 from boxrl.engines.preprocessing import decode_once, once_per_image
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
@@ -35,7 +35,7 @@ COMPLETIONS_EVERY = 10
 """Steps between sampled groups in completions.jsonl."""
 
 
-class BoxGRPOTrainer(ReadsOwnWeights, GRPOTrainer):
+class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     """GRPO whose groups share their prompt; keeps one group of completions every few steps."""
 
     def __init__(

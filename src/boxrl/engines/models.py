@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from boxrl.engines.cpu import use_fast_patch_embedding
@@ -18,7 +19,11 @@ from boxrl.families import Family
 
 
 def load(
-    model: str, dtype: str = "auto", device: str = "auto", threads: int | None = None
+    model: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    quantize: str | None = None,
 ) -> tuple[Any, Any]:
     """Model and processor, on the device, ready to generate or train.
 
@@ -27,9 +32,10 @@ def load(
         dtype: `auto` (as stored; float32 on a CPU), `float32` or `bfloat16`.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         threads: CPU threads of torch; its own choice by default.
+        quantize: `4bit` for QLoRA's base model.
 
     Raises:
-        UsageError: the folder holds no vision-language model.
+        UsageError: the folder holds no vision-language model, or bitsandbytes is missing.
     """
     folder = model_folder(model)
     if threads is not None:
@@ -41,16 +47,35 @@ def load(
     processor = load_processor(folder)
     transformers_logging.disable_progress_bar()
     try:
-        loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, quantization_config=_quantization(quantize, device)
+        )
     except (ValueError, OSError) as error:
         raise UsageError(
             f"{folder}: holds no vision-language model that transformers knows "
             f"({str(error).splitlines()[0]})"
         ) from error
-    loaded = loaded.to(device)
+    if not quantize:
+        loaded = loaded.to(device)
     if device == "cpu" and _has_conv_patch_embedding(loaded):
         use_fast_patch_embedding(loaded)
     return loaded, processor
+
+
+def _quantization(quantize: str | None, device: str) -> Any:
+    """QLoRA's own choice: NF4, quantized twice, computed in bfloat16."""
+    if quantize is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("quantize: 4bit needs bitsandbytes; run: pip install bitsandbytes")
+    if device != "cuda":
+        raise UsageError(f"quantize: 4bit runs on a CUDA device, got {device}; leave it out")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _has_conv_patch_embedding(model: Any) -> bool:
@@ -60,12 +85,16 @@ def _has_conv_patch_embedding(model: Any) -> bool:
 
 
 def save(model: Any, processor: Any, source: Path, folder: Path) -> None:
-    """Write a model folder that `load`, transformers and vLLM read.
-
-    Processor files are copied from the model it came from, byte for byte, so that a family's own
-    processor class and video settings survive machines that cannot load them.
-    """
+    """Write a model folder that `load`, transformers and vLLM read."""
     model.save_pretrained(folder)
+    copy_processor(processor, source, folder)
+
+
+def copy_processor(processor: Any, source: Path, folder: Path) -> None:
+    """Copy processor files from the model that it came from, byte for byte.
+
+    A family's own processor class and video settings so survive machines that cannot load them.
+    """
     names = {
         "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
         "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",

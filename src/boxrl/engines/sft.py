@@ -10,15 +10,15 @@ from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
-from boxrl.engines.checkpoints import ReadsOwnWeights
+from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.dataset import build_dataset
-from boxrl.engines.grpo import build_lora, common_options
+from boxrl.engines.grpo import build_lora, checked_config, common_options, split_step
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
 
 
-class BoxSFTTrainer(ReadsOwnWeights, SFTTrainer):
+class BoxSFTTrainer(BoxTrainer, SFTTrainer):
     """TRL's trainer."""
 
 
@@ -33,23 +33,26 @@ def build_trainer(
     """The trainer of an SFT recipe; the loss is on the completion only."""
     set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
     dataset = build_dataset(samples, images, build_prompt(recipe.prompt), family, gold=True)
-    return BoxSFTTrainer(
+    trainer = BoxSFTTrainer(
         model=model,
         args=build_config(recipe, model),
         train_dataset=dataset.remove_columns("sample"),
         processing_class=processor,
-        peft_config=build_lora(recipe),
+        peft_config=build_lora(recipe, family),
     )
+    trainer.vision_module = family.vision_module
+    trainer.vision_learning_rate = recipe.train.vision_learning_rate
+    return trainer
 
 
 def build_config(recipe: Recipe, model: Any) -> SFTConfig:
     """The recipe in TRL's words; whatever stands under `train.trl` has the last word."""
     train = recipe.train
-    micro = train.micro_batch_prompts or train.prompts_per_step
+    micro, accumulate = split_step(recipe)
     options: dict[str, Any] = common_options(recipe, model) | {
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": train.prompts_per_step // micro,
+        "gradient_accumulation_steps": accumulate,
         "completion_only_loss": True,
         "max_length": None,  # a cut image placeholder would no longer match its image
     }
-    return SFTConfig(**(options | train.trl))
+    return checked_config(SFTConfig, options | train.trl)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,40 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback
 
 from boxrl.config import Recipe
+from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines import grpo, sft
 from boxrl.engines.checkpoints import cut_back, last_whole, step_of
+from boxrl.engines.export import merge
 from boxrl.engines.folders import model_folder
-from boxrl.engines.models import load, quiet, save
+from boxrl.engines.generate import Generator
+from boxrl.engines.models import copy_processor, load, quiet
+from boxrl.engines.predict import Sampling
 from boxrl.engines.training_log import MetricsLog, StopGracefully
+from boxrl.engines.validation import KeepBest
 from boxrl.errors import DataError, UsageError
-from boxrl.families import read_family
+from boxrl.families import Family, read_family
 from boxrl.progress import progress_bar
-from boxrl.runs import Run
+from boxrl.prompts import build_prompt
 from boxrl.types import Sample
 
-BUILD_TRAINER = {"grpo": grpo.build_trainer, "sft": sft.build_trainer}
+ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
+"""Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
+
+BUILD_TRAINER: dict[str, Callable[..., Any]] = {
+    "grpo": grpo.build_trainer,
+    "sft": sft.build_trainer,
+}
 
 
-def train(recipe: Recipe, run: Run, description: str = "train") -> Path:
-    """Train as the recipe says, into an open run folder.
+def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None = None) -> Path:
+    """Train as the recipe says, into its run folder, which is open.
+
+    Args:
+        recipe: what to do.
+        description: shown beside the progress bar.
+        score: metrics of answered samples, for `train.validate_samples`.
 
     Returns:
         The folder of the trained model.
@@ -37,21 +53,57 @@ def train(recipe: Recipe, run: Run, description: str = "train") -> Path:
     Raises:
         KeyboardInterrupt: the run was stopped; a checkpoint has been written.
         DataError: samples or images are bad, or the loss is no longer a number.
+        UsageError: options that do not go together, or too little memory.
     """
     quiet()
     source = model_folder(recipe.model)
     family = read_family(source, recipe.family)
     samples, images = training_samples(recipe)
+    engine, lora = recipe.engine, recipe.train.lora
     model, processor = load(
-        recipe.model, recipe.engine.dtype, recipe.engine.device, recipe.engine.threads
+        recipe.model, engine.dtype, engine.device, engine.threads, lora.quantize if lora else None
     )
     if recipe.train.freeze_vision:
         freeze(model, family.vision_module)
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
-    _run_trainer(trainer, recipe, run, description)
-    folder = run.path / "model"
-    save(_merged(trainer.model), processor, source, folder)
+    if recipe.train.validate_samples and score is not None:
+        trainer.add_callback(_validation(recipe, trainer, family, images, score))
+    _run_trainer(trainer, recipe, description)
+    folder = recipe.out / "model"
+    trainer.save_model(str(recipe.out / "adapter" if lora else folder))
+    if trainer.accelerator.is_main_process:
+        if lora:
+            merge(source, recipe.out / "adapter", folder)
+        else:
+            copy_processor(processor, source, folder)
     return folder
+
+
+def _validation(
+    recipe: Recipe, trainer: Any, family: Family, images: Path, score: ScoreAnswers
+) -> KeepBest:
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        raise UsageError(
+            "train.validate_samples works on one process and with --strategy ddp; score the "
+            "checkpoints of a sharded run with boxrl export, predict and evaluate"
+        )
+    prompt = build_prompt(recipe.prompt)
+    file = recipe.data.test or recipe.out / "data" / "test.jsonl"
+    held_out = read_samples(file)[: recipe.train.validate_samples]
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return KeepBest(
+        Generator(model, trainer.processing_class, family, prompt, images),
+        held_out,
+        lambda answered, answers: score(answered, answers, family, recipe.prompt),
+        Sampling(max_new_tokens=recipe.train.max_completion_length),
+        recipe.out / "validation.jsonl",
+        _resumed_step(recipe),
+    )
+
+
+def _resumed_step(recipe: Recipe) -> int:
+    last = last_whole(recipe.out / "checkpoints")
+    return step_of(last) if last else 0
 
 
 def training_samples(recipe: Recipe) -> tuple[list[Sample], Path]:
@@ -87,52 +139,47 @@ def freeze(model: Any, prefix: str) -> None:
             parameter.requires_grad_(False)
 
 
-def _run_trainer(trainer: Any, recipe: Recipe, run: Run, description: str) -> None:
-    last = last_whole(run.path / "checkpoints")
+def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
+    last = last_whole(recipe.out / "checkpoints")
     done = step_of(last) if last else 0
-    cut_back(run.path / "completions.jsonl", done - 1)
+    cut_back(recipe.out / "completions.jsonl", done - 1)
     with (
         progress_bar(description, recipe.train.max_steps, done) as bar,
         StopGracefully() as stop,
     ):
         length = recipe.train.max_completion_length
-        log = MetricsLog(run.path / "metrics.jsonl", bar, length, done)
+        log = MetricsLog(recipe.out / "metrics.jsonl", bar, length, done)
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
-        with _errors_in_words(trainer, run):
+        with _errors_in_words(trainer, recipe):
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         raise KeyboardInterrupt
     if result.training_loss != result.training_loss:
         raise DataError(
-            f"{run.path}: the loss is not a number; lower train.learning_rate and start again"
+            f"{recipe.out}: the loss is not a number; lower train.learning_rate and start again"
         )
 
 
 @contextmanager
-def _errors_in_words(trainer: Any, run: Run) -> Iterator[None]:
+def _errors_in_words(trainer: Any, recipe: Recipe) -> Iterator[None]:
     """What can go wrong outside boxrl while it trains: disks, images, memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"{run.path}: out of GPU memory at step {trainer.state.global_step}; lower "
+            f"{recipe.out}: out of GPU memory at step {trainer.state.global_step}; lower "
             "train.micro_batch_prompts or num_generations, train with LoRA, or see what needs "
             "it: boxrl train RECIPE --dry-run"
         ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise  # of torch.save only those of a full disk are expected
-        last = last_whole(run.path / "checkpoints")
+        last = last_whole(recipe.out / "checkpoints")
         rest = f"go on from {last.name} with --resume" if last else "start again"
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{run.path}: stopped at step {trainer.state.global_step} ({reason}); put it right, "
+            f"{recipe.out}: stopped at step {trainer.state.global_step} ({reason}); put it right, "
             f"then {rest}"
         ) from error
-
-
-def _merged(model: Any) -> Any:
-    """The model with its adapters merged in."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

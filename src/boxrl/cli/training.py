@@ -1,0 +1,119 @@
+"""Verbs around training: init, export; launching and estimates of `train`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxrl.config import Recipe
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare the verbs of this module."""
+    init = verbs.add_parser("init", help="a recipe for your samples, model and GPUs")
+    init.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
+    init.add_argument("--images", type=Path, required=True, metavar="DIR")
+    init.add_argument("--model", required=True, help="model folder, or tiny")
+    init.add_argument("--gpus", type=int, default=1, metavar="N")
+    init.add_argument("--gpu-memory", type=float, metavar="GB", help="of one; default 24")
+    init.add_argument("--method", choices=("grpo", "sft"), default="grpo")
+    init.set_defaults(run=run_init)
+
+    export = verbs.add_parser("export", help="trained weights as a plain model folder")
+    export.add_argument("source", type=Path, metavar="RUN_OR_CHECKPOINT")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument(
+        "--which", choices=("final", "best", "last"), default="final", help="of a run folder"
+    )
+    export.add_argument("--base", metavar="MODEL", help="base of an adapter; default: its own")
+    export.set_defaults(run=run_export)
+
+
+def run_init(args: argparse.Namespace) -> None:
+    """Print the recipe."""
+    from boxrl.cli.chain import require_train_extra
+
+    require_train_extra("boxrl init")
+    from boxrl.engines.initial import write_recipe
+
+    print(
+        write_recipe(
+            args.samples, args.images, args.model, args.method, args.gpus, args.gpu_memory or 24.0
+        ),
+        end="",
+    )
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Write the model folder."""
+    from boxrl.cli.chain import require_train_extra
+
+    require_train_extra("boxrl export")
+    from boxrl.engines.export import export
+    from boxrl.engines.models import quiet
+
+    quiet()
+    weights = export(args.source, args.out, args.which, args.base)
+    print(f"from: {weights}")
+    print(f"model: {args.out}")
+
+
+def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, strategy: str) -> int:
+    """What a step needs, per process, as a table; exit status 1 where it does not fit."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxrl.engines.estimate import GIB, estimate, visible_memory
+
+    found = estimate(recipe, processes, strategy)
+    of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
+    table = Table()
+    table.add_column(f"memory of {of}")
+    table.add_column("GiB", justify="right")
+    for name, size in found.memory.items():
+        table.add_row(name, f"{size / GIB:.2f}")
+    table.add_row("peak, training", f"{found.training / GIB:.2f}")
+    table.add_row("peak, generating", f"{found.generating / GIB:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    for line in found.facts:
+        console.print(line, soft_wrap=True)
+    available = gpu_memory * 1e9 if gpu_memory else visible_memory()
+    if available is None:
+        console.print("no GPU here: name its memory with --gpu-memory GB")
+        return 0
+    fits = found.peak <= 0.92 * available  # the rest goes to CUDA itself and to fragmentation
+    console.print(
+        f"{'fits' if fits else 'does not fit'}: {found.peak / GIB:.1f} GiB of "
+        f"{available / GIB:.1f} GiB"
+    )
+    if not fits:
+        console.print(
+            "smaller: train.micro_batch_prompts=1, train.lora, train.lora.quantize=4bit, "
+            "train.freeze_vision=true, --strategy zero3 on more processes"
+        )
+    return 0 if fits else 1
+
+
+def launch(args: argparse.Namespace, recipe: Recipe) -> int:
+    """Write the accelerate config beside the run folder, print the plain command, run it."""
+    from boxrl.engines.launching import accelerate_config
+
+    path = recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
+        "-m", "boxrl", "train", str(args.recipe), *args.overrides, f"out={recipe.out}",
+    ]  # fmt: skip
+    if args.resume:
+        command.append("--resume")
+    plain = ["accelerate", "launch", *command[3:]]
+    print(shlex.join(plain), file=sys.stderr)
+    return subprocess.run(command, check=False, env=os.environ).returncode

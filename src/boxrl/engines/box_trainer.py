@@ -1,0 +1,56 @@
+"""What boxrl's trainers have in common beside TRL's: resumed weights, a paced vision tower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+
+class BoxTrainer:
+    """Trainer mixin, left of TRL's class.
+
+    Attributes:
+        vision_module: parameter name prefix of the vision tower.
+        vision_learning_rate: its own; None leaves it at the recipe's.
+    """
+
+    vision_module: str
+    vision_learning_rate: float | None = None
+    model: Any
+    is_fsdp_enabled: bool
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Start a resumed run from the checkpoint's weights.
+
+        Vision-language models are saved under the names of their hub files. transformers 5.23
+        loads them on resume under the names of the modules, matches none, and silently goes on
+        from the base model.
+        """
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            # FSDP and peft write and read names of their own.
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """The optimizer, with groups of their own for the vision tower where it has its pace."""
+        optimizer: Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        if self.vision_learning_rate is not None and len(optimizer.param_groups) <= 2:
+            named = self.model.named_parameters()
+            vision = {id(p) for name, p in named if f".{self.vision_module}." in f".{name}"}
+            pace_apart(optimizer, vision, self.vision_learning_rate)
+        return optimizer
+
+
+def pace_apart(optimizer: Optimizer, parameters: set[int], learning_rate: float) -> None:
+    """Move the parameters with these ids into groups with their own learning rate."""
+    for group in list(optimizer.param_groups):
+        apart = [p for p in group["params"] if id(p) in parameters]
+        if apart:
+            group["params"] = [p for p in group["params"] if id(p) not in parameters]
+            options = {key: value for key, value in group.items() if key != "params"}
+            optimizer.add_param_group({**options, "params": apart, "lr": learning_rate})
