@@ -90,3 +90,6 @@ def test_folder_of_one_evaluation_is_a_run(runs: list[Path], tmp_path: Path) -> 
     assert [one["title"] for one in page.payload["evaluations"]] == ["lone"]
     assert all(url for url in page.payload["pictures"])
     assert "Not everything is here" not in page.text
+    (folder / "predictions.jsonl").unlink()
+    build_report(folder, tmp_path / "report.html")
+    assert "predictions.jsonl is missing" in Page(tmp_path / "report.html").text

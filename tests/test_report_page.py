@@ -258,6 +258,30 @@ def test_command_writes_the_page_into_the_run(
     assert "no such run folder" in capsys.readouterr().err
 
 
+def test_benchmark_run_lacks_nothing(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    facts = {"name": "coco", "method": "benchmark", "status": "done", "evals": ["after_greedy"]}
+    write_json(copy / "run.json", facts)
+    for name in ("metrics.jsonl", "recipe.yaml", "compare.json", "environment.json"):
+        (copy / name).unlink()
+    page = report(copy, tmp_path / "report.html")
+    assert "Not everything is here" not in page.text
+    assert "Training" not in page.text.split()
+
+
+def test_verdict_about_the_blind_policy_stands_under_the_figures(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "evals" / "after_greedy" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["blind"]["told_apart"] = {"words": "NOT told apart from the blind policy: looks +0.01"}
+    metrics["controls"] = [{"told_apart": {"words": "Told apart from the control blank_image"}}]
+    write_json(path, metrics)
+    page = report(copy, tmp_path / "report.html")
+    assert "NOT told apart from the blind policy: looks +0.01" in page.text
+    assert "Told apart from the control blank_image" in page.text
+    assert any(a.get("class") == "note alarm" for _, a in page.elements)
+
+
 def test_warnings_of_the_log_are_shown_once(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     steps = [training_step(step) for step in range(1, 31)]

@@ -80,7 +80,7 @@ def test_sparkline_has_a_bar_per_stretch(values: list[float]) -> None:
 @pytest.fixture
 def port(run: Path) -> Iterator[int]:
     with serve(run) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server.server_port
         server.shutdown()
 

@@ -291,7 +291,7 @@ def test_live_page_follows_the_run_and_keeps_its_filters(
 ) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     with serve(copy) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         opened = visit(f"http://127.0.0.1:{server.server_port}/")
         page = opened.page
         page.locator("select[name=outcome]").select_option("missed")

@@ -63,7 +63,7 @@ def draw_before_after(
         raise DataError(f"{run_dir}: no sample is answered in both of {', '.join(pair)}")
     sheet = _sheet(chosen, before.images)
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    sheet.save(out, optimize=True)
 
 
 def most_gained(before: Evaluation, after: Evaluation, count: int) -> list[tuple[Row, Row]]:

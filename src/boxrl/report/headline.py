@@ -99,6 +99,7 @@ class Table:
         rows: the figures.
         gained, lost: samples that only the second, or only the first, answers without fault;
             None where samples were not paired.
+        notes: whether the model is told apart from answering blind, in words.
         protocol: (name, value) pairs.
     """
 
@@ -107,6 +108,7 @@ class Table:
     rows: list[Comparison]
     gained: int | None
     lost: int | None
+    notes: list[str]
     protocol: list[tuple[str, str]]
 
 
@@ -134,8 +136,17 @@ def figure_table(
         compare_figures(before.metrics, after.metrics, mapping(compared.get("metrics"))),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
+        _notes(after.metrics),
         _protocol(after),
     )
+
+
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    """What evaluation says of the blind policy and of each control run."""
+    controls = metrics.get("controls")
+    policies = [metrics.get("blind"), *(controls if isinstance(controls, list) else [])]
+    words = [mapping(mapping(policy).get("told_apart")).get("words") for policy in policies]
+    return [text for text in words if isinstance(text, str)]
 
 
 def _protocol(evaluation: Evaluation) -> list[tuple[str, str]]:

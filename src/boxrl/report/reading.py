@@ -20,6 +20,13 @@ from boxrl.report.verdicts import Verdict, judge_boxes
 from boxrl.types import Completion, Parsed, Sample
 
 T = TypeVar("T")
+RUN_PARTS = ("run.json", "metrics.jsonl", "evals")
+EVALUATION_PARTS = ("predictions.jsonl", "metrics.json")
+TRAINING_PARTS = ("metrics.jsonl", "recipe.yaml", "compare.json", "environment.json")
+"""What a run that trains nothing, such as a benchmark, need not have."""
+
+METHODS = ("grpo", "sft")
+
 NO_FACTS: dict[str, Any] = {}
 NO_STEPS: tuple[dict[str, Any], ...] = ()
 
@@ -123,10 +130,13 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.missing: list[str] = []
+        self.trained = True
 
     def part(self, name: str, purpose: str, read: Callable[[Path], T], default: T) -> T:
         """The part, or `default` and a line in `missing`."""
         path = self.path / name
+        if not path.exists() and name in TRAINING_PARTS and not self.trained:
+            return default
         if not path.exists():
             self.missing.append(f"{name} is missing: {purpose}")
             return default
@@ -145,16 +155,18 @@ def read_run(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
-    known = ("run.json", "metrics.jsonl", "evals", "predictions.jsonl")
-    if any(path.iterdir()) and not any((path / name).exists() for name in known):
-        raise UsageError(f"{path}: holds no run; expected {', '.join(known)} in it")
+    held = {name for name in (*RUN_PARTS, *EVALUATION_PARTS) if (path / name).exists()}
+    if any(path.iterdir()) and not held:
+        known = ", ".join((*RUN_PARTS, *EVALUATION_PARTS))
+        raise UsageError(f"{path}: holds no run; expected any of {known} in it")
     reader = _Reader(path)
-    if not any((path / name).exists() for name in known[:3]) and (path / known[3]).exists():
+    if held and not held.intersection(RUN_PARTS):
         return _lone_evaluation(reader)
     facts = reader.part("run.json", "name, method and pairs are unknown", _read_object, NO_FACTS)
     status = facts.get("status")
     if status not in (None, "done"):
         reader.missing.append(f"The run is {status}: figures may still change")
+    reader.trained = not facts or facts.get("method") in METHODS
     steps = reader.part("metrics.jsonl", "no training curves", _read_steps, NO_STEPS)
     return RunFolder(
         path=path,
