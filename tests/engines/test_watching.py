@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from boxrl.engines.watching import describe_answers, warnings  # noqa: E402
-from boxrl.families import FAMILIES  # noqa: E402
-from boxrl.types import Object, Sample  # noqa: E402
+from boxrl.engines.watching import describe_answers, warnings
+from boxrl.families import FAMILIES
+from boxrl.types import Object, Sample
 
 CAT = '{"bbox_2d": [0, 0, 50, 50], "label": "cat"}'
 DOG = '{"bbox_2d": [10, 10, 60, 60], "label": "dog"}'
