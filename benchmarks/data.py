@@ -22,6 +22,7 @@ from pathlib import Path
 IMAGES, BOXES, LABELS = 118_287, 860_001, 80
 POLYGON_POINTS = 27
 LIMIT_S, LIMIT_GB = 30.0, 2.0
+MEMORY_CAP = 8 * 2**30  # supervision makes a mask of every polygon, hundreds of GB in all
 
 STEPS = {
     "boxrl data convert coco --mode positive": (
@@ -110,6 +111,7 @@ def measure(code: str, python: str = sys.executable) -> tuple[float, float, floa
     """
     probe = (
         "import resource, sys, time; start = time.perf_counter()\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_CAP}, {MEMORY_CAP}))\n"
         "try:\n"
         f"    {code}\n"
         "except SystemExit as end:\n"
@@ -120,7 +122,7 @@ def measure(code: str, python: str = sys.executable) -> tuple[float, float, floa
     )
     done = subprocess.run([python, "-c", probe], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(done.stderr.strip().splitlines()[-1][:80])
     _, seconds, busy, gigabytes = done.stdout.splitlines()[-1].split()
     return float(seconds), float(busy), float(gigabytes)
 

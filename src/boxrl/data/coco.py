@@ -11,6 +11,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -123,16 +124,18 @@ def read_categories(document: Document) -> dict[int, str]:
         DataError: an id or a name that stands twice: a name must lead back to one id.
     """
     names: dict[int, str] = {}
+    known: set[str] = set()
     for index, row in enumerate(document.array("categories")):
         where = f"{document.path}: categories[{index}]"
         key, name = require(row, "id", int, where), require(row, "name", str, where)
-        if key in names or name in names.values():
+        if key in names or name in known:
             what = f"id {key}" if key in names else f"name {name!r}"
             raise DataError(
                 f"{document.where('categories', index)}: category {what} stands twice; "
                 "merge the two categories first"
             )
         names[key] = name
+        known.add(name)
     return names
 
 
@@ -168,11 +171,9 @@ def read_pictures(
             except DataError as error:
                 yield document.rejected("annotations", position, error, rows[position])
         yield Picture(picture, index, size_wh, instances)
-    for position in sorted(position for rest in by_image.values() for position in rest):
-        orphan = DataError(
-            f"annotations[{position}]: image_id {rows[position].get('image_id')!r:.80} "
-            "is the id of no usable image, or of one that already had its annotations"
-        )
+    for position in sorted(chain.from_iterable(by_image.values())):
+        image_id = rows[position].get("image_id")
+        orphan = DataError(f"annotations[{position}]: no image has the id {image_id!r:.80}")
         yield document.rejected("annotations", position, orphan, rows[position])
 
 
