@@ -146,9 +146,10 @@ def test_dry_run_says_whether_it_fits(
 
 def test_launch_configs_name_what_runs(scene_folder: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(scene_folder, tmp_path / "run")
-    assert "distributed_type: MULTI_CPU" in accelerate_config(recipe, 2, "ddp")
-    with pytest.raises(UsageError, match="DeepSpeed needs GPUs"):
-        accelerate_config(recipe, 2, "zero3")
+    assert "use_cpu: true" in accelerate_config(recipe, 2, "ddp")
+    for strategy in ("zero2", "zero3", "fsdp2"):
+        with pytest.raises(UsageError, match="needs GPUs; on a CPU take ddp"):
+            accelerate_config(recipe, 2, strategy)
     with pytest.raises(UsageError, match="expected 2 or more"):
         accelerate_config(recipe, 1, "ddp")
     gpu = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"device": "cuda"})})

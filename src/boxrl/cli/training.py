@@ -110,7 +110,8 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> int:
     path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
-        "-m", "boxrl", "train", str(args.recipe), *args.overrides, f"out={recipe.out}",
+        "-m", "boxrl", "train", str(args.recipe),
+        *(o for o in args.overrides if not o.startswith("out=")), f"out={recipe.out}",
     ]  # fmt: skip
     if args.resume:
         command.append("--resume")

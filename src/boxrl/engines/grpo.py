@@ -115,6 +115,7 @@ def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
         "bf16": not on_cpu and recipe.engine.dtype != "float32",
         "activation_checkpointing": not on_cpu,
         "dataloader_pin_memory": not on_cpu,
+        "ddp_find_unused_parameters": False,
     }
 
 

@@ -29,7 +29,7 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
     half = not cpu and recipe.engine.dtype != "float32"
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "MULTI_CPU" if cpu else "MULTI_GPU",
+        "distributed_type": "MULTI_GPU",  # torchrun; with use_cpu it talks over gloo
         "use_cpu": cpu,
         "num_machines": 1,
         "machine_rank": 0,
@@ -39,9 +39,10 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
         "rdzv_backend": "static",
         "same_network": True,
     }
+    if cpu and strategy != "ddp":
+        # accelerate would silently run plain DDP instead.
+        raise UsageError(f"--strategy {strategy} needs GPUs; on a CPU take ddp")
     if strategy in ("zero2", "zero3"):
-        if cpu:
-            raise UsageError(f"--strategy {strategy}: DeepSpeed needs GPUs; on a CPU take ddp")
         config["distributed_type"] = "DEEPSPEED"
         config["deepspeed_config"] = {
             "zero_stage": int(strategy[-1]),

@@ -19,7 +19,13 @@ from boxrl.types import Sample
 
 
 class BoxSFTTrainer(BoxTrainer, SFTTrainer):
-    """TRL's trainer."""
+    """SFT whose loss is the mean over all answer tokens of a step, however it is cut up."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Qwen-VL models deny it for their own loss; TRL computes the loss itself and needs it,
+        # or short answers weigh more the smaller the micro-batch is.
+        self.model_accepts_loss_kwargs = True
 
 
 def build_trainer(

@@ -1,0 +1,63 @@
+"""Cutting a step up, over micro-batches or over processes, changes nothing but the memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from boxrl.cli import main
+from boxrl.config import Recipe, dump_recipe
+from boxrl.engines.train import train
+from boxrl.runs import Run
+
+from .recipes import tiny_recipe
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def recipe_of(scene_folder: Path, out: Path, **train: Any) -> Recipe:
+    options = {"method": "sft", "max_steps": 3, "learning_rate": 1e-4, **train}
+    return tiny_recipe(scene_folder, out, **options)
+
+
+def assert_same_losses(got: Path, expected: Path) -> None:
+    for name in ("loss", "grad_norm"):
+        values = [row[name] for row in rows(expected)]
+        assert [row[name] for row in rows(got)] == pytest.approx(values, rel=1e-4)
+
+
+def test_sft_losses_do_not_depend_on_the_micro_batch(scene_folder: Path, tmp_path: Path) -> None:
+    for micro in (4, 1):
+        recipe = recipe_of(scene_folder, tmp_path / str(micro), micro_batch_prompts=micro)
+        with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
+            train(recipe)
+    assert_same_losses(tmp_path / "1", tmp_path / "4")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(scene_folder: Path, tmp_path: Path) -> None:
+    written = tmp_path / "sft.yaml"
+    recipe = recipe_of(scene_folder, tmp_path / "one", max_steps=5)
+    written.write_text(dump_recipe(recipe))
+    assert main(["train", str(written)]) == 0
+    launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", "ddp"]
+    assert main(["train", str(written), f"out={tmp_path / 'two'}", *launch]) == 0
+    assert_same_losses(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_grpo_runs_on_two_processes(scene_folder: Path, tmp_path: Path) -> None:
+    written = tmp_path / "grpo.yaml"
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", lora={"r": 2, "alpha": 4}, beta=0.1)
+    written.write_text(dump_recipe(recipe))
+    launch = ["--launch", "accelerate", "--num-processes", "2"]
+    assert main(["train", str(written), *launch]) == 0
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2]
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
