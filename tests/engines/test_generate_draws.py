@@ -148,7 +148,7 @@ def test_a_run_killed_twenty_times_ends_as_an_uninterrupted_one(
 ) -> None:
     rng = random.Random(0)
     samples = read_samples(scene_folder / "samples.jsonl")
-    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(40) for sample in samples]
+    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(20) for sample in samples]
     write_samples(tmp_path / "samples.jsonl", many)
 
     def call(name: str) -> list[str]:
