@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.training import add_parity
+
 SHOWN_IDS = 3
 
 LEAK = 0.05
@@ -16,9 +18,10 @@ LEAK = 0.05
 
 
 def add_verbs(verbs: Any) -> None:
-    """Declare `boxrl doctor rewards`."""
+    """Declare `boxrl doctor rewards` and `boxrl doctor parity`."""
     doctor = verbs.add_parser("doctor", help="find out what is missing and which rewards leak")
     checks = doctor.add_subparsers(title="checks", metavar="CHECK", required=True)
+    add_parity(checks)
     verb = checks.add_parser("rewards", help="what rewards pay for answers that game them")
     verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
     verb.add_argument(

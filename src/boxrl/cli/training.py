@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -33,6 +34,44 @@ def add_verbs(verbs: Any) -> None:
     )
     export.add_argument("--base", metavar="MODEL", help="base of an adapter; default: its own")
     export.set_defaults(run=run_export)
+
+
+def add_parity(checks: Any) -> None:
+    """Declare `boxrl doctor parity`; `checks` are the subparsers of `doctor`."""
+    parity = checks.add_parser(
+        "parity", help="boxrl's log-probabilities and gradients beside TRL's"
+    )
+    parity.add_argument("--model", required=True, help="model folder, or tiny")
+    parity.add_argument("--family", help="found from the model's config where it is not named")
+    parity.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parity.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
+    parity.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parity.set_defaults(run=run_parity)
+
+
+def run_parity(args: argparse.Namespace) -> int:
+    """Run one micro-batch three ways; exit status 1 where boxrl's differs."""
+    from boxrl.cli.chain import require_train_extra
+
+    require_train_extra("boxrl doctor parity")
+    from boxrl.engines.folders import model_folder
+    from boxrl.engines.models import quiet
+    from boxrl.engines.parity import check_parity
+    from boxrl.families import read_family
+
+    quiet()
+    folder = model_folder(args.model)
+    result = check_parity(folder, read_family(folder, args.family), args.dtype, args.device)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for pair, difference in result["log_prob"].items():
+            gradient = result["gradient"][pair]
+            print(f"{pair:<32} log-probability {difference:.1e}   gradient {gradient:.1e}")
+        print(
+            "ok" if result["ok"] else "boxrl's differ from TRL's: do not train; report this model"
+        )
+    return 0 if result["ok"] else 1
 
 
 def run_init(args: argparse.Namespace) -> None:

@@ -129,7 +129,9 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
         "without generation)",
     ]
     training = kept + memory["gradients"] + memory["activations"]
-    generating = kept + memory["KV cache"] if recipe.method == "grpo" else 0.0
+    # To generate, each process gathers the weights that it holds a part of.
+    gathered = counted["base"] * base * (1 - 1 / whole)
+    generating = kept + memory["KV cache"] + gathered if recipe.method == "grpo" else 0.0
     return Estimate(memory, training, generating, facts)
 
 

@@ -1,0 +1,38 @@
+"""Every recipe that ships can be read, says how to get its data, and never imports torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boxrl.config import load_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def test_there_are_recipes() -> None:
+    assert {"quickstart", "grpo_ovd_3b", "sft_coco_3b"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_reads_and_says_what_to_type(path: Path) -> None:
+    recipe = load_recipe(path, check_files=False)
+    header = path.read_text("utf-8").split("name:")[0]
+    assert recipe.name == path.stem.replace("_", "-")
+    assert f"boxrl train recipes/{path.name}" in header
+    if recipe.data.train is not None:
+        assert f"--out {recipe.data.train}" in header
+        assert f"boxrl validate recipes/{path.name}" in header
+        assert f"--local-dir {recipe.model}" in header
+
+
+def test_reading_a_recipe_imports_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from boxrl.config import load_recipe; "
+        f"load_recipe(Path({str(RECIPES[0])!r}), check_files=False); "
+        "raise SystemExit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
