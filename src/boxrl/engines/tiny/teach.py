@@ -46,6 +46,10 @@ WARMUP = 60
 SIGMA = 1.5
 """Width of the smoothed coordinate target, in numbers."""
 
+TAUGHT_PROMPTS = ("standard", "enhanced")
+FAULT_PROMPTS = (*TAUGHT_PROMPTS, "rec", "none")
+"""A base model has met prompts under which nobody taught it to answer well."""
+
 WORLD = World(p_absent=0.3, n_labels=(0.55, 0.33, 0.12))
 FAMILY = dataclasses.replace(
     FAMILIES["qwen2.5-vl"], min_pixels=GRID_PX**2, max_pixels=GRID_PX**2 + 14**2
@@ -87,7 +91,7 @@ class Encoder:
     def row(self, rng: random.Random, faulty: bool) -> dict[str, Any]:
         """One scene with its prompt, completion and cells."""
         scene = draw_scene(WORLD, rng, "teach")
-        prompt = self.prompt_ids(scene, rng.choice(list(PROMPTS)))
+        prompt = self.prompt_ids(scene, rng.choice(FAULT_PROMPTS if faulty else TAUGHT_PROMPTS))
         text = (
             render_faulty_target(scene.sample, FAMILY, rng)
             if faulty
