@@ -41,6 +41,16 @@ def test_sft_losses_do_not_depend_on_the_micro_batch(scene_folder: Path, tmp_pat
     assert_same_losses(tmp_path / "1", tmp_path / "4")
 
 
+def test_the_config_can_be_written_without_a_run(scene_folder: Path, tmp_path: Path) -> None:
+    written = tmp_path / "sft.yaml"
+    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    config = tmp_path / "accelerate.yaml"
+    launch = ["--launch", "accelerate", "--num-processes", "2", "--write-config", str(config)]
+    assert main(["train", str(written), *launch]) == 0
+    assert "num_processes: 2" in config.read_text()
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(scene_folder: Path, tmp_path: Path) -> None:
     written = tmp_path / "sft.yaml"

@@ -37,6 +37,9 @@ def add_verbs(verbs: Any) -> None:
     train.add_argument("--launch", choices=("accelerate",), help="on several processes")
     train.add_argument("--num-processes", type=int, default=1, metavar="N")
     train.add_argument("--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp")
+    train.add_argument(
+        "--write-config", type=Path, metavar="FILE", help="write accelerate's config and stop"
+    )
     train.set_defaults(run=run_train)
 
 

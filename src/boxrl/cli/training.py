@@ -144,9 +144,11 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> int:
     """Write the accelerate config beside the run folder, print the plain command, run it."""
     from boxrl.engines.launching import accelerate_config
 
-    path = recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
+    path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
+    if args.write_config:
+        return 0
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
         "-m", "boxrl", "train", str(args.recipe),

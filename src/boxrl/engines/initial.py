@@ -83,6 +83,7 @@ def _render(recipe: Recipe, way: str, gpus: int, gpu_memory: float, need: Estima
 #   boxrl train THIS.yaml --dry-run           where the memory goes
 #   boxrl train THIS.yaml{several}
 name: {recipe.name}
+out: runs/{recipe.name}
 method: {recipe.method}
 model: {recipe.model}
 prompt: standard # enhanced lets weak models find the format sooner
