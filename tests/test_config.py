@@ -58,6 +58,14 @@ def test_reward_weights_stand_beside_the_rewards(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, text)).reward_weights() == [1.0, 2.0]
 
 
+def test_three_mistakes_in_the_shipped_recipe_are_three_lines() -> None:
+    path = next(path for path in RECIPES if path.stem == "quickstart")
+    wrong = ["rewards=[fx]", "train.max_stepz=3", "prompt=zz"]
+    with pytest.raises(RecipeError, match="3 mistakes in the recipe") as caught:
+        load_recipe(path, wrong)
+    assert len(caught.value.mistakes) == 3
+
+
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     text = MINIMAL + "rewards: [format, fa1]\ntrain: {learning_rat: 1e-6, num_generations: 1}\n"
     with pytest.raises(RecipeError) as caught:

@@ -274,6 +274,8 @@ def _missing_files(content: dict[str, Any]) -> Iterator[str]:
 def _describe(error: ValidationError) -> Iterator[str]:
     """Pydantic's findings as `key: what is wrong`."""
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            continue  # follows from the mistake in another key
         loc = [str(part) for part in item["loc"] if part not in ("str", "dict[str,any]")]
         key = ".".join(loc) or "recipe"
         if item["type"] == "extra_forbidden":
