@@ -86,7 +86,9 @@ def run_chain(recipe: Recipe, resume: bool) -> int:
             differences[f"before_{how}|after_{how}"],
             evaluations[f"before_{how}"].metrics["blind"],
         )
-    Console().print(f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)")
+    Console(soft_wrap=True).print(
+        f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)"
+    )
     return 0
 
 
