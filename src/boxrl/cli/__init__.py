@@ -11,6 +11,7 @@ from boxrl.cli import (
     benchmarking,
     chain,
     data,
+    demo,
     doctor,
     evaluating,
     predicting,
@@ -23,7 +24,7 @@ from boxrl.errors import BoxrlError
 
 VERBS = (
     chain, training, data, validating, scoring, predicting, evaluating, benchmarking, reporting,
-    doctor,
+    demo, doctor,
 )  # fmt: skip
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 

@@ -42,7 +42,7 @@ def add_verbs(verbs: Any) -> None:
         "--engine-arg", action="append", default=[], metavar="key=value",
         help="given to vllm as it stands, for example tensor_parallel_size=2; repeatable",
     )  # fmt: skip
-    _add_endpoint(predict.add_argument_group("openai: any OpenAI-compatible server"))
+    add_endpoint(predict.add_argument_group("openai: any OpenAI-compatible server"))
     predict.set_defaults(run=run_predict)
 
     draws = verbs.add_parser("draws", help="pass@k and self-consistency of predict --n")
@@ -65,7 +65,8 @@ def _add_sampling(group: Any) -> None:
     )
 
 
-def _add_endpoint(group: Any) -> None:
+def add_endpoint(group: Any) -> None:
+    """Options of servers, as `BUILD_ENGINE["openai"]` reads them."""
     group.add_argument(
         "--base-url", action="append", default=[], metavar="URL",
         help="for example http://127.0.0.1:8000/v1; repeated, the servers share the work",
@@ -104,7 +105,7 @@ def run_predict(args: argparse.Namespace) -> int:
         "extra_body": _extra_body(args),
         "engine_args": args.engine_arg,
     }
-    family = _family(args)
+    family = find_family(args)
     engine = BUILD_ENGINE[args.engine](args, family, prompt)
     failed = predict(engine, samples, args.out, sampling, facts)
     print(f"family: {family.name}")
@@ -139,7 +140,7 @@ def _sampling(args: argparse.Namespace) -> Any:
     )
 
 
-def _family(args: argparse.Namespace) -> Family:
+def find_family(args: argparse.Namespace) -> Family:
     """The family of the model folder; of a server whose model is no folder here, the named one."""
     from boxrl.engines.folders import PACKAGED, model_folder
     from boxrl.families import build_family, read_family

@@ -12,10 +12,13 @@ from boxrl.errors import DataError
 from boxrl.report.reading import Evaluation, Row, read_run
 from boxrl.report.text import visible
 from boxrl.report.verdicts import COLOURS
-from boxrl.types import fold_label
+from boxrl.types import Detections, fold_label
 
 TILE = 320
 """Side of the square that a scene is fitted into, in pixels."""
+
+DETECTIONS_SIDE = 720
+"""Longer side of an image that is shown alone, in pixels."""
 
 GAP, MARGIN, CAPTION = 16, 20, 32
 LABEL_PX, CAPTION_PX = 14, 16
@@ -92,28 +95,59 @@ def draw_scene(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
     width, height = round(sample.width * scale), round(sample.height * scale)
     tile = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(tile)
-
-    def place(box: Sequence[float]) -> Span:
-        x1, y1, x2, y2 = (value * scale for value in box)
-        return x1, y1, x2 - 1, y2 - 1
-
     labels = []
     for index, target in enumerate(sample.objects):
         if not target.iscrowd:
-            _dashed(pen, place(target.bbox))
+            _dashed(pen, _place(target.bbox, scale))
         if index in row.verdict.missed:
-            labels.append(_label(row, place(target.bbox), target.label, "missed", "#ffffff"))
+            span = _place(target.bbox, scale)
+            labels.append(_label(row, span, target.label, "missed", "#ffffff"))
     preds = row.parsed.detections
     for box, name, kind in zip(preds.boxes.tolist(), preds.labels, row.verdict.kinds, strict=True):
-        span = place(box)
-        pen.rectangle(_grown(span, 1), outline="#000000", width=5)
-        pen.rectangle(span, outline=COLOURS[kind], width=3)
+        span = _place(box, scale)
+        _framed(pen, span, COLOURS[kind])
         labels.append(_label(row, span, name, kind, COLOURS[kind]))
     if row.parsed.status == "empty":
         colour = COLOURS["false" if row.verdict.missed else "right"]
         labels.append(Label((8, height - 8, 8, height - 8), "says None", colour))
     _write_labels(pen, labels, tile.size)
     return tile
+
+
+def draw_detections(
+    image: Image.Image, detections: Detections, side: int = DETECTIONS_SIDE
+) -> Image.Image:
+    """The image with boxes and their labels, each label in a colour of its own.
+
+    Args:
+        image: the original image.
+        detections: boxes in its pixels.
+        side: longer side of the result, in pixels.
+    """
+    scale = side / max(image.size)
+    size_wh = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+    drawn = image.convert("RGB").resize(size_wh, Image.Resampling.LANCZOS)
+    pen, palette = ImageDraw.Draw(drawn), tuple(COLOURS.values())
+    names = list(dict.fromkeys(map(fold_label, detections.labels)))
+    labels = []
+    for box, name in zip(detections.boxes.tolist(), detections.labels, strict=True):
+        span, colour = _place(box, scale), palette[names.index(fold_label(name)) % len(palette)]
+        _framed(pen, span, colour)
+        labels.append(Label(span, name, colour))
+    _write_labels(pen, labels, drawn.size)
+    return drawn
+
+
+def _place(box: Sequence[float], scale: float) -> Span:
+    """A box on the scaled image; one that is thinner than a pixel is a line."""
+    x1, y1, x2, y2 = (value * scale for value in box)
+    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
+
+
+def _framed(pen: ImageDraw.ImageDraw, span: Span, colour: str) -> None:
+    """A rectangle on black, seen on any ground."""
+    pen.rectangle(_grown(span, 1), outline="#000000", width=5)
+    pen.rectangle(span, outline=colour, width=3)
 
 
 def _label(row: Row, box: Span, name: str, kind: str, colour: str) -> Label:
@@ -174,7 +208,7 @@ def _write_labels(
     font = ImageFont.load_default(LABEL_PX)
     taken: list[Span] = []
     for box, text, colour in labels:
-        shown = visible(text, 40)
+        shown = _one_line(text, 40)
         width, height = pen.textlength(shown, font) + 8, LABEL_PX + 5
         spots = [
             _inside((x, y, x + width, y + height), size_wh)
@@ -201,11 +235,17 @@ def _grown(span: Span, by: float) -> Span:
     return span[0] - by, span[1] - by, span[2] + by, span[3] + by
 
 
+def _one_line(text: str, limit: int) -> str:
+    """Hostile text as Pillow takes it: visible, without line breaks, cut after `limit`."""
+    shown = " ".join(visible(text[:limit]).split())
+    return shown + "..." if len(text) > limit else shown
+
+
 def _line(
     pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, width: float = TILE
 ) -> None:
     """A caption, cut to its width."""
-    font, shown = ImageFont.load_default(CAPTION_PX), visible(text, 200)
+    font, shown = ImageFont.load_default(CAPTION_PX), _one_line(text, 200)
     while pen.textlength(shown, font) > width:
         shown = shown.removesuffix("...")[:-1] + "..."
     pen.text(at, shown, fill=colour, font=font)

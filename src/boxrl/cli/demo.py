@@ -1,0 +1,184 @@
+"""`boxrl demo`: a page on loopback that asks a model about an image."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib.util
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.chain import require_train_extra
+from boxrl.cli.predicting import BUILD_ENGINE, add_endpoint, find_family
+from boxrl.errors import BoxrlError, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from boxrl.demo import Answer, Kind
+    from boxrl.engines.predict import Engine
+    from boxrl.prompts import Prompt
+    from boxrl.types import Sample
+
+HOST = "127.0.0.1"
+KEPT_S = 3600
+"""Seconds after which gradio deletes images that it was given."""
+
+COLUMNS = ["label", "x1", "y1", "x2", "y2"]
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare `boxrl demo`."""
+    demo = verbs.add_parser("demo", help="a local page: image and question in, boxes out")
+    demo.add_argument(
+        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's name"
+    )
+    demo.add_argument("--family", help="found from the model's config where it is not named")
+    demo.add_argument(
+        "--prompt", default="standard", help="chosen at first; a .yaml file joins the choice"
+    )
+    demo.add_argument("--max-new-tokens", type=int, default=1024, metavar="N")
+    demo.add_argument("--port", type=int, metavar="N", help="default: the first free from 7860")
+    local = demo.add_argument_group("a model on this machine")
+    local.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    local.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    add_endpoint(demo.add_argument_group("a model of OpenAI-compatible servers"))
+    demo.set_defaults(run=run_demo, images=Path(), control=None)
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Load the model, serve the page until interrupted."""
+    if importlib.util.find_spec("gradio") is None:
+        raise MissingExtra("boxrl demo", "demo")
+    args.engine = "openai" if args.base_url else "transformers"
+    if args.engine == "transformers":
+        require_train_extra("boxrl demo")
+    if args.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
+    from boxrl.prompts import PROMPTS, build_prompt
+
+    prompt = build_prompt(args.prompt)
+    engine = BUILD_ENGINE[args.engine](args, find_family(args), prompt)
+    prompts = {prompt.name: prompt} | PROMPTS
+    serve(build_page(engine, args.model, prompts, args.max_new_tokens), args.port)
+
+
+def serve(page: Any, port: int | None) -> None:
+    """Open the page on loopback until interrupted.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    import gradio
+
+    # Fonts of the machine: the page asks nobody else for anything.
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    try:
+        _, url, _ = page.launch(
+            server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
+            ssr_mode=False, footer_links=[], theme=theme,
+        )  # fmt: skip
+    except OSError as error:
+        raise UsageError(f"--port: {error}; choose another") from error
+    print(f"demo: {url}   (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
+def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_tokens: int) -> Any:
+    """The page as gradio Blocks: a question on the left, its answer on the right.
+
+    Args:
+        engine: who answers.
+        model: its name, to be shown.
+        prompts: by name; the first is chosen at first.
+        max_new_tokens: longest completion.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio
+
+    from boxrl.demo import ask
+    from boxrl.engines.predict import Sampling
+
+    def respond(image: Any, kind: Kind, text: str, prompt: str, how: str) -> tuple[Any, ...]:
+        if image is None:
+            raise gradio.Error("no image; drop one on the left", print_exception=False)
+        drawn = how == "sampled"
+        seed = random.randrange(2**32) if drawn else 0
+        sampling = Sampling(float(drawn), max_new_tokens=max_new_tokens, seed=seed)
+        try:
+            answer = ask(engine, prompts[prompt], image, text, kind, sampling)
+        except BoxrlError as error:
+            # gradio shows a message as HTML, and servers' words stand in it.
+            raise gradio.Error(html.escape(str(error)), print_exception=False) from error
+        return answer.drawn, *_cells(answer)
+
+    options = {"title": "boxrl demo", "analytics_enabled": False, "delete_cache": (KEPT_S, KEPT_S)}
+    with gradio.Blocks(**options) as page:
+        gradio.Markdown("# boxrl demo")
+        gradio.Textbox(f"{model}, family {engine.questions.family.name}", label="Model")
+        with gradio.Row():
+            with gradio.Column():
+                question = _question_fields(gradio, list(prompts))
+                button = gradio.Button("Ask", variant="primary")
+            with gradio.Column():
+                answer = _answer_fields(gradio)
+        button.click(respond, question, answer, api_name="ask")
+    return page
+
+
+def _question_fields(gradio: Any, prompts: list[str]) -> list[Any]:
+    """Image, kind, text, prompt, greedy or sampled; filled in so that one press shows an answer."""
+    scene, sample = _example()
+    return [
+        gradio.Image(scene, type="pil", label="Image", sources=["upload", "clipboard"]),
+        gradio.Radio(["labels", "sentence"], value="labels", label="Look for"),
+        gradio.Textbox(
+            ", ".join(sample.labels),
+            label="Labels or sentence",
+            lines=2,
+            info="labels are separated by commas, semicolons or lines",
+        ),
+        gradio.Dropdown(prompts, value=prompts[0], label="Prompt"),
+        gradio.Radio(
+            ["greedy", "sampled"],
+            value="greedy",
+            label="Answer",
+            info="sampled: temperature 1, another draw at every press",
+        ),
+    ]
+
+
+def _answer_fields(gradio: Any) -> list[Any]:
+    """The picture and, in the order of `_cells`, the texts: plain text fields, no HTML."""
+    return [
+        gradio.Image(
+            label="Boxes", format="png", interactive=False, buttons=["download", "fullscreen"]
+        ),
+        gradio.Textbox(label="How it read"),
+        gradio.Textbox(label="Thinking", lines=2),
+        gradio.Dataframe(headers=COLUMNS, label="Boxes in pixels of the image"),
+        gradio.Textbox(label="Raw answer", lines=4),
+        gradio.Textbox(label="Exact question", lines=3),
+    ]
+
+
+def _cells(answer: Answer) -> tuple[Any, ...]:
+    """Everything but the picture, as the page's fields take it; hostile characters visible."""
+    from boxrl.demo import summarise
+    from boxrl.report.text import visible
+
+    detections = answer.parsed.detections
+    rows = [
+        [visible(label, 200), *(round(value, 1) for value in box)]
+        for label, box in zip(detections.labels, detections.boxes.tolist(), strict=True)
+    ]
+    thinking = "(no <think> tag)" if answer.thinking is None else visible(answer.thinking)
+    return summarise(answer), thinking, rows, visible(answer.raw), visible(answer.asked)
+
+
+def _example() -> tuple[Any, Sample]:
+    """A scene to begin with, of the world that the tiny VLM was taught."""
+    from boxrl.data.synthetic import World, scenes
+
+    scene = next(iter(scenes(World(), 1, seed=3, split="demo")))
+    return scene.image, scene.sample
