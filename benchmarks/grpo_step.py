@@ -1,6 +1,6 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python benchmarks/grpo_step.py [--parts train memory generate images step] [--out FILE.json]
+    python benchmarks/grpo_step.py [--parts train memory generate images step] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
 width 256, prompts of 150 text tokens and one image. TRL's column is GRPOTrainer's method itself;
@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,15 +24,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import trl.kernels.chunked_logprob
 import trl.trainer.utils
+from PIL import Image
 from torch import Tensor
+from transformers import PrinterCallback, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from trl import GRPOTrainer
 
+from boxrl.config import Recipe
+from boxrl.engines import grpo
+from boxrl.engines.cpu import use_fast_patch_embedding
+from boxrl.engines.folders import model_folder
 from boxrl.engines.grpo_trainer import row_images
-from boxrl.engines.models import quiet
+from boxrl.engines.models import load, quiet
 from boxrl.engines.prefill import generate_groups
+from boxrl.engines.preprocessing import once_per_image
+from boxrl.engines.processors import load_processor
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
+from boxrl.engines.train import training_samples
+from boxrl.families import read_family
 
 IMAGE, VIDEO, START, END, VOCABULARY = 4, 5, 6, 7, 2048
 TEXT_TOKENS = 150
@@ -43,14 +53,11 @@ TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 
-def build_model() -> Any:
-    """The benchmark's Qwen2.5-VL, with TRL's fused head and the registered attention."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
+def build_config(vocabulary: int = VOCABULARY) -> Qwen2_5_VLConfig:
+    """The benchmark's sizes."""
+    return Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": VOCABULARY, "hidden_size": 384, "intermediate_size": 1024,
+            "vocab_size": vocabulary, "hidden_size": 384, "intermediate_size": 1024,
             "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2,
             "max_position_embeddings": 8192, "initializer_range": 0.03,
             "rope_parameters": {
@@ -67,7 +74,12 @@ def build_model() -> Any:
         image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START,
         vision_end_token_id=END, tie_word_embeddings=True,
     )  # fmt: skip
-    model = Qwen2_5_VLForConditionalGeneration(config).train()
+
+
+def build_model() -> Any:
+    """The benchmark's Qwen2.5-VL, with TRL's fused head and the registered attention."""
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(build_config()).train()
     trl.trainer.utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     enable(model)
     return model
@@ -218,13 +230,88 @@ def bench_generate(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def bench_images(repeats: int) -> list[dict[str, Any]]:
+    """Preprocessing of 2 prompts of 8 completions, as a generation asks for it."""
+    processor = load_processor(model_folder("tiny")).image_processor
+    rows = []
+    for tokens in (256, 576, 1024):
+        side = 28 * int(tokens**0.5)
+        processor.size = {"shortest_edge": side**2, "longest_edge": side**2}
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(0, 256, (2, side, side, 3), generator=generator, dtype=torch.uint8)
+        images = [Image.fromarray(n.numpy()).copy() for n in noise for _ in range(G)]
+
+        def twice(images: Any = images) -> None:
+            processor(images)
+            processor(images, return_tensors="pt")
+
+        def once(twice: Any = twice) -> None:
+            with once_per_image(processor):
+                twice()
+
+        row = {"image_tokens": tokens, "images": 2, "copies": len(images)}
+        rows.append(row | take_turns({"trl": twice, "boxrl": once}, repeats))
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def bench_step(repeats: int) -> list[dict[str, Any]]:
+    """A whole GRPO step of one prompt: generation, rewards, forward, backward, optimizer."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for tokens, completion in ((256, 60), (576, 60)):
+            trainers = {
+                name: build_trainer(Path(folder) / f"{name}{tokens}", tokens, completion, shared)
+                for name, shared in (("trl", False), ("boxrl", True))
+            }
+            row = {"image_tokens": tokens, "completion": completion, "groups": 1}
+            calls = {name: trainer.train for name, trainer in trainers.items()}
+            rows.append(row | take_turns(calls, repeats))
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def build_trainer(out: Path, tokens: int, completion: int, shared: bool) -> Any:
+    """The trainer of one step on a synthetic scene, on boxrl's or on TRL's path."""
+    recipe = Recipe.model_validate(
+        {
+            "name": "bench", "method": "grpo", "out": out, "rewards": ["format", "f1"],
+            "data": {"synthetic": {"train": 4, "test": 1}},
+            "train": {
+                "max_steps": 1, "prompts_per_step": 1, "num_generations": G,
+                "max_completion_length": completion, "save_steps": 10**6,
+                "trl": {
+                    "generation_kwargs": {"min_new_tokens": completion},
+                    "save_strategy": "no", "logging_strategy": "no",
+                },
+            },
+            "engine": {"device": "cpu", "dtype": "float32", "shared_prefix": shared},
+        }
+    )  # fmt: skip
+    tiny, processor = load("tiny", "float32", "cpu")
+    side = 28 * int(tokens**0.5)
+    processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": side**2}
+    config = build_config(tiny.config.text_config.vocab_size)
+    for name in ("image_token_id", "video_token_id", "vision_start_token_id"):
+        setattr(config, name, getattr(tiny.config, name))
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = tiny.generation_config
+    use_fast_patch_embedding(model)
+    samples, images = training_samples(recipe)
+    family = read_family(model_folder("tiny"))
+    trainer = grpo.build_trainer(recipe, model, processor, family, samples, images)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
 def main() -> None:
     """Run the parts and print their figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     quiet()
@@ -234,18 +321,39 @@ def main() -> None:
         print_peak(*args.peak)
         return
     result = {part: PARTS[part](args) for part in args.parts}
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return
+    for part, rows in result.items():
+        print(f"\n{PARTS_IN_WORDS[part]}\n")
+        print_table(rows)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Rows of equal keys as a Markdown table."""
+    print("| " + " | ".join(key.replace("_", " ") for key in rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        cells = (f"{v:.1e}" if isinstance(v, float) and 0 < v < 1e-3 else v for v in row.values())
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "train": lambda args: bench_train(args.repeats),
     "memory": lambda args: bench_memory(),
     "generate": lambda args: bench_generate(args.repeats),
+    "images": lambda args: bench_images(args.repeats),
+    "step": lambda args: bench_step(args.repeats),
 }
 """What can be measured."""
+
+PARTS_IN_WORDS = {
+    "train": f"Forward and backward, {G} completions per prompt, seconds:",
+    "memory": "Peak memory of forward and backward above the loaded model:",
+    "generate": "Generation with transformers, seconds:",
+    "images": "Preprocessing of images as a generation asks for it, seconds:",
+    "step": "A whole step: generation, rewards, forward, backward, optimizer, seconds:",
+}
 
 
 if __name__ == "__main__":

@@ -71,6 +71,17 @@ def test_options_that_trl_refuses_are_mistakes_of_the_recipe(
             build_trainer(recipe)
 
 
+def test_image_tokens_stay_banned_whatever_generation_is_told(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    trl = {"generation_kwargs": {"min_new_tokens": 3, "suppress_tokens": [0]}}
+    told = build_trainer(tiny_recipe(scene_folder, tmp_path / "run", trl=trl)).args
+    _, processor = load("tiny", "float32", "cpu", 1)
+    image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    assert told.generation_kwargs["min_new_tokens"] == 3
+    assert image in told.generation_kwargs["suppress_tokens"]
+
+
 def test_prompts_that_cannot_be_dealt_to_the_processes_are_refused(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,9 +62,12 @@ def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
         "top_p": train.top_p,
         "beta": train.beta,
         "reward_weights": recipe.reward_weights(),
-        "generation_kwargs": {"suppress_tokens": banned} if banned else None,
     }
-    return checked_config(GRPOConfig, options | train.trl)
+    # Whatever else generation is told, image tokens stay banned.
+    ban = {"suppress_tokens": banned} if banned else {}
+    options["generation_kwargs"] = (train.trl.get("generation_kwargs") or {}) | ban
+    others = {key: value for key, value in train.trl.items() if key != "generation_kwargs"}
+    return checked_config(GRPOConfig, options | others)
 
 
 def checked_config(config: Any, options: dict[str, Any]) -> Any:

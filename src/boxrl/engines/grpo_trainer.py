@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         self._groups = torch.arange(len(inputs)) // size
-        with once_per_image(self.processing_class.image_processor):
+        once = once_per_image(self.processing_class.image_processor)
+        with once if self.shared_prefix else nullcontext():
             batch = super()._generate_and_score_completions(decode_once(inputs))
         if self.shared_prefix:
             batch["group"] = self._groups.to(batch["prompt_ids"].device)
