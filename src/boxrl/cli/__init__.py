@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"boxrl: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("boxrl: interrupted", file=sys.stderr)
+        hint = "; the same command with --resume goes on" if hasattr(args, "resume") else ""
+        print(f"boxrl: interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
