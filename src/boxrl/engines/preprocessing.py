@@ -22,16 +22,21 @@ def once_per_image(image_processor: Any) -> Iterator[None]:
     """
     original = image_processor.preprocess
     seen: dict[Any, Any] = {}
+    joined: dict[Any, dict[str, Any]] = {}
 
     def preprocess(images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         options = {**kwargs, "return_tensors": "pt"}
-        features = []
+        asked = repr(args), repr(sorted(options.items()))
+        keys = []
         for image in _flat(images):
-            key = (_fingerprint(image), repr(args), repr(sorted(options.items())))
-            if key not in seen:
-                seen[key] = original([image], *args, **options)
-            features.append(seen[key])
-        return BatchFeature({name: _join([f[name] for f in features]) for name in features[0]})
+            keys.append((_fingerprint(image), asked))
+            if keys[-1] not in seen:
+                seen[keys[-1]] = original([image], *args, **options)
+        batch = tuple(keys)
+        if batch not in joined:
+            parts = [seen[key] for key in batch]
+            joined[batch] = {name: _join([part[name] for part in parts]) for name in parts[0]}
+        return BatchFeature(dict(joined[batch]))
 
     image_processor.preprocess = preprocess
     try:
