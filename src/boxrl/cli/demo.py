@@ -79,7 +79,8 @@ def serve(page: Any, port: int | None) -> None:
             ssr_mode=False, footer_links=[], theme=theme,
         )  # fmt: skip
     except OSError as error:
-        raise UsageError(f"--port: {error}; choose another") from error
+        where = f"--port {port} is taken" if port else "ports 7860 to 7959 are taken"
+        raise UsageError(f"{where}; choose another --port") from error
     print(f"demo: {url}   (Ctrl-C ends it)", flush=True)
     page.block_thread()
 

@@ -1,10 +1,12 @@
-"""`boxrl doctor`: what is wrong before a training finds out."""
+"""`boxrl doctor`: what is missing or wrong before a training finds out."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,23 @@ SHOWN_IDS = 3
 LEAK = 0.05
 """Share of samples from which on a verdict names a probe; a box may truly fill its image."""
 
+TORCHVISION = {
+    "missing": "missing; images are prepared with Pillow instead",
+    "works": "works",
+    "repaired": "built for another torch; repaired in memory, images are prepared with it",
+}
+"""States of torchvision in words."""
+
 
 def add_verbs(verbs: Any) -> None:
-    """Declare `boxrl doctor rewards` and `boxrl doctor parity`."""
+    """Declare `boxrl doctor`, which is `doctor env`, `doctor rewards` and `doctor parity`."""
     doctor = verbs.add_parser("doctor", help="find out what is missing and which rewards leak")
-    checks = doctor.add_subparsers(title="checks", metavar="CHECK", required=True)
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(run=check_environment)
+    checks = doctor.add_subparsers(title="checks (default: env)", metavar="CHECK")
+    env = checks.add_parser("env", help="what is installed and what is missing")
+    # Its own default would overwrite what stands before `env`.
+    env.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     add_parity(checks)
     verb = checks.add_parser("rewards", help="what rewards pay for answers that game them")
     verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
@@ -46,6 +60,82 @@ def _positive(value: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
     return number
+
+
+def check_environment(args: argparse.Namespace) -> int:
+    """Say what is installed; exit status 1 where a base package is missing or does not fit."""
+    from boxrl.environment import describe_environment
+
+    facts = describe_environment()
+    if args.json:
+        print(json.dumps(facts))
+        return int(not facts["ok"])
+    print(f"boxrl {facts['boxrl']}, Python {facts['python']}, {facts['platform']}")
+    if importlib.util.find_spec("rich") is not None:
+        print_packages(facts)
+    for line in _machine_lines(facts):
+        print(line)
+    for extra in facts["extras"].values():
+        if extra["install"]:
+            print(f"missing for {extra['needed_for']}: {extra['install']}")
+    if not facts["ok"]:
+        bad = ", ".join(package["name"] for package in facts["base"] if not package["ok"])
+        print(f"boxrl: {bad}: missing or too old; run: {facts['install']}", file=sys.stderr)
+    return int(not facts["ok"])
+
+
+def print_packages(facts: Mapping[str, Any]) -> None:
+    """Every package beside the version that boxrl was tested with."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("package", "installed", "tested with", "wanted"):
+        table.add_column(column, no_wrap=True)
+    groups = {"boxrl itself": facts["base"]}
+    groups |= {f"boxrl[{name}]": extra["packages"] for name, extra in facts["extras"].items()}
+    for group, packages in groups.items():
+        table.add_section()
+        table.add_row(f"[bold]{escape(group)}[/]")
+        for package in packages:
+            colour = (
+                "green" if package["ok"] else "bold red" if group == "boxrl itself" else "yellow"
+            )
+            table.add_row(
+                f"  {package['name']}",
+                f"[{colour}]{package['version'] or 'missing'}[/]",
+                package["tested"] or "-",
+                package["wanted"],
+            )
+    Console(highlight=False).print(table)
+
+
+def _machine_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What training and generation would run on."""
+    machine, torch = facts["machine"], facts["torch"]
+    lines = [
+        f"cpus: {machine['cpus']}",
+        f"memory: {_size(machine['memory_gib'])}, "
+        f"{_size(machine['memory_available_gib'])} available",
+        f"disk here: {_size(machine['disk_gib'])}, {_size(machine['disk_free_gib'])} free",
+    ]
+    if torch is None:
+        return [*lines, "torch: missing"]
+    if "error" in torch:
+        return [*lines, f"torch: cannot be imported ({torch['error']})"]
+    built = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built for CPUs"
+    lines.append(f"torch: runs on {torch['device']}, {built}")
+    for gpu in torch["gpus"]:
+        lines.append(
+            f"gpu: {gpu['name']}, {_size(gpu['memory_gib'])}, {_size(gpu['free_gib'])} free"
+        )
+    return [*lines, f"torchvision: {TORCHVISION[torch['torchvision']]}"]
+
+
+def _size(gib: float | None) -> str:
+    return "unknown" if gib is None else f"{gib:.1f} GiB"
 
 
 def probe_rewards(args: argparse.Namespace) -> None:

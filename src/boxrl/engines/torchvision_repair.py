@@ -10,6 +10,11 @@ from typing import Any
 _KEPT_ALIVE: list[Any] = []
 
 
+def was_repaired() -> bool:
+    """Whether this process had to repair torchvision."""
+    return bool(_KEPT_ALIVE)
+
+
 def repair_torchvision() -> bool:
     """Make a torchvision built for another torch importable; return whether one is there.
 
