@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
 from boxrl.engines import training_log  # noqa: E402
 from boxrl.engines.checkpoints import cut_back, is_whole, last_whole  # noqa: E402
+from boxrl.engines.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
@@ -158,6 +159,40 @@ def test_an_image_that_vanishes_in_the_middle_is_named(
     monkeypatch.setattr(training_log.MetricsLog, "on_log", remove)
     with pytest.raises(DataError, match=r"stopped at step 1.*\.png.*checkpoint-1 with --resume"):
         run(recipe)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (OSError(28, "No space left on device"), DataError, "No space left on device"),
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed"), DataError, "StreamWriter"),
+        (torch.OutOfMemoryError("CUDA out of memory"), UsageError, "out of GPU memory at step 2"),
+    ],
+)
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
+    error: Exception,
+    expected: type[Exception],
+    words: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=3, save_steps=1)
+    save = BoxGRPOTrainer._save_checkpoint
+
+    def fail_at_two(self: Any, *args: Any) -> None:
+        if self.state.global_step == 2:
+            (Path(self.args.output_dir) / "checkpoint-2").mkdir()
+            raise error
+        save(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(expected, match=words):
+        patch.setattr(BoxGRPOTrainer, "_save_checkpoint", fail_at_two)
+        run(recipe)
+    last = last_whole(recipe.out / "checkpoints")
+    assert last is not None and last.name == "checkpoint-1"
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
 
 
 @pytest.mark.slow

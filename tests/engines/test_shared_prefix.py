@@ -19,6 +19,7 @@ from trl import GRPOTrainer  # noqa: E402
 from boxrl.engines import shared_prefix  # noqa: E402
 from boxrl.engines.grpo_trainer import chunk_groups, row_images, shuffle_groups  # noqa: E402
 from boxrl.engines.shared_prefix import Rows, attend_varlen, enable, log_probs  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
 
 from .random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
 
@@ -187,6 +188,11 @@ def test_shuffling_keeps_groups_whole() -> None:
     assert ids != list(range(12))
     assert all(ids[k] % 3 == 0 and ids[k + 1] == ids[k] + 1 for k in range(0, 12, 3))
     assert shuffled["names"] == ["abcdefghijkl"[k] for k in ids]
+
+
+def test_a_part_of_a_group_is_refused() -> None:
+    with pytest.raises(UsageError, match="holds 6 completions, no whole groups of 4"):
+        shuffle_groups({"prompt_ids": torch.zeros(6, 1)}, 4)
 
 
 def test_chunks_hold_whole_groups_and_respect_the_limit_where_they_can() -> None:

@@ -29,6 +29,7 @@ from boxrl.engines.prefill import generate_groups
 from boxrl.engines.preprocessing import decode_once, once_per_image
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
 from boxrl.engines.watching import describe_answers
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.types import Sample
 
@@ -215,8 +216,19 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
 
 def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
-    """Permute whole blocks of `size` rows; scalars stay."""
-    order = torch.randperm(len(batch["prompt_ids"]) // size)[:, None] * size + torch.arange(size)
+    """Permute whole blocks of `size` rows; scalars stay.
+
+    Raises:
+        UsageError: a process holds a part of a group.
+    """
+    n_rows = len(batch["prompt_ids"])
+    if n_rows % size:
+        raise UsageError(
+            f"a process holds {n_rows} completions, no whole groups of {size}; make "
+            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
+            "set engine.shared_prefix=false"
+        )
+    order = torch.randperm(n_rows // size)[:, None] * size + torch.arange(size)
     rows = order.flatten()
 
     def permute(value: Any) -> Any:
