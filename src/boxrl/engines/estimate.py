@@ -117,22 +117,25 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
         "KV cache": rows * cache_bytes(model.config.get_text_config(), load, weight),
     }
     kept = memory["weights"] + memory["optimizer"] + memory["images"]
-    facts = [
-        f"{counted['base'] / 1e6:,.0f} M parameters, {counted['trained'] / 1e6:,.1f} M trained",
-        f"longest prompt {load.prompt:,} tokens, of them "
-        f"{load.prompt - _text_tokens(recipe, family)[0]:,} of the image; completions up to "
-        f"{load.completion:,}",
-        f"{load.tokens * (rows // max(load.groups * load.group, 1)):,} tokens a step through the "
-        f"language model, {_step_tflop(counted['language'], load, rows, checkpointed):,.1f} TFLOP "
-        "(a GPU that does 200 TFLOP/s needs "
-        f"{_step_tflop(counted['language'], load, rows, checkpointed) / 200:,.2f} s, "
-        "without generation)",
-    ]
+    facts = _facts(counted, load, rows, checkpointed)
     training = kept + memory["gradients"] + memory["activations"]
     # To generate, each process gathers the weights that it holds a part of.
     gathered = counted["base"] * base * (1 - 1 / whole)
     generating = kept + memory["KV cache"] + gathered if recipe.method == "grpo" else 0.0
     return Estimate(memory, training, generating, facts)
+
+
+def _facts(counted: dict[str, int], load: Load, rows: int, checkpointed: bool) -> list[str]:
+    """Tokens and work of a step, in words."""
+    passes = rows // max(load.groups * load.group, 1)
+    tflop = _step_tflop(counted["language"], load, rows, checkpointed)
+    return [
+        f"{counted['base'] / 1e6:,.0f} M parameters, {counted['trained'] / 1e6:,.1f} M trained",
+        f"longest prompt about {load.prompt:,} tokens, {load.patches:,} patches of its image; "
+        f"completions up to {load.completion:,}",
+        f"{load.tokens * passes:,} tokens a step through the language model, {tflop:,.1f} TFLOP "
+        f"(a GPU that does 200 TFLOP/s needs {tflop / 200:,.2f} s, without generation)",
+    ]
 
 
 def visible_memory() -> int | None:
