@@ -140,6 +140,10 @@ def test_dry_run_says_whether_it_fits(
     assert main([*dry, "0.05"]) == 1
     assert "does not fit" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+    # Overrides may stand behind options.
+    assert main(["train", str(written), "--dry-run", "--gpu-memory", "8", "train.beta=0.1"]) == 0
+    with pytest.raises(SystemExit):
+        main(["train", str(written), "--dry-run", "nonsense"])
     assert main([*call[:-1], "0.001"]) == 2
     assert "even QLoRA" in capsys.readouterr().err
 

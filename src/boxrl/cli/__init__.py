@@ -52,9 +52,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """argparse's reading, with `key=value` overrides anywhere; it knows them only in one place."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word]
+    if rest and (unknown or not hasattr(args, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
-    args = build_parser().parse_args(argv)
+    args = _parse(argv)
     try:
         status: int | None = args.run(args)
     except BoxrlError as error:
