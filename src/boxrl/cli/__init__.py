@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """argparse's reading, with `key=value` overrides anywhere; it knows them only in one place."""
+    """The call, with `key=value` overrides anywhere; argparse knows them in one place only."""
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
