@@ -51,7 +51,12 @@ def add_verbs(verbs: Any) -> None:
         help="samples drawn from the file (default: %(default)s)",
     )  # fmt: skip
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verb.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="one JSON object on stdout",
+    )
     verb.set_defaults(run=probe_rewards)
 
 

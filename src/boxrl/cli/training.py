@@ -45,7 +45,12 @@ def add_parity(checks: Any) -> None:
     parity.add_argument("--family", help="found from the model's config where it is not named")
     parity.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parity.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
-    parity.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parity.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="one JSON object on stdout",
+    )
     parity.set_defaults(run=run_parity)
 
 
