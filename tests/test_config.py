@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from boxrl.config import Recipe, dump_recipe, load_recipe
-from boxrl.errors import RecipeError
+from boxrl.errors import RecipeError, UsageError
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 MINIMAL = "name: x\nmethod: grpo\nout: runs/x\ndata: {synthetic: {}}\n"
@@ -88,12 +88,30 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         ("name: x\nmethod: grpo\nout: o\ndata: {}\n", "name either data.train or data.synthetic"),
         ("name: x\nout: o\ndata: {synthetic: {}}\n", "method: is missing"),
         (MINIMAL + "rewards: [{name: ap, thresold: 1}]\n", "has no argument 'thresold'"),
+        (
+            MINIMAL + "rewards: [{name: ap, weight: heavy}]\n",
+            "weight must be a number, got 'heavy'",
+        ),
+        (MINIMAL + "rewards: [f1, f1]\n", "reward 'f1' stands twice"),
+        (MINIMAL + "? [a]\n: 1\n", "5: ['a'] is no key"),
+        ("name: x\nmethod: grpo\nout: o\ndata: foo\n", "data: "),
     ],
 )
 def test_one_mistake_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match="1 mistake in the recipe") as caught:
         load_recipe(write(tmp_path, text))
     assert message in str(caught.value)
+
+
+def test_a_recipe_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"name: \xff\n")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_recipe(path)
+
+
+def test_packaged_models_need_no_folder(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, MINIMAL), ["model=tiny-taught"]).model == "tiny-taught"
 
 
 def test_loading_recipes_imports_no_torch() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.runs import Run, numbered_folder
 
 FACTS = {"name": "x", "method": "grpo"}
@@ -73,3 +73,24 @@ def test_runs_without_a_named_folder_never_share_one(tmp_path: Path) -> None:
     assert numbered_folder(first, resume=True) == first
     second.mkdir()
     assert numbered_folder(first, resume=True) == second
+
+
+def test_a_start_that_failed_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError), Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        raise DataError("no image")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_that_failed_with_results_keeps_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError), Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        (tmp_path / "r" / "metrics.jsonl").write_text("{}\n")
+        raise DataError("disk full")
+    assert status(tmp_path / "r") == "interrupted"
+
+
+def test_a_damaged_run_json_is_one_line(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "name: x\n", FACTS, resume=False):
+        pass
+    (tmp_path / "r" / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run\.json: not JSON"):
+        Run(tmp_path / "r", "name: x\n", FACTS, resume=True)

@@ -6,6 +6,7 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from boxrl.rewards import build_reward
 TINY_MODEL = "tiny"
 """`model:` value that names the half-taught VLM inside the package."""
 
+PACKAGED_MODELS = (TINY_MODEL, "tiny-taught")
+"""Models inside the package by name."""
+
 
 def _checked(check: Any) -> AfterValidator:
     def validate(value: Any) -> Any:
@@ -36,6 +40,9 @@ def _checked(check: Any) -> AfterValidator:
 
 def _check_reward(spec: Any) -> None:
     build_reward(reward_spec(spec))
+    weight = spec.get("weight", 1.0) if isinstance(spec, Mapping) else 1.0
+    if type(weight) not in (int, float) or not math.isfinite(weight):
+        raise UsageError(f"weight must be a number, got {weight!r:.40}")
 
 
 def reward_spec(spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
@@ -161,6 +168,14 @@ class Recipe(Section):
     engine: Engine = Engine()
 
     @model_validator(mode="after")
+    def _each_reward_once(self) -> Recipe:
+        names = [r if isinstance(r, str) else str(r.get("name")) for r in self.rewards]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"reward {twice[0]!r} stands twice; give it a weight instead")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_validate_on(self) -> Recipe:
         if self.train.validate_samples and self.data.test is None and self.data.synthetic is None:
             raise ValueError("train.validate_samples needs data.test")
@@ -178,8 +193,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} is no key")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} stands twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -227,10 +244,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.start})") from error
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(str(path), [" ".join(str(error).split())]) from error
+        said = " ".join(str(error).split()).replace('"<unicode string>"', str(path))
+        raise RecipeError(str(path), [said]) from error
     if not isinstance(content, dict):
         raise RecipeError(str(path), ["expected keys and values; see recipes/ for examples"])
     return content
@@ -259,10 +279,11 @@ def _override(content: dict[str, Any], override: str) -> Iterator[str]:
 
 def _missing_files(content: dict[str, Any]) -> Iterator[str]:
     data = content.get("data")
-    files = [(f"data.{k}", (data or {}).get(k)) for k in ("train", "test")] if data else []
-    folders = [("data.images", data.get("images"))] if isinstance(data, dict) else []
+    data = data if isinstance(data, dict) else {}
+    files = [(f"data.{key}", data.get(key)) for key in ("train", "test")]
+    folders = [("data.images", data.get("images"))]
     model = content.get("model", TINY_MODEL)
-    folders += [("model", model)] if model != TINY_MODEL else []
+    folders += [("model", model)] if model not in PACKAGED_MODELS else []
     for key, name in files:
         if isinstance(name, str) and not Path(name).is_file():
             yield f"{key}: no file {name}"

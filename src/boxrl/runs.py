@@ -14,9 +14,9 @@ compare.json      paired differences        report.html
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import Any
 
 from boxrl import __version__
-from boxrl.data.files import write_atomic, write_json
-from boxrl.errors import UsageError
+from boxrl.data.files import parse_json_object, write_atomic, write_json
+from boxrl.errors import BoxrlError, UsageError
 
 PACKAGES = ("numpy", "hotcoco", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
 
@@ -49,6 +49,7 @@ class Run:
         """
         self.path = path
         self._check(recipe, resume)
+        self._is_new = not (path / "run.json").is_file()
         path.mkdir(parents=True, exist_ok=True)
         self._lock = (path / ".lock").open("a")
         try:
@@ -56,11 +57,11 @@ class Run:
         except OSError as error:
             self._lock.close()
             raise UsageError(f"{path}: another process is writing to this run") from error
-        if not (path / "run.json").is_file():
+        if self._is_new:
             with write_atomic(path / "recipe.yaml") as handle:
                 handle.write(recipe)
-            write_json(path / "environment.json", describe_environment())
             write_json(path / "run.json", facts)
+            write_json(path / "environment.json", describe_environment())
         self.update(status="running")
 
     def _check(self, recipe: str, resume: bool) -> None:
@@ -85,8 +86,8 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
-        facts: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
-        return facts
+        path = self.path / "run.json"
+        return parse_json_object(path.read_bytes(), str(path))
 
     def update(self, **facts: Any) -> None:
         """Change facts in run.json."""
@@ -103,9 +104,15 @@ class Run:
     ) -> None:
         if kind is None:
             self.update(status="done")
+        elif self._is_new and isinstance(error, BoxrlError) and not self._has_results():
+            # A start that failed must not stand in the way of the corrected command.
+            shutil.rmtree(self.path)
         else:
             self.update(status="interrupted")
         self._lock.close()
+
+    def _has_results(self) -> bool:
+        return any((self.path / name).exists() for name in ("metrics.jsonl", "evals", "model"))
 
 
 def numbered_folder(path: Path, resume: bool) -> Path:

@@ -81,6 +81,17 @@ def test_another_run_in_the_folder_is_refused_and_kept(
     assert (out / "model" / "model.safetensors").read_bytes() == weights
 
 
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    call = ["train", RECIPE, *SMALL, f"out={out}", "method=sft"]
+    assert main(call) == 0
+    steps = (out / "metrics.jsonl").read_text()
+    weights = (out / "model" / "model.safetensors").read_bytes()
+    assert main([*call, "--resume"]) == 0
+    assert (out / "metrics.jsonl").read_text() == steps
+    assert (out / "model" / "model.safetensors").read_bytes() == weights
+
+
 def test_a_missing_image_is_named_before_training_starts(
     tmp_path: Path, scene_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

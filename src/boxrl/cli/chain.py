@@ -65,12 +65,12 @@ def run_quickstart(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
-    from boxrl.config import default_out, dump_recipe, load_recipe
+    from boxrl.config import dump_recipe, load_recipe
     from boxrl.runs import Run, numbered_folder
 
     recipe = load_recipe(args.recipe, args.overrides)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
-    if recipe.out == default_out(recipe.name, recipe.method) and workers == 1:
+    if "out" not in recipe.model_fields_set and workers == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
     if args.dry_run:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
-from boxrl.config import TINY_MODEL
+from boxrl.config import PACKAGED_MODELS
 from boxrl.errors import UsageError
 from boxrl.families import Family
 
 WEIGHTS = Path(__file__).parent / "tiny" / "weights"
-PACKAGED = {TINY_MODEL: WEIGHTS / "half_taught", "tiny-taught": WEIGHTS / "taught"}
+PACKAGED = dict(zip(PACKAGED_MODELS, (WEIGHTS / "half_taught", WEIGHTS / "taught"), strict=True))
 """Models inside the package by name; `tiny` is half taught, as base models are."""
 
 
@@ -22,9 +23,11 @@ def model_folder(model: str) -> Path:
     """
     folder = PACKAGED.get(model, Path(model))
     if not folder.is_dir():
+        of_the_hub = re.fullmatch(r"[\w-]+/[\w.-]+", model) is not None
+        hint = f". Fetch models of the hub beforehand: hf download {model} --local-dir DIR"
         raise UsageError(
-            f"no model folder {model}; packaged models: {', '.join(PACKAGED)}. Models of the hub "
-            f"are fetched beforehand: hf download {model} --local-dir DIR"
+            f"no model folder {model}; packaged models: {', '.join(PACKAGED)}"
+            f"{hint if of_the_hub else ''}"
         )
     return folder
 

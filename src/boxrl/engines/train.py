@@ -142,6 +142,9 @@ def freeze(model: Any, prefix: str) -> None:
 def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
     last = last_whole(recipe.out / "checkpoints")
     done = step_of(last) if last else 0
+    if last and done >= recipe.train.max_steps:
+        trainer._load_from_checkpoint(str(last))  # transformers would train one step more
+        return
     cut_back(recipe.out / "completions.jsonl", done - 1)
     with (
         progress_bar(description, recipe.train.max_steps, done) as bar,
