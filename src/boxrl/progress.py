@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 
@@ -27,6 +28,13 @@ class _Rate(ProgressColumn):
         return Text(
             f"{rate:.1f}/s" if rate and rate >= 0.95 else f"{1 / rate:.1f} s/it" if rate else ""
         )
+
+
+class _Note(ProgressColumn):
+    """The newest figures, cut where the line ends."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
 
 
 class Bar:
@@ -59,14 +67,14 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
         done: units finished by an earlier run.
     """
     progress = Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        _Rate(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("left", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        _Note(),
         console=Console(stderr=True),
         speed_estimate_period=120,
     )
