@@ -30,6 +30,9 @@ MAX_ARRAYS = 4096
 MAX_COORDINATE = 1e9
 """Coordinates beyond it are no pixels; the bound keeps areas finite."""
 
+CUT = -1
+"""End of a JSON value that the end of the text cuts off."""
+
 NOTHING = Detections(np.zeros((0, 4)), ())
 
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity are no numbers
@@ -118,6 +121,8 @@ def extract_array(answer: str) -> tuple[list[Any] | None, bool]:
         if not isinstance(value, list):
             failures += 1
             broken_at = start.start() if broken_at is None else broken_at
+            if end == CUT:
+                break  # the rest of the text belongs to this array
             position = start.end()
             continue
         position = end
@@ -140,9 +145,12 @@ def _holds_objects(array: list[Any]) -> bool:
 
 
 def _decode(text: str, start: int) -> tuple[Any, int]:
-    """Value and end of the JSON that starts there; (None, start) where there is none."""
+    """Value and end of the JSON that starts there; (None, start), or (None, CUT) if it is cut."""
     try:
         return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+        return None, CUT if cut else start
     except (ValueError, RecursionError):
         return None, start
 
@@ -156,12 +164,11 @@ def _recover_items(answer: str, start: int) -> list[Any]:
         if opening is None:
             break
         value, end = _decode(answer, opening.start())
-        if value is None:
-            failures += 1
-            position = opening.end()
-        else:
-            position = end
         items.append(value)
+        if end == CUT:
+            break  # what follows lies inside the cut item
+        failures += value is None
+        position = opening.end() if value is None else end
     return items
 
 
