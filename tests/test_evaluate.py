@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from boxrl.cli import main
+from boxrl.cli.tables import FIGURES, print_comparison, print_evaluation
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
@@ -296,9 +297,10 @@ def test_a_run_does_not_differ_from_itself() -> None:
     one = evaluate(SCENES, spoil(SCENES, 0.5, 0), QWEN, resamples=0)
     difference = compare(one, one, resamples=50)
     assert difference["flipped"] == {"gained": [], "lost": []}
-    for row in difference["metrics"].values():
+    for name, row in difference["metrics"].items():
         assert (row["low"], row["difference"], row["high"]) == (0, 0, 0)
-        assert (row["better"], row["worse"], row["p_sign"]) == (0, 0, 1.0)
+        signs = (None, None, None) if name == "tokens.mean" else (0, 0, 1.0)
+        assert (row["better"], row["worse"], row["p_sign"]) == signs, name
 
 
 def test_runs_under_different_protocols_are_compared_only_by_force() -> None:
@@ -336,7 +338,10 @@ def test_an_evaluation_survives_the_disk(tmp_path: Path) -> None:
     assert back.metrics == one.metrics
     difference = compare(one, back, resamples=20)
     assert all(row["difference"] == 0 for row in difference["metrics"].values())
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no evaluation"):
+        read_evaluation(tmp_path / "empty")
+    with pytest.raises(UsageError, match="none: no such folder"):
         read_evaluation(tmp_path / "none")
 
 
@@ -408,3 +413,52 @@ def test_the_family_must_be_known_and_not_contradicted(
     error = capsys.readouterr().err
     assert "name it with --family" in error
     assert error.count("\n") == 1
+
+
+def test_missed_targets_have_no_cost_where_nothing_is_found() -> None:
+    nothing = {item.id: prediction(item.id, "<answer>None</answer>") for item in SCENES}
+    errors = evaluate(SCENES, nothing, QWEN, resamples=0).metrics["errors"]
+    assert errors["AP50_lost"]["missed"] is None
+    assert errors["counts"]["missed"] == sum(len(item.objects) for item in SCENES)
+    some = evaluate(SCENES, spoil(SCENES, 0.5, 0), QWEN, resamples=0).metrics["errors"]
+    assert some["AP50_lost"]["missed"] > 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["evaluate", "--samples=DIR/s.jsonl", "--predictions=DIR/one.jsonl"],
+        ["compare", "DIR/evaluated", "DIR/evaluated"],
+    ],
+)
+def test_a_bootstrap_of_negative_size_is_refused(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], call: list[str]
+) -> None:
+    one = evaluate(SCENES, spoil(SCENES, 0.5, 0), QWEN, resamples=0)
+    write_evaluation(run_folder / "evaluated", one)
+    assert verb(run_folder, *call, "--resamples=-5") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("boxrl: --resamples -5: ")
+    assert error.count("\n") == 1
+
+
+def test_tables_keep_every_figure_on_one_line_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = {"sampling": {"temperature": 0.5, "max_new_tokens": 96, "top_p": None}}
+    nothing = {item.id: prediction(item.id, "<answer>None</answer>") for item in SCENES}
+    before = evaluate(SCENES, nothing, QWEN, resamples=50, settings=settings)
+    after = evaluate(SCENES, spoil(SCENES, 0.2, 1), QWEN, resamples=50)
+    print_comparison(compare(before, after, resamples=50), ["before", "after"])
+    table = capsys.readouterr().out.split("a = before")[0].splitlines()
+    figures = [line for line in table if line.startswith(tuple(FIGURES.values()))]
+    assert len(figures) == len(table) - 4  # title, two lines of header, rule
+    assert all(" to " in line for line in figures)
+    [tokens] = [line.split() for line in figures if line.startswith("tokens, mean")]
+    assert tokens[-2:] == ["-", "-"]
+    print_evaluation(before.metrics)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "TIDE errors at IoU 0.5" in lines
+    assert "AP50 is 0, so TIDE cannot weigh what is missed" in lines
+    assert "sampling: temperature 0.5, max_new_tokens 96" in lines

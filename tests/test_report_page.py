@@ -299,3 +299,34 @@ def test_sample_without_prediction_is_left_out(run: Path, tmp_path: Path) -> Non
     write_evaluation(copy, "after_greedy", half, lambda s: render_target(s, FAMILY))
     payload = report(copy, tmp_path / "report.html").payload
     assert [len(e["rows"]) for e in payload["evaluations"]] == [12, 5, 12, 12]
+
+
+def test_run_without_pairs_needs_no_comparison(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((copy / "run.json").read_text())
+    write_json(copy / "run.json", facts | {"pairs": []})
+    (copy / "compare.json").unlink()
+    assert "Not everything is here" not in report(copy, tmp_path / "report.html").text
+
+
+def test_answers_are_read_as_their_evaluation_read_them(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    samples = read_samples(copy / "data" / "test.jsonl")
+
+    def untagged(sample: Sample) -> str:
+        return re.sub("</?answer>", "", render_target(sample, FAMILY))
+
+    write_evaluation(copy, "after_greedy", samples, untagged)
+    folder = copy / "evals" / "after_greedy"
+    meta = json.loads((folder / "predictions.meta.json").read_text())
+    del meta["family"]
+    write_json(folder / "predictions.meta.json", meta)
+    files = ["--samples", str(copy / "data" / "test.jsonl"), "--family", FAMILY.name]
+    files += ["--predictions", str(folder / "predictions.jsonl"), "--out", str(folder)]
+    for tag, score in (("optional", 1), ("required", 0)):
+        assert main(["evaluate", *files, "--answer-tag", tag, "--resamples=0"]) == 0
+        page = report(copy, tmp_path / "report.html")
+        assert "Not everything is here" not in page.text
+        rows = page.payload["evaluations"][1]["rows"]
+        scores = {rows[f"{n}"]["score"] for n, sample in enumerate(samples) if sample.objects}
+        assert scores == {score}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +26,7 @@ FIGURES = {
     "recall@0.5": "recall @0.5",
     "f1@0.5": "F1 @0.5",
     "f1": "mean F1",
-    "looks": "first box is asked for",
+    "looks": "first box asked for",
     "grounding_accuracy@0.5": "grounding @0.5",
     "accuracy": "accuracy",
     "negatives.accuracy": "None on negatives",
@@ -95,7 +96,7 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     console = Console(highlight=False)
     for key, (a, b) in difference["protocol_differs"].items():
         console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
-    columns = ("a", "b", "b - a", "95 % interval", "better : worse", "p")
+    columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
     table = _table(f"{difference['n']} samples; p of the sign test", "figure", *columns)
     for path, name in FIGURES.items():
         row = difference["metrics"].get(path)
@@ -105,10 +106,9 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
             name,
             _number(row["a"]),
             _number(row["b"]),
-            f"{row['difference']:+.3f}",
+            _number(row["difference"], "+"),
             _span((row["low"], row["high"]), "+"),
-            f"{row['better']} : {row['worse']}",
-            f"{row['p_sign']:.2g}",
+            *_sign_test(row),
         )
     console.print(table)
     for letter, name in zip("ab", names, strict=True):
@@ -116,6 +116,14 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     for what, ids in difference["flipped"].items():
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
         console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+
+
+def _sign_test(row: Mapping[str, Any]) -> tuple[str, str]:
+    """(better : worse, p) in words; "-" for a figure of which more is neither."""
+    if row["p_sign"] is None:
+        return "-", "-"
+    p = row["p_sign"]
+    return f"{row['better']} : {row['worse']}", "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
@@ -178,6 +186,9 @@ def _leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, s
 def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
     """How the numbers came about, a line per item that is known."""
     for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            known = (f"{name} {item}" for name, item in value.items() if item is not None)
+            value = ", ".join(known)
         if value is not None:
             console.print(Text(f"{key}: {value}", style="dim"))
 
@@ -191,10 +202,12 @@ def _print_status(console: Console, parse: Mapping[str, float | None]) -> None:
 def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
     if not errors:
         return
-    table = _table("what is lost to which error (TIDE, IoU .5)", "error", "AP50 lost", "boxes")
+    table = _table("TIDE errors at IoU 0.5", "error", "AP50 lost", "boxes")
     for name, lost in errors["AP50_lost"].items():
         table.add_row(name, _number(lost), f"{errors['counts'][name]}")
     console.print(table)
+    if errors["AP50_lost"]["missed"] is None:
+        console.print("AP50 is 0, so TIDE cannot weigh what is missed")
 
 
 def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:
@@ -212,18 +225,28 @@ def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _table(title: str, first: str, *numbers: str) -> Table:
-    table = Table(title=title or None, title_justify="left")
+    """A table whose numbers stay on one line at 80 columns; the first column gives way."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column(first)
     for name in numbers:
         table.add_column(name, justify="right")
     return table
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, sign: str = "") -> str:
+    """Three decimals for rates, one for larger figures such as tokens, none for counts."""
     if value is None:
         return "-"
-    return f"{value}" if isinstance(value, int) else f"{value:.3f}"
+    digits = 0 if isinstance(value, int) else 3 if abs(value) < 10 else 1
+    return f"{value:{sign}.{digits}f}"
 
 
 def _span(ends: Sequence[float] | None, sign: str = "") -> str:
-    return f"{ends[0]:{sign}.3f} to {ends[1]:{sign}.3f}" if ends else ""
+    return f"{_number(ends[0], sign)} to {_number(ends[1], sign)}" if ends else ""

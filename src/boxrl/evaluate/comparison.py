@@ -44,8 +44,8 @@ def compare(
     Returns:
         `n`; `protocol_differs` {key: [a, b]}, empty unless forced; `metrics` {name: {a, b,
         difference, low, high, better, worse, p_sign}} with the number of samples on which b is
-        better and worse and the two-sided sign test's p; `flipped` {gained, lost}: ids of
-        samples that only b, or only a, answers without any fault.
+        better and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained,
+        lost}: ids of samples that only b, or only a, answers without any fault.
 
     Raises:
         DataError: the runs are over different samples.
@@ -123,6 +123,8 @@ def _figures(rows: Sequence[Row]) -> dict[str, float | None]:
 
 def _sign_test(name: str, rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, Any]:
     """On how many samples b is better and worse, and how likely so uneven a split is by chance."""
+    if name in SHARES and not SHARES[name].more_is_better:
+        return {"better": None, "worse": None, "p_sign": None}
     better = worse = 0
     for row_a, row_b in zip(rows_a, rows_b, strict=True):
         value_a, value_b = sample_value(name, row_a), sample_value(name, row_b)

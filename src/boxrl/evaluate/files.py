@@ -34,9 +34,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     """What `write_evaluation` wrote.
 
     Raises:
-        UsageError: the folder holds no evaluation.
+        UsageError: there is no such folder, or it holds no evaluation.
         DataError: a file of it is damaged.
     """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; expected one of boxrl evaluate --out")
     path = folder / METRICS
     if not path.is_file() or not (folder / ROWS).is_file():
         raise UsageError(

@@ -24,10 +24,12 @@ class Share:
     Attributes:
         part: numerator of a row.
         whole: denominator of a row; 0 where the row says nothing about the figure.
+        more_is_better: False for a figure that is neither good nor bad, such as a length.
     """
 
     part: Callable[[Row], float]
     whole: Callable[[Row], float]
+    more_is_better: bool = True
 
     def columns(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
         """Numerators and denominators, Float "rows" each."""
@@ -45,7 +47,9 @@ SHARES: dict[str, Share] = {
     "format_rate": Share(lambda r: r.formatted, lambda r: 1),
     "negatives.accuracy": Share(lambda r: bool(r.negative and r.correct), lambda r: r.negative),
     "tokens.mean": Share(
-        lambda r: r.n_tokens if r.n_tokens < LONG else 0, lambda r: r.n_tokens < LONG
+        lambda r: r.n_tokens if r.n_tokens < LONG else 0,
+        lambda r: r.n_tokens < LONG,
+        more_is_better=False,
     ),
     "looks": Share(lambda r: bool(r.looks), lambda r: r.looks is not None),
     "grounding_accuracy@0.5": Share(

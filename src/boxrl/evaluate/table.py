@@ -114,12 +114,16 @@ class BoxTable:
         }
 
     def errors(self) -> dict[str, dict[str, Any]]:
-        """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs."""
+        """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs.
+
+        TIDE weighs missed targets by the AP of the others; where AP50 is 0 that cost is None.
+        """
         if not len(self.targets.image):
             return {}
         found = self.matches.tide_errors()
+        lost = {name: found["delta_ap"][key] for key, name in ERRORS.items()}
         return {
-            "AP50_lost": {name: found["delta_ap"][key] for key, name in ERRORS.items()},
+            "AP50_lost": lost if statistics(self.by_label)["AP50"] else lost | {"missed": None},
             "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
         }
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from boxrl.errors import UsageError
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -30,7 +32,12 @@ def resample(n_images: int, resamples: int, seed: int) -> Counts:
 
     Returns:
         Int "resamples n_images"; every row sums to n_images.
+
+    Raises:
+        UsageError: `resamples` is below 1.
     """
+    if resamples < 1:
+        raise UsageError(f"--resamples {resamples}: intervals need 1 or more, 1000 is usual")
     rng = np.random.default_rng(seed)
     even = np.full(n_images, 1 / n_images)
     return rng.multinomial(n_images, even, size=resamples)

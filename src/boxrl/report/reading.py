@@ -22,7 +22,7 @@ from boxrl.types import Completion, Parsed, Sample
 T = TypeVar("T")
 RUN_PARTS = ("run.json", "metrics.jsonl", "evals")
 EVALUATION_PARTS = ("predictions.jsonl", "metrics.json")
-TRAINING_PARTS = ("metrics.jsonl", "recipe.yaml", "compare.json", "environment.json")
+TRAINING_PARTS = ("metrics.jsonl", "recipe.yaml", "environment.json")
 """What a run that trains nothing, such as a benchmark, need not have."""
 
 METHODS = ("grpo", "sft")
@@ -177,9 +177,7 @@ def read_run(path: Path) -> RunFolder:
         recipe=reader.part("recipe.yaml", "settings are unknown", _read_text, ""),
         steps=steps,
         evaluations=_read_evaluations(reader, facts),
-        comparisons=reader.part(
-            "compare.json", "differences have no paired intervals", _read_object, NO_FACTS
-        ),
+        comparisons=_read_comparisons(reader, facts),
         missing=tuple(reader.missing),
     )
 
@@ -190,6 +188,15 @@ def _lone_evaluation(reader: _Reader) -> RunFolder:
     evaluation = _read_evaluation(reader, name, ".")
     facts = {"name": name, "model": evaluation.meta.get("model")}
     return RunFolder(reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing))
+
+
+def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:
+    """compare.json, where run.json lists pairs; no other run has anything to compare."""
+    if not facts.get("pairs"):
+        return NO_FACTS
+    return reader.part(
+        "compare.json", "differences have no paired intervals", _read_object, NO_FACTS
+    )
 
 
 def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evaluation]:
@@ -209,11 +216,13 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
         reader.missing.append(f"{base} is missing: not evaluated yet")
         return Evaluation(name)
     metrics = reader.part(f"{base}/metrics.json", "no metrics for it", _read_object, NO_FACTS)
+    protocol = mapping(metrics.get("protocol"))
 
     def read(path: Path) -> Evaluation:
         meta = _read_object(meta_path(path))
-        family = settings_family(meta, None, path.name)
-        rows = _judge_all(reader.path, path, meta, family)
+        family = settings_family(meta, meta.get("family") or protocol.get("family"), path.name)
+        tag = cast(AnswerTag, protocol.get("answer_tag", "optional"))
+        rows = _judge_all(reader.path, path, meta, family, tag)
         images = _inside(reader.path, str(meta["images"])) if meta.get("images") else None
         without = sum(not (images and (images / row.sample.image).is_file()) for row in rows)
         if without:
@@ -224,12 +233,13 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
     return reader.part(f"{base}/predictions.jsonl", purpose, read, Evaluation(name, metrics))
 
 
-def _judge_all(run: Path, path: Path, meta: dict[str, Any], family: Family) -> tuple[Row, ...]:
-    """Parse and judge every prediction of a file."""
+def _judge_all(
+    run: Path, path: Path, meta: dict[str, Any], family: Family, tag: AnswerTag
+) -> tuple[Row, ...]:
+    """Parse and judge every prediction of a file as its evaluation did."""
     if not meta.get("samples"):
         raise DataError(f"{meta_path(path).name} names no samples file")
     samples = read_samples(_inside(run, str(meta["samples"])))
-    tag = cast(AnswerTag, meta.get("answer_tag", "optional"))
     predictions = read_predictions(path)
     return tuple(
         _judge(sample, predictions[sample.id], family, tag)
