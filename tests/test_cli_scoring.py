@@ -52,6 +52,11 @@ def test_score_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             "c.jsonl:2: bbox [5, 5, 5, 9]",
         ),
         ({**ROW, "objects": None}, "c.jsonl:2: objects must be a list"),
+        (
+            {"id": "a", "completion": RIGHT},
+            "c.jsonl:2: no field objects; predictions of boxrl predict are scored by boxrl eval",
+        ),
+        ({**ROW, "input_size_wh": [9]}, "c.jsonl:2: input_size_wh must be [width, height], got"),
         ({**ROW, "completion": None}, "c.jsonl:2: a row needs an id and a completion"),
         ({**ROW, "width": 9}, "c.jsonl:2: width 9 and height None"),
         ({**ROW, "n_tokens": -1}, "c.jsonl:2: n_tokens must be a whole number, got -1"),
@@ -78,6 +83,37 @@ def test_a_wrong_reward_is_a_wrong_call(
     completions = write(tmp_path / "c.jsonl", ROW)
     assert main(["score", "--completions", completions, "--rewards", rewards]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_completions_in_the_frame_of_their_family(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = {**ROW, "completion": RIGHT.replace("9, 9", "500, 250"), "width": 18, "height": 36}
+    path = write(tmp_path / "c.jsonl", grid)
+    call = ["score", "--completions", path, "--rewards", "iou"]
+    assert main([*call, "--family", "qwen3-vl"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 completions, family qwen3-vl" in printed and "1.000" in printed
+    assert main([*call, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)["rewards"]["iou"]["mean"]
+    assert plain == pytest.approx(81 / (18 * 36))
+    assert main([*call, "--family", "qwen"]) == 2
+    assert "families: plain, " in capsys.readouterr().err
+    unsized = write(tmp_path / "c.jsonl", ROW)
+    assert main(["score", "--completions", unsized, "--rewards", "iou", "--family", "gemma"]) == 1
+    assert "c.jsonl:1: no width and height, which family 'gemma' needs" in capsys.readouterr().err
+
+
+def test_the_size_that_the_model_saw_may_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resized = {**ROW, "completion": RIGHT.replace("9, 9", "18, 18"), "width": 56, "height": 56}
+    path = write(tmp_path / "c.jsonl", {**resized, "input_size_wh": [112, 112]}, resized)
+    out = tmp_path / "r.jsonl"
+    call = ["score", "--completions", path, "--rewards", "iou", "--family", "qwen2.5-vl"]
+    assert main([*call, "--out", str(out)]) == 0
+    values = [json.loads(line)["rewards"]["iou"] for line in out.read_text().splitlines()]
+    assert values == pytest.approx([1.0, 0.25])
 
 
 def test_no_completions_is_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

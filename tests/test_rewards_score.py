@@ -33,6 +33,21 @@ def test_boxes_are_clipped_where_the_size_is_known() -> None:
     }
 
 
+def test_a_family_brings_boxes_from_its_frame() -> None:
+    objects = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
+    sizes = [(1000, 1000), (2000, 1000)]
+    assert score([CAT] * 2, [objects] * 2, ["iou"], sizes=sizes, family="qwen3-vl") == {
+        "iou": [pytest.approx(1.0), pytest.approx(0.5)]
+    }
+    seen = score(
+        [CAT], [objects], ["iou"],
+        sizes=[(56, 56)], input_sizes=[(28, 28)], family=FAMILIES["qwen2.5-vl"],
+    )  # fmt: skip
+    assert seen == {"iou": [pytest.approx(0.25)]}
+    with pytest.raises(DataError, match=r"sizes\[1\]: no width and height, which family 'gemma'"):
+        score([CAT] * 2, [objects] * 2, ["iou"], sizes=[(10, 10), None], family="gemma")
+
+
 def test_crowd_objects_are_no_targets() -> None:
     crowd = [{"bbox": [0, 0, 9, 9], "label": "cat", "iscrowd": True}]
     assert score(["<answer>None</answer>"], [crowd], ["ap"]) == {"ap": [1.0]}
@@ -111,6 +126,8 @@ def test_a_wrong_spec_says_what_there_is(spec: Any, message: str) -> None:
         ({"objects": []}, "0 objects for 1 completions"),
         ({"n_tokens": [1, 2]}, "2 n_tokens for 1 completions"),
         ({"sizes": []}, "0 sizes for 1 completions"),
+        ({"input_sizes": []}, "0 input_sizes for 1 completions"),
+        ({"family": "qwen"}, "unknown family 'qwen'; families: plain"),
         ({"rewards": ["ap", {"name": "ap"}]}, "a reward stands twice in ap, ap"),
     ],
 )

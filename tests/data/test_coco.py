@@ -56,6 +56,28 @@ def test_all_mode_asks_for_every_name_of_every_image(coco):
     assert samples[2].objects == ()
 
 
+def test_absent_labels_are_drawn_by_the_seed_beside_the_present_ones(coco):
+    first, second, third = read(coco, negatives=1, seed=3)
+    assert first.labels == ("dog", "person", "bottle")  # in the file's order: place tells nothing
+    assert len(second.labels) == 2 and "bottle" in second.labels
+    assert len(third.labels) == 1 and third.objects == ()
+    assert len(read(coco, negatives=9)[1].labels) == 3
+    assert read(coco, negatives=1, seed=3) == [first, second, third]
+    assert {read(coco, negatives=1, seed=seed)[2].labels for seed in range(20)} == {
+        ("dog",), ("person",), ("bottle",),
+    }  # fmt: skip
+    single = [sample for sample in read(coco, negatives=1, mode="single_class")]
+    assert [sample.labels for sample in single if sample.image == "a.jpg"] == [
+        ("dog",), ("person",), ("bottle",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"negatives": -1}, {"mode": "all"}, {"task": "region"}])
+def test_negatives_where_none_can_be_drawn_are_a_wrong_call(coco, options):
+    with pytest.raises(UsageError, match="--negatives"):
+        read(coco, **{"negatives": 2, **options})
+
+
 def test_one_box_mode_asks_for_labels_with_exactly_one_box(coco):
     first, second = read(coco, mode="one_box")
     assert first.labels == ("person",)

@@ -11,6 +11,7 @@ import pytest
 from boxrl.cli import build_parser, main
 from boxrl.cli import data as data_verbs
 from boxrl.data import READERS
+from boxrl.data.convert import convert as convert_reading
 from boxrl.data.samples import read_samples
 from boxrl.data.subsets import MODES, SUBSETS
 from tests.data.archives import annotation, coco_document, write_json
@@ -38,7 +39,7 @@ def test_convert_writes_samples_and_prints_one_json_object(archive, tmp_path, ca
     status, printed, progress = run(capsys, *convert(archive, out, "--json"))
     assert status == 0
     assert json.loads(printed) == {
-        "out": str(out), "samples": 2, "objects": 5, "negatives": 0, "rejected": 0,
+        "out": str(out), "samples": 2, "objects": 4, "crowd": 1, "negatives": 0, "rejected": 0,
         "rejected_file": None,
     }  # fmt: skip
     assert "convert coco" in progress
@@ -194,3 +195,26 @@ def test_mix_split_and_export_through_the_command_line(archive, tmp_path, capsys
         args = ("data", "export", name, train, "--out", out, "--family", "qwen2.5-vl", "--json")
         assert run(capsys, *args)[0] == 0
         assert out.stat().st_size > 0
+
+
+@pytest.mark.parametrize("mode", ["positive", "single_class", "all"])
+def test_the_progress_bar_ends_at_the_total_whatever_an_image_gives(tmp_path, mode):
+    document = coco_document()
+    first, *_ = pictures = document["images"]
+    document["images"] = [*pictures, *({**first, "id": 100 + k} for k in range(80))]
+    archive = write_json(tmp_path / "instances.json", document)
+    reading, steps = READERS["coco"](archive, tmp_path, mode=mode), []
+    convert_reading(reading, tmp_path / "out.jsonl", advance=steps.append)
+    assert sum(steps) == reading.total == 83
+
+
+def test_convert_counts_boxes_as_stats_does_and_names_what_positive_lacks(
+    archive, tmp_path, capsys
+):
+    out = tmp_path / "train.jsonl"
+    _, printed, _ = run(capsys, *convert(archive, out))
+    first, hint = printed.splitlines()
+    assert first == f"{out}: 2 samples, 4 boxes, 1 crowd regions, 0 negatives"
+    assert "--negatives K" in hint
+    assert "4 boxes, 1 crowd regions, 0 negatives" in run(capsys, "data", "stats", out)[1]
+    assert "--negatives" not in run(capsys, *convert(archive, out, "--negatives", "1"))[1]

@@ -249,3 +249,29 @@ def test_exit_status_and_json(tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert (printed["rows"], printed["errors"], printed["warnings"]) == (2, 1, 0)
     assert printed["defects"][0]["where"] == f"{bad}:2"
+
+
+def test_one_error_is_no_plural_and_the_mended_files_are_named(tmp_path, capsys):
+    bad = write(tmp_path / "x.jsonl", row(), row(id="2", extra=1))
+    fixed = tmp_path / "fixed.jsonl"
+    assert main(["data", "lint", str(bad), "--fix", str(fixed)]) == 1
+    *_, counts, files = capsys.readouterr().out.splitlines()
+    assert counts.startswith(f"{bad}: 2 rows, 1 error, ")
+    assert str(fixed) in files and str(tmp_path / "fixed.changes.jsonl") in files
+    assert len(read_samples(fixed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (row(objects=boxes(([1, 2, 300, 40], "cat"))), "original pixels. Run boxrl data lint {0}"),
+        (row(extra=1), "fields: answer, height, id, image, labels, meta, objects, question, task,"),
+        ({"images": [], "annotations": []}, "boxrl data convert coco --annotations {0}"),
+        ('{"id": "1", "image": "a.p', "not JSON (Unterminated string"),
+    ],
+)
+def test_reading_says_what_to_do_next(tmp_path, text, message):
+    path = write(tmp_path / "x.jsonl", text)
+    with pytest.raises(DataError) as error:
+        read_samples(path)
+    assert message.format(path) in str(error.value)

@@ -38,6 +38,9 @@ def _add_convert(actions: Any) -> None:
     coco = _add_format(formats, "coco", "a COCO instances file", "FILE.json")
     _add_subset_and_mode(coco)
     coco.add_argument("--task", choices=("detection", "region"), default="detection")
+    coco.add_argument(
+        "--negatives", type=int, default=0, metavar="K", help="absent labels drawn per image"
+    )
     ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "ASPECT.json")
     ovdeval.add_argument("--mode", choices=("all", "positive"), default="all")
     d3 = _add_format(formats, "d3", "D3: its pickles or one of its JSON files", "PKL_DIR|FILE.json")
@@ -199,15 +202,21 @@ def run_convert(args: argparse.Namespace) -> None:
         return
     print(
         f"{args.out}: {done.samples:,} samples, {done.objects:,} boxes, "
-        f"{done.negatives:,} negatives"
+        f"{done.crowd:,} crowd regions, {done.negatives:,} negatives"
     )
     if rejected:
         print(f"{rejected}: {done.rejected:,} rows left out, each with its reason")
+    positive = args.format == "coco" and args.task == "detection" and args.mode == "positive"
+    if positive and not args.negatives:
+        print(
+            "no label is asked for that is absent, so nothing teaches the model to leave one out; "
+            "--negatives K asks for K absent labels too (docs/data.md)"
+        )
 
 
 def run_lint(args: argparse.Namespace) -> int:
     """`boxrl data lint`; 1 where there are errors."""
-    from boxrl.data.lint import lint
+    from boxrl.data.lint import changes_path, lint
     from boxrl.families import build_family
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
@@ -223,6 +232,8 @@ def run_lint(args: argparse.Namespace) -> int:
         print(json.dumps(_lint_row(args.samples, outcome), ensure_ascii=False))
     else:
         _print_lint(args.samples, outcome)
+        if args.fix:
+            print(f"{args.fix}: the mended file; {changes_path(args.fix)} lists every change")
     return 1 if outcome.errors else 0
 
 
@@ -246,7 +257,9 @@ def _print_lint(path: Path, outcome: Lint) -> None:
     if len(outcome.defects) > SHOWN:
         print(f"... and {len(outcome.defects) - SHOWN} more; --json lists all")
     warnings = len(outcome.defects) - outcome.errors
-    print(f"{path}: {outcome.rows:,} rows, {outcome.errors} errors, {warnings} warnings")
+    counts = {"row": outcome.rows, "error": outcome.errors, "warning": warnings}
+    told = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+    print(f"{path}: {told}")
 
 
 def run_stats(args: argparse.Namespace) -> None:

@@ -96,6 +96,8 @@ def run_predict(args: argparse.Namespace) -> int:
         samples = take_away(samples, args.control, args.seed)
     if not args.images.is_dir():
         raise UsageError(f"--images: no folder {args.images}")
+    if args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is a folder; take {args.out / 'predictions.jsonl'}")
     facts = {
         "model": args.model,
         "engine": args.engine,

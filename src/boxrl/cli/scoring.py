@@ -14,11 +14,17 @@ def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("score", help="rewards of finished completions, no model")
     verb.add_argument(
         "--completions", type=Path, required=True, metavar="FILE.jsonl",
-        help='rows {"id", "completion", "objects", "width"?, "height"?, "n_tokens"?}',
+        help='rows {"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, '
+        '"input_size_wh"?}',
     )  # fmt: skip
     verb.add_argument(
         "--rewards", required=True, metavar="a,b,c",
         help="names, or my_pkg.my_module:function, comma-separated",
+    )  # fmt: skip
+    verb.add_argument(
+        "--family", default="plain", metavar="NAME",
+        help="whose frame and syntax the completions are in; plain (default): original pixels. "
+        "Others need width and height",
     )  # fmt: skip
     verb.add_argument(
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
@@ -29,11 +35,12 @@ def add_verbs(verbs: Any) -> None:
 
 def score(args: argparse.Namespace) -> None:
     """Score a file of completions."""
+    from boxrl.families import build_family
     from boxrl.rewards import build_rewards
     from boxrl.rewards.finished import read_finished, score_finished, write_rewards
 
     rewards = build_rewards(args.rewards.replace(" ", "").split(","))
-    rows = read_finished(args.completions)
+    rows = read_finished(args.completions, build_family(args.family))
     values = score_finished(rows, rewards)
     if args.out:
         write_rewards(args.out, rows, values)
@@ -41,7 +48,7 @@ def score(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({"n": len(rows), "rewards": figures, "out": args.out and str(args.out)}))
     else:
-        print_rewards(len(rows), figures)
+        print_rewards(len(rows), args.family, figures)
 
 
 def summarize(values: Sequence[float | None]) -> dict[str, float | int | None]:
@@ -60,12 +67,14 @@ def summarize(values: Sequence[float | None]) -> dict[str, float | int | None]:
     }
 
 
-def print_rewards(n: int, figures: Mapping[str, Mapping[str, float | int | None]]) -> None:
+def print_rewards(
+    n: int, family: str, figures: Mapping[str, Mapping[str, float | int | None]]
+) -> None:
     """A line per reward."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{n:,} completions", title_justify="left")
+    table = Table(title=f"{n:,} completions, family {family}", title_justify="left")
     table.add_column("reward")
     for column in ("applies to", "mean", "std", "min", "max"):
         table.add_column(column, justify="right")

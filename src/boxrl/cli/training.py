@@ -22,7 +22,7 @@ def add_verbs(verbs: Any) -> None:
     init.add_argument("--images", type=Path, required=True, metavar="DIR")
     init.add_argument("--model", required=True, help="model folder, or tiny")
     init.add_argument("--gpus", type=int, default=1, metavar="N")
-    init.add_argument("--gpu-memory", type=float, metavar="GB", help="of one; default 24")
+    init.add_argument("--gpu-memory", type=float, default=24.0, metavar="GB", help="of one")
     init.add_argument("--method", choices=("grpo", "sft"), default="grpo")
     init.set_defaults(run=run_init)
 
@@ -88,7 +88,7 @@ def run_init(args: argparse.Namespace) -> None:
 
     print(
         write_recipe(
-            args.samples, args.images, args.model, args.method, args.gpus, args.gpu_memory or 24.0
+            args.samples, args.images, args.model, args.method, args.gpus, args.gpu_memory
         ),
         end="",
     )

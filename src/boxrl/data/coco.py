@@ -26,7 +26,7 @@ from boxrl.data.reading import (
     size_of,
 )
 from boxrl.data.subsets import Instance, Mode, Subset, asked_labels, build_subsets, keep
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 from boxrl.types import Object, Sample
 
 N_OPTIONS = 4
@@ -58,6 +58,7 @@ def read_coco(
     subset: Sequence[str] = (),
     mode: Mode = "positive",
     task: Literal["detection", "region"] = "detection",
+    negatives: int = 0,
     seed: int = 0,
 ) -> Reading:
     """Samples of a COCO instances file, in the file's order of images.
@@ -69,15 +70,17 @@ def read_coco(
         mode: which labels a detection sample asks for; see `subsets.asked_labels`.
         task: `detection`: one sample per image (`single_class`: per image and label);
             `region`: one sample per box, which asks what the box holds.
-        seed: of the options of region questions.
+        negatives: so many labels that the image does not hold are drawn and asked for too.
+        seed: of that draw, and of the options of region questions.
 
     Raises:
         DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
-        UsageError: an unknown subset.
+        UsageError: an unknown subset, or negatives where none can be drawn.
     """
     return build_reading(
-        open_coco(annotations), images, subset=subset, mode=mode, task=task, seed=seed
-    )
+        open_coco(annotations), images,
+        subset=subset, mode=mode, task=task, negatives=negatives, seed=seed,
+    )  # fmt: skip
 
 
 def build_reading(
@@ -87,14 +90,21 @@ def build_reading(
     subset: Sequence[str] = (),
     mode: Mode = "positive",
     task: Literal["detection", "region"] = "detection",
+    negatives: int = 0,
     seed: int = 0,
 ) -> Reading:
     """Samples of a document in COCO form; see `read_coco`."""
+    if negatives < 0 or (negatives and (mode == "all" or task == "region")):
+        raise UsageError(
+            f"--negatives {negatives}; expected 0 or more, in detection; "
+            "--mode all asks for every absent label already"
+        )
     subsets = build_subsets(subset)
     categories = read_categories(document)
     ids = {name: key for key, name in categories.items()}
     rng = random.Random(seed)
     meta: dict[str, Any] = {"subset": ",".join(subset)} if subset else {}
+    base = {"mode": mode, **meta}
 
     def rows() -> Iterator[Sample | Rejected]:
         for picture in read_pictures(document, categories, images):
@@ -103,7 +113,8 @@ def build_reading(
             elif task == "region":
                 yield from _region_samples(picture, subsets, ids, rng, meta)
             else:
-                yield from _detection_samples(picture, subsets, mode, ids, {"mode": mode, **meta})
+                absent = _draw_absent(picture, ids, negatives, rng)
+                yield from _detection_samples(picture, subsets, mode, absent, ids, base)
 
     return Reading(len(document.array("images")), rows())
 
@@ -223,6 +234,7 @@ def _detection_samples(
     picture: Picture,
     subsets: Sequence[Subset],
     mode: Mode,
+    absent: Sequence[str],
     ids: dict[str, int],
     meta: dict[str, Any],
 ) -> Iterator[Sample]:
@@ -232,10 +244,21 @@ def _detection_samples(
         return
     chosen = {id(item) for item in kept}
     dropped = [item for item in picture.instances if id(item) not in chosen]
-    for labels in asked_labels(mode, kept, dropped, list(ids)):
+    for labels in asked_labels(mode, kept, dropped, list(ids), absent):
         key = str(picture.row["id"])
         key += f"/{labels[0]}" if mode == "single_class" else ""
         yield detection_sample(key, picture, labels, kept, ids, meta)
+
+
+def _draw_absent(
+    picture: Picture, ids: dict[str, int], negatives: int, rng: random.Random
+) -> list[str]:
+    """Names without any instance in the image, not even a crowd region."""
+    if not negatives:
+        return []
+    present = {item.object.label for item in picture.instances}
+    absent = [name for name in ids if name not in present]
+    return rng.sample(absent, min(negatives, len(absent)))
 
 
 def detection_sample(

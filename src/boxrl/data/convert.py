@@ -27,13 +27,15 @@ class Conversion:
 
     Attributes:
         samples: rows of the samples file.
-        objects: boxes in them.
+        objects: boxes in them, crowd regions aside.
+        crowd: crowd regions.
         negatives: samples without a box.
         rejected: rows left out; they stand in `rejected_path`, each with its reason.
     """
 
     samples: int = 0
     objects: int = 0
+    crowd: int = 0
     negatives: int = 0
     rejected: int = 0
 
@@ -60,7 +62,7 @@ def convert(
         on_error: `stop` at the first bad row, or `skip` bad rows into `rejected_path`.
         limit: at most so many samples: the first ones, or with `seed` drawn at random.
         seed: of that draw; samples keep the order of the source.
-        advance: called with the number of rows just done.
+        advance: called with the number of records just done, in all `reading.total`.
 
     Raises:
         DataError: the first bad row, an id that stands twice, or no sample left; nothing is
@@ -68,15 +70,18 @@ def convert(
     """
     done = Conversion()
     rejections: list[Rejected] = []
-    samples = _usable(reading.rows, on_error, rejections, advance)
+    rows = _counted(reading, advance)
+    samples = _usable(rows, on_error, rejections)
     if limit is not None:
         samples = _limited(samples, limit, seed)
     with write_atomic(path) as handle:
         for sample, line in samples:
             handle.write(line + "\n")
             done.samples += 1
-            done.objects += len(sample.objects)
-            done.negatives += not sample.objects and sample.answer is None
+            boxes = sum(not item.iscrowd for item in sample.objects)
+            done.objects += boxes
+            done.crowd += len(sample.objects) - boxes
+            done.negatives += not boxes and sample.answer is None
         if not done.samples:
             raise DataError(
                 f"{path}: nothing to write: no sample is left of {reading.total} records"
@@ -87,17 +92,24 @@ def convert(
     return done
 
 
+def _counted(reading: Reading, advance: Callable[[int], None]) -> Iterator[Sample | Rejected]:
+    """The rows. An image may give none or several; the bar ends at the total all the same."""
+    left = reading.total
+    for number, row in enumerate(reading.rows, start=1):
+        if number % STRIDE == 0:
+            step = min(STRIDE, left)
+            advance(step)
+            left -= step
+        yield row
+    advance(left)
+
+
 def _usable(
-    rows: Iterable[Sample | Rejected],
-    on_error: OnError,
-    rejections: list[Rejected],
-    advance: Callable[[int], None],
+    rows: Iterable[Sample | Rejected], on_error: OnError, rejections: list[Rejected]
 ) -> Iterator[tuple[Sample, str]]:
     """Samples with unique ids and their lines; the rest goes to `rejections`, or stops it all."""
     seen: set[str] = set()
-    for number, row in enumerate(rows, start=1):
-        if number % STRIDE == 0:
-            advance(STRIDE)
+    for row in rows:
         if isinstance(row, Sample):
             where = f"sample {row.id!r}"
             try:

@@ -65,7 +65,7 @@ def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:
         DataError: not UTF-8, not JSON, or not an object.
     """
     try:
-        row = json.loads(line)
+        row = json.loads(line.rstrip())  # a cut line is told as such, not by its newline
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 (byte {error.start} of the line)") from error
     except (ValueError, RecursionError) as error:

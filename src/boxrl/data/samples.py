@@ -27,13 +27,23 @@ def read_samples(path: Path) -> list[Sample]:
     """
     samples: dict[str, Sample] = {}
     for number, row in read_jsonl(path):
-        sample = parse_sample(row, f"{path}:{number}")
+        try:
+            sample = parse_sample(row, f"{path}:{number}")
+        except DataError as error:
+            raise DataError(f"{error}. {_next_step(row, path)}") from error
         if sample.id in samples:
             raise DataError(f"{path}:{number}: id {sample.id!r} stands twice; ids must be unique")
         samples[sample.id] = sample
     if not samples:
         raise DataError(f"{path}: holds no samples")
     return list(samples.values())
+
+
+def _next_step(row: dict[str, Any], path: Path) -> str:
+    """What to do about a row that is no sample."""
+    if {"images", "annotations"} <= row.keys():
+        return f"A COCO file: run boxrl data convert coco --annotations {path}"
+    return f"Run boxrl data lint {path}"
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
@@ -94,7 +104,9 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
     """
     unknown = sorted(set(row) - _FIELDS)
     if unknown:
-        raise DataError(f"{where}: unknown field {unknown[0]!r}; fields: {', '.join(_FIELDS)}")
+        raise DataError(
+            f"{where}: unknown field {unknown[0]!r}; fields: {', '.join(sorted(_FIELDS))}"
+        )
     width, height = (_positive_int(row, key, where) for key in ("width", "height"))
     task = _text(row, "task", where)
     if task not in TASKS:

@@ -7,7 +7,7 @@ image without any is left out. A mode then says for which of the kept labels the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from boxrl.errors import UsageError
@@ -112,7 +112,11 @@ def keep(subsets: Sequence[Subset], instances: Sequence[Instance], image_area: f
 
 
 def asked_labels(
-    mode: Mode, kept: Sequence[Instance], dropped: Sequence[Instance], names: Sequence[str]
+    mode: Mode,
+    kept: Sequence[Instance],
+    dropped: Sequence[Instance],
+    names: Sequence[str],
+    absent: Collection[str] = (),
 ) -> list[list[str]]:
     """For which labels an image asks: one list per sample, in the order of `names`.
 
@@ -123,6 +127,7 @@ def asked_labels(
         dropped: instances that a subset took out. Their labels are asked for by no mode: their
             objects are in the image, so neither finding nor missing them would be right.
         names: every name of the data set.
+        absent: names to ask for as well, although the image does not hold them.
 
     Returns:
         No list at all where there is nothing to ask.
@@ -132,9 +137,9 @@ def asked_labels(
     if mode == "all":
         labels = [name for name in names if name not in hidden or name in counts]
     elif mode == "one_box":
-        labels = [name for name in names if counts.get(name) == 1]
+        labels = [name for name in names if counts.get(name) == 1 or name in absent]
     else:
-        labels = [name for name in names if name in counts]
+        labels = [name for name in names if name in counts or name in absent]
     if mode == "single_class":
         return [[label] for label in labels]
     return [labels] if labels else []

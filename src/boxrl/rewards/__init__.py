@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from boxrl.errors import UsageError
-from boxrl.families import FAMILIES
+from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import parse
 from boxrl.rewards.format import choice, count, format_tags
 from boxrl.rewards.localization import (
@@ -29,7 +29,7 @@ from boxrl.rewards.localization import (
     weighted_sum,
 )
 from boxrl.rewards.shaping import absent_labels, cosine, repetition
-from boxrl.rewards.targets import build_targets
+from boxrl.rewards.targets import build_targets, check_size
 from boxrl.types import Completion, Target
 
 RewardFunction = Callable[..., float | None]
@@ -144,8 +144,10 @@ def score(
     *,
     n_tokens: Sequence[int | None] | None = None,
     sizes: Sequence[tuple[int, int] | None] | None = None,
+    family: str | Family = "plain",
+    input_sizes: Sequence[tuple[int, int] | None] | None = None,
 ) -> dict[str, list[float | None]]:
-    """Rewards of finished completions that answer in original pixels (family `plain`).
+    """Rewards of finished completions, which answer in original pixels unless `family` says else.
 
     Args:
         completions: n texts.
@@ -153,14 +155,19 @@ def score(
             crowd objects (`"iscrowd": true`) are left out.
         rewards: names, `{"name": ..., **settings}`, or built rewards; names must differ.
         n_tokens: per completion its length in tokens, which `cosine` needs.
-        sizes: per completion (width, height) of its image; boxes are clipped to it.
+        sizes: per completion (width, height) of its image; boxes are clipped to it. Families
+            with a frame of their own need it.
+        family: in whose frame and syntax the completions are; a name or the family itself.
+        input_sizes: per completion (width, height) of the image as the model saw it, where
+            that is not what the family's own rule gives.
 
     Returns:
         Per reward name n values; None = not applicable.
 
     Raises:
-        UsageError: unknown rewards or settings, or sequences of different lengths.
-        DataError: a target with a broken box; names the row.
+        UsageError: unknown rewards, settings or family, or sequences of different lengths.
+        DataError: a target with a broken box, or no size where the family needs it; names the
+            row.
 
     >>> answer = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
     >>> score([answer], [[{"bbox": [0, 0, 10, 20], "label": "cat"}]], ["iou", "format"])
@@ -168,15 +175,21 @@ def score(
     """
     built = build_rewards(rewards)
     n = len(completions)
-    for what, values in {"objects": objects, "n_tokens": n_tokens, "sizes": sizes}.items():
+    given = {
+        "objects": objects, "n_tokens": n_tokens, "sizes": sizes, "input_sizes": input_sizes,
+    }  # fmt: skip
+    for what, values in given.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
     sizes = sizes or [None] * n
+    input_sizes = input_sizes or [None] * n
+    family = build_family(family) if isinstance(family, str) else family
     targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
     steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
     for row, text in enumerate(completions):
-        parsed = parse(text, FAMILIES["plain"], sizes[row])
+        check_size(family, sizes[row], f"sizes[{row}]")
+        parsed = parse(text, family, sizes[row], input_sizes[row])
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
         for function, keep in steps:
             keep(function(completion, targets[row]))

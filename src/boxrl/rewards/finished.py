@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from boxrl.data.files import read_jsonl, write_atomic
 from boxrl.errors import DataError
-from boxrl.families import FAMILIES
+from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
 from boxrl.rewards import Reward
-from boxrl.rewards.targets import build_target
+from boxrl.rewards.targets import build_target, check_size
 from boxrl.types import Completion, Target
 
 
@@ -24,35 +24,61 @@ class Finished(NamedTuple):
     target: Target
 
 
-def read_finished(path: Path) -> list[Finished]:
-    """Rows `{"id", "completion", "objects", "width"?, "height"?, "n_tokens"?}`.
+def read_finished(path: Path, family: Family = FAMILIES["plain"]) -> list[Finished]:
+    """Rows `{"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, "input_size_wh"?}`.
+
+    Args:
+        path: the file.
+        family: in whose frame and syntax the completions are; one with a frame of its own needs
+            width and height.
 
     Raises:
         DataError: the first bad line, as `file:line: what, got, expected`; also for no row.
     """
-    rows = [_parse_row(row, f"{path}:{number}") for number, row in read_jsonl(path)]
+    rows = [_parse_row(row, family, f"{path}:{number}") for number, row in read_jsonl(path)]
     if not rows:
         raise DataError(f"{path}: holds no completions")
     return rows
 
 
-def _parse_row(row: Mapping[str, Any], where: str) -> Finished:
-    text, sides = row.get("completion"), (row.get("width"), row.get("height"))
+def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
+    text = row.get("completion")
     if not isinstance(row.get("id"), str) or not isinstance(text, str):
         raise DataError(f"{where}: a row needs an id and a completion, both strings")
-    known = sides != (None, None)
-    if known and not all(type(side) is int and side > 0 for side in sides):
+    if "objects" not in row:
+        raise DataError(
+            f"{where}: no field objects; predictions of boxrl predict are scored by boxrl evaluate"
+        )
+    size_wh, input_size_wh = _size(row, where), _input_size(row, where)
+    check_size(family, size_wh, where)
+    n_tokens = row.get("n_tokens")
+    if n_tokens is not None and not (type(n_tokens) is int and n_tokens >= 0):
+        raise DataError(f"{where}: n_tokens must be a whole number, got {n_tokens!r:.80}")
+    parsed = parse(text, family, size_wh, input_size_wh)
+    target = build_target(row.get("objects"), size_wh, where)
+    return Finished(row["id"], Completion(text, parsed, n_tokens), target)
+
+
+def _size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    sides = (row.get("width"), row.get("height"))
+    if sides == (None, None):
+        return None
+    if not all(type(side) is int and side > 0 for side in sides):
         raise DataError(
             f"{where}: width {sides[0]!r:.40} and height {sides[1]!r:.40}; expected positive "
             "whole numbers, both or none"
         )
-    size_wh = (row["width"], row["height"]) if known else None
-    n_tokens = row.get("n_tokens")
-    if n_tokens is not None and not (type(n_tokens) is int and n_tokens >= 0):
-        raise DataError(f"{where}: n_tokens must be a whole number, got {n_tokens!r:.80}")
-    parsed = parse(text, FAMILIES["plain"], size_wh)
-    target = build_target(row.get("objects"), size_wh, where)
-    return Finished(row["id"], Completion(text, parsed, n_tokens), target)
+    return row["width"], row["height"]
+
+
+def _input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    sides = row.get("input_size_wh")
+    if sides is None:
+        return None
+    whole = isinstance(sides, list) and all(type(side) is int and side > 0 for side in sides)
+    if not whole or len(sides) != 2:
+        raise DataError(f"{where}: input_size_wh must be [width, height], got {sides!r:.80}")
+    return sides[0], sides[1]
 
 
 def write_rewards(

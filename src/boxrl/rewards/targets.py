@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from boxrl.data.samples import parse_objects
+from boxrl.errors import DataError
+from boxrl.families import Family
 from boxrl.types import Detections, Target
 
 Objects = Sequence[Mapping[str, Any]]
@@ -16,6 +18,15 @@ Size = tuple[int, int]
 
 MAX_PIXELS = 1e9
 """Targets beyond it take the slow path, which decides what they are."""
+
+
+def check_size(family: Family, size_wh: Size | None, where: str) -> None:
+    """Raise a DataError where the family's boxes cannot be placed without the image's size."""
+    if size_wh is None and family.frame != "original":
+        raise DataError(
+            f"{where}: no width and height, which family {family.name!r} needs: its boxes are "
+            "not original pixels"
+        )
 
 
 def build_target(objects: Any, size_wh: Size | None, where: str) -> Target:
