@@ -101,20 +101,6 @@ def match_best(scores: Matrix) -> list[Pair]:
     return sorted(map(Pair, (owners[columns] - 1).tolist(), columns.tolist()))
 
 
-def count_matches(allowed: npt.NDArray[np.bool_]) -> int:
-    """Size of the largest one-to-one matching in a bipartite graph.
-
-    Greedy matching can depend on the order of equal scores; the largest matching cannot.
-
-    Args:
-        allowed: Bool "n m"; which prediction may be paired with which target.
-
-    Returns:
-        The number of pairs, at most min(n, m). Law: permuting rows or columns changes nothing.
-    """
-    return sum(enlarges_matching(allowed.T))
-
-
 def enlarges_matching(allowed: npt.NDArray[np.bool_]) -> list[bool]:
     """Whether each row, added after those above it, enlarges the largest one-to-one matching.
 
@@ -122,7 +108,7 @@ def enlarges_matching(allowed: npt.NDArray[np.bool_]) -> list[bool]:
         allowed: Bool "n m"; which row may be paired with which column.
 
     Returns:
-        n flags; Law: the first k of them sum to `count_matches(allowed[:k])`.
+        n flags; Law: the first k of them sum to the size of the largest matching of k rows.
     """
     return augment_matching([np.flatnonzero(row).tolist() for row in allowed])
 
