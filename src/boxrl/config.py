@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from boxrl.data.synthetic import check_worlds
 from boxrl.errors import RecipeError, UsageError
 from boxrl.families import build_family
 from boxrl.prompts import build_prompt
@@ -64,11 +65,14 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    """Synthetic scenes instead of files; see `boxrl.data.synthetic.World`."""
+    """Synthetic scenes instead of files; see `boxrl.data.synthetic.WORLDS`."""
 
     train: int = Field(2000, ge=1, description="training scenes")
     test: int = Field(300, ge=1, description="held-out scenes")
     p_absent: float = Field(0.3, ge=0, le=1, description="share of scenes without an asked object")
+    world: Annotated[str | dict[str, float], _checked(check_worlds)] = Field(
+        "standard", description="name of a world, or {name: share of the scenes}"
+    )
 
 
 class Data(Section):

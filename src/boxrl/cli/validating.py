@@ -59,14 +59,15 @@ def run_validate(args: argparse.Namespace) -> int:
 
 def _samples(recipe: Recipe) -> Sequence[Sample]:
     from boxrl.data.samples import read_samples
-    from boxrl.data.synthetic import World, scenes
+    from boxrl.data.synthetic import mixed_scenes
 
     if recipe.data.train is not None:
         return read_samples(recipe.data.train)
-    assert recipe.data.synthetic is not None  # the recipe names one of the two
-    world = World(p_absent=recipe.data.synthetic.p_absent)
-    count = min(SYNTHETIC, recipe.data.synthetic.train)
-    return [scene.sample for scene in scenes(world, count, recipe.seed, "train")]
+    drawn = recipe.data.synthetic
+    assert drawn is not None  # the recipe names one of the two
+    count = min(SYNTHETIC, drawn.train)
+    first = mixed_scenes(drawn.world, count, recipe.seed, "train", drawn.p_absent)
+    return [scene.sample for scene in first]
 
 
 def _without_weight(entry: str | dict[str, Any]) -> str | dict[str, Any]:

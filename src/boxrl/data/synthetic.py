@@ -8,14 +8,19 @@ not read the question is found out. Everything follows from one seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from boxrl.boxes import iou
+from boxrl.data.mixing import counts_by_weight
+from boxrl.data.samples import write_samples
+from boxrl.errors import UsageError
+from boxrl.progress import progress_bar
 from boxrl.types import Object, Sample
 
 COLOURS = {
@@ -45,6 +50,9 @@ class World:
         p_absent: share of samples none of whose labels is in the image.
         n_labels: relative weights of asking for 1, 2, 3, ... labels.
         distractors: fewest and most shapes that are not asked for.
+        p_near: share of distractors that must have the colour or the shape of an asked label.
+        copies: relative weights of drawing 1, 2, 3, ... shapes of an asked label.
+        max_objects: shapes in a scene at most.
     """
 
     scale: int = 2
@@ -53,6 +61,29 @@ class World:
     p_absent: float = 0.2
     n_labels: tuple[float, ...] = (0.7, 0.25, 0.05)
     distractors: tuple[int, int] = (1, 3)
+    p_near: float = 0.5
+    copies: tuple[float, ...] = (0.65, 0.25, 0.1)
+    max_objects: int = MAX_OBJECTS
+
+
+WORLDS: dict[str, World] = {
+    "standard": World(),
+    "small": World(min_side=5, max_side=7),
+    "large": World(min_side=40, max_side=56, copies=(1.0,), distractors=(1, 2)),
+    "single_box": World(p_absent=0.0, n_labels=(1.0,), copies=(1.0,)),
+    "near_miss": World(distractors=(2, 4), p_near=1.0),
+    "crowded": World(
+        min_side=10,
+        max_side=18,
+        copies=(0.0, 0.0, 0.4, 0.3, 0.2, 0.1),
+        distractors=(4, 7),
+        max_objects=12,
+    ),
+}
+"""Every world by the name that a recipe's `data.synthetic.world` gives it."""
+
+Worlds = str | Mapping[str, float]
+"""The name of a world, or several with the share of scenes that each is to give."""
 
 
 class Scene(NamedTuple):
@@ -71,6 +102,78 @@ def scenes(world: World, count: int, seed: int, split: str) -> Iterator[Scene]:
     rng = random.Random(f"{split}/{seed}")
     for number in range(count):
         yield draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+
+
+def check_worlds(worlds: Worlds) -> None:
+    """Raise a UsageError where a name is unknown, a share is not positive, or none is named."""
+    shares = {worlds: 1.0} if isinstance(worlds, str) else worlds
+    unknown = [name for name in shares if name not in WORLDS]
+    if unknown or not shares:
+        got = f"unknown world {unknown[0]!r}" if unknown else "no world is named"
+        raise UsageError(f"{got}; worlds: {', '.join(WORLDS)}")
+    bad = [name for name, share in shares.items() if not 0 < share < float("inf")]
+    if bad:
+        raise UsageError(f"world {bad[0]!r}: share {shares[bad[0]]}; expected a positive number")
+
+
+def mixed_scenes(
+    worlds: Worlds, count: int, seed: int, split: str, p_absent: float | None = None
+) -> Iterator[Scene]:
+    """`count` scenes of one world or of several, shuffled together.
+
+    Args:
+        worlds: see `Worlds`; of several, each sample's `meta.source` names the one it is from.
+        count: scenes in all. Law: each world gives its share of them, to within one scene.
+        seed: of every draw.
+        split: its random stream is shared with no other split's.
+        p_absent: replaces that of the worlds that have negatives; None keeps theirs.
+
+    Raises:
+        UsageError: see `check_worlds`.
+    """
+    check_worlds(worlds)
+    shares = {worlds: 1.0} if isinstance(worlds, str) else worlds
+    counts = counts_by_weight([count] * len(shares), list(shares.values()), count)
+    order = [name for name, n in zip(shares, counts, strict=True) for _ in range(n)]
+    random.Random(f"{split}/{seed}/order").shuffle(order)
+    rng = random.Random(f"{split}/{seed}")
+    for number, name in enumerate(order):
+        world = WORLDS[name]
+        if p_absent is not None and world.p_absent:
+            world = replace(world, p_absent=p_absent)
+        scene = draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+        if len(shares) > 1:
+            meta = {**scene.sample.meta, "source": name}
+            scene = Scene(scene.image, replace(scene.sample, meta=meta))
+        yield scene
+
+
+def draw_files(
+    worlds: Worlds,
+    count: int,
+    seed: int,
+    split: str,
+    folder: Path,
+    p_absent: float | None = None,
+) -> Path:
+    """Draw scenes to FOLDER/SPLIT.jsonl and FOLDER/images; arguments as `mixed_scenes`.
+
+    Different worlds of one split and seed have the same ids: give each a folder or a split of
+    its own.
+
+    Returns:
+        The samples file, which is written last.
+    """
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    samples: list[Sample] = []
+    with progress_bar(f"draw {split} scenes", count) as bar:
+        for scene in mixed_scenes(worlds, count, seed, split, p_absent):
+            scene.image.save(images / scene.sample.image)
+            samples.append(scene.sample)
+            bar.advance()
+    write_samples(folder / f"{split}.jsonl", samples)
+    return folder / f"{split}.jsonl"
 
 
 def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
@@ -108,15 +211,15 @@ def _choose_shapes(world: World, rng: random.Random, asked: list[str]) -> list[s
         # With several labels, some samples hold only the first: absent beside present.
         present = asked if len(asked) == 1 or rng.random() < 0.6 else asked[:1]
         for label in present:
-            wanted += [label] * rng.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
+            wanted += [label] * rng.choices(range(1, len(world.copies) + 1), world.copies)[0]
     low, high = world.distractors
     number = max(rng.randint(low, high), 0 if wanted else 1)
     others = [label for label in LABELS if label not in asked]
     for _ in range(number):
         colour, shape = rng.choice(asked).split()
         near = [label for label in others if colour in label or shape in label]
-        wanted.append(rng.choice(near if rng.random() < 0.5 else others))
-    return wanted[:MAX_OBJECTS]
+        wanted.append(rng.choice(near if rng.random() < world.p_near else others))
+    return wanted[: world.max_objects]
 
 
 def _draw(world: World, rng: random.Random, labels: list[str]) -> tuple[Image.Image, list[Object]]:

@@ -13,8 +13,8 @@ from transformers import PrinterCallback
 
 from boxrl.config import Recipe
 from boxrl.data.predictions import Prediction
-from boxrl.data.samples import read_samples, write_samples
-from boxrl.data.synthetic import World, scenes
+from boxrl.data.samples import read_samples
+from boxrl.data.synthetic import draw_files
 from boxrl.engines import grpo, sft
 from boxrl.engines.checkpoints import cut_back, last_whole, step_of
 from boxrl.engines.export import merge
@@ -115,21 +115,9 @@ def training_samples(recipe: Recipe) -> tuple[list[Sample], Path]:
     folder = recipe.out / "data"
     for split, count in (("train", data.synthetic.train), ("test", data.synthetic.test)):
         if not (folder / f"{split}.jsonl").is_file():
-            draw(World(p_absent=data.synthetic.p_absent), count, recipe.seed, split, folder)
+            scenes = data.synthetic
+            draw_files(scenes.world, count, recipe.seed, split, folder, scenes.p_absent)
     return read_samples(folder / "train.jsonl"), folder / "images"
-
-
-def draw(world: World, count: int, seed: int, split: str, folder: Path) -> None:
-    """Draw synthetic scenes to FOLDER/SPLIT.jsonl and FOLDER/images."""
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    samples: list[Sample] = []
-    with progress_bar(f"draw {split} scenes", count) as bar:
-        for scene in scenes(world, count, seed, split):
-            scene.image.save(images / scene.sample.image)
-            samples.append(scene.sample)
-            bar.advance()
-    write_samples(folder / f"{split}.jsonl", samples)
 
 
 def freeze(model: Any, prefix: str) -> None:
