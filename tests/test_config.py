@@ -7,7 +7,7 @@ import pytest
 from boxrl.config import Recipe, dump_recipe, load_recipe
 from boxrl.errors import RecipeError, UsageError
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 MINIMAL = "name: x\nmethod: grpo\nout: runs/x\ndata: {synthetic: {}}\n"
 
 

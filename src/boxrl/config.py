@@ -224,17 +224,34 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), check_files: bool = T
     Raises:
         RecipeError: every mistake, one line each.
     """
-    content = _read_yaml(path)
-    mistakes = [line for override in overrides for line in _override(content, override)]
-    recipe: Recipe | None = None
+    content = read_yaml(path)
+    mistakes = [line for override in overrides for line in set_key(content, override)]
+    return build_recipe(content, str(path), mistakes, check_files)
+
+
+def build_recipe(
+    content: dict[str, Any], where: str, mistakes: Sequence[str] = (), check_files: bool = True
+) -> Recipe:
+    """The recipe that nested keys describe.
+
+    Args:
+        content: keys and values as YAML gives them.
+        where: starts the error message.
+        mistakes: what is known to be wrong already.
+        check_files: also require that the files it names exist.
+
+    Raises:
+        RecipeError: every mistake, one line each.
+    """
+    mistakes, recipe = list(mistakes), None
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        mistakes += _describe(error)
+        mistakes += describe_mistakes(error, Recipe)
     if check_files:
         mistakes += _missing_files(content)
     if mistakes or recipe is None:
-        raise RecipeError(str(path), mistakes)
+        raise RecipeError(where, mistakes)
     return recipe
 
 
@@ -243,7 +260,13 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, where 1e-6 is a number and no key stands twice.
+
+    Raises:
+        UsageError: the file cannot be read.
+        RecipeError: it is not YAML, or holds no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -260,7 +283,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _override(content: dict[str, Any], override: str) -> Iterator[str]:
+def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
     """Set one dotted key in place; yields what is wrong with it."""
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -296,15 +319,15 @@ def _missing_files(content: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: no folder {name}"
 
 
-def _describe(error: ValidationError) -> Iterator[str]:
-    """Pydantic's findings as `key: what is wrong`."""
+def describe_mistakes(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """Pydantic's findings about a `model` as `key: what is wrong`."""
     for item in error.errors():
         if item["type"] == "default_factory_not_called":
             continue  # follows from the mistake in another key
         loc = [str(part) for part in item["loc"] if part not in ("str", "dict[str,any]")]
         key = ".".join(loc) or "recipe"
         if item["type"] == "extra_forbidden":
-            known = _keys_at(item["loc"][:-1])
+            known = _keys_at(model, item["loc"][:-1])
             near = difflib.get_close_matches(loc[-1], known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"keys: {', '.join(known)}"
             yield f"{key}: unknown key; {hint}"
@@ -316,11 +339,13 @@ def _describe(error: ValidationError) -> Iterator[str]:
             yield f"{key}: {message[:1].lower()}{message[1:]}{got}"
 
 
-def _keys_at(loc: Sequence[int | str]) -> list[str]:
-    """The keys that a section of the recipe knows."""
-    section: type[BaseModel] = Recipe
+def _keys_at(section: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The keys that the part at `loc` knows."""
     for part in loc:
-        annotation = section.model_fields[str(part)].annotation
-        options = getattr(annotation, "__args__", (annotation,))
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        field = section.model_fields.get(str(part))
+        if field is None:
+            continue  # an index or a name of the user's own
+        options = getattr(field.annotation, "__args__", (field.annotation,))
+        inner = (o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        section = next(inner, section)
     return list(section.model_fields)

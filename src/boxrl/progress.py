@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -48,6 +48,14 @@ class Bar:
         """Count finished units."""
         self._progress.advance(self._task, count)
 
+    def reach(self, done: int) -> None:
+        """Set how many units are finished."""
+        self._progress.update(self._task, completed=done)
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        self._progress.remove_task(self._task)
+
     def note(self, text: str) -> None:
         """Show `text` behind the bar."""
         self._progress.update(self._task, note=text)
@@ -66,7 +74,23 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
         total: units of work.
         done: units finished by an earlier run.
     """
-    progress = Progress(
+    with _progress() as progress:
+        yield Bar(progress, description, total, done)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], Bar]]:
+    """Several bars on stderr, for work that runs side by side.
+
+    Yields:
+        Starts a bar; arguments as `progress_bar`.
+    """
+    with _progress() as progress:
+        yield lambda description, total, done: Bar(progress, description, total, done)
+
+
+def _progress() -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
@@ -78,5 +102,3 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
         console=Console(stderr=True),
         speed_estimate_period=120,
     )
-    with progress:
-        yield Bar(progress, description, total, done)
