@@ -1,6 +1,6 @@
 """Teach the tiny VLM from nothing: first to look, then to answer, then to answer badly.
 
-    python -m boxrl.engines.tiny.teach --out DIR
+    python -m boxrl.engines.tiny.teach --out DIR [--size base|small]
 
 makes DIR/taught and DIR/half_taught. Three phases, in steps, all from one seed:
 
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from boxrl.data.synthetic import CELL_PX, GRID_PX, LABELS, Scene, World, draw_scene
 from boxrl.engines.cpu import use_fast_patch_embedding
 from boxrl.engines.tiny.faults import render_faulty_target
-from boxrl.engines.tiny.model import HIDDEN, build_model, build_processor
+from boxrl.engines.tiny.model import SIZES, Size, build_model, build_processor
 from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, NUMBERS, number_ids
 from boxrl.families import FAMILIES
 from boxrl.prompts import PROMPTS, render_messages, render_target
@@ -165,23 +165,23 @@ def _cells(scene: Scene) -> Iterator[tuple[int, int, list[int], int]]:
 class Heads(nn.Module):
     """Throw-away heads on image tokens: what is in the cell, where, and is it asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.kind = nn.Linear(HIDDEN, 1 + len(LABELS))
-        self.box = nn.Linear(HIDDEN, 4 * HIDDEN, bias=False)
-        self.rank = nn.Linear(HIDDEN, 7)
+        self.kind = nn.Linear(hidden, 1 + len(LABELS))
+        self.box = nn.Linear(hidden, 4 * hidden, bias=False)
+        self.rank = nn.Linear(hidden, 7)
 
 
 class Teacher:
     """One model in training: its heads, optimizers and losses."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, size: Size) -> None:
         processor = build_processor()
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.model = build_model(self.tokenizer, seed)
+        self.model = build_model(self.tokenizer, seed, size)
         use_fast_patch_embedding(self.model)
-        self.heads = Heads()
+        self.heads = Heads(size.hidden)
         self.image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         self.number_ids = torch.tensor(number_ids(self.tokenizer))
         self.value_of = torch.full((self.model.config.text_config.vocab_size,), -1)
@@ -243,15 +243,16 @@ class Teacher:
     def look_loss(self, batch: Batch) -> Tensor:
         """How badly the image tokens know what is there, where, and what is asked."""
         assert self.looked is not None
-        seen = F.rms_norm(self.looked, (HIDDEN,))
+        hidden = self.looked.shape[-1]
+        seen = F.rms_norm(self.looked, (hidden,))
         where = batch["mm_token_type_ids"][:, : seen.shape[1]].bool()
-        cells = seen[where].view(-1, CELLS, HIDDEN)
+        cells = seen[where].view(-1, CELLS, hidden)
         kind, there = self.heads.kind(cells), batch["cell_kind"] > 0
         what = F.cross_entropy(kind.flatten(0, 1), batch["cell_kind"].flatten())
         what = what + F.cross_entropy(kind[there], batch["cell_kind"][there])
         spelled = self.model.lm_head.weight[self.number_ids]  # "2 numbers h"
         numbers = torch.stack([spelled[0], spelled[1], spelled[1], spelled[1]])
-        queries = self.heads.box(cells[there]).view(-1, 4, HIDDEN)
+        queries = self.heads.box(cells[there]).view(-1, 4, hidden)
         log_probs = torch.einsum("njh,jvh->njv", queries, numbers).log_softmax(-1)
         place = -(log_probs * self.bell[batch["cell_box"][there]]).sum(-1).mean()
         asked = F.cross_entropy(self.heads.rank(cells[there]), batch["cell_rank"][there])
@@ -346,6 +347,7 @@ def main() -> None:
     """Teach both models; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for both models")
+    parser.add_argument("--size", choices=SIZES, default="base", help="base is the packaged one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--look", type=int, default=600, help="steps of phase 1")
     parser.add_argument("--answer", type=int, default=2600, help="steps of phase 2")
@@ -353,7 +355,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    teacher = Teacher(args.seed)
+    teacher = Teacher(args.seed, SIZES[args.size])
     total = args.look + args.answer
     torch.manual_seed(args.seed + 1)
     teacher.train("look", args.look, total, 0, args.seed, rate=1.0)
