@@ -6,6 +6,7 @@
         ├── RecipeError        one or more mistakes in a recipe, all reported at once
         └── MissingExtra       a feature needs packages that are not installed
 
+Disks and memory speak through OSError and MemoryError, which the command line puts into words.
 Anything else that escapes is a bug in boxrl. A bad completion is never an error:
 parsing returns a `Parsed` with its status.
 """

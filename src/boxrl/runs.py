@@ -13,7 +13,6 @@ compare.json      paired differences        report.html
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -25,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from boxrl import __version__
-from boxrl.data.files import parse_json_object, write_atomic, write_json
+from boxrl.data.files import open_locked, parse_json_object, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
 
 PACKAGES = ("numpy", "hotcoco", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
@@ -51,12 +50,7 @@ class Run:
         self._check(recipe, resume)
         self._is_new = not (path / "run.json").is_file()
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / ".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise UsageError(f"{path}: another process is writing to this run") from error
+        self._lock = open_locked(path / ".lock", path)
         if self._is_new:
             with write_atomic(path / "recipe.yaml") as handle:
                 handle.write(recipe)
@@ -65,7 +59,7 @@ class Run:
         self.update(status="running")
 
     def _check(self, recipe: str, resume: bool) -> None:
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or all(p.name.startswith(".") for p in self.path.iterdir()):
             if resume:
                 raise UsageError(f"{self.path}: nothing to resume; leave --resume out")
             return

@@ -64,6 +64,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _outside(error: OSError | MemoryError) -> str:
+    """A full disk, a missing right or too little memory, in words."""
+    if isinstance(error, MemoryError):
+        return "out of memory; give the process more, or take fewer samples (--limit) at once"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; put it right and run the same command again"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
     args = _parse(argv)
@@ -81,4 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except (OSError, MemoryError) as error:
+        if args.debug:
+            raise
+        print(f"boxrl: {_outside(error)}", file=sys.stderr)
+        return 1
     return status or 0

@@ -1,20 +1,24 @@
-"""JSON lines and atomic writes."""
+"""JSON lines, locks and atomic writes."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is no sample; the bound keeps a damaged file from filling the memory."""
+
+PATIENCE_S = 5.0
+"""How long a write waits for another process's of the same file, most of which take no second."""
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | DataError]]:
@@ -75,32 +79,89 @@ def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:
     return row
 
 
+def open_locked(path: Path, target: Path, patience_s: float = 0.0) -> IO[str]:
+    """The file, opened for appending; no other process gets it so before it is closed.
+
+    A process that is killed lets go of it. A file system without locks gives none.
+
+    Args:
+        path: created where it is missing; a link is not followed.
+        target: what it guards, for the message.
+        patience_s: how long another process is waited for.
+
+    Raises:
+        UsageError: another process is writing it.
+        OSError: it cannot be opened.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        handle = os.fdopen(descriptor, "a", encoding="utf-8")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            if time.monotonic() >= deadline:
+                raise UsageError(
+                    f"{target}: another process is writing it; wait for it, or write elsewhere"
+                ) from error
+            time.sleep(0.05)
+            continue
+        except OSError:  # no locks here, as on some cluster file systems
+            return handle
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(handle.fileno())):
+            return handle
+        handle.close()  # renamed or removed by the process that had it
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While the block lasts, a second process that wants to write `path` is told so.
+
+    Raises:
+        UsageError: this is the second process.
+        OSError: the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open_locked(lock, path):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def write_atomic(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name only when it is whole.
 
+    Until then it is the hidden `.NAME.partial`; what a kill leaves of it, the next write replaces.
+
     Raises:
-        DataError: the folder cannot be written to.
+        UsageError: another process is writing it.
+        DataError: the folder cannot be written to, or the disk is full.
     """
+    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = open_locked(partial, path, PATIENCE_S)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
-    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        handle.truncate(0)
+        yield handle
+        handle.flush()
+        os.fsync(handle.fileno())
+        partial.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+    finally:
+        with contextlib.suppress(OSError):  # a full disk is told of once
+            handle.close()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -138,6 +138,7 @@ class PredictionsFile:
 
         Raises:
             UsageError: the file was made with other settings, or stands without its settings.
+            DataError: a line of it, or its settings, are damaged.
         """
         self.path = path
         self.done: dict[str, Prediction] = {}
@@ -161,7 +162,7 @@ class PredictionsFile:
                 f"{self.path}: exists without {meta.name}, so its settings are unknown; "
                 "choose another --out"
             )
-        made_with = json.loads(meta.read_text("utf-8"))
+        made_with = parse_json_object(meta.read_bytes(), str(meta))
         wanted = json.loads(json.dumps(settings))
         changed = [
             f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"
@@ -207,7 +208,7 @@ def _is_json(line: bytes) -> bool:
     """Whether a line is whole; a cut JSON object never is."""
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

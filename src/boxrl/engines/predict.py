@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from boxrl import __version__
+from boxrl.data.files import locked
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.engines.questions import Questions
 from boxrl.progress import progress_bar
@@ -108,10 +109,21 @@ def predict(
         The rows that ended in error; the next call tries them again.
 
     Raises:
-        UsageError: `out` was made with other settings.
+        UsageError: `out` was made with other settings, or another process is writing it.
     """
-    wanted = draws(samples, sampling.n)
-    file = PredictionsFile(out, _settings(engine, sampling, facts))
+    with locked(out):
+        file = PredictionsFile(out, _settings(engine, sampling, facts))
+        return _answer(engine, file, draws(samples, sampling.n), sampling, description)
+
+
+def _answer(
+    engine: Engine,
+    file: PredictionsFile,
+    wanted: Sequence[Draw],
+    sampling: Sampling,
+    description: str,
+) -> list[Prediction]:
+    """Generate what the file lacks and put it in order; returns the rows that ended in error."""
     done = {draw.id for draw in wanted} & set(file.done)
     failed: list[Prediction] = []
     with progress_bar(description, len(wanted), len(done)) as bar:
