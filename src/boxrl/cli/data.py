@@ -148,6 +148,11 @@ def _add_export(actions: Any) -> None:
     export.add_argument("format", choices=EXPORTS)
     export.add_argument("samples", type=Path, metavar="FILE.jsonl")
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument(
+        "--like", type=Path, metavar="ORIGINAL.json",
+        help="coco: the file that the samples were converted from; keeps its segmentations, "
+        "licences and every other field",
+    )  # fmt: skip
     _add_prompt(export)
     _add_json(export)
     export.set_defaults(run=run_export)
@@ -354,14 +359,18 @@ def run_split(args: argparse.Namespace) -> None:
 def run_export(args: argparse.Namespace) -> None:
     """`boxrl data export FORMAT`."""
     from boxrl.data import exports
+    from boxrl.data.coco_export import write_coco
     from boxrl.data.samples import read_samples
+    from boxrl.errors import UsageError
     from boxrl.families import build_family
     from boxrl.prompts import build_prompt
 
     prompt, family = build_prompt(args.prompt), build_family(args.family)
+    if args.like is not None and args.format != "coco":
+        raise UsageError(f"--like {args.like}: only the format coco takes an original file")
     samples = read_samples(args.samples)
     write = {
-        "coco": lambda: exports.write_coco(args.out, samples),
+        "coco": lambda: write_coco(args.out, samples, args.like),
         "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
         "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
         "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),

@@ -8,13 +8,11 @@ stands in answer tags. Neither tells image sizes; headers are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boxrl.data.files import parse_json_object, read_lines
 from boxrl.data.images import read_header
-from boxrl.data.reading import Reading, Rejected, inside_folder, require
+from boxrl.data.reading import Reading, inside_folder, read_records, require
 from boxrl.errors import DataError
 from boxrl.types import Sample
 
@@ -32,21 +30,7 @@ def read_clevr(annotations: Path, images: Path) -> Reading:
     Raises:
         DataError: no such file. A bad line is a `Rejected`.
     """
-    lines = list(read_lines(annotations))
-
-    def rows() -> Iterator[Sample | Rejected]:
-        for number, line in lines:
-            where = f"{annotations}:{number}"
-            row: Any = None
-            try:
-                if isinstance(line, DataError):
-                    raise line
-                row = parse_json_object(line, where)
-                yield _sample(row, str(number), images, where)
-            except DataError as error:
-                yield Rejected(str(error), row)
-
-    return Reading(len(lines), rows())
+    return read_records(annotations, lambda row, key, where: _sample(row, key, images, where))
 
 
 def _sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:

@@ -52,7 +52,7 @@ class Picture(NamedTuple):
 
 
 def read_coco(
-    annotations: Path,
+    annotations: Path | Document,
     images: Path,
     *,
     subset: Sequence[str] = (),
@@ -64,7 +64,7 @@ def read_coco(
     """Samples of a COCO instances file, in the file's order of images.
 
     Args:
-        annotations: the JSON file.
+        annotations: the JSON file, or what another reader turned into that form.
         images: folder that `file_name` starts from; opened only where a size is not declared.
         subset: names in SUBSETS, applied in order.
         mode: which labels a detection sample asks for; see `subsets.asked_labels`.
@@ -77,29 +77,13 @@ def read_coco(
         DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
         UsageError: an unknown subset, or negatives where none can be drawn.
     """
-    return build_reading(
-        open_coco(annotations), images,
-        subset=subset, mode=mode, task=task, negatives=negatives, seed=seed,
-    )  # fmt: skip
-
-
-def build_reading(
-    document: Document,
-    images: Path,
-    *,
-    subset: Sequence[str] = (),
-    mode: Mode = "positive",
-    task: Literal["detection", "region"] = "detection",
-    negatives: int = 0,
-    seed: int = 0,
-) -> Reading:
-    """Samples of a document in COCO form; see `read_coco`."""
     if negatives < 0 or (negatives and (mode == "all" or task == "region")):
         raise UsageError(
             f"--negatives {negatives}; expected 0 or more, in detection; "
             "--mode all asks for every absent label already"
         )
     subsets = build_subsets(subset)
+    document = annotations if isinstance(annotations, Document) else open_coco(annotations)
     categories = read_categories(document)
     ids = {name: key for key, name in categories.items()}
     rng = random.Random(seed)
@@ -178,7 +162,7 @@ def read_pictures(
         for position in mine:
             try:
                 where = f"annotations[{position}]"
-                instances.append(_instance(rows[position], shift, categories, size_wh, where))
+                instances.append(read_instance(rows[position], shift, categories, size_wh, where))
             except DataError as error:
                 yield document.rejected("annotations", position, error, rows[position])
         yield Picture(picture, index, size_wh, instances)
@@ -186,6 +170,34 @@ def read_pictures(
         image_id = rows[position].get("image_id")
         orphan = DataError(f"annotations[{position}]: no image has the id {image_id!r:.80}")
         yield document.rejected("annotations", position, orphan, rows[position])
+
+
+def read_instance(
+    row: dict[str, Any],
+    shift: int,
+    categories: dict[int, str],
+    size_wh: tuple[int, int],
+    where: str,
+) -> Instance:
+    """One annotation, checked.
+
+    Args:
+        row: its JSON object.
+        shift: added to its id; see `id_shift`.
+        categories: names by id.
+        size_wh: of its image.
+        where: start of the error message.
+
+    Raises:
+        DataError: an unknown category, or a box, area or id that is none.
+    """
+    category = row.get("category_id")
+    if not isinstance(category, int) or category not in categories:
+        raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
+    bbox = placed_xywh(row.get("bbox"), size_wh, where)
+    label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
+    area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
+    return Instance(label, require(row, "id", int, where) + shift, area)
 
 
 def id_shift(document: Document) -> int:
@@ -212,22 +224,6 @@ def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int
     if "width" in row or "height" in row:
         return size_of(row, where)
     return read_header(images / name, where).size_wh
-
-
-def _instance(
-    row: dict[str, Any],
-    shift: int,
-    categories: dict[int, str],
-    size_wh: tuple[int, int],
-    where: str,
-) -> Instance:
-    category = row.get("category_id")
-    if not isinstance(category, int) or category not in categories:
-        raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
-    bbox = placed_xywh(row.get("bbox"), size_wh, where)
-    label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
-    area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
-    return Instance(label, require(row, "id", int, where) + shift, area)
 
 
 def _detection_samples(

@@ -1,6 +1,6 @@
-"""Samples to the files of other tools, boxes in the frame that each expects.
+"""Samples to the training files of other tools, boxes in the frame that each expects.
 
-COCO, VLM-R1 and ms-swift take pixels of the original image; ms-swift scales them to the model
+VLM-R1 and ms-swift take pixels of the original image; ms-swift scales them to the model
 itself. EasyR1 hands the answer to the user's reward as it stands, so it is written in the frame of
 the model's family.
 """
@@ -8,118 +8,17 @@ the model's family.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from boxrl.data.files import write_atomic
 from boxrl.data.vlmr1 import conversation_row, expression_row
-from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.prompts import Prompt, render_target, render_text, render_think
 from boxrl.types import Detections, Sample
 
 PLAIN = FAMILIES["plain"]
-
-DECIMALS = 9
-"""x + width - x is width but for the last bits; COCO's own files have two decimals."""
-
-
-def write_coco(path: Path, samples: Sequence[Sample]) -> int:
-    """Write a COCO instances file; returns the number of annotations.
-
-    Samples of one image become one image. Ids of the source (`meta`) are kept where they are
-    whole, positive and unique; otherwise all of a kind are numbered from 1.
-
-    Raises:
-        DataError: samples without boxes by nature (region, counting), or one label with two ids.
-    """
-    wrong = next((s for s in samples if s.task not in ("detection", "grounding")), None)
-    if wrong is not None:
-        raise DataError(f"sample {wrong.id!r}: a {wrong.task} sample has no place in a COCO file")
-    categories = _category_ids(samples)
-    image_ids = _image_ids(samples)
-    images: dict[str, dict[str, Any]] = {}
-    annotations: list[dict[str, Any]] = []
-    for sample in samples:
-        images.setdefault(
-            sample.image,
-            {
-                "id": image_ids[sample.image],
-                "file_name": sample.image,
-                "width": sample.width,
-                "height": sample.height,
-            },
-        )
-        annotations += _annotations(sample, image_ids[sample.image], categories)
-    _number(annotations)
-    document = {
-        "images": list(images.values()),
-        "annotations": annotations,
-        "categories": [{"id": key, "name": name} for name, key in categories.items()],
-    }
-    with write_atomic(path) as handle:
-        json.dump(document, handle, ensure_ascii=False)
-    return len(annotations)
-
-
-def _annotations(
-    sample: Sample, image_id: int, categories: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    count = len(sample.objects)
-    ids = _aligned(sample, "annotation_ids", count) or [None] * count
-    areas = _aligned(sample, "areas", count) or [None] * count
-    for item, key, area in zip(sample.objects, ids, areas, strict=True):
-        x1, y1, x2, y2 = item.bbox
-        width, height = round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)
-        yield {
-            "id": key,
-            "image_id": image_id,
-            "category_id": categories[item.label],
-            "bbox": [x1, y1, width, height],
-            "area": width * height if area is None else area,
-            "iscrowd": int(item.iscrowd),
-        }
-
-
-def _aligned(sample: Sample, key: str, count: int) -> list[Any] | None:
-    """A list of `meta` that has one entry per object."""
-    value = sample.meta.get(key)
-    return value if isinstance(value, list) and len(value) == count else None
-
-
-def _number(annotations: list[dict[str, Any]]) -> None:
-    ids = [row["id"] for row in annotations]
-    if not all(type(key) is int and key > 0 for key in ids) or len(set(ids)) < len(ids):
-        for number, row in enumerate(annotations, start=1):
-            row["id"] = number
-
-
-def _category_ids(samples: Iterable[Sample]) -> dict[str, int]:
-    """Ids by label: the source's where every label has one, else numbered from 1."""
-    known: dict[str, int] = {}
-    labels: dict[str, None] = {}
-    for sample in samples:
-        labels.update(dict.fromkeys((*sample.labels, *(item.label for item in sample.objects))))
-        ids = _aligned(sample, "category_ids", len(sample.labels)) or ()
-        for label, key in zip(sample.labels, ids, strict=False):
-            if key is not None and known.setdefault(label, key) != key:
-                raise DataError(
-                    f"sample {sample.id!r}: label {label!r} has category id {key} here and "
-                    f"{known[label]} before; export the files one by one"
-                )
-    if set(known) == set(labels) and len(set(known.values())) == len(known):
-        return dict(sorted(known.items(), key=lambda pair: pair[1]))
-    return {label: number for number, label in enumerate(labels, start=1)}
-
-
-def _image_ids(samples: Iterable[Sample]) -> dict[str, int]:
-    known: dict[str, Any] = {}
-    for sample in samples:
-        known.setdefault(sample.image, sample.meta.get("image_id"))
-    if all(type(key) is int for key in known.values()) and len(set(known.values())) == len(known):
-        return known
-    return {image: number for number, image in enumerate(known, start=1)}
 
 
 def write_vlmr1(path: Path, samples: Sequence[Sample]) -> int:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from boxrl.data.files import parse_json_object, read_lines
 from boxrl.data.samples import checked_bbox, checked_image
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -46,6 +47,34 @@ class Reading(NamedTuple):
 
     total: int
     rows: Iterator[Sample | Rejected]
+
+
+def read_records(path: Path, build: Callable[[dict[str, Any], str, str], Sample]) -> Reading:
+    """A sample of every line of a JSON lines file.
+
+    Args:
+        path: the file.
+        build: called with a line's JSON object, the line's number as the sample's id, and
+            `file:line` for error messages; raises DataError where the object is no sample.
+
+    Raises:
+        DataError: no such file. A bad line is a `Rejected`.
+    """
+    lines = list(read_lines(path))
+
+    def rows() -> Iterator[Sample | Rejected]:
+        for number, line in lines:
+            where = f"{path}:{number}"
+            row: Any = None
+            try:
+                if isinstance(line, DataError):
+                    raise line
+                row = parse_json_object(line, where)
+                yield build(row, str(number), where)
+            except DataError as error:
+                yield Rejected(str(error), row)
+
+    return Reading(len(lines), rows())
 
 
 class Document:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from boxrl.data.files import parse_json_object, read_lines
 from boxrl.data.images import read_header
 from boxrl.data.reading import (
     Document,
@@ -23,6 +22,7 @@ from boxrl.data.reading import (
     Rejected,
     inside_folder,
     placed_xyxy,
+    read_records,
     require,
     size_of,
 )
@@ -55,7 +55,9 @@ def read_vlmr1(annotations: Path, images: Path) -> Reading:
     """
     if annotations.suffix == ".json":
         return _read_list(annotations, images)
-    return _read_conversations(annotations, images)
+    return read_records(
+        annotations, lambda row, key, where: _conversation_sample(row, key, images, where)
+    )
 
 
 def _read_list(path: Path, images: Path) -> Reading:
@@ -65,40 +67,18 @@ def _read_list(path: Path, images: Path) -> Reading:
     def rows() -> Iterator[Sample | Rejected]:
         for index, row in enumerate(listed):
             try:
-                sample = _expression_sample(row, str(index + 1), images, f"[{index}]")
-                render_checked(sample, f"[{index}]")  # its meta holds the row, whatever is in it
-                yield sample
+                yield _expression_sample(row, str(index + 1), images, f"[{index}]")
             except DataError as error:
                 yield document.rejected(None, index, error, row)
 
     return Reading(len(listed), rows())
 
 
-def _read_conversations(path: Path, images: Path) -> Reading:
-    lines = list(read_lines(path))
-
-    def rows() -> Iterator[Sample | Rejected]:
-        for number, line in lines:
-            where = f"{path}:{number}"
-            row: Any = None
-            try:
-                if isinstance(line, DataError):
-                    raise line
-                row = parse_json_object(line, where)
-                sample = _conversation_sample(row, str(number), images, where)
-                render_checked(sample, where)  # its meta holds the row, whatever is in it
-                yield sample
-            except DataError as error:
-                yield Rejected(str(error), row)
-
-    return Reading(len(lines), rows())
-
-
 def _expression_sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
     image = inside_folder(images, require(row, "image", str, where), where)
     size_wh = size_of(row, where)
     expression = require(row, "normal_caption", str, where)
-    return Sample(
+    sample = Sample(
         id=key,
         image=image,
         width=size_wh[0],
@@ -109,6 +89,8 @@ def _expression_sample(row: dict[str, Any], key: str, images: Path, where: str) 
         question=expression,
         meta={"vlmr1": row},
     )
+    render_checked(sample, where)  # its meta holds the row, whatever is in it
+    return sample
 
 
 def _expression_objects(
@@ -135,7 +117,7 @@ def _conversation_sample(row: dict[str, Any], key: str, images: Path, where: str
         if not labels:
             raise DataError(f"{where}: the answer is None and no labels are found in the question")
     asks = task != "detection"
-    return Sample(
+    sample = Sample(
         id=key,
         image=image,
         width=size_wh[0],
@@ -147,6 +129,8 @@ def _conversation_sample(row: dict[str, Any], key: str, images: Path, where: str
         answer=answer if objects is None else None,
         meta={"vlmr1": row},
     )
+    render_checked(sample, where)
+    return sample
 
 
 def _one_image(row: dict[str, Any], where: str) -> str:

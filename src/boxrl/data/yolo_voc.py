@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from hotcoco import COCO
 
-from boxrl.data.coco import build_reading
+from boxrl.data.coco import read_coco
 from boxrl.data.images import read_header
 from boxrl.data.reading import Document, Reading, Rejected, inside_folder, read_text
 from boxrl.data.subsets import Mode
@@ -95,7 +95,7 @@ def read_yolo(
     for row, file in zip(content["images"], usable, strict=True):
         row["file_name"] = names_of[file]
     document = _Converted(labels, content, usable, re.compile(r"^[^\S\n]*\S", re.MULTILINE))
-    reading = build_reading(document, images, subset=subset, mode=mode)
+    reading = read_coco(document, images, subset=subset, mode=mode)
     return Reading(len(files), chain(rejections, reading.rows))
 
 
@@ -194,5 +194,5 @@ def read_voc(
     rejections: list[Rejected] = []
     content, usable = _convert(files, lambda place: COCO.from_voc(str(place)), rejections)
     document = _Converted(folder, content, usable, re.compile(r"<object\b"))
-    reading = build_reading(document, images, subset=subset, mode=mode)
+    reading = read_coco(document, images, subset=subset, mode=mode)
     return Reading(len(files), chain(rejections, reading.rows))
