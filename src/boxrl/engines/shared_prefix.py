@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
@@ -44,7 +45,7 @@ class Layout:
     Attributes:
         groups: in order; together they fill the row.
         rows: per group Long "g c", token index of each suffix position; padding repeats a token.
-        real: per group Bool "g*c", which of those positions are no padding.
+        real: per group Long, which of the g*c positions are no padding.
         masks: per group Bool "1 1 c p+c": a suffix sees its prefix, then itself up to each token.
     """
 
@@ -64,7 +65,7 @@ class Layout:
             # Padding stands behind every real token of its row, so causality hides it.
             mask = torch.ones(n, group.prefix + n, dtype=torch.bool).tril(group.prefix)
             self.rows.append(rows.to(device))
-            self.real.append(real.flatten().to(device))
+            self.real.append(real.flatten().nonzero()[:, 0].to(device))
             self.masks.append(mask[None, None].to(device))
 
     @cached_property
@@ -147,17 +148,25 @@ def attend_by_group(
     key: Tensor,
     value: Tensor,
     layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
     **kwargs: Any,
 ) -> Tensor:
-    """SDPA per group: causal over its prefix, then all its suffixes as one batch."""
+    """SDPA per group: causal over its prefix, then all its suffixes as one batch.
+
+    Query heads that share a key head stand behind each other as queries of that head, so that
+    keys and values are not repeated for them.
+    """
     sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    shared_by = query.shape[1] // key.shape[1]
     states = (query, key, value)
     outputs: list[Tensor] = []
     for group, rows, real, mask in zip(
         layout.groups, layout.rows, layout.real, layout.masks, strict=True
     ):
         prefix = [x[:, :, group.start : group.start + group.prefix] for x in states]
-        outputs.append(sdpa(module, *prefix, None, is_causal=True, **kwargs)[0])
+        causal = sdpa(module, *prefix, None, dropout, scaling, is_causal=True, **kwargs)
+        outputs.append(causal[0])
         if not rows.numel():
             continue  # every completion of the group is masked
         own = [
@@ -168,8 +177,15 @@ def attend_by_group(
             torch.cat([shared.expand(len(rows), -1, -1, -1), suffix], 2)
             for shared, suffix in zip(prefix[1:], own[1:], strict=True)
         ]
-        output = sdpa(module, own[0], *seen, mask, is_causal=False, **kwargs)[0]
-        outputs.append(output.flatten(0, 1)[real][None])
+        output = F.scaled_dot_product_attention(
+            own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
+            *seen,
+            mask.repeat(1, 1, shared_by, 1),
+            dropout,
+            scale=scaling,
+        )
+        by_row = output.unflatten(2, (shared_by, -1)).flatten(1, 2).transpose(1, 2)
+        outputs.append(by_row.flatten(0, 1).index_select(0, real)[None])
     return torch.cat(outputs, 1)
 
 
