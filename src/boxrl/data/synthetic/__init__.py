@@ -1,0 +1,148 @@
+"""Synthetic scenes: coloured shapes with exact boxes, for learning, tests and experiments.
+
+`WORLDS` names kinds of scenes and of questions about them; everything in a scene follows from
+one seed.
+
+    world.py   what a world is, and the table of them
+    shapes.py  places and pixels
+    asking.py  what is asked of a scene
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from boxrl.data.mixing import counts_by_weight
+from boxrl.data.samples import write_samples
+from boxrl.data.synthetic.asking import ASK
+from boxrl.data.synthetic.world import (
+    CELL_PX,
+    COLOURS,
+    GRID_PX,
+    LABELS,
+    MAX_OBJECTS,
+    SHAPES,
+    WORLDS,
+    World,
+    Worlds,
+    check_worlds,
+)
+from boxrl.progress import progress_bar
+from boxrl.types import Sample
+
+__all__ = [
+    "CELL_PX",
+    "COLOURS",
+    "GRID_PX",
+    "LABELS",
+    "MAX_OBJECTS",
+    "SHAPES",
+    "WORLDS",
+    "Scene",
+    "World",
+    "Worlds",
+    "check_worlds",
+    "draw_files",
+    "draw_scene",
+    "mixed_scenes",
+    "scenes",
+]
+
+
+class Scene(NamedTuple):
+    """A drawn scene and the sample that asks about it."""
+
+    image: Image.Image
+    sample: Sample
+
+
+def scenes(world: World, count: int, seed: int, split: str) -> Iterator[Scene]:
+    """`count` scenes of a world; ids are `SPLIT-SEED-NUMBER`.
+
+    Law: equal arguments give equal pixels and samples; different splits never share a random
+    stream, so a test scene is no training scene.
+    """
+    rng = random.Random(f"{split}/{seed}")
+    for number in range(count):
+        yield draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+
+
+def mixed_scenes(
+    worlds: Worlds, count: int, seed: int, split: str, p_absent: float | None = None
+) -> Iterator[Scene]:
+    """`count` scenes of one world or of several, shuffled together.
+
+    Args:
+        worlds: see `Worlds`; of several, each sample's `meta.source` names the one it is from.
+        count: scenes in all. Law: each world gives its share of them, to within one scene.
+        seed: of every draw.
+        split: its random stream is shared with no other split's.
+        p_absent: replaces that of the worlds that have negatives; None keeps theirs.
+
+    Raises:
+        UsageError: see `check_worlds`.
+    """
+    check_worlds(worlds)
+    shares = {worlds: 1.0} if isinstance(worlds, str) else worlds
+    counts = counts_by_weight([count] * len(shares), list(shares.values()), count)
+    order = [name for name, n in zip(shares, counts, strict=True) for _ in range(n)]
+    random.Random(f"{split}/{seed}/order").shuffle(order)
+    rng = random.Random(f"{split}/{seed}")
+    for number, name in enumerate(order):
+        world = WORLDS[name]
+        if p_absent is not None and world.p_absent:
+            world = replace(world, p_absent=p_absent)
+        scene = draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+        if len(shares) > 1:
+            meta = {**scene.sample.meta, "source": name}
+            scene = Scene(scene.image, replace(scene.sample, meta=meta))
+        yield scene
+
+
+def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
+    """One scene: choose what to ask, place it among distractors, draw."""
+    asked = ASK[world.ask](world, rng)
+    width, height = asked.image.size
+    others = [{"bbox": list(item.bbox), "label": item.label} for item in asked.others]
+    sample = Sample(
+        id=sample_id,
+        image=f"{sample_id}.png",
+        width=width,
+        height=height,
+        task=asked.task,
+        labels=tuple(asked.labels),
+        objects=tuple(asked.objects),
+        question=asked.question,
+        answer=asked.answer,
+        meta={"others": others},
+    )
+    return Scene(asked.image, sample)
+
+
+def draw_files(
+    worlds: Worlds, count: int, seed: int, split: str, folder: Path, p_absent: float | None = None
+) -> Path:
+    """Draw scenes to FOLDER/SPLIT.jsonl and FOLDER/images; arguments as `mixed_scenes`.
+
+    Different worlds of one split and seed have the same ids: give each a folder or a split of
+    its own.
+
+    Returns:
+        The samples file, which is written last.
+    """
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    samples: list[Sample] = []
+    with progress_bar(f"draw {split} scenes", count) as bar:
+        for scene in mixed_scenes(worlds, count, seed, split, p_absent):
+            scene.image.save(images / scene.sample.image)
+            samples.append(scene.sample)
+            bar.advance()
+    write_samples(folder / f"{split}.jsonl", samples)
+    return folder / f"{split}.jsonl"
