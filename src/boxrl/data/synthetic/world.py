@@ -1,0 +1,97 @@
+"""Worlds by name: how scenes are drawn and what is asked about them. docs/worlds.md shows each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from boxrl.errors import UsageError
+
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (235, 210, 40),
+}
+SHAPES = ("circle", "square", "triangle")
+LABELS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+
+GRID_PX = 112
+"""Scenes are laid out on a grid of 112 x 112 px, which is what the tiny VLM sees."""
+
+CELL_PX = 28
+MAX_OBJECTS = 6
+
+Ask = Literal["labels", "relation", "negation", "count", "region"]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """How scenes are drawn and asked about.
+
+    Attributes:
+        scale: pixels of the image per pixel of the layout grid; boxes stay exact in both.
+        sides: widths of shapes in layout pixels; heights are .75 to 1.33 times the width, within
+            the same limits.
+        textured: stripes, checks and dots in place of flat colours, and more noise.
+        p_absent: share of samples none of whose labels is in the image; 0 for a world that has no
+            such samples at all.
+        n_labels: relative weights of asking for 1, 2, 3, ... labels.
+        copies: relative weights of drawing 1, 2, 3, ... shapes of an asked label.
+        distractors: fewest and most shapes that are not asked for.
+        p_near: share of distractors that must have the colour or the shape of an asked label.
+        max_objects: shapes in a scene at most.
+        ask: what is asked, see `boxrl.data.synthetic.asking`.
+    """
+
+    scale: int = 2
+    sides: Sequence[int] = range(16, 41)
+    textured: bool = False
+    p_absent: float = 0.2
+    n_labels: tuple[float, ...] = (0.7, 0.25, 0.05)
+    copies: tuple[float, ...] = (0.65, 0.25, 0.1)
+    distractors: tuple[int, int] = (1, 3)
+    p_near: float = 0.5
+    max_objects: int = MAX_OBJECTS
+    ask: Ask = "labels"
+
+
+WORLDS: dict[str, World] = {
+    "standard": World(),
+    "small": World(sides=range(5, 8)),
+    "large": World(sides=range(40, 57), copies=(1.0,), distractors=(1, 2)),
+    "single_box": World(p_absent=0.0, n_labels=(1.0,), copies=(1.0,)),
+    "near_miss": World(distractors=(2, 4), p_near=1.0),
+    "relations": World(sides=range(14, 29), copies=(0.2, 0.5, 0.3), ask="relation"),
+    "negation": World(copies=(0.5, 0.35, 0.15), distractors=(0, 2), ask="negation"),
+    "counting": World(
+        sides=range(14, 27), copies=(0.25, 0.25, 0.2, 0.15, 0.15), max_objects=8, ask="count"
+    ),
+    "region": World(p_absent=0.0, distractors=(2, 4), ask="region"),
+    "crowded": World(
+        sides=range(10, 19),
+        copies=(0.0, 0.0, 0.4, 0.3, 0.2, 0.1),
+        distractors=(4, 7),
+        max_objects=12,
+    ),
+    "out_of_domain": World(
+        scale=3, sides=(*range(12, 16), *range(41, 49)), textured=True, distractors=(1, 3)
+    ),
+}
+"""Every world by the name that a recipe's `data.synthetic.world` gives it."""
+
+Worlds = str | Mapping[str, float]
+"""The name of a world, or several with the share of scenes that each is to give."""
+
+
+def check_worlds(worlds: Worlds) -> None:
+    """Raise a UsageError where a name is unknown, a share is not positive, or none is named."""
+    shares = {worlds: 1.0} if isinstance(worlds, str) else worlds
+    unknown = [name for name in shares if name not in WORLDS]
+    if unknown or not shares:
+        got = f"unknown world {unknown[0]!r}" if unknown else "no world is named"
+        raise UsageError(f"{got}; worlds: {', '.join(WORLDS)}")
+    bad = [name for name, share in shares.items() if not 0 < share < float("inf")]
+    if bad:
+        raise UsageError(f"world {bad[0]!r}: share {shares[bad[0]]}; expected a positive number")
