@@ -49,6 +49,12 @@ def random_coco(
 
 def pycocotools_statistics(dataset: Any, results: Any) -> dict[str, float | None]:
     """The twelve statistics; None for its -1."""
+    values = pycocotools_evaluation(dataset, results).stats.tolist()
+    return {n: None if v == -1 else v for n, v in zip(STATISTICS, values, strict=True)}
+
+
+def pycocotools_evaluation(dataset: Any, results: Any) -> COCOeval:
+    """pycocotools' evaluator after everything that it does."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = copy.deepcopy(dataset)
@@ -57,5 +63,4 @@ def pycocotools_statistics(dataset: Any, results: Any) -> dict[str, float | None
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    values = evaluation.stats.tolist()
-    return {n: None if v == -1 else v for n, v in zip(STATISTICS, values, strict=True)}
+    return evaluation

@@ -11,11 +11,16 @@ import pytest
 
 from boxrl.evaluate.coco_files import read_annotations, read_results
 from boxrl.metrics import average_precision
-from boxrl.metrics.average_precision import Predictions, Targets, match_boxes
+from boxrl.metrics.average_precision import (
+    Predictions,
+    Targets,
+    match_boxes,
+    precision_by_recall,
+)
 from boxrl.metrics.curves import Curves, match_records
 from boxrl.metrics.intervals import interval, resample, resample_ratio
 from boxrl.metrics.order_free import order_free_precision
-from tests.coco_data import pycocotools_statistics, random_coco
+from tests.coco_data import pycocotools_evaluation, pycocotools_statistics, random_coco
 
 
 def tables(folder: Path, dataset: Any, results: Any) -> tuple[Targets, Predictions, int, int]:
@@ -41,6 +46,20 @@ def test_every_image_once_is_coco(tmp_path: Path, seed: int) -> None:
     assert found == pytest.approx([expected[k] for k in ("mAP", "AP50", "AP75")], abs=1e-12)
     recall = once.recall(np.ones(20, dtype=int)).mean()
     assert recall == pytest.approx(expected["AR100"], abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_curves_by_label_are_pycocotools_to_the_last_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(average_precision, "LABELS_AT_ONCE", 3)
+    dataset, results = random_coco(np.random.default_rng(seed), 20, 5, tied=seed % 2 == 0)
+    dataset["categories"].append({"id": 6, "name": "nowhere"})
+    precision = pycocotools_evaluation(dataset, results).eval["precision"][0, :, :, 0, -1]
+    found = precision_by_recall(*tables(tmp_path, dataset, results))
+    assert found.shape == (6, 101)
+    np.testing.assert_array_equal(found, np.where(precision < 0, np.nan, precision).T)
+    assert np.isnan(found[5]).all() and 0 < found[:5].mean() < 1
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,20 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxrl.report.glyphs import dumbbell, interval, precision_recall, shares
 from boxrl.report.payload import shared_ends
-from boxrl.report.plots import (
-    HEIGHT,
-    WIDTH,
-    Line,
-    Mark,
-    dumbbell,
-    histogram,
-    interval,
-    line_chart,
-    nice_axis,
-    shares,
-    thin,
-)
+from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, histogram, line_chart, nice_axis, thin
 from boxrl.report.text import (
     extract_thinking,
     normalise_thinking,

@@ -80,7 +80,7 @@ def judge(
     size = prediction.input_size_wh
     parsed = parse(prediction.completion, family, sample.size_wh, size, answer_tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    confidences = _confidences(prediction, parsed, confidence)
+    confidences = box_confidences(prediction, parsed, confidence)
     return judge_completion(
         sample, completion, confidences, truncated=prediction.finish_reason == "length"
     )
@@ -142,9 +142,14 @@ def _correct(sample: Sample, completion: Completion, target: Target) -> bool | N
     return first_box_hits(preds, targets) if sample.task == "grounding" else None
 
 
-def _confidences(
+def box_confidences(
     prediction: Prediction, parsed: Parsed, confidence: Confidence
 ) -> tuple[float, ...]:
+    """One confidence per box of the completion, by the rule of that name.
+
+    Raises:
+        DataError: rule `logprob`, and the prediction does not have one for each box.
+    """
     n = len(parsed.detections)
     if confidence == "constant" or not n:
         return (1.0,) * n

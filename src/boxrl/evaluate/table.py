@@ -17,6 +17,7 @@ from boxrl.metrics.average_precision import (
     Predictions,
     Targets,
     match_boxes,
+    precision_by_recall,
     statistics,
     statistics_by_label,
 )
@@ -78,6 +79,12 @@ class BoxTable:
     def by_label(self) -> Floats:
         """COCO's statistics of every label, Float "12 labels"."""
         return statistics_by_label(self.targets, self.preds, len(self.rows), len(self.labels))
+
+    def curves(self) -> dict[str, Floats]:
+        """Precision at IoU .5 over COCO's 101 recalls, Float "101" for every label with targets."""
+        found = precision_by_recall(self.targets, self.preds, len(self.rows), len(self.labels))
+        pairs = zip(self.labels, found, strict=True)
+        return {label: curve for label, curve in pairs if not np.isnan(curve[0])}
 
     @cached_property
     def matches(self) -> COCOeval:

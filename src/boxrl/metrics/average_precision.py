@@ -6,6 +6,7 @@ ids from 1, whatever their file says: pycocotools takes a match with id 0 for no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -122,6 +123,39 @@ def statistics_by_label(
         Float "12 labels"; NaN where the label has no target (of the size).
     """
     found = np.full((len(STATISTICS), n_labels), np.nan)
+    for labels, results in _accumulate(targets, preds, n_images, n_labels):
+        found[:, labels] = _summarize(results)
+    return found
+
+
+def precision_by_recall(
+    targets: Targets, preds: Predictions, n_images: int, n_labels: int
+) -> Floats:
+    """Precision at IoU .5 of every label at COCO's recalls 0, .01, ..., 1.
+
+    As in COCO, precision is the highest at that recall or beyond, 0 where it is not reached.
+    Law: a label's mean is its AP50.
+
+    Args:
+        targets: what is right.
+        preds: what was found, of these labels only.
+        n_images: number of images, those without boxes included.
+        n_labels: number of labels.
+
+    Returns:
+        Float "labels 101"; NaN where the label has no target.
+    """
+    found = np.full((n_labels, 101), np.nan)
+    for labels, results in _accumulate(targets, preds, n_images, n_labels):
+        precision = results["precision"][0, :, :, 0, -1].T
+        found[labels] = np.where(precision < 0, np.nan, precision)
+    return found
+
+
+def _accumulate(
+    targets: Targets, preds: Predictions, n_images: int, n_labels: int
+) -> Iterator[tuple[slice, Any]]:
+    """Hotcoco's curves of at most LABELS_AT_ONCE labels at a time, with the place of these."""
     for first in range(0, n_labels, LABELS_AT_ONCE):
         beyond = min(first + LABELS_AT_ONCE, n_labels)
         evaluator = match_boxes(
@@ -131,8 +165,7 @@ def statistics_by_label(
             beyond - first,
         )
         evaluator.accumulate()
-        found[:, first:beyond] = _summarize(evaluator.eval)
-    return found
+        yield slice(first, beyond), evaluator.eval
 
 
 def statistics(by_label: Floats) -> dict[str, float | None]:

@@ -81,7 +81,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
             title = f"{eval_title(kind)}: {' to '.join(columns)}"
             pair = (found[columns[0]], found[columns[1]])
             tables.append(_paired_table(title, columns, pair, missing))
-            labels.append(label_table(title, pair[0].rows, pair[1].rows))
+            labels.append(label_table(title, *pair))
     page = Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
         runs=[_about(run) for run in read],
@@ -177,8 +177,8 @@ def _label_tables(run: RunFolder) -> list[LabelTable]:
     """A table for each pair; without pairs, one for each evaluation."""
     found = run.evaluations
     if run.pairs:
-        return [label_table(_pair_title(a, b), found[a].rows, found[b].rows) for a, b in run.pairs]
-    return [label_table(eval_title(name), None, e.rows) for name, e in found.items() if e.rows]
+        return [label_table(_pair_title(a, b), found[a], found[b]) for a, b in run.pairs]
+    return [label_table(eval_title(name), None, e) for name, e in found.items() if e.rows]
 
 
 def _pair_title(before: str, after: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from boxrl.metrics.tokens import LONG
-from boxrl.report.plots import histogram, shares
+from boxrl.report.glyphs import shares
+from boxrl.report.plots import histogram
 from boxrl.report.reading import Row
 from boxrl.report.text import Pattern, extract_thinking, thinking_patterns
 

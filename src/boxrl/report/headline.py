@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from boxrl.report.plots import interval
+from boxrl.report.glyphs import interval
 from boxrl.report.reading import Evaluation, mapping
 from boxrl.report.text import visible
 

@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
-from boxrl.report.plots import dumbbell
-from boxrl.report.reading import Row
+from boxrl.evaluate.summary import box_table
+from boxrl.metrics.average_precision import Floats
+from boxrl.metrics.curves import RECALLS
+from boxrl.report.glyphs import Points, dumbbell, precision_recall
+from boxrl.report.reading import Evaluation, Row
 from boxrl.types import fold_label
 
-MOST_LABELS = 60
-"""Labels that the table shows, those with most targets first."""
+MOST_LABELS, MOST_PLOTS = 60, 24
+"""Labels that the table shows and that have a plot, those with most targets first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,51 @@ class LabelRow:
     recall_plot: Markup
 
 
+@dataclass(frozen=True, slots=True)
+class LabelPlot:
+    """Precision over recall of one label; `ap50` is (before, after), None where it has no curve."""
+
+    label: str
+    ap50: tuple[float | None, float | None]
+    svg: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """Precision and recall by label, alone or against an earlier evaluation.
+
+    Attributes:
+        title: what was measured.
+        paired: whether there is an earlier evaluation.
+        ranked: whether boxes have confidences of their own, so that there are curves.
+        rows, plots: labels that were to be found, most targets first.
+    """
+
+    title: str
+    paired: bool
+    ranked: bool
+    rows: list[LabelRow]
+    plots: list[LabelPlot]
+
+
+def label_table(title: str, before: Evaluation | None, after: Evaluation) -> LabelTable:
+    """Counts at IoU 0.5 of every label, and its curve or point."""
+    new = count_labels(after.rows)
+    old = count_labels(before.rows) if before is not None else None
+    labels = [label for label, _ in new.targets.most_common(MOST_LABELS)]
+    rows = []
+    for label in labels:
+        precision = (old.precision(label) if old else None, new.precision(label))
+        recall = (old.recall(label) if old else None, new.recall(label))
+        plots = (dumbbell(*precision), dumbbell(*recall))
+        rows.append(
+            LabelRow(label, new.targets[label], new.predicted[label], precision, recall, *plots)
+        )
+    return LabelTable(
+        title, before is not None, after.ranked, rows, _plots(labels, (before, after), (old, new))
+    )
+
+
 def count_labels(rows: Sequence[Row]) -> LabelCounts:
     """Law: the sums over labels are the counts behind `precision@0.5` and `recall@0.5`."""
     counts = LabelCounts(Counter(), Counter(), Counter())
@@ -64,23 +113,36 @@ def count_labels(rows: Sequence[Row]) -> LabelCounts:
     return counts
 
 
-@dataclass(frozen=True, slots=True)
-class LabelTable:
-    """Precision and recall by label, alone or against an earlier evaluation."""
+def label_curves(evaluation: Evaluation | None) -> dict[str, Floats]:
+    """Each label's precision at COCO's 101 recalls, IoU 0.5; empty where nothing ranks the boxes.
 
-    title: str
-    paired: bool
-    rows: list[LabelRow]
+    Law: a curve's mean is the label's AP50 in metrics.json.
+    """
+    if evaluation is None or not evaluation.ranked:
+        return {}
+    return box_table([row.judged for row in evaluation.rows]).curves()
 
 
-def label_table(title: str, before: Sequence[Row] | None, after: Sequence[Row]) -> LabelTable:
-    """The labels that were to be found, most targets first."""
-    new = count_labels(after)
-    old = count_labels(before) if before is not None else None
-    rows = []
-    for label, targets in new.targets.most_common(MOST_LABELS):
-        precision = (old.precision(label) if old else None, new.precision(label))
-        recall = (old.recall(label) if old else None, new.recall(label))
-        plots = (dumbbell(*precision), dumbbell(*recall))
-        rows.append(LabelRow(label, targets, new.predicted[label], precision, recall, *plots))
-    return LabelTable(title, before is not None, rows)
+def _plots(
+    labels: Sequence[str],
+    evaluations: tuple[Evaluation | None, Evaluation],
+    counts: tuple[LabelCounts | None, LabelCounts],
+) -> list[LabelPlot]:
+    """A plot for every label of which either evaluation wrote a box."""
+    curves = [label_curves(evaluation) for evaluation in evaluations]
+    plots = []
+    for label in labels[:MOST_PLOTS]:
+        old, new = (_points(label, *pair) for pair in zip(curves, counts, strict=True))
+        ap50 = tuple(float(c[label].mean()) if label in c else None for c in curves)
+        if old or new:
+            plots.append(LabelPlot(label, (ap50[0], ap50[1]), precision_recall(label, old, new)))
+    return plots
+
+
+def _points(label: str, curves: dict[str, Floats], counts: LabelCounts | None) -> Points:
+    """The label's curve up to the recall that it reaches; without a curve its point."""
+    if label in curves:
+        reached = np.flatnonzero(curves[label])
+        return [(float(RECALLS[place]), float(curves[label][place])) for place in reached]
+    precision, recall = (counts.precision(label), counts.recall(label)) if counts else (None, None)
+    return [] if precision is None or recall is None else [(recall, precision)]

@@ -150,68 +150,6 @@ def histogram(values: Sequence[int], title: str, cut: int, bins: int = 24) -> Ma
     return _svg(parts, f"Histogram of {title}: {words}")
 
 
-def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
-    """One horizontal bar split by count; (name, count, class) each, at least one count > 0."""
-    total = sum(count for _, count, _ in parts)
-    out, left = [], 0.0
-    for name, count, style in parts:
-        if count:
-            width = WIDTH * count / total
-            tip = tag("title", f"{name}: {count} ({count / total:.1%})")
-            out.append(
-                tag("rect", tip, x=left, y=0, width=max(width - 1, 0.5), height=18, class_=style)
-            )
-            left += width
-    words = ", ".join(f"{name} {count / total:.0%}" for name, count, _ in parts if count)
-    return tag(
-        "svg",
-        Markup("").join(out),
-        viewBox=f"0 0 {WIDTH} 18",
-        preserveAspectRatio="none",
-        class_="shares",
-        role="img",
-        aria_label=f"{title}: {words}",
-    )
-
-
-def interval(value: float, low: float, high: float, reach: float) -> Markup:
-    """A difference with its interval on an axis from -reach to +reach, zero marked."""
-
-    def place(x: float) -> float:
-        return 40 + 36 * max(-1.0, min(1.0, x / reach))
-
-    return tag(
-        "svg",
-        Markup("").join(
-            [
-                tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
-                tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
-                tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
-            ]
-        ),
-        viewBox="0 0 80 20",
-        class_="interval",
-        aria_hidden="true",
-    )
-
-
-def dumbbell(before: float | None, after: float | None) -> Markup:
-    """Two values on an axis from 0 to 1: before hollow, after filled; either may be missing."""
-
-    def place(value: float) -> float:
-        return 6 + 108 * value
-
-    parts = [tag("line", x1=6, x2=114, y1=9, y2=9, class_="grid")]
-    if before is not None and after is not None:
-        parts.append(tag("line", x1=place(before), x2=place(after), y1=9, y2=9, class_="way"))
-    if before is not None:
-        parts.append(tag("circle", cx=place(before), cy=9, r=4, class_="hollow"))
-    if after is not None:
-        parts.append(tag("circle", cx=place(after), cy=9, r=4.5, class_="dot"))
-    content = Markup("").join(parts)
-    return tag("svg", content, viewBox="0 0 120 18", class_="dumbbell", aria_hidden="true")
-
-
 def _tight_axis(title: str, low: float, high: float) -> Axis:
     """Round ticks, but the axis ends where the data end."""
     if high <= low:

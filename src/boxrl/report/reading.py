@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate.files import settings_family
+from boxrl.evaluate.rows import Confidence, box_confidences, judge_completion
 from boxrl.evaluate.rows import Row as JudgedRow
-from boxrl.evaluate.rows import judge_completion
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.report.verdicts import Verdict, judge_boxes
@@ -79,6 +79,11 @@ class Evaluation:
     images: Path | None = None
     family: Family | None = None
     rows: tuple[Row, ...] = ()
+
+    @property
+    def ranked(self) -> bool:
+        """Whether boxes have confidences of their own: by `--confidence order` or `logprob`."""
+        return bool(mapping(self.metrics.get("protocol")).get("confidence") in ("order", "logprob"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +226,8 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
     def read(path: Path) -> Evaluation:
         meta = _read_object(meta_path(path))
         family = settings_family(meta, meta.get("family") or protocol.get("family"), path.name)
-        tag = cast(AnswerTag, protocol.get("answer_tag", "optional"))
-        rows = _judge_all(reader.path, path, meta, family, tag)
+        rule = _rule(protocol)
+        rows = _judge_all(reader.path, path, meta, family, rule)
         images = _inside(reader.path, str(meta["images"])) if meta.get("images") else None
         without = sum(not (images and (images / row.sample.image).is_file()) for row in rows)
         if without:
@@ -233,8 +238,25 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
     return reader.part(f"{base}/predictions.jsonl", purpose, read, Evaluation(name, metrics))
 
 
+class _Rule(NamedTuple):
+    """How an evaluation read its answers."""
+
+    answer_tag: AnswerTag
+    confidence: Confidence
+
+
+def _rule(protocol: Mapping[str, Any]) -> _Rule:
+    """The rule that metrics.json states; that of `boxrl evaluate` by default where it has none."""
+    rule = _Rule(protocol.get("answer_tag", "optional"), protocol.get("confidence", "constant"))
+    for value, kind in zip(rule, (AnswerTag, Confidence), strict=True):
+        if value not in get_args(kind):
+            known = ", ".join(get_args(kind))
+            raise DataError(f"metrics.json: protocol names {value!r:.40}; expected one of {known}")
+    return rule
+
+
 def _judge_all(
-    run: Path, path: Path, meta: dict[str, Any], family: Family, tag: AnswerTag
+    run: Path, path: Path, meta: dict[str, Any], family: Family, rule: _Rule
 ) -> tuple[Row, ...]:
     """Parse and judge every prediction of a file as its evaluation did."""
     if not meta.get("samples"):
@@ -242,17 +264,17 @@ def _judge_all(
     samples = read_samples(_inside(run, str(meta["samples"])))
     predictions = read_predictions(path)
     return tuple(
-        _judge(sample, predictions[sample.id], family, tag)
+        _judge(sample, predictions[sample.id], family, rule)
         for sample in samples
         if sample.id in predictions
     )
 
 
-def _judge(sample: Sample, prediction: Prediction, family: Family, tag: AnswerTag) -> Row:
+def _judge(sample: Sample, prediction: Prediction, family: Family, rule: _Rule) -> Row:
     size = prediction.input_size_wh
-    parsed = parse(prediction.completion, family, sample.size_wh, size, tag)
+    parsed = parse(prediction.completion, family, sample.size_wh, size, rule.answer_tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    confidence = (1.0,) * len(parsed.detections)
+    confidence = box_confidences(prediction, parsed, rule.confidence)
     truncated = prediction.finish_reason == "length"
     judged = judge_completion(sample, completion, confidence, truncated=truncated)
     return Row(sample, prediction, completion, judge_boxes(sample, parsed), judged)

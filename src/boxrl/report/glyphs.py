@@ -1,0 +1,133 @@
+"""Plots as small as a table's cell: a split bar, an interval, two values, a curve of one label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from boxrl.report.plots import WIDTH, tag
+
+Points = Sequence[tuple[float, float]]
+"""(recall, precision) by rising recall; a single one is a point and not a curve."""
+
+SIDE, EDGE, TOP = 116, 26, 6
+"""Side of the square of a precision-recall plot, room for its axes, and above it."""
+
+
+def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
+    """One horizontal bar split by count; (name, count, class) each, at least one count > 0."""
+    total = sum(count for _, count, _ in parts)
+    out, left = [], 0.0
+    for name, count, style in parts:
+        if count:
+            width = WIDTH * count / total
+            tip = tag("title", f"{name}: {count} ({count / total:.1%})")
+            out.append(
+                tag("rect", tip, x=left, y=0, width=max(width - 1, 0.5), height=18, class_=style)
+            )
+            left += width
+    words = ", ".join(f"{name} {count / total:.0%}" for name, count, _ in parts if count)
+    return tag(
+        "svg",
+        Markup("").join(out),
+        viewBox=f"0 0 {WIDTH} 18",
+        preserveAspectRatio="none",
+        class_="shares",
+        role="img",
+        aria_label=f"{title}: {words}",
+    )
+
+
+def interval(value: float, low: float, high: float, reach: float) -> Markup:
+    """A difference with its interval on an axis from -reach to +reach, zero marked."""
+
+    def place(x: float) -> float:
+        return 40 + 36 * max(-1.0, min(1.0, x / reach))
+
+    return tag(
+        "svg",
+        Markup("").join(
+            [
+                tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
+                tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
+                tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
+            ]
+        ),
+        viewBox="0 0 80 20",
+        class_="interval",
+        aria_hidden="true",
+    )
+
+
+def dumbbell(before: float | None, after: float | None) -> Markup:
+    """Two values on an axis from 0 to 1: before hollow, after filled; either may be missing."""
+
+    def place(value: float) -> float:
+        return 6 + 108 * value
+
+    parts = [tag("line", x1=6, x2=114, y1=9, y2=9, class_="grid")]
+    if before is not None and after is not None:
+        parts.append(tag("line", x1=place(before), x2=place(after), y1=9, y2=9, class_="way"))
+    if before is not None:
+        parts.append(tag("circle", cx=place(before), cy=9, r=4, class_="hollow"))
+    if after is not None:
+        parts.append(tag("circle", cx=place(after), cy=9, r=4.5, class_="dot"))
+    content = Markup("").join(parts)
+    return tag("svg", content, viewBox="0 0 120 18", class_="dumbbell", aria_hidden="true")
+
+
+def precision_recall(label: str, before: Points, after: Points) -> Markup:
+    """Precision over recall, both from 0 to 1: before pale or hollow, after full."""
+    low, high, middle = EDGE, EDGE + SIDE, EDGE + SIDE / 2
+    bottom = TOP + SIDE
+    parts = [tag("rect", x=low, y=TOP, width=SIDE, height=SIDE, class_="plane")]
+    parts.append(tag("line", x1=middle, x2=middle, y1=TOP, y2=bottom, class_="grid"))
+    parts.append(tag("line", x1=low, x2=high, y1=TOP + SIDE / 2, y2=TOP + SIDE / 2, class_="grid"))
+    for value, x, y in (("1", low - 5, TOP + 8), ("0", low - 5, bottom), ("1", high, bottom + 12)):
+        parts.append(tag("text", value, x=x, y=y, text_anchor="end"))
+    parts.append(tag("text", "recall", x=middle, y=bottom + 12, text_anchor="middle"))
+    turned = f"rotate(-90 {low - 8} {TOP + SIDE / 2})"
+    place = {"x": low - 8, "y": TOP + SIDE / 2, "text_anchor": "middle", "transform": turned}
+    parts.append(tag("text", "precision", **place))
+    if len(before) == len(after) == 1:
+        (x1, y1), (x2, y2) = _on_square(before[0]), _on_square(after[0])
+        parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="way"))
+    parts += [_drawn(points, style) for points, style in ((before, "old"), (after, "new"))]
+    words = f"Precision over recall of {label}. {_in_words(after)}"
+    return tag(
+        "svg",
+        Markup("").join(parts),
+        viewBox=f"0 0 {high + 6} {bottom + 16}",
+        class_="pr",
+        role="img",
+        aria_label=words,
+    )
+
+
+def _drawn(points: Points, style: str) -> Markup:
+    """A point, or COCO's curve as the stairs that it is; nothing where there is nothing."""
+    if not points:
+        return Markup("")
+    x, y = _on_square(points[0])
+    if len(points) == 1:
+        return tag("circle", cx=x, cy=y, r=4.5, class_=style)
+    steps = [f"M{x:.1f} {y:.1f}"]
+    for (_, height), point in pairwise(points):
+        if point[1] != height or point is points[-1]:
+            x, y = _on_square(point)
+            steps.append(f"H{x:.1f}V{y:.1f}")
+    return tag("path", d="".join(steps), class_=style)
+
+
+def _on_square(point: tuple[float, float]) -> tuple[float, float]:
+    recall, precision = point
+    return EDGE + SIDE * recall, TOP + SIDE * (1 - precision)
+
+
+def _in_words(points: Points) -> str:
+    if not points:
+        return "No box."
+    recall, precision = points[-1]
+    return f"Precision {precision:.2f} at recall {recall:.2f}."
