@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM := .venv-vllm
+PEERS := .venv-peers
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -56,8 +57,14 @@ fmt: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## rewrites the tables in docs/performance.md
-	$(BIN)/python benchmarks/run_all.py
+bench: setup $(PEERS)/.ready  ## rewrites the tables in docs/performance.md
+	$(BIN)/python benchmarks/run_all.py --peers $(abspath $(PEERS))/bin/python
+
+$(PEERS)/.ready: benchmarks/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(PEERS)/bin/pip install --quiet -r benchmarks/requirements.txt -e .
+	touch $@
 
 docs: setup  ## builds the site into site/
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
@@ -67,4 +74,4 @@ tiny: setup  ## teaches the tiny VLM from nothing: taught and half taught, about
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(PEERS) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,20 +1,30 @@
 """Run every benchmark and rewrite docs/performance.md; no figure there is typed by hand.
 
-python benchmarks/run_all.py [NAME ...]      all, or only those named; other sections stay
+    python benchmarks/run_all.py [NAME ...] [--peers PYTHON]
+
+All, or only those named; the sections of the others stay. PYTHON has boxrl and the peers in it
+(`make bench` makes it): the benchmarks that need them run there.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import platform
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
-BENCHMARKS = ("rewards", "evaluate", "data", "grpo_step", "report")
+BENCHMARKS = (
+    "rewards", "parse", "evaluate", "coco_eval", "data", "convert", "generate", "grpo_step",
+    "growth", "report", "cli",
+)  # fmt: skip
+BESIDE_PEERS = {"parse", "coco_eval", "convert"}
+"""Those that run in the peers' Python; `data` starts its peers there by itself."""
 INTRODUCTION = """# Performance
 
 boxrl beside its peers, in one process or interleaved processes, on the same input. Read the
@@ -33,13 +43,15 @@ def describe_machine() -> str:
     return f"{name}, {cores or '?'} cores, Python {platform.python_version()}"
 
 
-def run_benchmark(name: str) -> str:
+def run_benchmark(name: str, peers: str) -> str:
     """The section of one benchmark: what it measures, then what it printed."""
     script = ROOT / "benchmarks" / f"{name}.py"
     words = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
-    result = subprocess.run(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False
-    )
+    python = peers if name in BESIDE_PEERS else sys.executable
+    command = [python, str(script), *(("--peers", peers) if name == "data" else ())]
+    began = time.monotonic()
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    seconds = time.monotonic() - began
     if not result.stdout.strip():
         raise SystemExit(f"{script.name}: printed nothing (exit status {result.returncode})")
     commit = subprocess.run(
@@ -55,7 +67,7 @@ def run_benchmark(name: str) -> str:
     return (
         f"## {name}: {title}\n\n{about}\n\n"
         f"{printed if '|---' in printed else fenced}\n\n"
-        f"*{describe_machine()}; commit {commit}.*\n"
+        f"*{describe_machine()}; commit {commit}; took {seconds:.0f} s.*\n"
     )
 
 
@@ -69,13 +81,18 @@ def read_sections() -> dict[str, str]:
 
 def main() -> None:
     """Run the named benchmarks, keep the sections of the others."""
-    chosen = sys.argv[1:] or list(BENCHMARKS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON")
+    args = parser.parse_args()
     sections = read_sections()
-    for name in chosen:
+    for name in args.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr)
-        sections[name] = run_benchmark(name)
+        sections[name] = run_benchmark(name, args.peers)
     body = "\n".join(sections[name].strip() + "\n" for name in BENCHMARKS if name in sections)
-    PAGE.write_text(f"{INTRODUCTION}\n{body}", "utf-8")
+    seconds = sum(map(int, re.findall(r"; took (\d+) s\.\*$", body, re.MULTILINE)))
+    total = f"The sections below took {seconds / 60:.0f} minutes in all.\n"
+    PAGE.write_text(f"{INTRODUCTION}\n{total}\n{body}", "utf-8")
 
 
 if __name__ == "__main__":

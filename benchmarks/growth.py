@@ -1,0 +1,136 @@
+"""How cost grows with boxes, completions, samples, image tokens and completions per group.
+
+    python benchmarks/growth.py [--curves boxes completions samples tokens group] [--json]
+
+Every curve is measured at several sizes that take turns in one process. `power` is k of
+cost ~ size^k between the smallest and the largest size: 1 is linear. Boxes: one completion against
+as many targets. Samples: `boxrl evaluate` without intervals, 4 boxes a sample. Tokens and group:
+forward and backward of one group on the random Qwen2.5-VL of benchmarks/grpo_step.py with 100
+completion tokens, on boxrl's path and on TRL's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from rewards import make_up
+from timing import Calls, print_rows, summarize, take_turns
+
+from boxrl.data.predictions import Prediction
+from boxrl.evaluate import evaluate
+from boxrl.families import FAMILIES
+from boxrl.rewards import score
+from boxrl.types import Object, Sample
+
+Curve = dict[int, Callable[[], object]]
+"""{size: what costs}."""
+
+
+def grow_boxes() -> Iterator[tuple[str, Curve]]:
+    """One completion of n boxes against n targets."""
+    rng = random.Random(0)
+    pairs = {n: make_up(rng, n, 4) for n in (10, 30, 100, 300, 1000)}
+    for name in ("f1", "ap", "weighted_sum"):
+        yield (
+            f"{name}, boxes",
+            {n: partial(score, [text], [target], [name]) for n, (text, target) in pairs.items()},
+        )
+
+
+def grow_completions() -> Iterator[tuple[str, Curve]]:
+    """A batch of n completions of 1 to 12 boxes."""
+    rng = random.Random(0)
+    rows = [make_up(rng, rng.randint(1, 12), 3) for _ in range(4096)]
+    texts, objects = [row[0] for row in rows], [row[1] for row in rows]
+    yield (
+        "format + f1, completions",
+        {n: partial(score, texts[:n], objects[:n], ["format", "f1"]) for n in (64, 512, 4096)},
+    )
+
+
+def grow_samples() -> Iterator[tuple[str, Curve]]:
+    """An evaluation of n samples."""
+    rng = random.Random(0)
+    samples, answers = [], {}
+    for number in range(8000):
+        text, target = make_up(rng, 4, 2)
+        objects = tuple(Object(tuple(item["bbox"]), item["label"]) for item in target)
+        labels = tuple(dict.fromkeys(item.label for item in objects))
+        name = str(number)
+        samples.append(Sample(name, f"{name}.jpg", 2000, 1100, "detection", labels, objects))
+        answers[name] = Prediction(name, text, 90, "stop")
+
+    def run(n: int) -> object:
+        part = {sample.id: answers[sample.id] for sample in samples[:n]}
+        return evaluate(samples[:n], part, FAMILIES["plain"], resamples=0)
+
+    yield "evaluate, samples", {n: partial(run, n) for n in (500, 2000, 8000)}
+
+
+def grow_group_steps(sizes: list[tuple[int, int]], what: str) -> Iterator[tuple[str, Curve]]:
+    """Forward and backward of one group at (image tokens, completions) on both paths."""
+    import grpo_step
+    import trl.trainer.utils
+
+    trl.trainer.utils._use_triton = lambda device: True
+    model = grpo_step.build_model()
+
+    def run(path: str, tokens: int, group: int) -> object:
+        grpo_step.G = group
+        batch = grpo_step.build_batch(tokens, 100, 1)
+        return grpo_step.train_step(model, batch, 100, path)
+
+    for path in grpo_step.PATHS:
+        yield (
+            f"{path} step, {what}",
+            {
+                (tokens if what == "image tokens" else group): partial(run, path, tokens, group)
+                for tokens, group in sizes
+            },
+        )
+
+
+CURVES: dict[str, Callable[[], Iterator[tuple[str, Curve]]]] = {
+    "boxes": grow_boxes,
+    "completions": grow_completions,
+    "samples": grow_samples,
+    "tokens": lambda: grow_group_steps([(n, 8) for n in (64, 256, 576, 1024)], "image tokens"),
+    "group": lambda: grow_group_steps([(256, n) for n in (2, 4, 8, 16)], "completions per group"),
+}
+
+
+def measure(name: str, curve: Curve, rounds: int) -> list[dict[str, Any]]:
+    """One row per size; the last one says the power."""
+    calls: Calls = {str(size): call for size, call in curve.items()}
+    take_turns(calls, 1)  # imports and caches
+    summary = summarize(take_turns(calls, rounds), next(iter(calls)))
+    rows = [{"cost of": name, "size": row["what"], "ms": row["ms"], "power": ""} for row in summary]
+    sizes = list(curve)
+    cost = rows[-1]["ms"][1] / rows[0]["ms"][1]
+    rows[-1]["power"] = round(math.log(cost) / math.log(sizes[-1] / sizes[0]), 2)
+    return rows
+
+
+def main() -> None:
+    """Every curve."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=CURVES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = [
+        row
+        for chosen in args.curves
+        for name, curve in CURVES[chosen]()
+        for row in measure(name, curve, args.rounds)
+    ]
+    print_rows(rows, args.json)
+
+
+if __name__ == "__main__":
+    main()
