@@ -1,6 +1,7 @@
 """Frames and syntaxes: parse is the inverse of render, for every family."""
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -71,20 +72,28 @@ def grid_step(family, size_wh):
 
 
 def random_case(rng):
-    """A size of any usual shape and a box in it, thin and full ones among them."""
-    width, height = rng.randint(20, 4000), rng.randint(20, 4000)
-    x1, x2 = sorted(rng.uniform(0, width) for _ in range(2))
-    y1, y2 = sorted(rng.uniform(0, height) for _ in range(2))
-    if rng.random() < 0.1:
-        x1, x2 = 0.0, float(width)
-    if rng.random() < 0.1:
-        y1, y2 = height - 1.0, float(height)
+    """A size of any usual shape and a box in it: ordinary, thin, tiny, full, or at an edge."""
+    height = rng.choice([rng.randint(20, 4000), rng.randint(1, 20)])
+    width = rng.randint(max(1, height // 100), min(100 * height, 4000))
+    box = []
+    for side in (width, height):
+        start, end = sorted(rng.uniform(0, side) for _ in range(2))
+        kind = rng.random()
+        if kind < 0.1:
+            start, end = 0.0, float(side)
+        elif kind < 0.2:
+            start, end = side * rng.uniform(0.99, 0.9999), float(side)
+        elif kind < 0.5:
+            end = min(start + rng.uniform(0.001, 6), float(side))
+        box.append((start, end))
+    (x1, x2), (y1, y2) = box
     return (width, height), (x1, y1, x2, y2)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_ten_thousand_boxes_come_back_within_half_a_step(family):
     rng = random.Random(family.name)
+    thin = 0
     for _ in range(10_000):
         size, box = random_case(rng)
         label = rng.choice(LABELS)
@@ -96,10 +105,22 @@ def test_ten_thousand_boxes_come_back_within_half_a_step(family):
         assert 0 <= back[0] < back[2] <= size[0]
         assert 0 <= back[1] < back[3] <= size[1]
         for axis, step in enumerate(grid_step(family, size)):
-            # A side thinner than a step may have been widened to a whole one.
-            reach = step * (0.5 if box[axis + 2] - box[axis] >= step else 1.0) + 1e-9
-            assert abs(back[axis] - box[axis]) <= reach
-            assert abs(back[axis + 2] - box[axis + 2]) <= reach
+            start, end = box[axis] / step, box[axis + 2] / step
+            nearest = 0.5
+            if end - start < 1:  # no two grid lines may lie within half a step of its ends
+                nearest = max(0.5, smallest_error(start, end, size[axis] / step))
+                thin += nearest > 0.5
+            assert abs(back[axis] / step - start) <= nearest + 1e-6
+            assert abs(back[axis + 2] / step - end) <= nearest + 1e-6
+    assert thin > 100
+
+
+def smallest_error(start, end, limit):
+    """How far the ends of the nearest side of whole steps, at least one, lie; tries them all."""
+    starts = range(math.floor(start) - 1, math.ceil(start) + 2)
+    ends = range(math.floor(end) - 1, math.ceil(end) + 2)
+    sides = [(i, j) for i in starts for j in ends if 0 <= i < j <= round(limit)]
+    return min(max(abs(i - start), abs(j - end)) for i, j in sides)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)

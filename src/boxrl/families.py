@@ -89,8 +89,10 @@ class Family:
     ) -> list[list[int]]:
         """Original pixels -> the integers that the model is taught to write, inside its frame.
 
-        Each lies within half a step of the exact coordinate. A side thinner than a step may round
-        to nothing; it is widened to one step, which keeps the box readable.
+        Each lies within half a step of the exact coordinate. Where a side thinner than a step
+        rounds to nothing, which no parser could read back, the nearest side of one step is
+        written instead. Law: no other side of whole steps has ends nearer to the exact ones;
+        they are off by at most 1 - side / 2 steps.
         """
         width, height = self._extent_wh(size_wh, input_size_wh)
         limit = np.array([width, height] if self.axes == "xyxy" else [height, width])
