@@ -108,6 +108,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b'{"choices": [')
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault == "huge":
+            self.send_response(200)
+            self.send_header("Content-Length", str(400 * 2**20))
+            self.end_headers()
+            for _ in range(400):
+                self.wfile.write(b" " * 2**20)
         elif fault.startswith("{"):
             self._reply(200, fault)
         elif fault in ("garbled", "html"):

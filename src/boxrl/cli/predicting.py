@@ -196,7 +196,10 @@ def _engine_arg(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
         raise UsageError(f"--engine-arg: expected key=value, got {text!r}")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"--engine-arg: {text!r:.80} holds no YAML behind the =") from error
 
 
 def _build_openai(args: argparse.Namespace, family: Family, prompt: Prompt) -> Engine:

@@ -102,6 +102,8 @@ class Document:
             raise DataError(f"{path}:{line}: not JSON ({error.msg})") from error
         except RecursionError as error:
             raise DataError(f"{path}:1: JSON nested too deeply to be annotations") from error
+        except ValueError as error:
+            raise DataError(f"{path}:1: a number with too many digits to be read") from error
 
     def array(self, key: str | None) -> list[dict[str, Any]]:
         """The array of objects under `key`, or the document itself where `key` is None.

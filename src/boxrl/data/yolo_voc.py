@@ -114,7 +114,7 @@ def _read_names(path: Path) -> list[str]:
     """Names in order of their class index."""
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}:1: not YAML ({' '.join(str(error).split())})") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):

@@ -36,6 +36,9 @@ UNREADABLE = (
 )  # fmt: skip
 """What reading a server's JSON can raise, whatever it holds."""
 
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A longer answer is none; the bound keeps a server that never stops from filling the memory."""
+
 LONGEST_WAIT_S = 600.0
 """A server that asks for more patience than that is asked again after it."""
 
@@ -223,26 +226,38 @@ class Servers:
     async def _try(self, server: _Server, body: dict[str, Any]) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(f"{server.url}/chat/completions", json=body)
+                response, content = await self._post(server, body)
         except TimeoutError as error:
             raise _Failure(f"no answer within {self._timeout_s:g} s (--timeout)") from error
         except httpx.HTTPError as error:
             raise _Failure(f"connection failed ({type(error).__name__}: {error})") from error
         if response.status_code == 200:
-            return _read_answer(response.content)
-        said = self._said(response)
+            return _read_answer(content)
+        said = self._said(response, content)
         if response.status_code in FATAL:
             raise UsageError(f"{server.url}: {said}: {FATAL[response.status_code]}")
         if response.status_code >= 500 or response.status_code in PASSING:
             raise _Failure(said, _asked_s(response.headers.get("Retry-After")))
         raise Refused(f"{server.url}: {said}")
 
-    def _said(self, response: httpx.Response) -> str:
+    async def _post(self, server: _Server, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
+        content = bytearray()
+        url = f"{server.url}/chat/completions"
+        async with self._client.stream("POST", url, json=body) as response:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise _Failure(f"answered with more than {MAX_ANSWER_BYTES // 2**20} MB")
+        return response, bytes(content)
+
+    def _said(self, response: httpx.Response, content: bytes) -> str:
         """Status and message of a refusal, on one line, without the key."""
-        message = response.headers.get("Location", "") if response.is_redirect else response.text
+        message = content.decode("utf-8", "replace")
+        if response.is_redirect:
+            message = response.headers.get("Location", "")
         try:
-            content = json.loads(message)
-            error = content.get("error", content)
+            said = json.loads(message)
+            error = said.get("error", said)
             message = str(error.get("message", error) if isinstance(error, dict) else error)
         except UNREADABLE:
             pass  # not every server answers in JSON
@@ -284,13 +299,18 @@ def _asked_s(retry_after: str | None) -> float | None:
 
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise UsageError(f"--base-url {url!r}: expected a URL such as http://127.0.0.1:8000/v1")
+    if parts.query:
+        raise UsageError(
+            f"--base-url {url.partition('?')[0]!r}: has a query behind it; give the URL up to /v1, "
+            "and a key through the variable that --api-key-env names"
+        )
     if parts.password or parts.username:
         raise UsageError(
             "--base-url: holds a password, which would end up in logs; put the key into the "
             "variable that --api-key-env names"
         )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--base-url {url!r}: expected a URL such as http://127.0.0.1:8000/v1")
     return url.rstrip("/").removesuffix("/chat/completions")
 
 

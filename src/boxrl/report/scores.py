@@ -77,7 +77,7 @@ def score_all(
 def _recipe_rewards(recipe: str) -> dict[str, Reward]:
     try:
         content = yaml.safe_load(recipe)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     specs = content.get("rewards") if isinstance(content, Mapping) else None
     found: dict[str, Reward] = {}

@@ -140,7 +140,7 @@ def _max_steps(recipe: Path) -> int | None:
     try:
         content = yaml.safe_load(recipe.read_text("utf-8"))
         return int(content["train"]["max_steps"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
