@@ -82,8 +82,10 @@ PROMPTS: dict[str, Prompt] = {
     "enhanced": Prompt("enhanced", ENHANCED),
     "rec": Prompt("rec", REC),
     "none": Prompt("none", DIRECT),
+    "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
 }
-"""The seed's prompts by name, grammar included; `none` asks for no thinking."""
+"""The seed's prompts by name, grammar included; `none` asks for no thinking, and `missing_space`
+is `standard` with the fault that delayed the seed's training (section 5.1)."""
 
 
 def build_prompt(name: str) -> Prompt:
@@ -116,7 +118,7 @@ def read_prompt(path: Path) -> Prompt:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: prompt cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     known = [field.name for field in fields(Prompt) if field.name != "name"]
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):

@@ -14,6 +14,7 @@ from boxrl.cli import (
     demo,
     doctor,
     evaluating,
+    experimenting,
     predicting,
     reporting,
     scoring,
@@ -23,8 +24,8 @@ from boxrl.cli import (
 from boxrl.errors import BoxrlError
 
 VERBS = (
-    chain, training, data, validating, scoring, predicting, evaluating, benchmarking, reporting,
-    demo, doctor,
+    chain, training, data, validating, scoring, predicting, evaluating, benchmarking, experimenting,
+    reporting, demo, doctor,
 )  # fmt: skip
 """Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
 

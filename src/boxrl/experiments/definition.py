@@ -1,0 +1,237 @@
+"""Experiment files: a base recipe, arms that change it, held-out sets, and the claims at stake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from boxrl.config import (
+    Recipe,
+    Section,
+    build_recipe,
+    describe_mistakes,
+    read_yaml,
+    set_key,
+)
+from boxrl.data.synthetic import check_worlds
+from boxrl.errors import RecipeError, UsageError
+
+Way = Literal["greedy", "sampled", "shuffled_labels"]
+"""How a held-out set is answered; `shuffled_labels` is greedy under another scene's question."""
+
+LEARNING = "learning"
+"""Stands in place of a held-out set where a figure is read from the learning curve."""
+
+
+def _known_worlds(value: str | dict[str, float]) -> str | dict[str, float]:
+    try:
+        check_worlds(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+class HeldOut(Section):
+    """What every arm of a seed is tested on: synthetic scenes, or a samples file."""
+
+    world: Annotated[str | dict[str, float], AfterValidator(_known_worlds)] = "standard"
+    scenes: int = Field(300, ge=1)
+    p_absent: float | None = Field(None, ge=0, le=1, description="the world's own where not named")
+    samples: Path | None = Field(None, description="samples JSONL instead of scenes")
+    images: Path | None = Field(None, description="folder of its images")
+    ways: list[Way] = Field(["greedy"], min_length=1)
+
+    @model_validator(mode="after")
+    def _samples_with_images(self) -> HeldOut:
+        if (self.samples is None) != (self.images is None):
+            raise ValueError("samples and images go together")
+        return self
+
+
+class Figure(Section):
+    """One number of a cell: a metric of a held-out set, or of the learning curve."""
+
+    figure: str = Field(description="path in the metrics, such as mAP or tokens.mean")
+    test: str = Field(description=f"a name of `tests`, or {LEARNING}")
+    way: Way = "greedy"
+
+
+class Column(Figure):
+    """A figure as a column of the table."""
+
+    title: str
+    percent: bool = Field(True, description="shown times 100, as the seed shows shares")
+
+
+class Claim(Figure):
+    """A sentence of the seed as a difference between two arms."""
+
+    says: str
+    higher: str | None = Field(None, description="arm whose figure is to be higher")
+    lower: str | None = Field(None, description="arm whose figure is to be lower")
+    same: tuple[str, str] | None = Field(None, description="arms whose figures are to be alike")
+    within: float | None = Field(None, gt=0, description="how far alike arms may differ")
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Claim:
+        ordered = self.higher is not None and self.lower is not None
+        alike = self.same is not None and self.within is not None
+        if ordered == alike:
+            raise ValueError("name either `higher` and `lower`, or `same` and `within`")
+        return self
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """(a, b) of the difference a - b."""
+        return self.same or (self.higher or "", self.lower or "")
+
+
+class Experiment(Section):
+    """One experiment file."""
+
+    name: str
+    finding: str = Field(description="section of the seed")
+    title: str
+    question: str
+    setting: str = Field("", description="what the miniature keeps and what it leaves out")
+    base: dict[str, Any] = Field(description="a whole recipe, or the file of one")
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    tests: dict[str, HeldOut] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
+    columns: list[Column] = Field(min_length=1)
+    published: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="arm -> column -> the seed's number"
+    )
+    published_from: str = Field("", description="what the seed measured")
+    claims: list[Claim] = Field(default_factory=list)
+    full_scale: str = Field("", description="recipes and commands on a cluster")
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Experiment:
+        titles = {column.title for column in self.columns}
+        tests = {*self.tests, LEARNING}
+        places: list[tuple[str, str, Any]] = []
+        for item in (*self.columns, *self.claims):
+            places.append(("test", item.test, tests))
+            if item.test in self.tests:
+                places.append(("way", item.way, self.tests[item.test].ways))
+        places += [("arm", arm, self.arms) for claim in self.claims for arm in claim.arms]
+        places += [("arm", arm, self.arms) for arm in self.published]
+        places += [("column", t, titles) for row in self.published.values() for t in row]
+        places += [("arm", a["after"], self.arms) for a in self.arms.values() if "after" in a]
+        for kind, name, known in places:
+            if name not in known:
+                raise ValueError(f"{kind} {name!r} is unknown; known: {', '.join(known)}")
+        return self
+
+
+def load_experiment(
+    path: Path, overrides: Sequence[str] = (), check_files: bool = True
+) -> Experiment:
+    """Read an experiment file and check every recipe that it makes.
+
+    Args:
+        path: the YAML file; its stem is the experiment's name. Where `base` is a text, it names
+            the recipe's file as seen from this one.
+        overrides: `key=value`. A key that starts with `tests.` or `arms.` changes that part of
+            the file, any other key the base recipe.
+        check_files: also require that the files that the recipes name exist.
+
+    Raises:
+        RecipeError: every mistake, one line each.
+    """
+    content = read_yaml(path)
+    base = content.setdefault("base", {})
+    if isinstance(base, str):
+        content["base"] = read_yaml(path.parent / base)
+    mistakes: list[str] = []
+    for override in overrides:
+        part = override.partition(".")[0]
+        target = content if part in ("tests", "arms") else content["base"]
+        mistakes += set_key(target, override)
+    experiment: Experiment | None = None
+    try:
+        experiment = Experiment.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        mistakes += describe_mistakes(error, Experiment)
+    if mistakes or experiment is None:
+        raise RecipeError(str(path), mistakes)
+    for arm in experiment.arms:
+        arm_recipe(experiment, arm, 0, check_files=check_files)
+    return experiment
+
+
+def is_trained(experiment: Experiment, arm: str) -> bool:
+    """Whether the arm trains; `train: false` evaluates the model as it is."""
+    return experiment.arms[arm].get("train") is not False
+
+
+def arm_recipe(
+    experiment: Experiment,
+    arm: str,
+    seed: int,
+    share_of_steps: float = 1.0,
+    check_files: bool = True,
+) -> Recipe:
+    """The recipe of one arm under one seed.
+
+    Args:
+        experiment: base and arms.
+        arm: its changes are laid over the base; dotted and nested keys alike.
+        seed: of the recipe.
+        share_of_steps: of the recipe's own number, for budgets.
+        check_files: also require that the files it names exist.
+
+    Raises:
+        RecipeError: the outcome is no recipe.
+    """
+    changes = {key: value for key, value in experiment.arms[arm].items() if key != "after"}
+    if not is_trained(experiment, arm):
+        del changes["train"]
+    content = deepcopy(experiment.base)
+    for path, value in _leaves(changes):
+        section = content
+        for part in path[:-1]:
+            if not isinstance(section.get(part), dict):
+                section[part] = {}
+            section = section[part]
+        section[path[-1]] = value
+    content |= {"name": "cell", "seed": seed}
+    recipe = build_recipe(content, f"experiment {experiment.name}, arm {arm}", (), check_files)
+    steps = max(1, round(share_of_steps * recipe.train.max_steps))
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": steps})})
+
+
+def _leaves(changes: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[Any]:
+    """(path, value) of every change; `train.beta: 0` and `train: {beta: 0}` are the same."""
+    for key, value in changes.items():
+        here = (*path, *key.split("."))
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def experiments_folder() -> Path:
+    """The experiment files that ship with boxrl: inside the wheel, or in the checkout."""
+    inside = Path(__file__).parents[1] / "recipes" / "experiments"
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "recipes" / "experiments"
+
+
+def find_experiment(name: str) -> Path:
+    """The file of a shipped experiment, or `name` itself where it is a YAML file.
+
+    Raises:
+        UsageError: no such experiment; the message lists the known ones.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = experiments_folder() / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
+        raise UsageError(f"unknown experiment {name!r}; experiments: {known}, or a .yaml file")
+    return path

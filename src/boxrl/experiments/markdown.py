@@ -1,0 +1,147 @@
+"""An outcome as Markdown: the seed's table beside ours, and each claim with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from boxrl.experiments.outcome import as_mean
+from boxrl.experiments.statistics import Mean
+
+Outcome = Mapping[str, Any]
+
+VERDICTS = {
+    "held": "held",
+    "failed": "failed: the interval lies on the other side",
+    "undecided": "undecided at this size",
+}
+
+
+def render_number(value: float | None, percent: bool, sign: str = "") -> str:
+    """One decimal for percentages and lengths; `-` where there is none."""
+    if value is None:
+        return "-"
+    return f"{value * (100 if percent else 1):{sign}.1f}"
+
+
+def render_mean(mean: Mean | None, percent: bool, sign: str = "") -> str:
+    """A mean with its 95 % interval over seeds, where there are several."""
+    if mean is None:
+        return "-"
+    text = render_number(mean.mean, percent, sign)
+    if mean.low is None or mean.high is None:
+        return text
+    ends = (render_number(end, percent, sign) for end in (mean.low, mean.high))
+    return f"{text} [{', '.join(ends)}]"
+
+
+def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of the table: per figure the seed's number, then ours; blind policy last."""
+    columns = outcome["columns"]
+    heads = ["arm"]
+    for column in columns:
+        heads += [f"{column['title']}, seed"] if column["published"] else []
+        heads.append(column["title"])
+    rows = []
+    for arm in outcome["cells"]:
+        row = [arm]
+        for column in columns:
+            published = column["published"]
+            if published:
+                row.append(f"{published[arm]:g}" if arm in published else "-")
+            row.append(render_mean(as_mean(column["ours"][arm]), column["percent"]))
+        rows.append(row)
+    if any(column["blind"] is not None for column in columns):
+        row = ["(blind policy)"]
+        for column in columns:
+            row += [""] if column["published"] else []
+            row.append(render_number(column["blind"], column["percent"]))
+        rows.append(row)
+    return heads, rows
+
+
+def claim_words(claim: Mapping[str, Any]) -> str:
+    """What became of a claim, with the difference that decides."""
+    difference, percent = as_mean(claim["difference"]), claim["percent"]
+    a, b = claim.get("same") or (claim["higher"], claim["lower"])
+    place = claim["test"] if claim["test"] == "learning" else f"{claim['test']}, {claim['way']}"
+    if difference is None:
+        return f"{VERDICTS['undecided']}: {claim['figure']} ({place}) is not defined for both arms"
+    words = f"{claim['figure']} ({place}), {a} minus {b}: {render_mean(difference, percent, '+')}"
+    words += f" over {difference.n} seed{'s' if difference.n > 1 else ''}"
+    if "within" in claim:
+        words += f", alike means within {render_number(claim['within'], percent)}"
+    if claim["published"] is not None:
+        words += f"; the seed: {claim['published']:+.1f}"
+    return f"{VERDICTS[claim['status']]}: {words}"
+
+
+def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
+    """The section of a page.
+
+    Args:
+        outcome: what results.json holds.
+        curves: title -> path of a picture, as seen from the page.
+    """
+    heads, rows = table_rows(outcome)
+    lines = [f"## {outcome['finding']} {outcome['title']}", "", outcome["question"], ""]
+    lines += [_set_up(outcome), ""]
+    if outcome["published_from"]:
+        lines += [f"The seed's numbers: {outcome['published_from']}", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", *_controls(outcome)]
+    for claim in outcome["claims"]:
+        lines.append(f"- {claim['says']} **{claim['status'].capitalize()}.** {claim_words(claim)}.")
+    lines += [""] if outcome["claims"] else []
+    lines += [f"![{title}]({path})" for title, path in curves.items()]
+    lines += [""] if curves else []
+    lines += ["**Again:** `" + again(outcome) + "`", ""]
+    if outcome["full_scale"]:
+        lines += [f"**At full scale:** {outcome['full_scale'].strip()}", ""]
+    return "\n".join(lines)
+
+
+def again(outcome: Outcome) -> str:
+    """The command that gave the outcome."""
+    words = ["boxrl experiment run", outcome["name"], "--seeds"]
+    words.append(",".join(str(seed) for seed in outcome["seeds"]))
+    return " ".join([*words, *outcome["overrides"]])
+
+
+def _set_up(outcome: Outcome) -> str:
+    steps = sorted(set(outcome["steps"].values()))
+    tests = "; ".join(_test_words(name, test) for name, test in outcome["tests"].items())
+    words = [outcome["setting"].strip()] if outcome["setting"] else []
+    words.append(
+        f"{len(outcome['seeds'])} seeds ({', '.join(map(str, outcome['seeds']))}), "
+        f"{' or '.join(map(str, steps)) or 'no'} training steps, tested on {tests}."
+    )
+    if outcome["gave_up"]:
+        words.append(f"Run under a budget, that is with {', '.join(outcome['gave_up'])}.")
+    minutes = sum(outcome["seconds"].values()) / 60
+    words.append(
+        f"Commit {str(outcome['commit'])[:10]}; {minutes:.0f} minutes of one core in all. "
+        "Ours: mean [95 % interval over seeds]."
+    )
+    return " ".join(words)
+
+
+def _test_words(name: str, test: Mapping[str, Any]) -> str:
+    if test["samples"]:
+        return f"{name}: {test['samples']}"
+    world = test["world"]
+    named = world if isinstance(world, str) else " + ".join(world)
+    return f"{name}: {test['scenes']} scenes of the world {named}"
+
+
+def _controls(outcome: Outcome) -> list[str]:
+    """What the models score when each scene is asked another scene's question."""
+    column = next((c for c in outcome["columns"] if c["shuffled_labels"]), None)
+    if column is None:
+        return []
+    values = ", ".join(
+        f"{arm} {render_number(value, column['percent'])}"
+        for arm, value in column["shuffled_labels"].items()
+    )
+    return [f"Control, {column['title']} under another scene's question: {values}.", ""]

@@ -1,0 +1,186 @@
+"""Finished cells to an outcome: the table, and what became of each claim."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from boxrl.data.files import parse_json_object
+from boxrl.experiments.cells import Cell
+from boxrl.experiments.definition import LEARNING, Claim, Column, Experiment, Figure
+from boxrl.experiments.learning import accuracy_reward, learning_figures, reward_curve
+from boxrl.experiments.statistics import Mean, judge, mean_interval
+
+Figures = dict[str, float]
+Results = Mapping[str, Mapping[int, Mapping[str, Figures]]]
+"""arm -> seed -> place -> figures; places are `TEST WAY` and LEARNING."""
+
+LEFT_OUT = ("per_label", "per_size", "errors", "intervals", "protocol", "seconds")
+
+
+def place(item: Figure) -> str:
+    """Where a cell's results hold the figure."""
+    return LEARNING if item.test == LEARNING else f"{item.test} {item.way}"
+
+
+def read_results(cells: Sequence[Cell]) -> dict[str, dict[int, dict[str, Figures]]]:
+    """Every figure of every finished cell."""
+    results: dict[str, dict[int, dict[str, Figures]]] = {}
+    for cell in cells:
+        found = results.setdefault(cell.arm, {}).setdefault(cell.seed, {})
+        for test in cell.tests:
+            path = cell.test_folder(test) / "metrics.json"
+            metrics = parse_json_object(path.read_bytes(), str(path))
+            kept = {key: value for key, value in metrics.items() if key not in LEFT_OUT}
+            found[f"{test.name} {test.way}"] = flatten(kept)
+        if cell.trained:
+            found[LEARNING] = learning_figures(read_steps(cell), reward_names(cell))
+    return results
+
+
+def read_steps(cell: Cell) -> list[dict[str, Any]]:
+    """Rows of the cell's training log."""
+    path = cell.recipe.out / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def reward_names(cell: Cell) -> list[str]:
+    """Names of the cell's rewards, in order."""
+    return [r if isinstance(r, str) else str(r["name"]) for r in cell.recipe.rewards]
+
+
+def flatten(metrics: Mapping[str, Any], before: str = "") -> Figures:
+    """Nested figures under dotted names; what is no number is left out."""
+    found: Figures = {}
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{before}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[f"{before}{key}"] = value
+    return found
+
+
+def summarize(experiment: Experiment, results: Results) -> dict[str, Any]:
+    """Columns with mean and interval per arm, and claims with their verdicts, as plain data."""
+    return {
+        "columns": [_column(experiment, column, results) for column in experiment.columns],
+        "claims": [_claim(experiment, claim, results) for claim in experiment.claims],
+    }
+
+
+def _values(results: Results, arm: str, item: Figure) -> dict[int, float]:
+    """The figure by seed, where it is defined."""
+    found = {
+        seed: places.get(place(item), {}).get(item.figure)
+        for seed, places in results.get(arm, {}).items()
+    }
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _column(experiment: Experiment, column: Column, results: Results) -> dict[str, Any]:
+    ours = {arm: _values(results, arm, column) for arm in experiment.arms}
+    blind = _values(
+        results,
+        next(iter(experiment.arms)),
+        column.model_copy(update={"figure": f"blind.{column.figure}"}),
+    )
+    shuffled = {
+        arm: _values(results, arm, column.model_copy(update={"way": "shuffled_labels"}))
+        for arm in experiment.arms
+    }
+    return {
+        **column.model_dump(),
+        "published": {
+            arm: row[column.title]
+            for arm, row in experiment.published.items()
+            if column.title in row
+        },
+        "ours": {arm: _mean(list(values.values())) for arm, values in ours.items()},
+        "blind": fmean(blind.values()) if blind else None,
+        "shuffled_labels": {arm: fmean(v.values()) for arm, v in shuffled.items() if v},
+    }
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any] | None:
+    found = mean_interval(values)
+    return None if found is None else {**found._asdict(), "values": list(values)}
+
+
+def _claim(experiment: Experiment, claim: Claim, results: Results) -> dict[str, Any]:
+    a, b = (_values(results, arm, claim) for arm in claim.arms)
+    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    found = mean_interval(differences)
+    return {
+        **claim.model_dump(exclude_none=True),
+        "status": judge(found, claim.within),
+        "difference": _mean(differences),
+        "published": _published_difference(experiment, claim),
+        "percent": _is_percent(experiment, claim),
+    }
+
+
+def _matching(experiment: Experiment, claim: Claim) -> Column | None:
+    """The column that shows the claim's figure."""
+    asked = (claim.figure, claim.test, claim.way)
+    return next((c for c in experiment.columns if (c.figure, c.test, c.way) == asked), None)
+
+
+def _published_difference(experiment: Experiment, claim: Claim) -> float | None:
+    column = _matching(experiment, claim)
+    if column is None:
+        return None
+    a, b = (experiment.published.get(arm, {}).get(column.title) for arm in claim.arms)
+    return None if a is None or b is None else a - b
+
+
+def _is_percent(experiment: Experiment, claim: Claim) -> bool:
+    column = _matching(experiment, claim)
+    if column is not None:
+        return column.percent
+    return not claim.figure.startswith("tokens.") and not claim.figure.endswith(".take_off")
+
+
+def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Arm -> `format` and `accuracy` -> (step, mean over the arm's seeds)."""
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        runs = [cell for cell in cells if cell.arm == arm and cell.trained]
+        for title in ("format", "accuracy"):
+            found = [_curve(cell, title) for cell in runs]
+            steps = sorted(set.intersection(*(set(curve) for curve in found))) if found else []
+            if steps:
+                means = [(step, fmean(curve[step] for curve in found)) for step in steps]
+                curves.setdefault(arm, {})[title] = means
+    return curves
+
+
+def _curve(cell: Cell, title: str) -> dict[int, float]:
+    name = "format" if title == "format" else accuracy_reward(reward_names(cell))
+    return dict(reward_curve(read_steps(cell), name)) if name else {}
+
+
+def cost(cells: Sequence[Cell]) -> dict[str, float]:
+    """Seconds of training and testing over all cells, one core each."""
+    training = testing = 0.0
+    for cell in {cell.folder: cell for cell in cells}.values():
+        training += training_seconds(cell.recipe.out) if cell.trained else 0.0
+        for test in cell.tests:
+            path = cell.test_folder(test) / "metrics.json"
+            testing += parse_json_object(path.read_bytes(), str(path))["seconds"]
+    return {"training": training, "testing": testing}
+
+
+def training_seconds(run: Path) -> float:
+    """Time in training steps, from the run's log."""
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    return float(json.loads(lines[-1])["time_s"]) if lines else 0.0
+
+
+def as_mean(content: Mapping[str, Any] | None) -> Mean | None:
+    """The mean that `summarize` wrote."""
+    if content is None:
+        return None
+    return Mean(content["mean"], content["low"], content["high"], content["n"])

@@ -1,0 +1,148 @@
+"""One experiment from its file to its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from boxrl.data.files import parse_json_object, write_json
+from boxrl.experiments import outcome
+from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
+from boxrl.experiments.cells import Cell, build_cells
+from boxrl.experiments.definition import Experiment, HeldOut, arm_recipe, is_trained
+from boxrl.experiments.grid import Launch as LaunchCell
+from boxrl.experiments.grid import default_workers, launch, run_grid
+from boxrl.runs import describe_environment
+
+CALIBRATION_STEPS = 4
+CALIBRATION_SCENES = 64
+
+
+def run_experiment(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    out: Path,
+    cache_folder: Path,
+    *,
+    workers: int | None = None,
+    budget: float | None = None,
+    overrides: Sequence[str] = (),
+    launch: LaunchCell = launch,
+) -> dict[str, Any]:
+    """Run what is missing of the grid, and write OUT/results.json.
+
+    Args:
+        experiment: what to run.
+        seeds: every arm runs under each.
+        out: folder of the outcome.
+        cache_folder: of the cells; shared by all experiments.
+        workers: cells side by side; one per core on a CPU by default.
+        budget: seconds; None runs everything.
+        overrides: what the command line changed, for the record.
+        launch: starts a cell's process.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        DataError: some cells failed; the others stand in the cache.
+    """
+    device = arm_recipe(experiment, next(iter(experiment.arms)), seeds[0]).engine.device
+    workers = workers or default_workers(device)
+    plan = Plan(tuple(seeds), 1.0, 0.0)
+    if budget is not None:
+        plan = _kept_plan(experiment, seeds, budget, workers, out, cache_folder, launch)
+    cells = build_cells(experiment, plan.seeds, cache_folder, plan.share)
+    ran = run_grid(cells, workers, launch)
+    content = _outcome(experiment, cells) | {
+        "seeds": list(plan.seeds),
+        "gave_up": plan.gave_up(experiment, seeds),
+        "budget_seconds": budget,
+        "overrides": list(overrides),
+        "workers": workers,
+    }
+    write_json(out / "results.json", content)
+    return content | {"cells_run": ran}
+
+
+def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
+    results = outcome.read_results(cells)
+    environment = describe_environment()
+    described = ("name", "finding", "title", "question", "setting", "published_from", "full_scale")
+    return {
+        **experiment.model_dump(include=set(described)),
+        "boxrl": environment["boxrl"],
+        "commit": environment["commit"],
+        "versions": environment["versions"],
+        "steps": {cell.arm: cell.recipe.train.max_steps for cell in cells if cell.trained},
+        "tests": {name: test.model_dump(mode="json") for name, test in experiment.tests.items()},
+        **outcome.summarize(experiment, results),
+        "cells": {
+            arm: {
+                str(cell.seed): {"folder": str(cell.folder), **results[arm][cell.seed]}
+                for cell in cells
+                if cell.arm == arm
+            }
+            for arm in results
+        },
+        "curves": outcome.mean_curves(cells),
+        "seconds": outcome.cost(cells),
+    }
+
+
+def _kept_plan(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    budget: float,
+    workers: int,
+    out: Path,
+    cache_folder: Path,
+    launch: LaunchCell,
+) -> Plan:
+    """The plan that an earlier call of the same grid made, so that it goes on; else a new one."""
+    path = out / "plan.json"
+    text = json.dumps([experiment.model_dump(mode="json"), list(seeds), budget, workers])
+    asked = hashlib.sha256(text.encode()).hexdigest()
+    if path.is_file():
+        kept = parse_json_object(path.read_bytes(), str(path))
+        if kept["asked"] == asked:
+            return Plan(tuple(kept["seeds"]), kept["share"], kept["seconds"])
+    costs = _costs(experiment, seeds[0], workers, cache_folder, launch)
+    plan = fit(experiment, seeds, budget, workers, costs)
+    write_json(path, {"asked": asked, **plan._asdict()})
+    lost = ", ".join(plan.gave_up(experiment, seeds)) or "everything"
+    late = "" if plan.seconds <= budget else "; even that is more than the budget"
+    print(  # noqa: T201
+        f"budget {budget / 60:.0f} min: {lost}, about {plan.seconds / 60:.0f} min{late}",
+        file=sys.stderr,
+    )
+    return plan
+
+
+def _costs(
+    experiment: Experiment, seed: int, workers: int, cache_folder: Path, launch: LaunchCell
+) -> dict[Any, Cost]:
+    """Costs by workload; what no finished cell tells is measured on a few steps."""
+    known = measured_costs(cache_folder)
+    arms = [arm for arm in experiment.arms if is_trained(experiment, arm)]
+    missing: dict[Any, str] = {}
+    for arm in arms:
+        recipe = arm_recipe(experiment, arm, seed)
+        if workload(recipe) not in known and "after" not in experiment.arms[arm]:
+            missing.setdefault(workload(recipe), arm)
+    cells: list[Cell] = []
+    for arm in missing.values():
+        steps = arm_recipe(experiment, arm, seed).train.max_steps
+        short = experiment.model_copy(
+            update={
+                "arms": {arm: experiment.arms[arm]},
+                "tests": {"calibration": HeldOut(scenes=CALIBRATION_SCENES)},
+            }
+        )
+        cells += build_cells(short, [seed], cache_folder, CALIBRATION_STEPS / steps)
+    run_grid(cells, workers, launch)
+    return {**measured_costs(cache_folder)}

@@ -1,0 +1,134 @@
+"""What the process of one cell does: train, answer the held-out sets, evaluate.
+
+    python -m boxrl.experiments.work CELL_FOLDER
+
+It lives as long as its standard input is open: when whoever started it dies or lets go, training
+ends after the current step with a checkpoint, and the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from boxrl.config import Recipe, dump_recipe
+from boxrl.data.files import parse_json_object, write_json
+from boxrl.errors import BoxrlError
+
+if TYPE_CHECKING:
+    from boxrl.engines.generate import Generator
+
+BATCH = 64
+"""Scenes that are answered together."""
+
+
+def main(folder: Path) -> int:
+    """Do what is left to do of a cell; returns the exit status."""
+    path = folder / "cell.json"
+    cell = parse_json_object(path.read_bytes(), str(path))
+    recipe = Recipe.model_validate(yaml.safe_load(cell["recipe"]))
+    with (folder / ".lock").open("w") as lock:
+        # Two grids may share a cell: the second one waits and finds it finished.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            began = time.monotonic()
+            if cell["trained"]:
+                train_once(recipe)
+            test(recipe, cell["trained"], cell["tests"])
+            write_json(folder / "seconds.json", {"wall": time.monotonic() - began})
+        except BoxrlError as error:
+            print(f"boxrl: {error}", file=sys.stderr)  # noqa: T201
+            return error.exit_status
+        except KeyboardInterrupt:
+            return 130
+    return 0
+
+
+def train_once(recipe: Recipe) -> None:
+    """Train, go on training, or find the training finished."""
+    from boxrl.engines.train import train
+    from boxrl.runs import Run
+
+    run = recipe.out / "run.json"
+    started = run.is_file()
+    if started and parse_json_object(run.read_bytes(), str(run))["status"] == "done":
+        return
+    if not started:
+        shutil.rmtree(recipe.out, ignore_errors=True)  # killed before its first file stood
+    facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
+    with Run(recipe.out, dump_recipe(recipe), facts, resume=started):
+        train(recipe, recipe.method)
+    shutil.rmtree(recipe.out / "checkpoints", ignore_errors=True)
+
+
+def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> None:
+    """Answer and evaluate every test that has no metrics yet."""
+    from boxrl.engines.folders import model_folder
+    from boxrl.engines.generate import Generator
+    from boxrl.engines.models import load, quiet
+    from boxrl.families import read_family
+    from boxrl.prompts import build_prompt
+
+    left = [item for item in tests if not (Path(item["folder"]) / "metrics.json").is_file()]
+    if not left:
+        return
+    quiet()
+    model = str(recipe.out / "model") if trained else recipe.model
+    family, engine = read_family(model_folder(model), recipe.family), recipe.engine
+    loaded, processor = load(model, engine.dtype, engine.device, engine.threads)
+    for item in left:
+        images = Path(item["images"])
+        generator = Generator(loaded, processor, family, build_prompt(recipe.prompt), images)
+        _test_once(recipe, generator, item)
+
+
+def _test_once(recipe: Recipe, generator: Generator, item: Mapping[str, Any]) -> None:
+    from boxrl.data.controls import take_away
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import read_samples
+    from boxrl.engines.predict import Sampling, predict
+    from boxrl.evaluate import evaluate
+
+    began, folder, way = time.monotonic(), Path(item["folder"]), item["way"]
+    samples = read_samples(Path(item["samples"]))
+    asked = samples
+    if way == "shuffled_labels":
+        asked = take_away(samples, "shuffled_labels", recipe.seed)
+    sampling = Sampling(
+        temperature=recipe.train.temperature if way == "sampled" else 0.0,
+        max_new_tokens=recipe.train.max_completion_length,
+        seed=recipe.seed,
+        batch_size=BATCH,
+    )
+    path = folder / "predictions.jsonl"
+    predict(generator, asked, path, sampling, {}, f"{item['name']} {way}")
+    family = generator.questions.family
+    metrics = evaluate(
+        samples, read_predictions(path), family, prompt=recipe.prompt, resamples=0
+    ).metrics
+    write_json(folder / "metrics.json", {**metrics, "seconds": time.monotonic() - began})
+
+
+def watch_parent() -> None:
+    """Ask this process to stop as soon as its standard input is closed."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    watch_parent()
+    sys.exit(main(Path(sys.argv[1])))
