@@ -43,7 +43,9 @@ $(VLLM)/.ready: tests/vllm/requirements.py
 	$(VLLM)/bin/pip install --quiet -e .
 	touch $@
 
-test-browser: setup  ## needs Debian's chromium
+test-browser: setup  ## a real Chromium, the distribution's
+	@command -v chromium || command -v chromium-browser || \
+		{ echo "no chromium; run: sudo apt-get install --yes chromium" >&2; exit 1; }
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
 	$(BIN)/pytest -m browser
 

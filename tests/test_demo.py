@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -251,6 +252,8 @@ def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None
             asking.predict(image, "labels", " ", "rec", "greedy", api_name="/ask")
     finally:
         page.close()
+    del asking
+    gc.collect()  # gradio leaves event loops open; they complain here, not after the session
     _, summary, thinking, boxes, raw, asked = said
     assert summary == "1 box; parse status ok; 7 tokens"
     assert thinking == "<script>alert(1)</script>⟨U+202E⟩"
