@@ -6,6 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from transformers import DynamicCache  # noqa: E402
+
+from boxrl.engines import kv_cache  # noqa: E402
 from boxrl.engines.prefill import generate_groups  # noqa: E402
 
 from .random_models import IMAGE, KINDS, VIDEO, build_batch, build_model  # noqa: E402
@@ -39,3 +42,30 @@ def test_the_tokens_are_those_of_repeated_prompts(kind: str, sampled: bool) -> N
     assert torch.equal(once, repeated)
     completions = {tuple(row) for row in repeated[:, inputs["input_ids"].shape[1] :].tolist()}
     assert len(completions) > (6 if sampled else 1)
+
+
+def test_a_cache_with_room_holds_what_a_copying_one_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_cache, "ROOM", 3)
+    generator = torch.Generator().manual_seed(0)
+
+    def states(batch: int, n: int) -> torch.Tensor:
+        return torch.randn(batch, 2, n, 4, generator=generator)
+
+    first = states(2, 5), states(2, 5)
+    copying, roomy = DynamicCache(), DynamicCache()
+    for cache in (copying, roomy):
+        cache.update(*first, 0)
+    copying.batch_repeat_interleave(3)
+    kv_cache.repeat_with_room(roomy, 3)
+    for n in (1, 1, 2, 1, 4):  # past the room twice
+        new = states(6, n), states(6, n)
+        for got, expected in zip(roomy.update(*new, 0), copying.update(*new, 0), strict=True):
+            assert torch.equal(got, expected)
+    swapped = torch.tensor([1, 0, 2, 3, 5, 4])
+    new = states(6, 1), states(6, 1)
+    for cache in (copying, roomy):
+        cache.reorder_cache(swapped)
+        cache.crop(-2)
+    for got, expected in zip(roomy.update(*new, 0), copying.update(*new, 0), strict=True):
+        assert torch.equal(got, expected)
+    assert roomy.get_seq_length() == copying.get_seq_length() == 13

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from boxrl.engines.kv_cache import repeat_with_room
 from boxrl.engines.shared_prefix import unwrap
 
 
@@ -57,7 +58,7 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
         once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.config.get_text_config())
     core(**once, past_key_values=cache, use_cache=True)
-    cache.batch_repeat_interleave(group)
+    repeat_with_room(cache, group)
     if getattr(core, "rope_deltas", None) is not None:
         core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
     output: Tensor = model.generate(
