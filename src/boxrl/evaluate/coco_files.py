@@ -4,55 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import AllowInfNan, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from boxrl.boxes import xywh_to_xyxy
 from boxrl.errors import DataError
-from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
+from boxrl.metrics.average_precision import Ints, Predictions, Targets
 from boxrl.types import Boxes
 
 STRICT = ConfigDict(strict=True, extra="ignore")
-Bbox = tuple[float, float, float, float]
+Number = Annotated[float, AllowInfNan(False)]
+Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Bbox = tuple[Number, Number, Number, Number]
 """COCO's [x, y, width, height]."""
 
 
 class ImageRow(TypedDict):
     """An image, as far as scores need it."""
 
-    id: int
+    id: Id
 
 
 class CategoryRow(TypedDict):
     """A category."""
 
-    id: int
+    id: Id
     name: str
 
 
 class AnnotationRow(TypedDict):
     """An annotation; `iscrowd` may be missing (0), `area` too (that of the box)."""
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     bbox: Bbox
     id: NotRequired[int]
-    area: NotRequired[float]
+    area: NotRequired[Number]
     iscrowd: NotRequired[int | bool]
 
 
 class ResultRow(TypedDict):
     """A detection."""
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     bbox: Bbox
-    score: float
+    score: Number
 
 
 @with_config(STRICT)
@@ -99,14 +102,14 @@ def read_annotations(path: Path) -> CocoData:
     image_ids = _unique([row["id"] for row in content["images"]], f"{path}: images")
     category_ids = _unique([row["id"] for row in content["categories"]], f"{path}: categories")
     boxes_xywh = _boxes_xywh(rows, where)
-    sizes = (boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist()
+    areas = np.array([row.get("area", np.nan) for row in rows])
     zeros = np.flatnonzero([row.get("id") == 0 for row in rows])
     targets = Targets(
         _places(rows, "image_id", image_ids, where),
         _places(rows, "category_id", category_ids, where),
         xywh_to_xyxy(boxes_xywh),
         np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
-        _finite([row.get("area", size) for row, size in zip(rows, sizes, strict=True)], where),
+        np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
     )
     labels = tuple(names[key] for key in category_ids.tolist())
     return CocoData(image_ids, category_ids, labels, targets, int(zeros[0]) if zeros.size else None)
@@ -123,7 +126,7 @@ def read_results(path: Path, data: CocoData) -> Predictions:
         _places(rows, "image_id", data.image_ids, where),
         _places(rows, "category_id", data.category_ids, where),
         xywh_to_xyxy(_boxes_xywh(rows, where)),
-        _finite([row["score"] for row in rows], where),
+        np.fromiter(map(itemgetter("score"), rows), np.float64, len(rows)),
     )
 
 
@@ -146,8 +149,8 @@ def _read(path: Path, content: TypeAdapter[Any], root: str) -> Any:
 
 
 def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
-    flat = list(chain.from_iterable([row["bbox"] for row in rows]))
-    boxes = _finite(flat, where, per_row=4).reshape(-1, 4)
+    numbers = chain.from_iterable(map(itemgetter("bbox"), rows))
+    boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
     if bad.size:
         raise DataError(
@@ -155,16 +158,6 @@ def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
             "[x, y, width, height], not corners"
         )
     return boxes
-
-
-def _finite(values: list[float], where: str, per_row: int = 1) -> Floats:
-    numbers = np.array(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if bad.size:
-        raise DataError(
-            f"{where}[{bad[0] // per_row}]: {numbers[bad[0]]} is no number; expected finite ones"
-        )
-    return numbers
 
 
 def _unique(ids: list[int], where: str) -> Ints:
@@ -177,7 +170,7 @@ def _unique(ids: list[int], where: str) -> Ints:
 
 def _places(rows: list[Any], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
     """Place of every row's id among the known ones."""
-    ids = np.array([row[key] for row in rows], dtype=np.int64)
+    ids = np.fromiter(map(itemgetter(key), rows), np.int64, len(rows))
     places = np.searchsorted(known, ids).clip(0, max(len(known) - 1, 0))
     strange = np.flatnonzero(known[places] != ids) if len(known) else np.arange(len(ids))
     if strange.size:
