@@ -218,3 +218,26 @@ def test_convert_counts_boxes_as_stats_does_and_names_what_positive_lacks(
     assert "--negatives K" in hint
     assert "4 boxes, 1 crowd regions, 0 negatives" in run(capsys, "data", "stats", out)[1]
     assert "--negatives" not in run(capsys, *convert(archive, out, "--negatives", "1"))[1]
+
+
+def test_results_replace_earlier_results_but_never_what_is_read(archive, tmp_path, capsys):
+    train, other = tmp_path / "train.jsonl", tmp_path / "other.jsonl"
+    for _ in range(2):
+        assert run(capsys, *convert(archive, train))[0] == 0
+    other.write_text(train.read_text())
+    rejected = tmp_path / "x.rejected.jsonl"
+    rejected.write_text("{}\n")
+    (tmp_path / "out").mkdir()
+    alias = tmp_path / "out/../train.jsonl"
+    calls = [
+        (archive, convert(archive, archive)),
+        (rejected, convert(rejected, tmp_path / "x.jsonl", format="vlmr1")),
+        (train, ("data", "mix", train, other, "--out", train)),
+        (alias, ("data", "export", "coco", train, "--out", alias)),
+        (other, ("data", "split", train, "--train", other, "--validation", other)),
+    ]
+    for path, args in calls:
+        before = path.read_bytes()
+        status, printed, errors = run(capsys, *args)
+        assert (status, printed, path.read_bytes()) == (2, "", before)
+        assert f"boxrl: {path}: is " in errors

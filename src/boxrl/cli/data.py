@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +190,7 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.convert import convert, rejected_path
     from boxrl.progress import progress_bar
 
+    _check_outputs([args.out, rejected_path(args.out)], [args.annotations])
     reader = READERS[args.format]
     options = {key: value for key, value in vars(args).items() if key not in _COMMON}
     seed = options.pop("seed")
@@ -240,6 +242,17 @@ def run_lint(args: argparse.Namespace) -> int:
         if args.fix:
             print(f"{args.fix}: the mended file; {changes_path(args.fix)} lists every change")
     return 1 if outcome.errors else 0
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Results may replace results of earlier calls, but nothing that this call reads or writes."""
+    from boxrl.errors import UsageError
+
+    taken = {path.resolve(): "is read by this call" for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UsageError(f"{path}: {taken[path.resolve()]}; name another file to write")
+        taken[path.resolve()] = "is written by this call already"
 
 
 def _lint_row(path: Path, outcome: Lint) -> dict[str, Any]:
@@ -318,6 +331,7 @@ def run_mix(args: argparse.Namespace) -> None:
     from boxrl.data.samples import read_samples, write_samples
     from boxrl.errors import UsageError
 
+    _check_outputs([args.out], args.samples)
     folders = [""] * len(args.samples)
     if args.images:
         if args.root is None or len(args.images) != len(args.samples):
@@ -347,6 +361,7 @@ def run_split(args: argparse.Namespace) -> None:
     from boxrl.data.mixing import split_by_image
     from boxrl.data.samples import read_samples, write_samples
 
+    _check_outputs([args.train, args.validation], [args.samples])
     parts = split_by_image(read_samples(args.samples), args.share, args.seed)
     counts = {
         str(path): write_samples(path, part)
@@ -368,6 +383,7 @@ def run_export(args: argparse.Namespace) -> None:
     prompt, family = build_prompt(args.prompt), build_family(args.family)
     if args.like is not None and args.format != "coco":
         raise UsageError(f"--like {args.like}: only the format coco takes an original file")
+    _check_outputs([args.out], [args.samples, *([args.like] if args.like else [])])
     samples = read_samples(args.samples)
     write = {
         "coco": lambda: write_coco(args.out, samples, args.like),
