@@ -8,7 +8,7 @@ PEERS := .venv-peers
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-slow test-gpu test-vllm test-browser check fmt bench docs tiny clean
+.PHONY: setup quickstart test test-slow test-gpu test-vllm test-browser check release audit fmt bench docs tiny clean
 
 setup: $(READY)
 
@@ -44,7 +44,7 @@ $(VLLM)/.ready: tests/vllm/requirements.py
 	touch $@
 
 test-browser: setup  ## a real Chromium, the distribution's
-	@command -v chromium || command -v chromium-browser || \
+	@command -v chromium chromium-browser >/dev/null || \
 		{ echo "no chromium; run: sudo apt-get install --yes chromium" >&2; exit 1; }
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
 	$(BIN)/pytest -m browser
@@ -54,6 +54,15 @@ check: setup  ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+release:  ## wheel and sdist; the wheel in an empty environment runs the first commands
+	PYTHON=$(PYTHON) .ci/release
+
+audit:  ## known vulnerabilities of the pinned versions; says so and goes on where none can be asked
+	$(PYTHON) -m venv .venv-audit
+	-.venv-audit/bin/pip install --quiet pip-audit
+	-timeout 120 .venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip \
+	  --progress-spinner off
 
 fmt: setup
 	$(BIN)/ruff check --fix .
@@ -76,4 +85,4 @@ tiny: setup  ## teaches the tiny VLM from nothing: taught and half taught, about
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEERS) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(PEERS) .venv-audit build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

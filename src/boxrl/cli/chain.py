@@ -22,6 +22,9 @@ def add_verbs(verbs: Any) -> None:
     )
     quickstart.add_argument("--seed", type=int, default=0, metavar="N")
     quickstart.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    quickstart.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
+    )
     quickstart.set_defaults(run=run_quickstart)
 
     train = verbs.add_parser("train", help="SFT or GRPO, as the recipe says")
@@ -60,7 +63,7 @@ def run_quickstart(args: argparse.Namespace) -> int:
     from boxrl.runs import numbered_folder
 
     out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
-    return quickstart(out, args.seed, args.resume)
+    return quickstart(out, args.seed, args.resume, args.overrides)
 
 
 def run_train(args: argparse.Namespace) -> int | None:

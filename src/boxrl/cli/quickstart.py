@@ -7,6 +7,7 @@ report. Every step is the one that a 3B model takes.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ def recipe_file(name: str) -> Path:
     return inside if inside.is_file() else Path(__file__).parents[3] / "recipes" / f"{name}.yaml"
 
 
-def quickstart(out: Path, seed: int, resume: bool) -> int:
+def quickstart(out: Path, seed: int, resume: bool, overrides: Sequence[str] = ()) -> int:
     """Run the packaged recipe into `out`; returns the exit status."""
-    return run_chain(load_recipe(recipe_file("quickstart"), [f"out={out}", f"seed={seed}"]), resume)
+    words = [f"out={out}", f"seed={seed}", *overrides]
+    return run_chain(load_recipe(recipe_file("quickstart"), words), resume)
 
 
 def run_chain(recipe: Recipe, resume: bool) -> int:

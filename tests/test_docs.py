@@ -1,0 +1,229 @@
+"""Commands in README.md and docs/ are the program's own.
+
+Every ```bash block is held against the parser, the Makefile and the extras. Blocks of the classes
+`fast` and `slow` are also run, page by page, in a folder that holds what the page assumes: the
+tiny VLM stands in the place of a downloaded model, and training is cut to two steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from itertools import dropwhile
+from pathlib import Path
+
+import pytest
+
+from boxrl.cli import build_parser, main
+from boxrl.data.samples import write_samples
+from boxrl.data.synthetic import World, scenes
+
+ROOT = Path(__file__).parents[1]
+CLASSES = {
+    "README.md": "parse slow parse",
+    "docs/data.md": "fast fast fast",
+    "docs/howto/add_dataset.md": "fast",
+    "docs/howto/add_reward.md": "fast",
+    "docs/howto/cluster.md": "parse parse parse parse",
+    "docs/howto/demo.md": "parse parse",
+    "docs/howto/predict.md": "slow parse parse slow",
+    "docs/howto/train_your_own.md": "slow slow slow",
+    "docs/howto/vllm.md": "parse parse",
+    "docs/quickstart.md": "parse slow slow",
+    "docs/rewards.md": "fast",
+    "docs/tiny.md": "parse",
+    "docs/tutorial.md": "slow slow slow slow slow slow",
+}
+"""One word per ```bash block of a page, in order.
+
+`fast` and `slow` blocks are run, slow ones by `make test-slow`; `parse` is for what needs a GPU, a
+cluster, a server, an archive or a network.
+"""
+OTHER_PROGRAMS = {"git", "cd", "hf", "sbatch", "sky", "docker", "vllm", "export"}
+PAGES = sorted(
+    str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+)
+BLOCK = re.compile(r"^( *)```bash\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+
+
+def read_blocks(page: str) -> list[list[str]]:
+    """The commands of each ```bash block: continued lines joined, comments dropped."""
+    blocks = []
+    for _, body in BLOCK.findall((ROOT / page).read_text("utf-8")):
+        joined = body.replace("\\\n", " ")
+        lines = [" ".join(shlex.split(line, comments=True)) and line for line in joined.split("\n")]
+        blocks.append([line.strip() for line in lines if line])
+    return blocks
+
+
+def split(command: str) -> list[str]:
+    """Its words, without settings of variables and without a redirection."""
+    words = shlex.split(command, comments=True)
+    words = words[: words.index(">")] if ">" in words else words
+    return list(dropwhile(lambda word: re.match(r"[A-Z]+=", word), words))
+
+
+def read_pages_with(*classes: str) -> list[str]:
+    """Pages with a block of one of these classes, and with nothing slower."""
+    order = ("parse", "fast", "slow")
+    return [
+        page
+        for page, words in CLASSES.items()
+        if max(words.split(), key=order.index) in classes and (ROOT / page).is_file()
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_declared(page: str) -> None:
+    found, declared = len(read_blocks(page)), len(CLASSES.get(page, "").split())
+    assert found == declared, (
+        f"{page} has {found} bash blocks, CLASSES in {__file__} declares {declared}: "
+        "say for each whether it is run (fast, slow) or only parsed"
+    )
+
+
+def check_command(command: str) -> None:
+    """A command that exists, with options that it takes."""
+    words = split(command)
+    if words[0] == "boxrl":
+        try:
+            args = build_parser().parse_known_args(words[1:])
+        except SystemExit as error:
+            raise AssertionError(f"boxrl does not take: {command}") from error
+        unknown = [word for word in args[1] if word.startswith("-") or "=" not in word]
+        assert not unknown, f"{command}: no option {unknown}"
+    elif words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        targets = [word for word in words[1:] if "=" not in word and word not in ("&&", "make")]
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    elif words[0] == "pip":
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        extras = ",".join(re.findall(r"boxrl\[(.*?)\]", command)).split(",")
+        assert set(extras) <= {"", *project["optional-dependencies"]}, command
+    else:
+        assert words[0] in OTHER_PROGRAMS, f"{command}: a program that no class knows"
+        ours = [word for word in words if word.startswith(("deploy/", "recipes/"))]
+        assert all((ROOT / word).exists() for word in ours), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_exists(page: str) -> None:
+    for block in read_blocks(page):
+        for command in block:
+            check_command(command)
+
+
+def verb_parser(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser that the leading words lead to, and the words after them."""
+    parser = build_parser()
+    for number, word in enumerate(words):
+        groups = parser._subparsers
+        choices = groups._group_actions[0].choices if groups else None
+        if choices is None:
+            return parser, words[number:]
+        assert word in choices, f"boxrl {' '.join(words)}: no verb {word!r}"
+        parser = choices[word]  # type: ignore[call-overload]
+    return parser, []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_running_text_exist(page: str) -> None:
+    text = BLOCK.sub("", (ROOT / page).read_text("utf-8"))
+    for code in re.findall(r"`boxrl ([a-z][^`]*)`", text):
+        words = code.split()
+        parser, rest = verb_parser([word for word in words if not word.startswith("[")])
+        for option in re.findall(r"--[a-z][a-z-]*", " ".join(rest)):
+            assert option in parser._option_string_actions, f"{page}: boxrl {code}: no {option}"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds what the pages assume, as the working directory."""
+    folder = tmp_path / "work"
+    data = folder / "runs" / "quickstart" / "data"
+    (data / "images").mkdir(parents=True)
+    drawn = {
+        name: list(scenes(World(), 12, seed=5, split=name)) for name in ("train", "test", "other")
+    }
+    for name, rows in drawn.items():
+        for scene in rows:
+            scene.image.save(data / "images" / scene.sample.image)
+        write_samples(data / f"{name}.jsonl", [scene.sample for scene in rows])
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)  # PYTHONPATH=. of a page
+    for name in ("train2017", "images", "coco/train2017", "d3/images"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(data / "images")
+    for name, source in (
+        ("train", "train"), ("val", "test"), ("coco", "train"), ("d3", "other"),
+    ):  # fmt: skip
+        (folder / f"{name}.jsonl").write_bytes((data / f"{source}.jsonl").read_bytes())
+        for target in (f"instances_{name}.json", f"instances_{name}2017.json"):
+            run(f"boxrl data export coco {name}.jsonl --out {target}")
+    (folder / "instances.json").write_bytes((folder / "instances_train.json").read_bytes())
+    weights = ROOT / "src/boxrl/engines/tiny/weights"
+    (folder / "models").mkdir()
+    (folder / "models" / "Qwen2.5-VL-3B-Instruct").symlink_to(weights / "taught")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    write_page_files(folder)
+    return folder
+
+
+def write_page_files(folder: Path) -> None:
+    """What pages ask the reader to write."""
+    (folder / "finished.jsonl").write_text(
+        '{"id": "1", "completion": "<answer>[]</answer>", "objects": []}\n'
+    )
+    page = (ROOT / "docs/howto/add_reward.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    (folder / "my_rewards.py").write_text(code.group(1))
+
+
+def run(command: str) -> None:
+    """One boxrl command of a page, in this process, training cut to two steps."""
+    words = split(command)
+    out = command.split()[-1] if " > " in command else None
+    if words[1] == "train":
+        words += ["train.max_steps=2", "train.save_steps=1"]
+    with contextlib.ExitStack() as stack:
+        if out:
+            stack.enter_context(
+                contextlib.redirect_stdout(stack.enter_context(Path(out).open("w")))
+            )
+        assert main(words[1:]) in (0, None), command
+
+
+def run_page(page: str) -> Iterator[str]:
+    """Run the blocks that are to be run; yields the commands."""
+    for block, kind in zip(read_blocks(page), CLASSES[page].split(), strict=True):
+        for command in block if kind != "parse" else ():
+            if split(command)[0] == "boxrl":
+                run(command)
+                yield command
+
+
+@pytest.mark.parametrize("page", read_pages_with("fast"))
+def test_the_commands_of_a_page_run(page: str, workplace: Path) -> None:
+    assert list(run_page(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", read_pages_with("slow"))
+def test_the_commands_of_a_page_that_trains_run(page: str, workplace: Path) -> None:
+    pytest.importorskip("torch")
+    assert list(run_page(page))
+
+
+def test_the_readmes_python_says_what_it_says() -> None:
+    page = (ROOT / "README.md").read_text("utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        body, _, said = code.rpartition("# ")
+        *setup, call = re.split(r"\n(?=\w)", body.strip())
+        names: dict[str, object] = {}
+        exec("\n".join(setup), names)
+        assert repr(eval(call, names)) == said.strip()
