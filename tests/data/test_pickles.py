@@ -81,6 +81,32 @@ def test_an_array_cannot_claim_more_than_it_holds(tmp_path):
         read_pickle(path)
 
 
+def test_an_array_without_content_cannot_be_asked_for(tmp_path):
+    path = tmp_path / "x.p"
+    path.write_bytes(b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7f\x85tR.")
+    with pytest.raises(DataError, match="arrays come with their content"):
+        read_pickle(path)
+
+
+def doubled(value, times):
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def test_a_few_bytes_cannot_unfold_to_more_than_the_memory(tmp_path):
+    itself = []
+    itself.append(itself)
+    path = tmp_path / "x.p"
+    for value in (doubled([], 60), {1: doubled({}, 60)}, itself):
+        path.write_bytes(pickle.dumps(value))
+        with pytest.raises(DataError, match="over and over"):
+            read_pickle(path)
+    shared = list(range(50))
+    path.write_bytes(pickle.dumps([shared, shared]))
+    assert read_pickle(path) == [shared, shared]
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_content_is_read_with_arrays_as_lists(tmp_path, protocol):
     content = {

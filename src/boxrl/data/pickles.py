@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from boxrl.errors import DataError
+
+SHARING = 4
+"""A pickle may name a container twice; unfolded, it holds at most so many values per byte."""
 
 
 class _Allowed:
@@ -33,9 +36,17 @@ class _Allowed:
         return self._call(*args)
 
 
+def _array_class(*args: Any) -> Any:
+    """What `numpy.ndarray` is here: a name that arrays refer to, not something to call."""
+    raise TypeError("arrays come with their content")
+
+
+_NDARRAY = _Allowed(_array_class)
+
+
 def _empty_array(subtype: Any, shape: Any, dtype: Any) -> Any:
     """An array before its state is set; numpy then checks the data against the stated shape."""
-    if subtype is not np.ndarray:
+    if subtype is not _NDARRAY:
         raise TypeError("only plain numpy arrays are read")
     return np.ndarray((0,), dtype="b")
 
@@ -78,7 +89,7 @@ _ARRAYS: dict[tuple[str, str], Any] = {
 _ALLOWED: dict[tuple[str, str], Any] = {
     **_SETS,
     **_ARRAYS,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): _Allowed(dict),
     ("_codecs", "encode"): _Allowed(_latin1),
@@ -116,9 +127,9 @@ def read_pickle(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         try:
-            return _plain(_load(content, "utf-8"))
+            return _unfold(content, "utf-8")
         except UnicodeDecodeError:
-            return _plain(_load(content, "latin1"))
+            return _unfold(content, "latin1")
     except DataError as error:
         raise DataError(
             f"{path}: {error}; only plain containers, numbers, strings and numpy arrays are read. "
@@ -130,16 +141,19 @@ def read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _load(content: bytes, encoding: str) -> Any:
-    return _Unpickler(io.BytesIO(content), encoding=encoding).load()
+def _unfold(content: bytes, encoding: str) -> Any:
+    value = _Unpickler(io.BytesIO(content), encoding=encoding).load()
+    return _plain(value, iter(range(SHARING * len(content))))
 
 
-def _plain(value: Any) -> Any:
-    """The value with arrays as nested lists."""
+def _plain(value: Any, budget: Iterator[int]) -> Any:
+    """The value with arrays as nested lists; every value in it takes one from the budget."""
+    if next(budget, None) is None:
+        raise DataError("the pickle holds a container inside itself, or over and over")
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return _plain(value.tolist(), budget)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, budget) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, budget) for item in value]
     return value
