@@ -67,6 +67,7 @@ def run_run(args: argparse.Namespace) -> None:
     from boxrl.experiments.definition import find_experiment, load_experiment
     from boxrl.experiments.markdown import render_markdown
     from boxrl.experiments.run import run_experiment
+    from boxrl.report.learning import draw_learning
 
     path = find_experiment(args.name)
     experiment = load_experiment(path, args.overrides)
@@ -83,8 +84,12 @@ def run_run(args: argparse.Namespace) -> None:
         budget=budget,
         overrides=args.overrides,
     )
+    pictures = draw_learning(outcome["curves"])
+    for title, picture in pictures.items():
+        with write_atomic(out / f"{title}.svg") as handle:
+            handle.write(picture)
     with write_atomic(out / "finding.md") as handle:
-        handle.write(render_markdown(outcome))
+        handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
     if args.json:
         print(json.dumps(outcome, ensure_ascii=False))
         return
@@ -107,15 +112,15 @@ def print_outcome(outcome: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxrl.experiments.markdown import claim_words, table_rows
+    from boxrl.experiments.markdown import claim_words, figure_rows
 
     console = Console(highlight=False)
-    heads, rows = table_rows(outcome)
     table = Table(title=f"{outcome['finding']} {outcome['title']}", title_justify="left")
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    for head in ("figure", "arm", "seed's", "ours [95 %]"):
+        table.add_column(head, justify="left" if head in ("figure", "arm") else "right")
+    for rows in figure_rows(outcome):
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row), end_section=row is rows[-1])
     console.print(table)
     seeds = ", ".join(str(seed) for seed in outcome["seeds"])
     console.print(

@@ -103,12 +103,16 @@ class _Running:
 
     def finish(self, total: Bar) -> None:
         """Say that the cell has ended."""
+        self.let_go()
         total.advance()
         self.bar.close()
-        total.say(
-            f"{self.cell.arm}, seed {self.cell.seed}: {time.monotonic() - self.began:.0f} s, "
-            f"{self.cell.folder}"
-        )
+        seconds = time.monotonic() - self.began
+        total.say(f"{self.cell.arm}, seed {self.cell.seed}: {seconds:.0f} s, {self.cell.key}")
+
+    def let_go(self) -> None:
+        """Close the process's standard input: it stops where it still runs."""
+        if self.process.stdin:
+            self.process.stdin.close()
 
     def failure(self) -> str:
         """The last line of the log, for people."""
@@ -154,8 +158,7 @@ def _running() -> Iterator[list[_Running]]:
         yield running
     finally:
         for item in running:
-            if item.process.stdin:
-                item.process.stdin.close()
+            item.let_go()
         for item in running:
             try:
                 item.process.wait(STOP_S)

@@ -10,6 +10,8 @@ from boxrl.experiments.statistics import Mean
 
 Outcome = Mapping[str, Any]
 
+BLIND = "(blind policy)"
+
 VERDICTS = {
     "held": "held",
     "failed": "failed: the interval lies on the other side",
@@ -37,27 +39,40 @@ def render_mean(mean: Mean | None, percent: bool, sign: str = "") -> str:
 
 def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
     """(heads, rows) of the table: per figure the seed's number, then ours; blind policy last."""
-    columns = outcome["columns"]
-    heads = ["arm"]
-    for column in columns:
+    heads, rows = ["arm"], [[arm] for arm in _arms(outcome)]
+    for column, cells in zip(outcome["columns"], figure_rows(outcome), strict=True):
         heads += [f"{column['title']}, seed"] if column["published"] else []
         heads.append(column["title"])
-    rows = []
-    for arm in outcome["cells"]:
-        row = [arm]
-        for column in columns:
-            published = column["published"]
-            if published:
-                row.append(f"{published[arm]:g}" if arm in published else "-")
-            row.append(render_mean(as_mean(column["ours"][arm]), column["percent"]))
-        rows.append(row)
-    if any(column["blind"] is not None for column in columns):
-        row = ["(blind policy)"]
-        for column in columns:
-            row += [""] if column["published"] else []
-            row.append(render_number(column["blind"], column["percent"]))
-        rows.append(row)
+        for row in rows:
+            found = next((cell for cell in cells if cell[1] == row[0]), None)
+            values = ["", ""] if found is None else list(found[2:])
+            row += values if column["published"] else values[1:]
     return heads, rows
+
+
+def figure_rows(outcome: Outcome) -> list[list[tuple[str, str, str, str]]]:
+    """Per figure its rows (figure, arm, the seed's number, ours); its name stands in the first."""
+    figures = []
+    for column in outcome["columns"]:
+        percent, published = column["percent"], column["published"]
+        rows = [
+            (
+                "",
+                arm,
+                f"{published[arm]:g}" if arm in published else "",
+                render_mean(as_mean(column["ours"][arm]), percent),
+            )
+            for arm in outcome["cells"]
+        ]
+        if column["blind"] is not None:
+            rows.append(("", BLIND, "", render_number(column["blind"], percent)))
+        figures.append([(column["title"], *rows[0][1:]), *rows[1:]])
+    return figures
+
+
+def _arms(outcome: Outcome) -> list[str]:
+    blind = any(column["blind"] is not None for column in outcome["columns"])
+    return [*outcome["cells"], *([BLIND] if blind else [])]
 
 
 def claim_words(claim: Mapping[str, Any]) -> str:
