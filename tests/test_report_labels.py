@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,7 @@ NAME = "after_greedy"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    run = build_run(tmp_path / "run", samples=40)
+    run = build_run(tmp_path / "run", samples=16)
     add_logprobs(run)
     return run
 
@@ -96,7 +97,7 @@ def test_page_draws_a_curve_only_where_boxes_are_ranked(
     assert drawn
     assert set(drawn) == {shape}
     assert words in " ".join(page.text.split())
-    assert ("AP50 " in page.text.partition("Labels with most targets")[2]) == (shape == "path")
+    assert bool(re.search(r"AP50 \d\.\d\d", page.text)) == (shape == "path")
 
 
 def test_points_lie_at_the_counts(run: Path) -> None:

@@ -18,6 +18,7 @@ from boxrl.data.samples import read_samples, write_samples
 from boxrl.errors import UsageError
 from boxrl.prompts import render_target
 from boxrl.report import build_report
+from boxrl.report.curves import training_curves
 from boxrl.types import Sample
 from tests.report_runs import FAMILY, build_run, training_step, write_evaluation, write_jsonl
 
@@ -291,6 +292,31 @@ def test_warnings_of_the_log_are_shown_once(run: Path, tmp_path: Path) -> None:
     text = report(copy, tmp_path / "report.html").text
     assert text.count("KL to the reference is 9.00") == 1
     assert "step 20: KL to the reference" in text
+
+
+def test_take_off_is_marked_on_rewards_and_on_length() -> None:
+    flat = [training_step(1) | {"step": step} for step in range(1, 41)]
+    steps = flat + [training_step(step - 40) | {"step": step} for step in range(41, 141)]
+    charts = {chart.title: chart.svg for chart in training_curves(steps)}
+    for title in ("Reward, weighted sum", "Rewards by name", "Completion length"):
+        marks = re.findall(r'class="markname">([^<]*)<', charts[title])
+        assert marks
+        assert all(40 <= int(mark.split()[-1]) <= 60 for mark in marks)
+    assert "markname" not in charts["Entropy"]
+    assert "markname" not in "".join(chart.svg for chart in training_curves(flat))
+
+
+def test_lengths_are_told_in_words(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    folder = copy / "evals" / "after_greedy"
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    lengths = [3000, 9000, *range(10, 20)]
+    write_jsonl(
+        folder / "predictions.jsonl",
+        [row | {"n_tokens": n} for row, n in zip(rows, lengths, strict=True)],
+    )
+    text = report(copy, tmp_path / "report.html").text
+    assert "10 to 19 tokens, mean 14.5; 2 of 12 have 3,000 tokens and more." in text
 
 
 def test_sample_without_prediction_is_left_out(run: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxrl.report.glyphs import dumbbell, interval, precision_recall, shares
+from boxrl.report.glyphs import dumbbell, interval, shares
 from boxrl.report.payload import shared_ends
 from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, histogram, line_chart, nice_axis, thin
 from boxrl.report.text import (
@@ -114,14 +114,22 @@ def test_curves_stay_inside_their_chart(drawn: list[tuple[int, float | None]]) -
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60), st.integers(1, 4000))
 def test_histogram_counts_every_value_once(values: list[int], cut: int) -> None:
-    svg = histogram(values, "tokens", cut)
+    svg = histogram(values, "tokens", cut, max(values))
     ElementTree.fromstring(svg)
     assert sum(numbers(svg, r"<title>[^<]*: (\d+)</title>")) == len(values)
 
 
 def test_histogram_says_how_many_are_beyond_the_cut() -> None:
-    assert "3,000 and more: 2" in histogram([10, 20, 3000, 9999], "tokens", 3000)
-    assert "3,000" not in histogram([10, 20], "tokens", 3000).partition("<rect")[2]
+    assert "3,000 and more: 2" in histogram([10, 20, 3000, 9999], "tokens", 3000, 9999)
+    assert "3,000" not in histogram([10, 20], "tokens", 3000, 20).partition("<rect")[2]
+
+
+def test_histograms_of_one_page_have_one_axis() -> None:
+    def ticks(values: list[int]) -> list[str]:
+        svg = histogram(values, "tokens", 3000, 50)
+        return re.findall(r'text-anchor="middle">(\d+)</text>', svg)
+
+    assert ticks([10, 20]) == ticks([50]) == ["0", "20", "40"]
 
 
 def test_shares_fill_the_bar_in_proportion() -> None:

@@ -9,7 +9,7 @@ from boxrl.errors import BoxrlError, UsageError
 from boxrl.evaluate import compare
 from boxrl.evaluate.evaluation import Evaluation as Judged
 from boxrl.report.curves import compared_curves, training_curves, training_warnings
-from boxrl.report.diagnosis import diagnose
+from boxrl.report.diagnosis import Diagnosis, diagnose
 from boxrl.report.headline import Table, figure_table
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.page import About, Page, write_page
@@ -45,7 +45,7 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
         charts=training_curves(run.steps),
         warnings=training_warnings(run.steps),
         labels=_label_tables(run),
-        diagnoses=[diagnose(eval_title(name), found.rows) for name, found in answered.items()],
+        diagnoses=_diagnose({eval_title(name): found for name, found in answered.items()}),
         gallery=gallery,
         views=views,
     )
@@ -70,13 +70,14 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
     runs = dict(zip(_distinct_names(read), read, strict=True))
     gallery = Payload(build_scores(read[0].recipe))
     missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
-    tables, labels, diagnoses = [], [], []
+    tables, labels = [], []
+    answered: dict[str, Evaluation] = {}
     views: list[tuple[int, ...]] = []
     for kind in dict.fromkeys(key for run in read for key in run.evaluations):
         found = _answered(kind, runs)
         titles = {name: f"{name}: {eval_title(kind)}" for name in found}
         views += [tuple(gallery.add(titles[n], one) for n, one in found.items())] if found else []
-        diagnoses += [diagnose(titles[name], one.rows) for name, one in found.items()]
+        answered |= {titles[name]: one for name, one in found.items()}
         for columns in [(next(iter(found)), name) for name in list(found)[1:]]:
             title = f"{eval_title(kind)}: {' to '.join(columns)}"
             pair = (found[columns[0]], found[columns[1]])
@@ -92,7 +93,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
             f"{name}, {w}" for name, run in runs.items() for w in training_warnings(run.steps)
         ],
         labels=labels,
-        diagnoses=diagnoses,
+        diagnoses=_diagnose(answered),
         gallery=gallery,
         views=views,
     )
@@ -106,6 +107,12 @@ def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, Evaluation]
         for name, run in runs.items()
         if kind in run.evaluations and run.evaluations[kind].rows
     }
+
+
+def _diagnose(answered: Mapping[str, Evaluation]) -> list[Diagnosis]:
+    """What the answers of every evaluation, by title, look like."""
+    lengths = [row.prediction.n_tokens for found in answered.values() for row in found.rows]
+    return [diagnose(title, found.rows, max(lengths)) for title, found in answered.items()]
 
 
 def eval_title(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -45,8 +45,16 @@ SINGLE = (
 
 def training_curves(steps: Sequence[Step]) -> list[Chart]:
     """A chart for everything that was logged at least twice, rewards first."""
-    singles = [_single(steps, *entry) for entry in SINGLE]
-    charts = [singles[0], _rewards(steps), *singles[1:]]
+    rewards = _reward_lines(steps)
+    risen = [mark for line in rewards if (mark := _take_off(line))]
+    total, length = Line(SINGLE[0][0], _points(steps, "reward")), SINGLE[1]
+    own = [replace(mark, name=f"from {mark.x:,.0f}")] if (mark := _take_off(total)) else []
+    charts = [
+        _single(steps, *SINGLE[0], own),
+        _rewards(rewards, risen),
+        _single(steps, *length, risen),
+        *(_single(steps, *entry) for entry in SINGLE[2:]),
+    ]
     return [chart for chart in charts if chart is not None]
 
 
@@ -90,18 +98,21 @@ def _compared(
     return Chart(title, line_chart(lines, "step", y_title, marks), legend)
 
 
-def _rewards(steps: Sequence[Step]) -> Chart | None:
-    """The rewards by name in one chart: means before weighting."""
-    names = list(dict.fromkeys(name for step in steps for name in step.get("rewards") or {}))
+def _reward_lines(steps: Sequence[Step]) -> list[Line]:
+    """The rewards by name, means before weighting."""
+    names = dict.fromkeys(name for step in steps for name in step.get("rewards") or {})
     lines = [
         Line(name, _points(steps, f"rewards/{name}"), colour=number % 6)
         for number, name in enumerate(names)
     ]
-    lines = [line for line in lines if _enough(line)]
+    return [line for line in lines if _enough(line)]
+
+
+def _rewards(lines: Sequence[Line], marks: Sequence[Mark]) -> Chart | None:
+    """The rewards by name in one chart."""
     if not lines:
         return None
     legend = tuple((line.colour, line.name) for line in lines)
-    marks = [mark for line in lines if (mark := _take_off(line)) is not None]
     return Chart("Rewards by name", line_chart(lines, "step", "mean reward", marks), legend)
 
 
@@ -114,11 +125,13 @@ def _take_off(line: Line) -> Mark | None:
     return Mark(step, f"{line.name} from {step:,.0f}", line.colour)
 
 
-def _single(steps: Sequence[Step], title: str, key: str, y_title: str) -> Chart | None:
+def _single(
+    steps: Sequence[Step], title: str, key: str, y_title: str, marks: Sequence[Mark] = ()
+) -> Chart | None:
     line = Line(title, _points(steps, key))
     if not _enough(line) or not any(y for _, y in line.points):
         return None
-    return Chart(title, line_chart([line], "step", y_title))
+    return Chart(title, line_chart([line], "step", y_title, marks))
 
 
 def _points(steps: Sequence[Step], key: str) -> list[tuple[float, float | None]]:

@@ -121,17 +121,18 @@ def line_chart(
     return _svg(parts, f"{y_title} over {x_title}. {words}")
 
 
-def histogram(values: Sequence[int], title: str, cut: int, bins: int = 24) -> Markup:
+def histogram(values: Sequence[int], title: str, cut: int, longest: int, bins: int = 24) -> Markup:
     """How often each value occurs; values from `cut` on share one bar at the right end.
 
     Args:
         values: at least one whole number >= 0.
         title: what the values count.
         cut: first value that is no longer told apart.
+        longest: a value >= all of these; where it is alike, axes are alike.
         bins: about how many bars.
     """
     below = [value for value in values if value < cut]
-    top = cut if len(below) < len(values) else max(below) + 1
+    top = min(cut, longest + 1)
     width = max(1, math.ceil(top / bins))
     counts = [0] * math.ceil(top / width)
     for value in below:
