@@ -173,10 +173,9 @@ def _comma_separated(value: str) -> tuple[str, ...]:
 
 
 def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return number
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {value!r}")
+    return int(value)
 
 
 _COMMON = {"run", "format", "annotations", "images", "out", "limit", "on_error", "json", "debug"}

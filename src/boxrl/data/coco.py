@@ -121,8 +121,11 @@ def read_categories(document: Document) -> dict[int, str]:
     names: dict[int, str] = {}
     known: set[str] = set()
     for index, row in enumerate(document.array("categories")):
-        where = f"{document.path}: categories[{index}]"
-        key, name = require(row, "id", int, where), require(row, "name", str, where)
+        try:
+            where = f"categories[{index}]"
+            key, name = require(row, "id", int, where), require(row, "name", str, where)
+        except DataError as error:
+            raise DataError(f"{document.where('categories', index)}: {error}") from error
         if key in names or name in known:
             what = f"id {key}" if key in names else f"name {name!r}"
             raise DataError(

@@ -25,6 +25,10 @@ ROUNDING_PX = 1.0
 """How far a box may leave its image and still be cut to it: archives round to whole pixels."""
 
 
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""JSON can say it, no file can hold it."""
+
+
 class Rejected(NamedTuple):
     """A row of the source that cannot become a sample.
 
@@ -148,9 +152,15 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        packed = content.startswith((b"\x1f\x8b", b"PK"))
+        encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "CP1252"
+        next_step = (
+            "it is a packed archive; unpack it first"
+            if packed
+            else f"convert it first, such as: iconv -f {encoding} -t UTF-8 {path.name}"
+        )
         raise DataError(
-            f"{path}:{line}: not UTF-8 (byte {error.start} of the file); "
-            f"convert it first, such as: iconv -f CP1252 -t UTF-8 {path.name}"
+            f"{path}:{line}: not UTF-8 (byte {error.start} of the file); {next_step}"
         ) from error
 
 
@@ -197,16 +207,19 @@ def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> An
     """The value of a field that must be there.
 
     Raises:
-        DataError: it is missing or of another type.
+        DataError: it is missing or of another type, or a text that holds nothing or cannot be
+            written.
     """
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a record with {key!r}, got {row!r:.80}")
     value = row.get(key)
-    blank = isinstance(value, str) and not value.strip()
-    if not isinstance(value, kind) or isinstance(value, bool) or blank:
+    if not isinstance(value, kind) or isinstance(value, bool):
         names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         got = f"got {value!r:.80}" if key in row else "it is missing"
         raise DataError(f"{where}: {key!r} must be of type {names}; {got}")
+    if isinstance(value, str) and (not value.strip() or HALF_A_CHARACTER.search(value)):
+        what = "half a character (a lone surrogate)" if value.strip() else "nothing"
+        raise DataError(f"{where}: {key!r} is {value!r:.80}, which holds {what}")
     return value
 
 
