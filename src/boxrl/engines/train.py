@@ -22,9 +22,9 @@ from boxrl.engines.folders import model_folder
 from boxrl.engines.generate import Generator
 from boxrl.engines.models import copy_processor, load, quiet
 from boxrl.engines.predict import Sampling
-from boxrl.engines.training_log import MetricsLog, StopGracefully
+from boxrl.engines.training_log import MetricsLog, StopGracefully, not_a_number
 from boxrl.engines.validation import KeepBest
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.families import Family, read_family
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
@@ -140,37 +140,42 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
     ):
         length = recipe.train.max_completion_length
         log = MetricsLog(recipe.out / "metrics.jsonl", bar, length, done)
+        trainer.args.logging_nan_inf_filter = False  # it would show a lost loss as 0
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
         with _errors_in_words(trainer, recipe):
-            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         raise KeyboardInterrupt
-    if result.training_loss != result.training_loss:
-        raise DataError(
-            f"{recipe.out}: the loss is not a number; lower train.learning_rate and start again"
-        )
 
 
 @contextmanager
 def _errors_in_words(trainer: Any, recipe: Recipe) -> Iterator[None]:
-    """What can go wrong outside boxrl while it trains: disks, images, memory."""
+    """What can go wrong outside boxrl while it trains: disks, images, memory, numbers."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            f"{recipe.out}: out of GPU memory at step {trainer.state.global_step}; lower "
+    except (OSError, SafetensorError, RuntimeError) as error:
+        told = _in_words(error, trainer.state.global_step, recipe)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
+    """The error for people; None where it is one of boxrl's own."""
+    said = " ".join(str(error).split())
+    on_gpu = isinstance(error, torch.OutOfMemoryError)
+    if on_gpu or "can't allocate memory" in said:  # the words of torch on a CPU
+        return UsageError(
+            f"{recipe.out}: out of {'GPU ' if on_gpu else ''}memory at step {step}; lower "
             "train.micro_batch_prompts or num_generations, train with LoRA, or see what needs "
             "it: boxrl train RECIPE --dry-run"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
-            raise  # of torch.save only those of a full disk are expected
-        last = last_whole(recipe.out / "checkpoints")
-        rest = f"go on from {last.name} with --resume" if last else "start again"
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{recipe.out}: stopped at step {trainer.state.global_step} ({reason}); put it right, "
-            f"then {rest}"
-        ) from error
+        )
+    if "probability tensor contains" in said:  # torch.multinomial, of a model that is NaN
+        return not_a_number(recipe.out, step)
+    if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in said:
+        return None  # of torch.save only those of a full disk are expected
+    last = last_whole(recipe.out / "checkpoints")
+    rest = f"go on from {last.name} with --resume" if last else "start again"
+    return DataError(f"{recipe.out}: stopped at step {step} ({said}); put it right, then {rest}")

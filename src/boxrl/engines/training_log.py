@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from boxrl.data.files import finite
 from boxrl.engines.checkpoints import cut_back
 from boxrl.engines.watching import warnings
+from boxrl.errors import DataError
 from boxrl.progress import Bar
 
 RENAMED = {
@@ -59,11 +61,22 @@ class MetricsLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Write the row."""
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
-            return  # the summary at the end of training; other processes log the same
+        """Write the row.
+
+        Raises:
+            DataError: loss or gradient are no longer numbers.
+        """
+        if not logs or "loss" not in logs:
+            return  # the summary at the end of training
+        if state.is_world_process_zero:  # other processes log the same
+            self._append(state.global_step, logs)
+        norm = 0.0 if args.fp16 else logs.get("grad_norm") or 0.0  # fp16 skips such steps
+        if not math.isfinite(logs["loss"]) or not math.isfinite(norm):
+            raise not_a_number(self.path.parent, state.global_step)
+
+    def _append(self, step: int, logs: dict[str, Any]) -> None:
         row: dict[str, Any] = {
-            "step": state.global_step,
+            "step": step,
             "time_s": round(self.before + time.monotonic() - self.began, 3),
         }
         row.update({new: _number(logs[old]) for old, new in RENAMED.items() if old in logs})
@@ -81,7 +94,7 @@ class MetricsLog(TrainerCallback):
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(finite(row)) + "\n")
         for text in new.values():
-            self.bar.say(f"step {state.global_step}: {text}")
+            self.bar.say(f"step {step}: {text}")
         figures = row["rewards"] or {"loss": row["loss"]}
         shown = [f"{name} {v:.2f}" for name, v in figures.items() if v is not None]
         self.bar.note("  ".join(shown))
@@ -89,6 +102,14 @@ class MetricsLog(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Move the bar."""
         self.bar.advance()
+
+
+def not_a_number(out: Path, step: int) -> DataError:
+    """That a run is lost, before it writes another checkpoint."""
+    return DataError(
+        f"{out}: loss or gradient are no longer numbers at step {step}; lower "
+        "train.learning_rate and start again in another folder"
+    )
 
 
 def _number(value: Any) -> float | None:
