@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zlib
 
@@ -195,6 +196,12 @@ def test_good_images_have_no_defects(tmp_path):
     write_image(tmp_path / "b.png")
     path = write(tmp_path / "x.jsonl", row(), row(id="2", image="b.png"))
     assert found(path, tmp_path) == []
+
+
+def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (defect,) = lint(write(tmp_path / "x.jsonl", row()), tmp_path).defects
+    assert "no image" in defect.message
 
 
 def test_a_link_out_of_the_images_folder_is_an_error(tmp_path):

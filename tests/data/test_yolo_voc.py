@@ -6,6 +6,7 @@ from boxrl.data.reading import Rejected
 from boxrl.data.yolo_voc import read_voc, read_yolo
 from boxrl.errors import DataError
 from tests.data.archives import boxes_of, rows_of, write_image
+from tests.data.test_lint import huge_png
 
 
 def yolo_folder(root, labels="labels/train", images="images/train", yaml="data.yaml"):
@@ -66,6 +67,26 @@ def test_a_bad_yolo_line_is_rejected_and_the_rest_is_read(tmp_path, line, where,
     assert f"{labels}/{where}: " in rejected.reason
     assert reason in rejected.reason
     assert "a.jpg" in [row.image for row in found if not isinstance(row, Rejected)]
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "reason"),
+    [
+        (huge_png(), b"", "more than 178,956,970 pixels"),
+        (b"<html>", b"", "not a readable image"),
+        (None, b"0 0.5 0.5 caf\xe9 0.1\n", "UTF-8"),
+    ],
+)
+def test_a_bad_yolo_image_or_text_is_rejected_and_the_rest_is_read(tmp_path, image, label, reason):
+    labels, images = yolo_folder(tmp_path)
+    (labels / "b.txt").write_bytes(label)
+    if image is not None:
+        (images / "b.png").write_bytes(image)
+    (images / "of no label.png").write_bytes(b"x")
+    rejected, sample = rows_of(read_yolo(labels, images))
+    assert rejected.reason.startswith(f"{labels / 'b.txt'}:1: ")
+    assert reason in rejected.reason
+    assert len(sample.objects) == 2
 
 
 def test_a_yolo_label_file_without_image_is_rejected(tmp_path):

@@ -56,14 +56,14 @@ def check_pixels(path: Path, where: str) -> Header:
 
 
 def _open(path: Path, where: str) -> Image.Image:
+    if not path.is_file():  # nor a pipe, which would be waited for
+        raise DataError(
+            f"{where}: no image {path}; --images names the folder that the paths start from"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{where}: no image {path}; --images names the folder that the paths start from"
-        ) from error
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{where}: image {path} declares more than {MAX_PIXELS:,} pixels and was not opened; "

@@ -89,7 +89,11 @@ def read_yolo(
 
     def convert(folder: Path) -> Any:
         (folder / "data.yaml").write_text(f"names: {json.dumps(names)}\n", encoding="utf-8")
-        return COCO.from_yolo(str(folder), images_dir=str(images))
+        checked = folder / "images"  # hotcoco opens whatever lies in its folder of images
+        checked.mkdir()
+        for name in (names_of[labels / file.name] for file in folder.glob("*.txt")):
+            (checked / name).symlink_to((images / name).absolute())
+        return COCO.from_yolo(str(folder), images_dir=str(checked))
 
     content, usable = _convert(list(names_of), convert, rejections)
     for row, file in zip(content["images"], usable, strict=True):
@@ -140,13 +144,13 @@ def _convert(
     """COCO content of all files together, or where one is bad, of the good ones, and which."""
     try:
         return _convert_together(files, convert), files
-    except ValueError:
+    except (ValueError, OSError):
         good = []
         for file in files:
             try:
                 _convert_together([file], convert)
                 good.append(file)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 rejections.append(Rejected(_located(file, str(error)), file.name))
         return _convert_together(good, convert), good
 
