@@ -120,7 +120,10 @@ def split_by_image(
     """
     images = list(dict.fromkeys(sample.image for sample in samples))
     if not 0 < share < 1 or len(images) < 2:
-        raise UsageError(f"cannot hold out {share:g} of {len(images)} images; expected 0 to 1 of 2")
+        raise UsageError(
+            f"cannot hold out a share of {share:g} of {len(images)} images; "
+            "expected a share between 0 and 1, of at least 2 images"
+        )
     count = min(max(1, round(share * len(images))), len(images) - 1)
     held_out = set(random.Random(seed).sample(images, count))
     training = [sample for sample in samples if sample.image not in held_out]

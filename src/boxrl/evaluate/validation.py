@@ -114,11 +114,11 @@ def _box_mistakes(exact: Target, read: Detections, family: Family, sample: Sampl
             yield f"label {wanted!r} was read back as {found!r}"
     if not len(gold):
         return
-    moved = np.abs(
-        family.to_frame(read.boxes, sample.size_wh) - family.to_frame(gold.boxes, sample.size_wh)
-    )
-    # Half a step for rounding; a side thinner than a step may have been widened to one.
-    if moved.max() > 1 + TOLERANCE:
+    exact_steps = family.to_frame(gold.boxes, sample.size_wh)
+    moved = np.abs(family.to_frame(read.boxes, sample.size_wh) - exact_steps)
+    sides = exact_steps[:, 2:] - exact_steps[:, :2]
+    allowed = np.maximum(0.5, 1 - np.tile(sides, 2) / 2)  # the law of `Family.render_boxes`
+    if (moved > allowed + TOLERANCE).any():
         yield f"boxes came back {moved.max():.2f} steps of {family.name}'s frame away"
 
 
