@@ -61,18 +61,18 @@ class Curves:
         ignored = _flags(records, "dtIgnore", max_boxes)[:, order]
         self._n_labels = int(labels.max(initial=-1)) + 1
         # A curve is one IoU threshold and label; all thresholds share one ranking of the boxes.
-        at, self._place = np.nonzero(matched & ~ignored)
-        self._label, self._threshold = label[self._place], at
+        at, place = np.nonzero(matched & ~ignored)
+        self._hit_image, self._beyond = self._image[place], place + 1
+        self._label, self._threshold = label[place], at
         self._curve = at * self._n_labels + self._label
         self._curve_start = np.searchsorted(self._curve, self._curve)
         self._label_start = np.searchsorted(label, self._label)
-        at, place = np.nonzero(ignored)
-        self._ignored_image = self._image[place]
-        ranked = at * len(label) + place
-        self._ignored_from = np.searchsorted(
-            ranked, self._threshold * len(label) + self._label_start
-        )
-        self._ignored_to = np.searchsorted(ranked, self._threshold * len(label) + self._place)
+        at, ignored_place = np.nonzero(ignored)
+        self._ignored_image = self._image[ignored_place]
+        ranked = at * len(label) + ignored_place
+        start = self._threshold * len(label)
+        self._ignored_from = np.searchsorted(ranked, start + self._label_start)
+        self._ignored_to = np.searchsorted(ranked, start + place)
         counted = [sum(record["gtInDenominator"]) for record in records]
         self._target_image, self._target_label = (np.repeat(c, counted) for c in (images, labels))
 
@@ -85,7 +85,7 @@ class Curves:
         n_targets = self._count_targets(weights)
         found = self._found(weights)
         boxes, ignored = _total(weights[self._image]), _total(weights[self._ignored_image])
-        ranked = boxes[self._place + 1] - boxes[self._label_start]
+        ranked = boxes[self._beyond] - boxes[self._label_start]
         ranked -= ignored[self._ignored_to] - ignored[self._ignored_from]
         highest = _highest_from_here(found / (ranked + EPS), self._curve)
         points = self._recall_points(found / np.maximum(n_targets, 1.0)[self._label])
@@ -94,12 +94,12 @@ class Curves:
     def recall(self, weights: npt.NDArray[Any]) -> Floats:
         """Recall at every IoU threshold, mean over the labels that have targets."""
         n_targets = self._count_targets(weights)
-        weight = weights[self._image[self._place]]
+        weight = weights[self._hit_image]
         return self._mean_over_labels(weight / np.maximum(n_targets, 1.0)[self._label], n_targets)
 
     def _found(self, weights: npt.NDArray[Any]) -> Floats:
         """True positives of the curve up to and with each of them."""
-        hits = _total(weights[self._image[self._place]])
+        hits = _total(weights[self._hit_image])
         return np.asarray(hits[1:] - hits[self._curve_start])
 
     def _count_targets(self, weights: npt.NDArray[Any]) -> Floats:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NamedTuple
 
-import numpy as np
-
-from boxrl.boxes import iou
-from boxrl.matching import match_greedy, same_label
-from boxrl.types import Detections
+from boxrl.boxes import overlaps
+from boxrl.matching import take_free
+from boxrl.types import Detections, fold_label
 
 IOU_THRESHOLD = 0.5
 
@@ -27,11 +26,10 @@ def count_boxes(preds: Detections, targets: Detections) -> Counts:
     Laws: tp + fp == len(preds), tp + fn == len(targets). A box of a label that no target has is
     a false positive, whether it was asked for or not.
     """
-    tp = 0
-    if len(preds) and len(targets):
-        same = same_label(preds.labels, targets.labels)
-        ious = np.where(same, iou(preds.boxes, targets.boxes), -1.0)
-        tp = len(match_greedy(ious, IOU_THRESHOLD))
+    names, target_names = ([fold_label(x) for x in side.labels] for side in (preds, targets))
+    found = overlaps(preds.boxes, targets.boxes, IOU_THRESHOLD)
+    found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
+    tp = len(take_free(sorted(found, key=itemgetter(2), reverse=True)))
     return Counts(tp, len(preds) - tp, len(targets) - tp)
 
 
