@@ -16,7 +16,7 @@ from boxrl.evaluate import evaluate
 from boxrl.prompts import render_target
 from boxrl.report import build_comparison, build_report
 from boxrl.report.reading import read_run
-from tests.report_runs import FAMILY, build_run, write_evaluation
+from tests.report_runs import EVALS, FAMILY, build_run, write_evaluation
 from tests.test_report_page import Page
 
 
@@ -66,7 +66,51 @@ def test_gains_and_losses_are_counted(runs: list[Path], tmp_path: Path) -> None:
 def test_runs_over_different_samples_are_not_paired(runs: list[Path], tmp_path: Path) -> None:
     other = build_run(tmp_path / "other", samples=6)
     build_comparison([runs[0], other], tmp_path / "report.html")
-    assert "samples cannot be paired" in Page(tmp_path / "report.html").text
+    text = Page(tmp_path / "report.html").text
+    assert text.count("samples cannot be paired") == 1
+    assert "paired by sample" not in text
+
+
+def test_compare_pairs_runs_and_writes_the_page(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    command = ["compare", *map(str, runs), "--resamples=20"]
+    assert main([*command, "--out", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("10 samples; p of the sign test") == 4
+    assert f"report: {page}" in printed
+    assert "first and second" in page.read_text("utf-8")
+    assert main([*command, "--json", "--out", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == set(EVALS)
+    assert found["before_sampled"]["flipped"]["lost"] == []
+    assert len(found["before_sampled"]["flipped"]["gained"]) > 0
+
+
+def test_compare_of_three_runs_pairs_each_with_the_first(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = [*map(str, runs), str(runs[0])]
+    page = tmp_path / "page.html"
+    assert main(["compare", *three, "--resamples=20", "--out", str(page)]) == 0
+    assert capsys.readouterr().out.count("p of the sign test") == 8
+    assert "3 runs" in page.read_text("utf-8")
+    assert main(["compare", *three, "--json"]) == 2
+    assert "compare takes two runs with --json, got 3" in capsys.readouterr().err
+    assert main(["compare", three[0]]) == 2
+    assert "compare takes at least two runs, got 1" in capsys.readouterr().err
+
+
+def test_compare_of_runs_that_share_no_evaluation_names_both(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[0] / "evals" / "after_greedy", other / "evals" / "val")
+    assert main(["compare", str(runs[0]), str(other)]) == 2
+    said = capsys.readouterr().err
+    assert "share no evaluation" in said
+    assert "after_greedy" in said and "and val" in said
 
 
 def test_one_run_is_no_comparison(runs: list[Path], tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from boxrl.errors import UsageError
 
 
 def add_verbs(verbs: Any) -> None:
@@ -61,14 +64,15 @@ def _add_coco_eval(verbs: Any) -> None:
 
 
 def _add_compare(verbs: Any) -> None:
-    verb = verbs.add_parser("compare", help="two runs over the same samples, paired")
+    verb = verbs.add_parser("compare", help="runs over the same samples, paired with the first")
     verb.add_argument(
         "runs",
-        nargs=2,
+        nargs="+",
         type=Path,
         metavar="RUN",
-        help="folder of evaluate --out, or RUN/evals/NAME",
+        help="run folder, RUN/evals/NAME, or folder of evaluate --out",
     )
+    verb.add_argument("--out", type=Path, metavar="FILE.html", help="also write it as one page")
     verb.add_argument("--force", action="store_true", help="compare although protocols differ")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--resamples", type=int, default=1000)
@@ -127,18 +131,34 @@ def coco_eval(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Pair two evaluations."""
+    """Pair evaluations of the same name, each run with the first."""
+    first, *others = args.runs
+    if not others or (args.json and len(others) > 1):
+        takes = "two runs" if args.json else "at least two runs"
+        raise UsageError(f"compare takes {takes}{' with --json' * args.json}, got {len(args.runs)}")
+    for other in others:
+        _compare_runs(args, first, other)
+    if args.out:
+        from boxrl.report import build_comparison
+
+        build_comparison(args.runs, args.out)
+        print(f"report: {args.out}", file=sys.stderr if args.json else sys.stdout)
+
+
+def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
+    """Print every evaluation that two runs share: a table each, or one JSON object of all."""
+    from boxrl.cli.tables import print_comparison
     from boxrl.evaluate import compare as pair
-    from boxrl.evaluate.opening import open_evaluation
+    from boxrl.evaluate.opening import open_evaluation, paired_folders
 
-    first, second = (open_evaluation(folder) for folder in args.runs)
-    difference = pair(first, second, seed=args.seed, resamples=args.resamples, force=args.force)
+    found = {}
+    for name, folders in paired_folders(first, second).items():
+        a, b = map(open_evaluation, folders)
+        found[name] = pair(a, b, seed=args.seed, resamples=args.resamples, force=args.force)
+        if not args.json:
+            print_comparison(found[name], [str(folder) for folder in folders])
     if args.json:
-        _print_json(difference)
-    else:
-        from boxrl.cli.tables import print_comparison
-
-        print_comparison(difference, [str(folder) for folder in args.runs])
+        _print_json(found.get("", found))
 
 
 def _print_json(value: Any) -> None:

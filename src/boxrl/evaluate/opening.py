@@ -37,6 +37,30 @@ def open_evaluation(folder: Path) -> Evaluation:
     )
 
 
+def paired_folders(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:
+    """Folders of the evaluations that two runs share, by name.
+
+    Two folders that hold no `evals/` are themselves one evaluation each, under the name "".
+
+    Raises:
+        UsageError: both are runs and share no name.
+    """
+    if not all((run / "evals").is_dir() for run in (first, second)):
+        return {"": (first, second)}
+    names, others = (
+        [path.name for path in sorted((run / "evals").iterdir()) if path.is_dir()]
+        for run in (first, second)
+    )
+    shared = [name for name in names if name in others]
+    if not shared:
+        raise UsageError(
+            f"{first} and {second} share no evaluation: "
+            f"{', '.join(names) or 'none'} and {', '.join(others) or 'none'}; "
+            "name two folders RUN/evals/NAME"
+        )
+    return {name: (first / "evals" / name, second / "evals" / name) for name in shared}
+
+
 def _samples_path(folder: Path, settings: dict[str, Any]) -> Path:
     """The samples file that the settings name: from here, the folder, or the run it lies in."""
     named = settings.get("samples")

@@ -39,7 +39,7 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
     views += [(number,) for number in numbers.values() if number not in paired]
     page = Page(
         title=run.name,
-        runs=[_about(run)],
+        runs=[_about(run, run.name)],
         missing=run.missing,
         tables=_tables(run),
         charts=training_curves(run.steps),
@@ -70,6 +70,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
     runs = dict(zip(_distinct_names(read), read, strict=True))
     gallery = Payload(build_scores(read[0].recipe))
     missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
+    unpaired: dict[str, list[str]] = {}
     tables, labels = [], []
     answered: dict[str, Evaluation] = {}
     views: list[tuple[int, ...]] = []
@@ -81,12 +82,15 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         for columns in [(next(iter(found)), name) for name in list(found)[1:]]:
             title = f"{eval_title(kind)}: {' to '.join(columns)}"
             pair = (found[columns[0]], found[columns[1]])
-            tables.append(_paired_table(title, columns, pair, missing))
+            tables.append(_paired_table(title, columns, pair, unpaired))
             labels.append(label_table(title, *pair))
     page = Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
-        runs=[_about(run) for run in read],
-        missing=missing,
+        runs=[_about(run, name) for name, run in runs.items()],
+        missing=[
+            *missing,
+            *(f"{'; '.join(tables)}: {reason}" for reason, tables in unpaired.items()),
+        ],
         tables=tables,
         charts=compared_curves([(name, run.steps) for name, run in runs.items()]),
         warnings=[
@@ -128,7 +132,7 @@ def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
     return [f"{run.name} {number}" for number, run in enumerate(runs, start=1)]
 
 
-def _about(run: RunFolder) -> About:
+def _about(run: RunFolder, name: str) -> About:
     """What a reader asks first about a run."""
     seconds, commit = run.facts.get("seconds"), run.environment.get("commit")
     found = {
@@ -141,7 +145,7 @@ def _about(run: RunFolder) -> About:
     }
     versions = mapping(run.environment.get("versions"))
     return About(
-        name=run.name,
+        name=name,
         facts=[(key, str(value)) for key, value in found.items() if value not in (None, "")],
         recipe=run.recipe,
         versions=[(str(key), str(value)) for key, value in versions.items() if value],
@@ -164,13 +168,16 @@ def _tables(run: RunFolder) -> list[Table]:
 
 
 def _paired_table(
-    title: str, columns: tuple[str, str], pair: tuple[Evaluation, Evaluation], missing: list[str]
+    title: str,
+    columns: tuple[str, str],
+    pair: tuple[Evaluation, Evaluation],
+    unpaired: dict[str, list[str]],
 ) -> Table:
-    """Figures of two runs; where they cannot be paired, `missing` says why."""
+    """Figures of two runs; where they cannot be paired, `unpaired` tells reason and title."""
     try:
         compared = compare(_judged(pair[0]), _judged(pair[1]))
     except (BoxrlError, KeyError) as error:
-        missing.append(f"{title}: samples cannot be paired: {error}")
+        unpaired.setdefault(f"samples cannot be paired: {error}", []).append(title)
         return figure_table(title, columns, *pair, {})
     return figure_table(title, columns, *pair, compared)
 
