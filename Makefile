@@ -49,11 +49,13 @@ test-browser: setup  ## a real Chromium, the distribution's
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
 	$(BIN)/pytest -m browser
 
-check: setup  ## lint, format, types, import contracts
+check: setup  ## lint, format, docstrings, types, import contracts, length of modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@! find src benchmarks docs .ci -name '*.py' -exec wc -l {} + | \
+	  awk '$$2 != "total" && $$1 > 500 { print $$2 ": " $$1 " lines; a module has at most 500" }' | grep .
 
 release:  ## wheel and sdist; the wheel in an empty environment runs the first commands
 	PYTHON=$(PYTHON) .ci/release

@@ -166,7 +166,7 @@ def main() -> int:
     print("|---|---|---|---|---|")
     for name, figures in sizes.items():
         print(f"| {name} | " + " | ".join(f"{ms:.2f}" for ms in figures.values()) + " |")
-    print(f"\nslowest megabyte, read and scored by every reward: {worst} {hostile[worst]:.0f} ms")
+    print(f"\nslowest megabyte, read and scored by every reward: `{worst}` {hostile[worst]:.0f} ms")
     print(f"missed: {', '.join(missed) or 'nothing'}")
     return bool(missed)
 

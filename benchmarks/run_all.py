@@ -62,7 +62,7 @@ def run_benchmark(name: str, peers: str) -> str:
     ).stdout.strip()
     printed = result.stdout.strip()
     fenced = f"```text\n{printed}\n```"
-    title = words.split("\n")[0]
+    title = words.split("\n")[0].rstrip(".")
     about = words.partition("\n\n")[2].partition("\n\n")[2]
     return (
         f"## {name}: {title}\n\n{about}\n\n"

@@ -1,0 +1,114 @@
+"""Pages of the site that are made from something else: README, command line, docstrings.
+
+mkdocs calls `on_config` and `on_files` (mkdocs.yml, `hooks`); nothing is written into docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+from boxrl.cli import build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES_OF_THE_ROOT = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+SECTION_OF_FOLDER = {".": "Evidence", "howto": "How to", "decisions": "Decisions"}
+SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
+ROOMS = {
+    "rewards": "Rewards", "evaluate": "Evaluation", "metrics": "Metrics", "data": "Data",
+    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing", "syntaxes": "Syntaxes",
+    "families": "Families", "types": "Types", "errors": "Errors", "boxes": "Boxes",
+    "matching": "Matching", "config": "Recipes", "runs": "Run folders",
+    "experiments": "Experiments", "engines": "Engines", "report": "Reports", "demo": "Demo",
+    "environment": "Environment", "progress": "Progress",
+}  # fmt: skip
+"""Rooms of boxrl with a page of their own under reference/, and its title."""
+
+
+def on_config(config: Any) -> Any:
+    """Pages that mkdocs.yml does not name join the section of their folder."""
+    sections = {title: pages for entry in config.nav for title, pages in entry.items()}
+    named = {page for pages in sections.values() for page in list_pages(pages)}
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        page = str(path.relative_to(ROOT / "docs"))
+        if page not in named:
+            sections[SECTION_OF_FOLDER[str(Path(page).parent)]].append(page)
+    return config
+
+
+def list_pages(pages: Any) -> list[str]:
+    """Pages of a section, without their titles."""
+    if isinstance(pages, str):
+        return [pages]
+    return [page for entry in pages
+            for page in (entry.values() if isinstance(entry, dict) else [entry])]  # fmt: skip
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that are made here."""
+    made = {name: move_links((ROOT / source).read_text("utf-8"))
+            for source, name in PAGES_OF_THE_ROOT.items()}  # fmt: skip
+    made["reference/cli.md"] = render_command_line()
+    made |= {f"reference/{room}.md": render_room(room) for room in ROOMS}
+    for name, text in made.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def move_links(text: str) -> str:
+    """A page of the repository's root as a page of docs/: links that still lead somewhere.
+
+    Comments become empty lines: a table right behind one would be no table here.
+    """
+    text = re.sub(r"<!--.*?-->", "", text)
+    text = text.replace("](docs/", "](").replace('src="docs/', 'src="')
+    for source, name in PAGES_OF_THE_ROOT.items():
+        text = text.replace(f"]({source})", f"]({name})")
+    return re.sub(r"\]\(((?:recipes|benchmarks|src|tests|deploy)/[^)]*)\)", rf"]({SOURCE}\1)", text)
+
+
+def render_command_line() -> str:
+    """Every verb's own help."""
+    os.environ["COLUMNS"] = "88"
+    parts = ["# Command line\n", "What `--help` prints, for every verb.\n"]
+    for words, parser in walk_verbs(build_parser()):
+        title = "boxrl" if not words else f"boxrl {words}"
+        parts.append(f"{'#' * min(2 + words.count(' '), 3)} {title}\n")
+        parts.append(f"```text\n{parser.format_help().rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def walk_verbs(
+    parser: argparse.ArgumentParser, words: str = ""
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """(`data convert`, its parser), parents first."""
+    yield words, parser
+    for action in parser._subparsers._group_actions if parser._subparsers else ():
+        for name, child in (action.choices or {}).items():
+            yield from walk_verbs(child, f"{words} {name}".strip())
+
+
+def render_room(room: str) -> str:
+    """A heading and one mkdocstrings block per public module."""
+    blocks = "\n\n".join(f"::: boxrl.{module}" for module in list_modules(room))
+    return f"# {ROOMS[room]}\n\n{blocks}\n"
+
+
+def list_modules(room: str) -> list[str]:
+    """The room's dotted modules, the package first."""
+    folder = ROOT / "src" / "boxrl"
+    if not (folder / room).is_dir():
+        return [room]
+    inside = (folder / room).rglob("*.py")
+    dotted = (".".join(path.relative_to(folder).with_suffix("").parts) for path in inside)
+    return sorted(name.removesuffix(".__init__") for name in dotted if "._" not in name[:-9])
