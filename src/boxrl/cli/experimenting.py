@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run_list(args: argparse.Namespace) -> None:
     Console(highlight=False).print(table)
 
 
-def run_run(args: argparse.Namespace) -> None:
+def run_run(args: argparse.Namespace) -> int:
     """Run the grid and show its table."""
     from boxrl.cli.chain import require_train_extra
     from boxrl.data.files import write_atomic
@@ -75,15 +76,19 @@ def run_run(args: argparse.Namespace) -> None:
     budget = parse_duration(args.budget) if args.budget else None
     require_train_extra("boxrl experiment run")
     out = args.out or Path("runs/experiments") / experiment.name
-    outcome = run_experiment(
-        experiment,
-        seeds,
-        out,
-        args.cache,
-        workers=args.workers,
-        budget=budget,
-        overrides=args.overrides,
-    )
+    try:
+        outcome = run_experiment(
+            experiment,
+            seeds,
+            out,
+            args.cache,
+            workers=args.workers,
+            budget=budget,
+            overrides=args.overrides,
+        )
+    except KeyboardInterrupt:
+        print("boxrl: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     pictures = draw_learning(outcome["curves"])
     for title, picture in pictures.items():
         with write_atomic(out / f"{title}.svg") as handle:
@@ -92,9 +97,10 @@ def run_run(args: argparse.Namespace) -> None:
         handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
     if args.json:
         print(json.dumps(outcome, ensure_ascii=False))
-        return
+        return 0
     print_outcome(outcome)
     print(f"results: {out / 'results.json'}   section: {out / 'finding.md'}")
+    return 0
 
 
 def _parse_seeds(text: str) -> list[int]:
