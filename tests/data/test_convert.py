@@ -14,7 +14,8 @@ from boxrl.data import READERS
 from boxrl.data.convert import convert as convert_reading
 from boxrl.data.samples import read_samples
 from boxrl.data.subsets import MODES, SUBSETS
-from tests.data.archives import annotation, coco_document, write_json
+from tests.data.archives import annotation, coco_document, write_image, write_json
+from tests.data.test_lint import huge_png, jpeg
 
 
 def run(capsys, *args):
@@ -138,26 +139,62 @@ def test_a_killed_conversion_leaves_no_file_under_the_final_name(tmp_path):
 
 def test_a_300_mb_line_is_one_error_and_can_be_skipped(tmp_path, capsys):
     path = tmp_path / "train.jsonl"
-    question = "detect the following targets: a.Output"
-    row = {
-        "id": 1, "image": "a.png",
-        "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": "None"}],
-    }  # fmt: skip
-    (tmp_path / "images").mkdir()
-    from PIL import Image
-
-    Image.new("RGB", (9, 9)).save(tmp_path / "images/a.png")
-    with path.open("w") as handle:
-        handle.write('{"id": "')
+    write_image(tmp_path / "images/a.png")
+    with path.open("wb") as handle:
+        handle.write(b'{"id": "')
         for _ in range(300):
-            handle.write("x" * 2**20)
-        handle.write('"}\n' + json.dumps(row) + "\n")
+            handle.write(b"x" * 2**20)
+        handle.write(b'"}\n' + asks_for("a.png") + b"\n")
     status, _, errors = run(capsys, *convert(path, tmp_path / "out.jsonl", format="vlmr1"))
     assert status == 1
     assert f"{path}:1: line of more than 64 MB" in errors
     args = convert(path, tmp_path / "out.jsonl", "--on-error", "skip", format="vlmr1")
     assert run(capsys, *args)[0] == 0
     assert len(read_samples(tmp_path / "out.jsonl")) == 1
+
+
+def asks_for(image, answer="None"):
+    question = "detect the following targets: a.Output"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return json.dumps({"id": 1, "image": image, "conversations": turns}).encode()
+
+
+def box(coordinates):
+    return f'[{{"bbox_2d": [{coordinates}], "label": "a"}}]'
+
+
+HOSTILE_LINES = {
+    "not a number": (asks_for("a.png", box("1, 2, NaN, 4")), "four finite numbers"),
+    "infinite": (asks_for("a.png", box("1, 2, 1e999, 4")), "four finite numbers"),
+    "parent folder": (asks_for("../../etc/passwd"), "leaves the images folder"),
+    "absolute path": (asks_for("/etc/passwd"), "leaves the images folder"),
+    "link": (asks_for("link.png"), "link out of the images folder"),
+    "20,000 px": (asks_for("huge.png"), "more than 178,956,970 pixels"),
+    "no pixels": (asks_for("cut.jpg"), "not a readable image"),
+    "another encoding": ("{'é'}".encode("cp1252"), "not UTF-8"),
+    "half a row": (asks_for("a.png")[:40], "not JSON"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_LINES)
+def test_a_hostile_line_is_one_error_and_can_be_left_out(tmp_path, capsys, kind):
+    images = tmp_path / "images"
+    write_image(images / "a.png")
+    (images / "link.png").symlink_to("/etc/passwd")
+    (images / "huge.png").write_bytes(huge_png())
+    (images / "cut.jpg").write_bytes(jpeg(share=0.01))
+    line, reason = HOSTILE_LINES[kind]
+    path, out = tmp_path / "train.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes(asks_for("a.png") + b"\n" + line + b"\n" + asks_for("a.png") + b"\n")
+    status, printed, errors = run(capsys, *convert(path, out, format="vlmr1"))
+    assert (status, printed, out.exists()) == (1, "", False)
+    assert errors.splitlines()[-1].startswith(f"boxrl: {path}:2: ")
+    assert reason in errors.splitlines()[-1]
+    args = convert(path, out, "--on-error", "skip", "--json", format="vlmr1")
+    status, printed, _ = run(capsys, *args)
+    assert (status, json.loads(printed)["samples"], json.loads(printed)["rejected"]) == (0, 2, 1)
+    (rejected,) = (tmp_path / "out.rejected.jsonl").read_text().splitlines()
+    assert reason in json.loads(rejected)["reason"]
 
 
 def test_a_missing_archive_is_one_line(tmp_path, capsys):

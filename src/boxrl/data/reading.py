@@ -130,7 +130,10 @@ class Document:
     def where(self, key: str | None, index: int) -> str:
         """`file:line` of an array's element; the file is scanned again at the first call."""
         if key not in self._lines:
-            self._lines[key] = _element_lines(read_text(self.path), key)
+            text = read_text(self.path)
+            one_line = text.find("\n") in (-1, len(text) - 1)  # as COCO's own; decoding is slow
+            listed = self.content if key is None else self.content[key]
+            self._lines[key] = [1] * len(listed) if one_line else _element_lines(text, key)
         return f"{self.path}:{self._lines[key][index]}"
 
     def rejected(self, key: str | None, index: int, error: DataError, row: Any) -> Rejected:
