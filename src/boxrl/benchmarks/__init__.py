@@ -83,20 +83,23 @@ REFCOCO_SPLITS = {
     "refcocog": ("umd", ("val", "test")),
 }
 ODINW13 = {
-    "AerialMaritimeDrone": "AerialMaritimeDrone/large/test",
-    "Aquarium": "Aquarium/*/test",
-    "CottontailRabbits": "CottontailRabbits/test",
-    "EgoHands": "EgoHands/generic/test",
-    "NorthAmericaMushrooms": "NorthAmericaMushrooms/*/test",
-    "Packages": "Packages/Raw/test",
-    "PascalVOC": "PascalVOC/valid",
-    "pistols": "pistols/export/test",
-    "pothole": "pothole/test",
-    "Raccoon": "Raccoon/*/test",
-    "ShellfishOpenImages": "ShellfishOpenImages/raw/test",
-    "thermalDogsAndPeople": "thermalDogsAndPeople/test",
-    "VehiclesOpenImages": "VehiclesOpenImages/416x416/test",
+    "AerialMaritimeDrone": "AerialMaritimeDrone/large/valid/",
+    "Aquarium": "Aquarium/Aquarium Combined.v2-raw-1024.coco/valid/",
+    "CottontailRabbits": "CottontailRabbits/valid/",
+    "EgoHands": "EgoHands/generic/valid/",
+    "NorthAmericaMushrooms": (
+        "NorthAmericaMushrooms/North American Mushrooms.v1-416x416.coco/valid/"
+    ),
+    "Packages": "Packages/Raw/valid/",
+    "PascalVOC": "PascalVOC/valid/",
+    "pistols": "pistols/export/val_",
+    "pothole": "pothole/valid/",
+    "Raccoon": "Raccoon/Raccoon.v2-raw.coco/valid/",
+    "ShellfishOpenImages": "ShellfishOpenImages/raw/valid/",
+    "thermalDogsAndPeople": "thermalDogsAndPeople/valid/",
+    "VehiclesOpenImages": "VehiclesOpenImages/416x416/valid/",
 }
+"""What stands before `annotations_without_background.json`; images lie in the same folder."""
 
 
 def _coco(name: str, subset: str | None, what: str) -> Benchmark:
@@ -151,9 +154,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         "d3",
         (Part("d3", ("d3_pkl", "d3_json/d3_full_annotations.json"), ("d3_images",)),),
         "full.mAP",
-        "COCO AP over all descriptions (full), those of presence (pres) and of absence (abs), and "
-        "by their length in words; every confidence 1. `intra` asks for the descriptions of the "
-        "image's group, `inter` for all 422.",
+        "COCO AP over all descriptions (full), those of presence (pres) and of absence (abs); of "
+        "each, by length in words and by boxes per (image, description) pair as d-cube's script "
+        "parts them; every confidence 1. `intra` asks for the descriptions of the image's group, "
+        "`inter` for all 422.",
         ("intra", "inter"),
         "setting",
     ),
@@ -166,7 +170,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             Part(
                 "test",
                 (".",),
-                ("ref2/images", "images/refgta", "images"),
+                ("gta_image/gtav_cv_mod_data", "ref2/refgta/used_images"),
                 {"split": "test"},
                 ("ref2/refgta/refs(utokyo).p", "ref2/refgta/instances.json"),
             ),
@@ -196,13 +200,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         "coco",
         tuple(
             Part(
-                name, (f"{folder}/annotations_without_background.json",), (folder,), {"mode": "all"}
+                name,
+                (f"{start}annotations_without_background.json",),
+                (start.rpartition("/")[0],),
+                {"mode": "all"},
             )
-            for name, folder in ODINW13.items()
+            for name, start in ODINW13.items()
         ),
         "mean.mAP",
-        "Unweighted mean of thirteen COCO APs, all names of a domain in the prompt, every "
-        "confidence 1. At most 100 boxes per image and label count; Qwen's script allows 1,000.",
+        "Unweighted mean of thirteen COCO APs on the validation splits, all names of a domain in "
+        "the prompt, every confidence 1. At most 100 boxes per image and label count; Qwen's "
+        "script allows 1,000.",
     ),
 }
 """Every benchmark by name."""

@@ -195,9 +195,12 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("vLLM (85d9f4)", {"accuracy": 87.0}, SEED, "that commit is not public"),
     ),
     "odinw13": (
-        Published("Qwen2.5-VL-7B", {"mean.mAP": 37.0}, GRIFFON),
-        Published("7B, SFT", {"mean.mAP": 35.0}, GRIFFON),
-        Published("7B, SFT, Vision-R1", {"mean.mAP": 46.0}, GRIFFON),
+        Published(
+            "Qwen2.5-VL-7B", {"mean.mAP": 37.0}, GRIFFON,
+            "one prompt per name, and only for names that the image holds",
+        ),
+        Published("7B, SFT", {"mean.mAP": 35.0}, GRIFFON, "as above"),
+        Published("7B, SFT, Vision-R1", {"mean.mAP": 46.0}, GRIFFON, "as above"),
     ),
 }  # fmt: skip
 """Benchmark -> results."""

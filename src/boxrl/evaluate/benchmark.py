@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from boxrl.benchmarks import Benchmark
 from boxrl.data.predictions import Prediction
 from boxrl.evaluate import evaluate
+from boxrl.evaluate.d3 import summarize_d3
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.summary import box_table
 from boxrl.evaluate.table import BoxTable
@@ -17,7 +16,7 @@ from boxrl.families import Family
 from boxrl.metrics.average_precision import select, statistics, statistics_by_label
 from boxrl.metrics.nms_ap import keep_one_per_target
 from boxrl.metrics.order_free import order_free_precision
-from boxrl.types import Sample, fold_label
+from boxrl.types import Sample
 
 ASPECTS = {
     "proper_noun": ("celebrity", "logo", "landmark"),
@@ -27,9 +26,6 @@ ASPECTS = {
     "negation": ("negation",),
 }
 """OVDEval's aspects and their files; its ninth file, COCO, belongs to none of them."""
-
-LENGTHS = {"1 to 3": (1, 3), "4 to 6": (4, 6), "7 to 9": (7, 9), "10 and more": (10, 10**6)}
-"""Words of a D3 description."""
 
 
 def evaluate_parts(
@@ -63,7 +59,8 @@ def summarize_benchmark(
     if benchmark.name == "ovdeval":
         return summarize_ovdeval(parts)
     if benchmark.reader == "d3":
-        return summarize_d3(samples, parts)
+        [part] = parts.values()
+        return summarize_d3(samples, box_table(part.rows))
     figure = benchmark.figure.removeprefix("mean.")
     figures = {
         part.name: parts[part.name].metrics[figure] if part.name in parts else None
@@ -101,28 +98,6 @@ def nms_figures(table: BoxTable) -> dict[str, float | None]:
         order_free_precision(table.targets, nearest, n_labels),
     )
     return dict(zip(NMS_FIGURES, values, strict=True))
-
-
-def summarize_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """MAP over all descriptions, those of presence and of absence, and by length in words."""
-    [part] = parts.values()
-    table = box_table(part.rows)
-    kinds: dict[str, str] = {}
-    for sample in samples:
-        kinds |= zip(map(fold_label, sample.labels), sample.meta.get("kinds", ()), strict=False)
-    groups = {
-        "full": table.labels,
-        "pres": [label for label in table.labels if kinds.get(label) == "presence"],
-        "abs": [label for label in table.labels if kinds.get(label) == "absence"],
-    }
-    for name, (low, high) in LENGTHS.items():
-        groups[f"{name} words"] = [x for x in table.labels if low <= len(x.split()) <= high]
-    return {name: _group_ap(table, labels) for name, labels in groups.items()}
-
-
-def _group_ap(table: BoxTable, labels: Sequence[str]) -> dict[str, Any]:
-    rows = np.isin(table.labels, labels)
-    return {"labels": int(rows.sum()), "mAP": statistics(table.by_label[:, rows])["mAP"]}
 
 
 def _mean(values: Any) -> float | None:
