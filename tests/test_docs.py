@@ -13,7 +13,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ CLASSES = {
     "docs/howto/add_reward.md": "fast",
     "docs/howto/cluster.md": "parse parse parse parse",
     "docs/howto/demo.md": "parse parse",
+    "docs/howto/experiments.md": "parse parse",
     "docs/howto/predict.md": "slow parse parse slow",
     "docs/howto/train_your_own.md": "slow slow slow",
     "docs/howto/vllm.md": "parse parse",
@@ -84,6 +85,14 @@ def test_every_block_is_declared(page: str) -> None:
         f"{page} has {found} bash blocks, CLASSES in {__file__} declares {declared}: "
         "say for each whether it is run (fast, slow) or only parsed"
     )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_have_as_many_columns_as_their_rule(page: str) -> None:
+    lines = (ROOT / page).read_text("utf-8").replace("\\|", "").split("\n")
+    for head, rule in pairwise(lines):
+        if re.fullmatch(r"\|(:?-+:?\|)+", rule.replace(" ", "")):
+            assert head.count("|") == rule.count("|"), f"{page}: no table below {head!r}"
 
 
 def check_command(command: str) -> None:

@@ -60,9 +60,9 @@ class Bar:
         """Show `text` behind the bar."""
         self._progress.update(self._task, note=text)
 
-    def say(self, text: str) -> None:
-        """Print a line that stays, above the bar."""
-        self._progress.console.print(text, style="yellow", markup=False, highlight=False)
+    def say(self, text: str, style: str = "yellow") -> None:
+        """Print a line that stays, above the bar; yellow for warnings."""
+        self._progress.console.print(text, style=style, markup=False, highlight=False)
 
 
 @contextmanager

@@ -23,6 +23,10 @@ from boxrl.errors import RecipeError, UsageError
 Way = Literal["greedy", "sampled", "shuffled_labels"]
 """How a held-out set is answered; `shuffled_labels` is greedy under another scene's question."""
 
+TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading",
+         "full_scale")  # fmt: skip
+"""Fields of an experiment that are for reading only."""
+
 LEARNING = "learning"
 """Stands in place of a held-out set where a figure is read from the learning curve."""
 
@@ -91,7 +95,10 @@ class Claim(Figure):
 
 
 class Experiment(Section):
-    """One experiment file."""
+    """One experiment file.
+
+    Its texts (`TEXTS`) may change at any time; no cell depends on them.
+    """
 
     name: str
     finding: str = Field(description="section of the seed")
@@ -108,6 +115,7 @@ class Experiment(Section):
     )
     published_from: str = Field("", description="what the seed measured")
     claims: list[Claim] = Field(default_factory=list)
+    reading: str = Field("", description="what the outcome means, without figures")
     full_scale: str = Field("", description="recipes and commands on a cluster")
 
     @model_validator(mode="after")

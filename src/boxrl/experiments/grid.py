@@ -43,7 +43,6 @@ def launch(cell: Cell) -> subprocess.Popen[bytes]:
                 **one_thread,
                 "HF_HUB_OFFLINE": "1",
                 "TOKENIZERS_PARALLELISM": "false",
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             },
         )
 
@@ -107,7 +106,7 @@ class _Running:
         total.advance()
         self.bar.close()
         seconds = time.monotonic() - self.began
-        total.say(f"{self.cell.arm}, seed {self.cell.seed}: {seconds:.0f} s, {self.cell.key}")
+        total.say(f"{self.cell.arm}, seed {self.cell.seed}: {seconds:.0f} s, {self.cell.key}", "")
 
     def let_go(self) -> None:
         """Close the process's standard input: it stops where it still runs."""

@@ -109,6 +109,7 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     for claim in outcome["claims"]:
         lines.append(f"- {claim['says']} **{claim['status'].capitalize()}.** {claim_words(claim)}.")
     lines += [""] if outcome["claims"] else []
+    lines += [outcome["reading"].strip(), ""] if outcome["reading"] else []
     lines += [f"![{title}]({path})" for title, path in curves.items()]
     lines += [""] if curves else []
     lines += ["**Again:** `" + again(outcome) + "`", ""]

@@ -13,7 +13,7 @@ from boxrl.data.files import parse_json_object, write_json
 from boxrl.experiments import outcome
 from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
 from boxrl.experiments.cells import Cell, build_cells
-from boxrl.experiments.definition import Experiment, HeldOut, arm_recipe, is_trained
+from boxrl.experiments.definition import TEXTS, Experiment, HeldOut, arm_recipe, is_trained
 from boxrl.experiments.grid import Launch as LaunchCell
 from boxrl.experiments.grid import default_workers, launch, run_grid
 from boxrl.runs import describe_environment
@@ -72,9 +72,8 @@ def run_experiment(
 def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
     results = outcome.read_results(cells)
     environment = describe_environment()
-    described = ("name", "finding", "title", "question", "setting", "published_from", "full_scale")
     return {
-        **experiment.model_dump(include=set(described)),
+        **experiment.model_dump(include=set(TEXTS)),
         "boxrl": environment["boxrl"],
         "commit": environment["commit"],
         "versions": environment["versions"],
