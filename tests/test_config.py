@@ -9,6 +9,7 @@ from boxrl.errors import RecipeError, UsageError
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 MINIMAL = "name: x\nmethod: grpo\nout: runs/x\ndata: {synthetic: {}}\n"
+WORLD = "name: x\nmethod: grpo\ndata: {{synthetic: {{world: {}}}}}\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -93,6 +94,19 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             "weight must be a number, got 'heavy'",
         ),
         (MINIMAL + "rewards: [f1, f1]\n", "reward 'f1' stands twice"),
+        (
+            WORLD.format("nowhere"),
+            "data.synthetic.world: unknown world 'nowhere'; worlds: standard",
+        ),
+        (
+            WORLD.format("{small: 1, large: 0}"),
+            "world 'large': share 0; expected a positive number",
+        ),
+        (
+            WORLD.format("{}"),
+            "data.synthetic.world: expected the name of a world, or {name: share}",
+        ),
+        (WORLD.format("7"), "data.synthetic.world: expected the name of a world, or {name: share}"),
         (MINIMAL + "? [a]\n: 1\n", "5: ['a'] is no key"),
         ("name: x\nmethod: grpo\nout: o\ndata: foo\n", "data: "),
     ],

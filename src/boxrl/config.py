@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from boxrl.data.synthetic import check_worlds
 from boxrl.errors import RecipeError, UsageError
@@ -28,7 +36,9 @@ PACKAGED_MODELS = (TINY_MODEL, "tiny-taught")
 """Models inside the package by name."""
 
 
-def _checked(check: Any) -> AfterValidator:
+def _refusing(check: Any) -> Any:
+    """The check as pydantic takes it: the value itself, or a ValueError."""
+
     def validate(value: Any) -> Any:
         try:
             check(value)
@@ -36,7 +46,11 @@ def _checked(check: Any) -> AfterValidator:
             raise ValueError(str(error)) from error
         return value
 
-    return AfterValidator(validate)
+    return validate
+
+
+def _checked(check: Any) -> AfterValidator:
+    return AfterValidator(_refusing(check))
 
 
 def _check_reward(spec: Any) -> None:
@@ -70,7 +84,8 @@ class Synthetic(Section):
     train: int = Field(2000, ge=1, description="training scenes")
     test: int = Field(300, ge=1, description="held-out scenes")
     p_absent: float = Field(0.3, ge=0, le=1, description="share of scenes without an asked object")
-    world: Annotated[str | dict[str, float], _checked(check_worlds)] = Field(
+    # Checked before the union, which would report one mistake once per type.
+    world: Annotated[str | dict[str, float], BeforeValidator(_refusing(check_worlds))] = Field(
         "standard", description="name of a world, or {name: share of the scenes}"
     )
 
@@ -275,7 +290,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start})") from error
     try:
         content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # months of 13, deep nesting
         said = " ".join(str(error).split()).replace('"<unicode string>"', str(path))
         raise RecipeError(str(path), [said]) from error
     if not isinstance(content, dict):
@@ -291,7 +306,7 @@ def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
         return
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         yield f"override {override!r}: the value is not YAML"
         return
     *parents, last = key.split(".")

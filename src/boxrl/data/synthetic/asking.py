@@ -50,7 +50,8 @@ def ask_labels(world: World, rng: random.Random) -> Asked:
             wanted += [label] * _copies(world, rng)
     wanted += _distractors(world, rng, asked, fewest=0 if wanted else 1)
     wanted = wanted[: world.max_objects]
-    rng.shuffle(wanted)
+    if not world.asked_first:
+        rng.shuffle(wanted)
     layout = lay_out(world, rng, wanted)
     image = paint(world, rng, layout)
     rng.shuffle(asked)
@@ -88,23 +89,23 @@ def ask_relation(world: World, rng: random.Random) -> Asked:
 
 def ask_negation(world: World, rng: random.Random) -> Asked:
     """Where is each SHAPE that is not COLOUR? One or two that are COLOUR are always there."""
+    absent = rng.random() < world.p_absent
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
-    wanted = [f"{colour} {shape}"] * rng.randint(1, 2)
-    if rng.random() >= world.p_absent:
-        free = [f"{other} {shape}" for other in COLOURS if other != colour]
-        wanted += [rng.choice(free) for _ in range(_copies(world, rng))]
+    free = [f"{other} {shape}" for other in COLOURS if other != colour]
     unlike = [label for label in LABELS if not label.endswith(shape)]
-    wanted += [rng.choice(unlike) for _ in range(rng.randint(*world.distractors))]
-    rng.shuffle(wanted)
-    layout = lay_out(world, rng, wanted[: world.max_objects])
+    while True:
+        wanted = [f"{colour} {shape}"] * rng.randint(1, 2)
+        wanted += [rng.choice(free) for _ in range(0 if absent else _copies(world, rng))]
+        wanted += [rng.choice(unlike) for _ in range(rng.randint(*world.distractors))]
+        layout = lay_out(world, rng, wanted[: world.max_objects])
+        right = [item for item in layout.shapes if item.label in free]
+        if bool(right) is not absent:
+            break
     label = NOT.format(shape=shape, colour=colour)
-    found, others = [], []
-    for item in layout.shapes:
-        if item.label.endswith(shape) and not item.label.startswith(colour):
-            found.append(to_object(item, world, label))
-        else:
-            others.append(to_object(item, world))
-    return Asked(paint(world, rng, layout), "detection", [label], found, others)
+    others = [to_object(item, world) for item in layout.shapes if item not in right]
+    image = paint(world, rng, layout)
+    found = [to_object(item, world, label) for item in right]
+    return Asked(image, "detection", [label], found, others)
 
 
 def ask_count(world: World, rng: random.Random) -> Asked:
