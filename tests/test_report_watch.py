@@ -118,6 +118,18 @@ def test_live_server_refuses_foreign_hosts(port: int) -> None:
     assert get(port, "/", host=f"evil.example:{port}")[0] == 403
 
 
+def test_live_server_says_what_is_wrong_with_the_run(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "<b>run")
+    with serve(copy) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        shutil.rmtree(copy)
+        status, text = get(server.server_port, "/")
+        server.shutdown()
+    assert status == 503
+    assert "no such run folder" in text
+    assert "<b>run" not in text
+
+
 def test_live_of_nothing_and_of_two_runs(tmp_path: Path, run: Path) -> None:
     assert main(["report", "--live", str(tmp_path / "nowhere")]) == 2
     assert main(["report", "--live", str(run), str(run)]) == 2

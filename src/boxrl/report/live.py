@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from boxrl.errors import BoxrlError
 from boxrl.report.build import build_report
 from boxrl.report.reading import read_run
+from boxrl.report.text import visible
 
 HOST = "127.0.0.1"
 PAGE = "report.html"
@@ -81,11 +83,20 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.send_error(403)
         elif self.path == "/version":
             self._send_text(self.live.version())
+        elif self.path == "/":
+            self._send_page()
         else:
-            if self.path == "/":
-                self.live.refresh()
-                self.path = f"/{PAGE}"
             super().do_GET()
+
+    def _send_page(self) -> None:
+        """The page, built now; what is wrong with the run where it cannot be."""
+        try:
+            self.live.refresh()
+        except (BoxrlError, OSError) as error:
+            self.send_error(503, explain=visible(str(error)))
+            return
+        self.path = f"/{PAGE}"
+        super().do_GET()
 
     def list_directory(self, path: Any) -> None:
         """Folders are not listed."""
