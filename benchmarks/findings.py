@@ -104,22 +104,22 @@ def render_summary(outcomes: list[dict[str, Any]]) -> str:
 
 
 def render_section(outcome: dict[str, Any]) -> str:
-    """An experiment's section, its curves written beside the page."""
-    folder = ROOT / "docs" / "images" / "findings"
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
-    for title, picture in draw_learning(outcome["curves"]).items():
-        path = folder / f"{outcome['name']}_{title}.svg"
-        path.write_text(picture, "utf-8")
-        pictures[f"{title} reward"] = f"images/findings/{path.name}"
+    """An experiment's section."""
+    pictures = {f"{title} reward": link for title, link in picture_links(outcome).items()}
     cells = len(outcome["steps"]) * len(outcome["seeds"])
     price = f"This grid has {cells} trained cells: {gpu_hours(cells)}.\n"
     return f"{render_markdown(outcome, pictures)}\n{price}"
 
 
-def main() -> None:
-    """Rewrite the page."""
-    keep_results([Path(name) for name in sys.argv[1:]])
+def picture_links(outcome: dict[str, Any]) -> dict[str, str]:
+    """Reward -> its curves, as seen from the page."""
+    name = outcome["name"]
+    return {title: f"images/findings/{name}_{title}.svg" for title in ("format", "accuracy")
+            if any(title in curves for curves in outcome["curves"].values())}  # fmt: skip
+
+
+def render_page() -> str:
+    """The whole page, from docs/findings/ and the experiment files."""
     outcomes, missing = read_outcomes()
     low, high = (STEPS * seconds * GPUS / 3600 for seconds in STEP_S)
     introduction = INTRODUCTION.format(
@@ -130,7 +130,19 @@ def main() -> None:
     if missing:
         names = ", ".join(f"`boxrl experiment run {name}`" for name in missing)
         parts.append(f"## Not run yet\n\nReady to run, without an outcome here: {names}.\n")
-    PAGE.write_text("\n\n".join(parts), "utf-8")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Rewrite the page and its pictures."""
+    keep_results([Path(name) for name in sys.argv[1:]])
+    for outcome in read_outcomes()[0]:
+        pictures = draw_learning(outcome["curves"])
+        for title, link in picture_links(outcome).items():
+            path = PAGE.parent / link
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(pictures[title], "utf-8")
+    PAGE.write_text(render_page(), "utf-8")
 
 
 if __name__ == "__main__":
