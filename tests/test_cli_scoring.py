@@ -75,7 +75,11 @@ def test_a_bad_row_is_named(
 
 @pytest.mark.parametrize(
     ("rewards", "message"),
-    [("appp", "unknown reward 'appp'; rewards: format, ap,"), ("ap,ap", "stands twice in ap, ap")],
+    [
+        ("appp", "unknown reward 'appp'; rewards: format, ap,"),
+        ("appp,iou,f2", "unknown rewards 'appp', 'f2'; rewards: format, ap,"),
+        ("ap,ap", "stands twice in ap, ap"),
+    ],
 )
 def test_a_wrong_reward_is_a_wrong_call(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rewards: str, message: str

@@ -386,7 +386,17 @@ def test_compare_scores_the_evaluations_of_a_run_folder(
         PredictionsFile(path, settings).append(spoil(SCENES, share, 5).values())
     runs = ["DIR/evals/before", "DIR/evals/after"]
     assert verb(tmp_path, "compare", *runs, "--json", "--resamples=50") == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["f1"]["low"] > 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["f1"]["low"] > 0
+    assert found["protocol"]["answer_tag"] == "optional"
+    for name in ("before", "after"):
+        protocol = {"answer_tag": "required", "confidence": "order"}
+        metrics = tmp_path / "evals" / name / "metrics.json"
+        metrics.write_text(json.dumps({"protocol": protocol}))
+    assert verb(tmp_path, "compare", *runs, "--resamples=50") == 0
+    printed = capsys.readouterr().out
+    assert "answer_tag: required" in printed
+    assert "confidence: order" in printed
     (tmp_path / "data" / "test.jsonl").unlink()
     assert verb(tmp_path, "compare", *runs) == 2
     assert "its samples file data/test.jsonl is not there" in capsys.readouterr().err
@@ -424,24 +434,6 @@ def test_missed_targets_have_no_cost_where_nothing_is_found() -> None:
     assert some["AP50_lost"]["missed"] > 0
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        ["evaluate", "--samples=DIR/s.jsonl", "--predictions=DIR/one.jsonl"],
-        ["compare", "DIR/evaluated", "DIR/evaluated"],
-    ],
-)
-def test_a_bootstrap_of_negative_size_is_refused(
-    run_folder: Path, capsys: pytest.CaptureFixture[str], call: list[str]
-) -> None:
-    one = evaluate(SCENES, spoil(SCENES, 0.5, 0), QWEN, resamples=0)
-    write_evaluation(run_folder / "evaluated", one)
-    assert verb(run_folder, *call, "--resamples=-5") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("boxrl: --resamples -5: ")
-    assert error.count("\n") == 1
-
-
 def test_tables_keep_every_figure_on_one_line_of_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -462,3 +454,39 @@ def test_tables_keep_every_figure_on_one_line_of_80_columns(
     assert "TIDE errors at IoU 0.5" in lines
     assert "AP50 is 0, so TIDE cannot weigh what is missed" in lines
     assert "sampling: temperature 0.5, max_new_tokens 96" in lines
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("evaluate --samples=s --predictions=p --resamples=-5", "--resamples: expected a whole"),
+        ("evaluate --samples=s --predictions=p --seed=-1", "--seed: expected a whole number of 0"),
+        ("compare a b --resamples=0", "--resamples: expected a whole number of 1 or more, got '0'"),
+        ("benchmark run d3 --data-root=d --out=o --resamples=-5", "--resamples: expected a whole"),
+        ("benchmark run d3 --data-root=d --out=o --limit=0", "--limit: expected a whole number"),
+        (
+            "benchmark run d3 --data-root=d --out=o --model=m --predict-options=--n=0",
+            "--n: expected a whole number of 1 or more, got '0'",
+        ),
+        ("predict --samples=s --images=i --model=m --out=o --n=1.5", "--n: expected a whole"),
+        (
+            "predict --samples=s --images=i --model=m --out=o --temperature=nan",
+            "--temperature: expected a number of 0 or more, got 'nan'",
+        ),
+        (
+            "predict --samples=s --images=i --model=m --out=o --top-p=0",
+            "--top-p: expected a number above 0, at most 1, got '0'",
+        ),
+        (
+            "predict --samples=s --images=i --model=m --out=o --timeout=-3",
+            "--timeout: expected a number above 0, got '-3'",
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_told_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], call: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(call.split())
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err

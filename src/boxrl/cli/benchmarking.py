@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.cli.numbers import whole
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ def add_verbs(verbs: Any) -> None:
     run.add_argument("--data-root", type=Path, required=True, metavar="DIR")
     run.add_argument("--out", type=Path, required=True, metavar="DIR")
     run.add_argument("--mode", help="labels asked for: all, positive, one_box; d3: intra, inter")
-    run.add_argument("--limit", type=int, metavar="N", help="the first N samples of each part")
+    run.add_argument("--limit", type=whole(1), metavar="N", help="the first N samples of each part")
     run.add_argument(
         "--predictions", type=Path, metavar="P", help="score these, and predict nothing"
     )
     run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
-    run.add_argument("--resamples", type=int, default=1000, help="0 leaves intervals out")
+    run.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
     run.add_argument("--json", action="store_true", help="one JSON object on stdout")
     run.add_argument(
         "--predict-options",
@@ -85,11 +86,14 @@ def run_benchmark(args: argparse.Namespace) -> None:
     from boxrl.evaluate.files import read_settings, settings_family
 
     benchmark = build_benchmark(args.name)
+    predict = None if args.predictions else _predict_call(args)
     samples, missing = build_samples(benchmark, args.data_root, args.mode, args.limit)
     for part, reason in missing.items():
         print(f"left out: {part}: {reason}", file=sys.stderr)
     write_samples(args.out / "samples.jsonl", samples)
-    path = args.predictions or _predict(args)
+    path: Path = args.predictions or args.out / "predictions.jsonl"
+    if predict and predict.run(predict):
+        raise UsageError(f"{path}: some samples have no answer; run the same command again")
     settings, predictions = read_settings(path), read_predictions(path)
     parts = evaluate_parts(
         samples,
@@ -116,26 +120,29 @@ def run_benchmark(args: argparse.Namespace) -> None:
     print_benchmark(benchmark, summary, parts)
 
 
-def _predict(args: argparse.Namespace) -> Path:
-    """Run `boxrl predict` over the benchmark's samples; resumable as it is."""
-    import shlex
-
+def _predict_call(args: argparse.Namespace) -> argparse.Namespace:
+    """The call of `boxrl predict` over the benchmark's samples; resumable as it is."""
     from boxrl.cli import build_parser
 
     if args.model is None:
         raise UsageError("benchmark run needs --model, or --predictions to score")
-    out: Path = args.out / "predictions.jsonl"
     options = [
         f"--samples={args.out / 'samples.jsonl'}",
         f"--images={args.data_root}",
         f"--model={args.model}",
-        f"--out={out}",
+        f"--out={args.out / 'predictions.jsonl'}",
         *([f"--family={args.family}"] if args.family else []),
     ]
-    predict = build_parser().parse_args(["predict", *options, *shlex.split(args.predict_options)])
-    if predict.run(predict):
-        raise UsageError(f"{out}: some samples have no answer; run the same command again")
-    return out
+    return build_parser().parse_args(["predict", *options, *_words(args.predict_options)])
+
+
+def _words(options: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"--predict-options: {error}, got {options!r:.80}") from error
 
 
 def _write_run(

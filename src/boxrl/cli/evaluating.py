@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.numbers import whole
 from boxrl.errors import UsageError
 
 
@@ -46,8 +47,10 @@ def _add_evaluate(verbs: Any) -> None:
         metavar="P",
         help="predictions made with predict --control, shown beside; may be repeated",
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the bootstrap and the blind policy")
-    verb.add_argument("--resamples", type=int, default=1000, help="0 leaves intervals out")
+    verb.add_argument(
+        "--seed", type=whole(0), default=0, help="of the bootstrap and the blind policy"
+    )
+    verb.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
     verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
     verb.set_defaults(run=evaluate)
 
@@ -74,8 +77,8 @@ def _add_compare(verbs: Any) -> None:
     )
     verb.add_argument("--out", type=Path, metavar="FILE.html", help="also write it as one page")
     verb.add_argument("--force", action="store_true", help="compare although protocols differ")
-    verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--resamples", type=int, default=1000)
+    verb.add_argument("--seed", type=whole(0), default=0)
+    verb.add_argument("--resamples", type=whole(1), default=1000)
     verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
     verb.set_defaults(run=compare)
 

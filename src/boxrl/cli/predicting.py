@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.chain import require_train_extra
+from boxrl.cli.numbers import number, whole
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def add_verbs(verbs: Any) -> None:
     predict.add_argument("--family", help="found from the model's config where it is not named")
     predict.add_argument("--prompt", default="standard")
     predict.add_argument("--control", choices=CONTROLS, help="take question or image away")
-    predict.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
+    predict.add_argument("--limit", type=whole(1), metavar="N", help="only the first N samples")
     _add_sampling(predict.add_argument_group("sampling"))
     local = predict.add_argument_group("transformers and vllm")
-    local.add_argument("--batch-size", type=int, metavar="N", help="completions at once")
+    local.add_argument("--batch-size", type=whole(1), metavar="N", help="completions at once")
     local.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     local.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     local.add_argument(
@@ -55,11 +56,11 @@ def add_verbs(verbs: Any) -> None:
 
 
 def _add_sampling(group: Any) -> None:
-    group.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    group.add_argument("--top-p", type=float, default=1.0, metavar="P")
-    group.add_argument("--max-new-tokens", type=int, default=1024, metavar="N")
-    group.add_argument("--seed", type=int, default=0, metavar="N")
-    group.add_argument("--n", type=int, default=1, metavar="N", help="completions per sample")
+    group.add_argument("--temperature", type=number(0), default=0.0, help="0 is greedy")
+    group.add_argument("--top-p", type=number(0, 1, open_below=True), default=1.0, metavar="P")
+    group.add_argument("--max-new-tokens", type=whole(1), default=1024, metavar="N")
+    group.add_argument("--seed", type=whole(0), default=0, metavar="N")
+    group.add_argument("--n", type=whole(1), default=1, metavar="N", help="completions per sample")
     group.add_argument(
         "--logprobs", action="store_true", help="box_logprobs, for evaluate --confidence logprob"
     )
@@ -74,9 +75,15 @@ def add_endpoint(group: Any) -> None:
     group.add_argument("--served-model-name", metavar="NAME", help="where it is not --model")
     group.add_argument("--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE")
     group.add_argument(
-        "--concurrency", type=int, default=16, metavar="N", help="requests at once per server"
+        "--concurrency", type=whole(1), default=16, metavar="N", help="requests at once per server"
     )
-    group.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="a request")
+    group.add_argument(
+        "--timeout",
+        type=number(0, open_below=True),
+        default=600.0,
+        metavar="SECONDS",
+        help="a request",
+    )
     group.add_argument(
         "--extra-body", metavar="JSON", help="merged into every request; null removes a key"
     )
@@ -124,11 +131,6 @@ def run_predict(args: argparse.Namespace) -> int:
 def _sampling(args: argparse.Namespace) -> Any:
     from boxrl.engines.predict import Sampling
 
-    counts = {"--n": args.n, "--max-new-tokens": args.max_new_tokens, "--limit": args.limit}
-    counts |= {"--batch-size": args.batch_size, "--concurrency": args.concurrency}
-    for option, value in counts.items():
-        if value is not None and value < 1:
-            raise UsageError(f"{option} must be at least 1, got {value}")
     if args.n > 1 and args.temperature <= 0:
         raise UsageError(f"--n {args.n} greedy completions are all the same; add --temperature 1")
     return Sampling(

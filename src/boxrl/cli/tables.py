@@ -116,6 +116,7 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     for what, ids in difference["flipped"].items():
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
         console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+    print_protocol(console, difference["protocol"])
 
 
 def _sign_test(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -42,7 +42,8 @@ def compare(
         force: compare although the protocols differ.
 
     Returns:
-        `n`; `protocol_differs` {key: [a, b]}, empty unless forced; `metrics` {name: {a, b,
+        `n`; `protocol` {key: value} that both share; `protocol_differs` {key: [a, b]}, empty
+        unless forced; `metrics` {name: {a, b,
         difference, low, high, better, worse, p_sign}} with the number of samples on which b is
         better and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained,
         lost}: ids of samples that only b, or only a, answers without any fault.
@@ -79,6 +80,9 @@ def compare(
         }
     return {
         "n": len(rows_a),
+        "protocol": {
+            key: a.metrics["protocol"].get(key) for key in PROTOCOL_KEYS if key not in differs
+        },
         "protocol_differs": differs,
         "metrics": metrics,
         "flipped": _flipped(rows_a, rows_b),

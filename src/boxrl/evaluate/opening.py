@@ -5,16 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import evaluate
 from boxrl.evaluate.evaluation import Evaluation
-from boxrl.evaluate.files import ROWS, read_evaluation, read_settings, settings_family
+from boxrl.evaluate.files import (
+    METRICS,
+    ROWS,
+    read_evaluation,
+    read_settings,
+    settings_family,
+)
 
 
 def open_evaluation(folder: Path) -> Evaluation:
     """The evaluation of a folder, without intervals where it is scored now.
+
+    Predictions that are scored now are read by the rules that their metrics.json states, where
+    there is one, else by those that `evaluate` has by default.
 
     Args:
         folder: of `boxrl evaluate --out`, or with predictions.jsonl and predictions.meta.json,
@@ -28,13 +38,23 @@ def open_evaluation(folder: Path) -> Evaluation:
     if (folder / ROWS).is_file() or not predictions.is_file():
         return read_evaluation(folder)
     settings = read_settings(predictions)
+    stated = _stated_protocol(folder)
     return evaluate(
         read_samples(_samples_path(folder, settings)),
         read_predictions(predictions),
         settings_family(settings, None, str(predictions)),
         settings=settings,
         resamples=0,
+        **{key: stated[key] for key in ("confidence", "answer_tag") if stated.get(key)},
     )
+
+
+def _stated_protocol(folder: Path) -> dict[str, Any]:
+    """The protocol in metrics.json; empty where there is none."""
+    path = folder / METRICS
+    metrics = parse_json_object(path.read_bytes(), str(path)) if path.is_file() else {}
+    protocol = metrics.get("protocol")
+    return protocol if isinstance(protocol, dict) else {}
 
 
 def paired_folders(first: Path, second: Path) -> dict[str, tuple[Path, Path]]:

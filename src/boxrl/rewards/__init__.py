@@ -72,9 +72,7 @@ def build_reward(spec: Spec | Reward) -> Reward:
         raise UsageError(f"reward {spec!r:.80} has no name; rewards: {', '.join(REWARDS)}")
     function = _import_reward(name) if ":" in name else REWARDS.get(name)
     if function is None:
-        raise UsageError(
-            f"unknown reward {name!r}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function"
-        )
+        raise _unknown([name])
     _check_settings(name, function, settings)
     reward = Reward(name, function, settings)
     if name in REWARDS:
@@ -86,8 +84,12 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     """The rewards of several specs.
 
     Raises:
-        UsageError: as `build_reward`; also for none at all, and for a name that stands twice.
+        UsageError: as `build_reward`, naming all that are unknown; also for none at all, and for
+            a name that stands twice.
     """
+    unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in REWARDS]
+    if unknown:
+        raise _unknown(unknown)
     rewards = [build_reward(spec) for spec in specs]
     names = [reward.name for reward in rewards]
     if len(set(names)) < len(names):
@@ -95,6 +97,11 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     if not rewards:
         raise UsageError(f"no reward is named; rewards: {', '.join(REWARDS)}")
     return rewards
+
+
+def _unknown(names: Sequence[str]) -> UsageError:
+    what = f"unknown reward{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    return UsageError(f"{what}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function")
 
 
 def _import_reward(path: str) -> RewardFunction:
