@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.data.files import parse_json_object, write_json
-from boxrl.experiments import outcome
+from boxrl.experiments import grid, outcome
 from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
 from boxrl.experiments.cells import Cell, build_cells
 from boxrl.experiments.definition import TEXTS, Experiment, HeldOut, arm_recipe, is_trained
-from boxrl.experiments.grid import Launch as LaunchCell
-from boxrl.experiments.grid import default_workers, launch, run_grid
 from boxrl.runs import describe_environment
 
 CALIBRATION_STEPS = 4
@@ -31,7 +29,7 @@ def run_experiment(
     workers: int | None = None,
     budget: float | None = None,
     overrides: Sequence[str] = (),
-    launch: LaunchCell = launch,
+    launch: grid.Launch = grid.launch,
 ) -> dict[str, Any]:
     """Run what is missing of the grid, and write OUT/results.json.
 
@@ -52,12 +50,12 @@ def run_experiment(
         DataError: some cells failed; the others stand in the cache.
     """
     device = arm_recipe(experiment, next(iter(experiment.arms)), seeds[0]).engine.device
-    workers = workers or default_workers(device)
+    workers = workers or grid.default_workers(device)
     plan = Plan(tuple(seeds), 1.0, 0.0)
     if budget is not None:
         plan = _kept_plan(experiment, seeds, budget, workers, out, cache_folder, launch)
     cells = build_cells(experiment, plan.seeds, cache_folder, plan.share)
-    ran = run_grid(cells, workers, launch)
+    ran = grid.run_grid(cells, workers, launch)
     content = _outcome(experiment, cells) | {
         "seeds": list(plan.seeds),
         "gave_up": plan.gave_up(experiment, seeds),
@@ -82,7 +80,7 @@ def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
         **outcome.summarize(experiment, results),
         "cells": {
             arm: {
-                str(cell.seed): {"folder": str(cell.folder), **results[arm][cell.seed]}
+                str(cell.seed): {"cell": cell.key, **results[arm][cell.seed]}
                 for cell in cells
                 if cell.arm == arm
             }
@@ -100,7 +98,7 @@ def _kept_plan(
     workers: int,
     out: Path,
     cache_folder: Path,
-    launch: LaunchCell,
+    launch: grid.Launch,
 ) -> Plan:
     """The plan that an earlier call of the same grid made, so that it goes on; else a new one."""
     path = out / "plan.json"
@@ -123,7 +121,7 @@ def _kept_plan(
 
 
 def _costs(
-    experiment: Experiment, seed: int, workers: int, cache_folder: Path, launch: LaunchCell
+    experiment: Experiment, seed: int, workers: int, cache_folder: Path, launch: grid.Launch
 ) -> dict[Any, Cost]:
     """Costs by workload; what no finished cell tells is measured on a few steps."""
     known = measured_costs(cache_folder)
@@ -143,5 +141,5 @@ def _costs(
             }
         )
         cells += build_cells(short, [seed], cache_folder, CALIBRATION_STEPS / steps)
-    run_grid(cells, workers, launch)
+    grid.run_grid(cells, workers, launch)
     return {**measured_costs(cache_folder)}
