@@ -13,21 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from boxrl.evaluate.figures import HEADLINES, look_up
 from boxrl.report.draw import draw_before_after
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- quickstart table: begin -->", "<!-- quickstart table: end -->"
-FIGURES = {
-    "format_rate": "format rate",
-    "mAP": "mAP",
-    "AP50": "AP50",
-    "f1": "mean f1",
-    "precision@0.5": "precision",
-    "recall@0.5": "recall",
-    "negatives.accuracy": "absent labels answered `None`",
-    "looks": "first box on an asked object",
-    "tokens.mean": "mean tokens",
-}
 WAYS = ("greedy", "sampled")
 
 
@@ -41,41 +31,42 @@ def read_differences(run: Path, how: str) -> dict[str, Any]:
 def render_readme_table(run: Path) -> str:
     """Greedy and sampled, before and after, with the paired interval and the blind policy."""
     metrics = json.loads((run / "evals" / "before_greedy" / "metrics.json").read_text("utf-8"))
-    blind = metrics["blind"] | {"negatives.accuracy": metrics["blind"]["negatives"]["accuracy"]}
+    blind = metrics["blind"]
     tables = {how: read_differences(run, how) for how in WAYS}
     lines = [
         "| | greedy: before | after | difference [95 %] "
         "| sampled: before | after | difference [95 %] | blind |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|" + "---|" * 8,
     ]
-    for key, name in FIGURES.items():
-        digits = 1 if key == "tokens.mean" else 3
-        cells = [name]
+    for figure in HEADLINES:
+        digits = figure.digits
+        cells = [figure.name]
         for table in tables.values():
-            row = table[key]
+            row = table[figure.key]
             cells += [
                 f"{row['a']:.{digits}f}",
                 f"**{row['b']:.{digits}f}**",
                 f"{row['difference']:+.{digits}f} "
                 f"[{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]",
             ]
-        cells.append(f"{blind[key]:.{digits}f}" if key in blind else "")
+        unseen = look_up(blind, figure.key)
+        cells.append("" if unseen is None else f"{unseen:.{digits}f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def render_seed_table(runs: list[Path]) -> str:
     """One line per run and way: before -> after [interval of the difference]."""
-    head = ["run", "", *FIGURES.values()]
+    head = ["run", "", *(figure.name for figure in HEADLINES)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for run in runs:
         for how in WAYS:
             table = read_differences(run, how)
             cells = [run.name, how]
-            for key in FIGURES:
-                digits = 1 if key == "tokens.mean" else 3
+            for figure in HEADLINES:
+                row = table[figure.key]
                 a, b, low, high = (
-                    f"{table[key][k]:{sign}.{digits}f}"
+                    f"{row[k]:{sign}.{figure.digits}f}"
                     for k, sign in (("a", ""), ("b", ""), ("low", "+"), ("high", "+"))
                 )
                 cells.append(f"{a} → {b} [{low}, {high}]")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from boxrl import __version__
 from boxrl.cli import build_parser, main
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
@@ -25,6 +26,7 @@ from boxrl.data.synthetic import World, scenes
 ROOT = Path(__file__).parents[1]
 CLASSES = {
     "README.md": "parse slow parse",
+    "CONTRIBUTING.md": "parse",
     "docs/data.md": "fast fast fast",
     "docs/howto/add_dataset.md": "fast",
     "docs/howto/add_reward.md": "fast",
@@ -46,7 +48,8 @@ cluster, a server, an archive or a network.
 """
 OTHER_PROGRAMS = {"git", "cd", "hf", "sbatch", "sky", "docker", "vllm", "export"}
 PAGES = sorted(
-    str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    str(path.relative_to(ROOT))
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 )
 BLOCK = re.compile(r"^( *)```bash\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
@@ -236,3 +239,10 @@ def test_the_readmes_python_says_what_it_says() -> None:
         names: dict[str, object] = {}
         exec("\n".join(setup), names)
         assert repr(eval(call, names)) == said.strip()
+
+
+def test_every_place_names_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert __version__ == project["version"]
+    assert f"\nversion: {__version__}\n" in citation
