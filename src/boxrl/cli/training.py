@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,4 +163,28 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> int:
         command.append("--resume")
     plain = ["accelerate", "launch", *command[3:]]
     print(shlex.join(plain), file=sys.stderr)
-    return subprocess.run(command, check=False, env=os.environ).returncode
+    return _run_to_its_end(command)
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Run the launcher and hand SIGTERM on to it: its processes then write a checkpoint.
+
+    A Ctrl-C reaches them by itself.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
+    stopped = []
+    with subprocess.Popen(command) as process:
+
+        def stop(number: int, _frame: Any) -> None:
+            stopped.append(number)
+            if number == signal.SIGTERM:
+                process.terminate()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        status = process.wait()
+    if stopped:
+        raise KeyboardInterrupt
+    return status

@@ -13,6 +13,9 @@ from boxrl.errors import DataError
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: 512 MiB as RGB, Pillow's own last limit."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""All that is opened as an image, MPO as JPEG; Pillow hands EPS to a program, Ghostscript."""
+
 ORIENTATION_TAG = 0x0112
 
 
@@ -63,7 +66,7 @@ def _open(path: Path, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+            return Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{where}: image {path} declares more than {MAX_PIXELS:,} pixels and was not opened; "

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from boxrl.data.images import FORMATS
 from boxrl.data.predictions import Prediction
 from boxrl.engines.box_logprobs import Token, box_logprobs
 from boxrl.engines.predict import Draw, Keep, Sampling
@@ -158,7 +159,7 @@ class Endpoint:
         if not self.knows_size and size != image.size:
             return _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
         path = self.questions.path(sample)
-        with Image.open(path) as stored:
+        with Image.open(path, formats=FORMATS) as stored:
             upright = stored.getexif().get(ORIENTATION_TAG, 1) == 1
             mime = SENT_AS_THEY_ARE.get(stored.format or "")
             plain = stored.mode in ("RGB", "L") and upright

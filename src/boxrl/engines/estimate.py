@@ -148,7 +148,7 @@ def visible_memory() -> int | None:
 
 def build_empty(folder: Any) -> Any:
     """The model's modules without memory for its weights."""
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from boxrl.engines.cpu import use_fast_patch_embedding
 from boxrl.engines.folders import model_folder
 from boxrl.engines.processors import load_processor
-from boxrl.errors import UsageError
+from boxrl.errors import BoxrlError, UsageError
 from boxrl.families import Family
 
 
@@ -44,22 +46,32 @@ def load(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto" and device == "cpu":
         dtype = "float32"  # bfloat16 on a CPU is slower and coarser
-    processor = load_processor(folder)
     transformers_logging.disable_progress_bar()
-    try:
+    quantization = _quantization(quantize, device)
+    with _telling_of(folder):
+        processor = load_processor(folder)
         loaded = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, quantization_config=_quantization(quantize, device)
+            folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
         )
-    except (ValueError, OSError) as error:
-        raise UsageError(
-            f"{folder}: holds no vision-language model that transformers knows "
-            f"({str(error).splitlines()[0]})"
-        ) from error
     if not quantize:
         loaded = loaded.to(device)
     if device == "cpu" and _has_conv_patch_embedding(loaded):
         use_fast_patch_embedding(loaded)
     return loaded, processor
+
+
+@contextmanager
+def _telling_of(folder: Path) -> Iterator[None]:
+    """Over a damaged folder, the libraries raise anything."""
+    try:
+        yield
+    except BoxrlError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{folder}: holds no whole vision-language model that transformers knows ({said:.300})"
+        ) from error
 
 
 def _quantization(quantize: str | None, device: str) -> Any:

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 
+from boxrl.data.images import FORMATS
+
 
 @contextmanager
 def once_per_image(image_processor: Any) -> Iterator[None]:
@@ -59,7 +61,8 @@ def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _decode(source: dict[str, Any]) -> Image.Image:
-    with Image.open(BytesIO(source["bytes"]) if source["bytes"] else source["path"]) as image:
+    file = BytesIO(source["bytes"]) if source["bytes"] else source["path"]
+    with Image.open(file, formats=FORMATS) as image:
         return image.convert("RGB")
 
 

@@ -55,9 +55,9 @@ def load_processor(model_dir: Path) -> Any:
         UsageError: the folder holds no processor that reads images.
     """
     if HAS_TORCHVISION:
-        processor = AutoProcessor.from_pretrained(model_dir)
+        processor = AutoProcessor.from_pretrained(model_dir, trust_remote_code=False)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
         images = Qwen2VLImageProcessorPil.from_pretrained(model_dir)
         template = model_dir / "chat_template.jinja"
         processor = ImageTextProcessor(

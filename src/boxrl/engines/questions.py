@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from boxrl.data.images import FORMATS
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -66,9 +67,9 @@ def load_image(path: Path, sample: Sample) -> Image.Image:
         DataError: it cannot be decoded, or its size is not the one the sample states.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             loaded = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"sample {sample.id!r}: {path} is no readable image ({error})") from error
     if loaded.size != sample.size_wh:
         raise DataError(

@@ -138,9 +138,9 @@ class StopGracefully(TrainerCallback):
             signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: Any) -> None:
-        if self.stopped:
+        if self.stopped and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.stopped = True
+        self.stopped = True  # launchers send SIGTERM after what came from the terminal
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from boxrl.data.images import FORMATS
 from boxrl.errors import DataError
 from boxrl.report.reading import Evaluation, Row, read_run
 from boxrl.report.text import visible
@@ -183,9 +184,9 @@ def _sheet(chosen: Sequence[tuple[Row, Row]], images: Path | None) -> Image.Imag
 def _open(images: Path | None, row: Row) -> Image.Image:
     """The row's image; grey ground where it cannot be read."""
     try:
-        with Image.open((images or Path()) / row.sample.image) as image:
+        with Image.open((images or Path()) / row.sample.image, formats=FORMATS) as image:
             return image.convert("RGB")
-    except OSError:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Image.new("RGB", row.sample.size_wh, "#808080")
 
 

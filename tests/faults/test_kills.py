@@ -1,0 +1,189 @@
+"""Kill -9 at random moments: what was finished stays, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from boxrl.config import dump_recipe
+from boxrl.data.samples import read_samples, write_samples
+from tests.chat_server import Fault, chat_server, random_faults
+from tests.engines.recipes import tiny_recipe
+from tests.faults.campaign import Record, end, run, start, whole_lines
+
+pytestmark = pytest.mark.slow
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def many_samples(scenes: Path, folder: Path, copies: int) -> Path:
+    """FOLDER/samples.jsonl with every scene several times, beside the images."""
+    samples = read_samples(scenes / "samples.jsonl")
+    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(copies) for sample in samples]
+    write_samples(folder / "samples.jsonl", many)
+    (folder / "images").symlink_to(scenes / "images")
+    return folder / "samples.jsonl"
+
+
+def hostile(share: float, seed: int) -> Fault:
+    """A share of the requests fails in some way, one in a hundred by hanging."""
+    faults, rng = random_faults(share, seed), random.Random(seed)
+
+    def fault(number: int, body: dict[str, Any]) -> str | None:
+        return "hang" if rng.random() < 0.01 else faults(number, body)
+
+    return fault
+
+
+def kill_again_and_again(call: list[object], file: Path, kills: int) -> list[list[str]]:
+    """Kill the command that often, each time after it has written; lines on disk at each kill."""
+    rng = random.Random(kills)
+    seen = []
+    for _ in range(kills):
+        process = start(*call)
+        before = len(whole_lines(file))
+        while process.poll() is None and len(whole_lines(file)) <= before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is None:
+            end(process)
+            seen.append(whole_lines(file))
+        process.wait()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("engine", "copies", "kills"), [("openai", 16, 20), ("transformers", 16, 20)]
+)
+def test_predict(
+    engine: str, copies: int, kills: int, scene_folder: Path, tmp_path: Path, record: Record
+) -> None:
+    samples = many_samples(scene_folder, tmp_path, copies)
+    killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
+    with chat_server(hostile(0.25, 2), delay_s=0.2) as server:
+        options = {
+            "openai": ["--model", "served", "--family", "plain", "--base-url", server.url,
+                       "--timeout", 1, "--concurrency", 4],
+            "transformers": ["--model", "tiny", "--batch-size", 4, "--max-new-tokens", 64],
+        }[engine]  # fmt: skip
+        call: list[object] = ["predict", "--engine", engine, "--samples", samples,
+                              "--images", tmp_path / "images", *options]  # fmt: skip
+        assert run(*call, "--out", whole).status == 0
+        seen = kill_again_and_again([*call, "--out", killed], killed, kills)
+        last = run(*call, "--out", killed)
+    assert last.status == 0, last.err
+    assert killed.read_bytes() == whole.read_bytes()
+    assert len(seen) >= kills * 3 / 4
+    kept = set(killed.read_text().splitlines())
+    for rows in seen:
+        finished = [row for row in rows if '"finish_reason": "error"' not in row]
+        lost = [row for row in finished if row not in kept]
+        how = f"kill -9 while it writes, --engine {engine}"
+        record("kill -9", "predict", how, last.line, lost, len(finished), "rows")
+
+
+def same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> list[int]:
+    """Steps whose figures, time aside, are not the same to 1e-4."""
+    by_step = {row["step"]: row for row in got}
+    return [
+        row["step"]
+        for row in expected
+        if row["step"] not in by_step
+        or any(
+            by_step[row["step"]].get(key) != pytest.approx(value, rel=1e-4, abs=1e-6)
+            for key, value in row.items()
+            if key != "time_s"
+        )
+    ]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in whole_lines(path)]
+
+
+def kill_at_step(call: list[object], log: Path, step: int) -> list[dict[str, Any]]:
+    """Kill once so many steps are logged; the rows on disk then."""
+    process = start(*call)
+    while len(whole_lines(log)) < step:
+        assert process.poll() is None
+        time.sleep(0.02)
+    end(process)
+    assert process.returncode == -signal.SIGKILL
+    return rows(log)
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_train(method: str, scene_folder: Path, tmp_path: Path, record: Record) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "killed", method=method, max_steps=9,
+                         save_steps=2, learning_rate=1e-3, prompts_per_step=2)  # fmt: skip
+    written = tmp_path / "recipe.yaml"
+    written.write_text(dump_recipe(recipe))
+    assert run("train", written, f"out={tmp_path / 'whole'}").status == 0
+    log = tmp_path / "killed" / "metrics.jsonl"
+    call: list[object] = ["train", written]
+    dice = random.Random(time.time())
+    seen = []
+    for step in sorted(dice.sample(range(1, 9), 3)):
+        seen.append(kill_at_step(call, log, step))
+        told = run("train", written)
+        assert told.status == 2
+        assert "--resume" in told.line
+        call = ["train", written, "--resume"]
+    assert run(*call).status == 0
+    final = rows(log)
+    assert not same_rows(final, rows(tmp_path / "whole" / "metrics.jsonl"))
+    for before in seen:
+        how = f"kill -9 at a random step, then --resume, {method}"
+        record("kill -9", "train", how, told.line, same_rows(final, before), len(before), "steps")
+
+
+def test_quickstart(tmp_path: Path, record: Record) -> None:
+    """Kills in each part of the chain: first evaluation, training, last evaluation."""
+    text = (RECIPES / "quickstart.yaml").read_text()
+    small = {"train: 2000": "train: 40", "test: 300": "test: 130", "max_steps: 200": "max_steps: 8",
+             "save_steps: 25": "save_steps: 3", "steps: 8": "steps: 8"}  # fmt: skip
+    for old, new in small.items():
+        text = text.replace(old, new)
+    (tmp_path / "small.yaml").write_text(text)
+    first = (
+        "import boxrl.cli.quickstart as q; from pathlib import Path; "
+        f"q.recipe_file = lambda name: Path({str(tmp_path / 'small.yaml')!r})"
+    )
+    out = tmp_path / "run"
+    call = ["quickstart", "--out", out]
+    seen: dict[Path, list[list[str]]] = {}
+    for name, lines in (
+        ("evals/before_greedy/predictions.jsonl", 64),
+        ("evals/before_sampled/predictions.jsonl", 64),
+        ("metrics.jsonl", 2),
+        ("metrics.jsonl", 5),
+        ("evals/after_greedy/predictions.jsonl", 64),
+    ):
+        process = start(*call, first=first)
+        while len(whole_lines(out / name)) < lines:
+            assert process.poll() is None, name
+            time.sleep(0.01)
+        end(process)
+        seen.setdefault(out / name, []).append(whole_lines(out / name))
+        call = ["quickstart", "--out", out, "--resume"]
+    last = run(*call, first=first)
+    assert last.status == 0, last.err
+    assert (out / "report.html").is_file()
+    assert json.loads((out / "run.json").read_text())["status"] == "done"
+    for path, kills in seen.items():
+        for kept in kills:
+            if path.name == "metrics.jsonl":
+                lost = same_rows(rows(path), [json.loads(line) for line in kept])
+            else:
+                lost = sorted(set(kept) - set(whole_lines(path)))
+            how = f"kill -9 in {path.relative_to(out)}, then --resume"
+            record("kill -9", "quickstart", how, last.line, lost, len(kept), "rows")

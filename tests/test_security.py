@@ -1,0 +1,82 @@
+"""Images made to start programs or to fill the memory; docs/security.md names the other tests."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from boxrl.data.images import FORMATS, MAX_PIXELS, check_pixels, read_header
+from boxrl.engines.questions import load_image
+from boxrl.errors import DataError
+from boxrl.types import Sample
+
+ROOT = Path(__file__).parents[1]
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that declares that size and holds nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def sample(size_wh: tuple[int, int]) -> Sample:
+    return Sample("1", "a.png", *size_wh, task="detection", labels=("cat",), objects=())
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(100_000, 100_000))
+    with pytest.raises(DataError, match=f"more than {MAX_PIXELS:,} pixels"):
+        read_header(path, "row")
+    with pytest.raises(DataError, match="exceeds limit"):
+        load_image(path, sample((100_000, 100_000)))
+
+
+def test_only_listed_formats_are_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(EPS)
+    with Image.open(path) as image:
+        assert image.format == "EPS"
+    for read in (read_header, check_pixels):
+        with pytest.raises(DataError, match="not a readable image"):
+            read(path, "row")
+    with pytest.raises(DataError, match="no readable image"):
+        load_image(path, sample((9, 9)))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_listed_formats_are_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (9, 7), (250, 0, 0)).save(path, kind)
+    assert read_header(path, "row").size_wh == (9, 7)
+    assert load_image(path, sample((9, 7))).size == (9, 7)
+
+
+def test_every_image_is_opened_with_the_list() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        for call in re.findall(r"Image\.open\(.*", path.read_text("utf-8")):
+            assert "formats=FORMATS" in call, f"{path}: {call}"
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    table = page[page.index("| threat |") : page.index("## What remains")]
+    named = re.findall(r"test_\w+(?!\w*\.py)", re.sub(r"tests/[\w/]+\.py", "", table))
+    written = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 15
+    for name in named:
+        assert f"def {name}(" in written, name
+    for file in re.findall(r"tests/[\w/]+\.py", table):
+        assert (ROOT / file).is_file(), file
