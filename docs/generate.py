@@ -22,7 +22,9 @@ PAGES_OF_THE_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-SECTION_OF_FOLDER = {".": "Evidence", "howto": "How to", "decisions": "Decisions"}
+SECTION_OF_FOLDER = {"howto": "How to", "decisions": "Decisions"}
+"""Of pages that mkdocs.yml does not name; all others are Evidence."""
+
 SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
 ROOMS = {
     "rewards": "Rewards", "evaluate": "Evaluation", "metrics": "Metrics", "data": "Data",
@@ -42,7 +44,7 @@ def on_config(config: Any) -> Any:
     for path in sorted((ROOT / "docs").rglob("*.md")):
         page = str(path.relative_to(ROOT / "docs"))
         if page not in named:
-            sections[SECTION_OF_FOLDER[str(Path(page).parent)]].append(page)
+            sections[SECTION_OF_FOLDER.get(path.parent.name, "Evidence")].append(page)
     return config
 
 

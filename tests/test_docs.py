@@ -246,3 +246,9 @@ def test_every_place_names_the_same_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert __version__ == project["version"]
     assert f"\nversion: {__version__}\n" in citation
+
+
+def test_every_room_has_a_page_in_the_python_reference() -> None:
+    rooms = {path.stem for path in (ROOT / "src/boxrl").iterdir() if path.suffix in ("", ".py")}
+    pages = re.findall(r"reference/(\w+)\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
+    assert {room for room in rooms if not room.startswith("_")} == set(pages)
