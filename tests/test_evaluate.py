@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from boxrl.cli import main
-from boxrl.cli.tables import FIGURES, print_comparison, print_evaluation
+from boxrl.cli.tables import print_comparison, print_evaluation
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.comparison import sign_test
+from boxrl.evaluate.figures import FIGURES
 from boxrl.evaluate.files import read_evaluation, write_evaluation
 from boxrl.families import FAMILIES
 from boxrl.prompts import render_target
@@ -444,7 +445,7 @@ def test_tables_keep_every_figure_on_one_line_of_80_columns(
     after = evaluate(SCENES, spoil(SCENES, 0.2, 1), QWEN, resamples=50)
     print_comparison(compare(before, after, resamples=50), ["before", "after"])
     table = capsys.readouterr().out.split("a = before")[0].splitlines()
-    figures = [line for line in table if line.startswith(tuple(FIGURES.values()))]
+    figures = [line for line in table if line.startswith(tuple(f.name for f in FIGURES))]
     assert len(figures) == len(table) - 4  # title, two lines of header, rule
     assert all(" to " in line for line in figures)
     [tokens] = [line.split() for line in figures if line.startswith("tokens, mean")]

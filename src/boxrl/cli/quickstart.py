@@ -24,23 +24,13 @@ from boxrl.engines.models import load, quiet
 from boxrl.engines.predict import Sampling, predict
 from boxrl.engines.train import train, training_samples
 from boxrl.evaluate import Evaluation, compare, evaluate
+from boxrl.evaluate.figures import HEADLINES, look_up
 from boxrl.families import read_family
 from boxrl.prompts import build_prompt
 from boxrl.report import build_report
 from boxrl.runs import Run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-HEADLINES = {
-    "format_rate": "format rate",
-    "mAP": "mAP",
-    "AP50": "AP50",
-    "f1": "mean f1",
-    "precision@0.5": "precision",
-    "recall@0.5": "recall",
-    "negatives.accuracy": "absent -> None",
-    "looks": "first box asked for",
-    "tokens.mean": "mean tokens",
-}
 
 
 def recipe_file(name: str) -> Path:
@@ -125,25 +115,17 @@ def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) 
     table = Table(title=title, title_justify="left")
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    for key, name in HEADLINES.items():
-        row = difference["metrics"].get(key)
+    for figure in HEADLINES:
+        row, digits = difference["metrics"].get(figure.key), figure.digits
         if row is None:
             continue
-        digits = 1 if key == "tokens.mean" else 3
         change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
-        unseen = _look_up(blind, key)
+        unseen = look_up(blind, figure.key)
         table.add_row(
-            name,
+            figure.name,
             f"{row['a']:.{digits}f}",
             f"{row['b']:.{digits}f}",
             f"{change} [{low}, {high}]",
             "" if unseen is None else f"{unseen:.{digits}f}",
         )
     Console().print(table)
-
-
-def _look_up(figures: dict[str, Any], key: str) -> float | None:
-    """The figure at `key` or at the path `section.key`."""
-    section, _, name = key.partition(".")
-    found = figures.get(key, figures.get(section))
-    return found.get(name) if isinstance(found, dict) else found

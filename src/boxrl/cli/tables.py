@@ -13,44 +13,10 @@ from rich.text import Text
 from boxrl.benchmarks import Benchmark, Published
 from boxrl.benchmarks.samples import layout
 from boxrl.evaluate.evaluation import Evaluation
-
-FIGURES = {
-    "mAP": "mAP",
-    "AP50": "AP50",
-    "AP75": "AP75",
-    "APs": "AP small",
-    "APm": "AP medium",
-    "APl": "AP large",
-    "mAP_order_free": "mAP, order-free",
-    "precision@0.5": "precision @0.5",
-    "recall@0.5": "recall @0.5",
-    "f1@0.5": "F1 @0.5",
-    "f1": "mean F1",
-    "looks": "first box asked for",
-    "grounding_accuracy@0.5": "grounding @0.5",
-    "accuracy": "accuracy",
-    "negatives.accuracy": "None on negatives",
-    "format_rate": "format rate",
-    "truncated_rate": "truncated",
-    "unknown_labels": "boxes of unasked labels",
-    "tokens.mean": "tokens, mean",
-    "tokens.max": "tokens, max",
-    "tokens.long": "3,000 tokens and more",
-}
-"""Path in the metrics -> name in the table, in the table's order."""
+from boxrl.evaluate.figures import FIGURES, look_up
 
 MAX_LABELS = 20
 """Rows of the table by label; the others are in the JSON."""
-
-
-def look_up(metrics: Mapping[str, Any], path: str) -> float | None:
-    """The number under a dotted path; a key such as f1@0.5 holds a dot itself."""
-    if path in metrics:
-        value = metrics[path]
-        return value if isinstance(value, (int, float)) else None
-    head, _, rest = path.partition(".")
-    inner = metrics.get(head)
-    return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 def print_evaluation(metrics: Mapping[str, Any]) -> None:
@@ -59,13 +25,12 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     others = {"blind policy": metrics["blind"]}
     others |= {f"{c['control']}": c for c in metrics.get("controls", ())}
     table = _table(f"{metrics['n']} samples", "figure", "value", "95 % interval", *others)
-    for path, name in FIGURES.items():
-        value = look_up(metrics, path)
+    for figure in FIGURES:
+        value = look_up(metrics, figure.key)
         if value is not None:
-            span = _span(metrics["intervals"].get(path))
-            table.add_row(
-                name, _number(value), span, *(_number(look_up(o, path)) for o in others.values())
-            )
+            span = _span(metrics["intervals"].get(figure.key))
+            beside = [_number(look_up(other, figure.key)) for other in others.values()]
+            table.add_row(figure.name, _number(value), span, *beside)
     console.print(table)
     _print_status(console, metrics["parse"])
     _print_errors(console, metrics.get("errors"))
@@ -98,12 +63,12 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
         console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
     columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
     table = _table(f"{difference['n']} samples; p of the sign test", "figure", *columns)
-    for path, name in FIGURES.items():
-        row = difference["metrics"].get(path)
+    for figure in FIGURES:
+        row = difference["metrics"].get(figure.key)
         if row is None:
             continue
         table.add_row(
-            name,
+            figure.name,
             _number(row["a"]),
             _number(row["b"]),
             _number(row["difference"], "+"),

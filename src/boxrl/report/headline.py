@@ -4,59 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.evaluate.figures import FIGURES, Better, Figure, look_up
 from boxrl.report.glyphs import interval
 from boxrl.report.reading import Evaluation, mapping
 from boxrl.report.text import visible
 
 MINUS = "\u2212"
-Better = Literal["higher", "lower", "neither"]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure of metrics.json.
-
-    Attributes:
-        key: path in metrics.json, dotted.
-        name: as people read it.
-        better: which direction is an improvement.
-        digits: decimals shown.
-    """
-
-    key: str
-    name: str
-    better: Better = "higher"
-    digits: int = 3
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether it lies in [0, 1]; rates share one axis."""
-        return self.digits == 3
-
-
-FIGURES = (
-    Figure("format_rate", "Format rate"),
-    Figure("mAP", "mAP"),
-    Figure("AP50", "AP50"),
-    Figure("AP75", "AP75"),
-    Figure("mAP_order_free", "mAP, order-free"),
-    Figure("f1", "Mean F1"),
-    Figure("precision@0.5", "Precision @0.5"),
-    Figure("recall@0.5", "Recall @0.5"),
-    Figure("f1@0.5", "F1 @0.5"),
-    Figure("negatives.accuracy", "None on negatives"),
-    Figure("looks", "First box on an asked object"),
-    Figure("grounding_accuracy@0.5", "Grounding accuracy @0.5"),
-    Figure("accuracy", "Accuracy"),
-    Figure("unknown_labels", "Boxes under unasked labels", "lower", 0),
-    Figure("truncated_rate", "Truncated", "lower"),
-    Figure("tokens.mean", "Tokens, mean", "neither", 1),
-)
-"""The rows, in their order; a figure that no evaluation has is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +122,6 @@ def _in_words(value: Any) -> str:
     return visible(str(value))
 
 
-def look_up(metrics: Mapping[str, Any], key: str) -> float | None:
-    """The number at a dotted path; keys such as `f1@0.5` hold dots themselves."""
-    if key in metrics:
-        value: Any = metrics[key]
-    else:
-        head, _, rest = key.partition(".")
-        inner = metrics.get(head)
-        return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) and value == value else None
-
-
 def compare_figures(
     before: Mapping[str, Any], after: Mapping[str, Any], paired: Mapping[str, Any]
 ) -> list[Comparison]:
@@ -186,10 +132,11 @@ def compare_figures(
         after: metrics.json of the second, over the same samples.
         paired: figure -> `{"difference", "low", "high"}`; may be empty.
     """
-    drawn = [paired[f.key] for f in FIGURES if f.is_rate and _is_interval(paired.get(f.key))]
+    shown = [figure for figure in FIGURES if not figure.detail]
+    drawn = [paired[f.key] for f in shown if f.is_rate and _is_interval(paired.get(f.key))]
     reach = max((abs(_end(row)) for row in drawn), default=0.0) or 1.0
     rows = []
-    for figure in FIGURES:
+    for figure in shown:
         old, new = look_up(before, figure.key), look_up(after, figure.key)
         if old is None and new is None:
             continue
