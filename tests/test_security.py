@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from boxrl.config import load_recipe
 from boxrl.data.images import FORMATS, MAX_PIXELS, check_pixels, read_header
 from boxrl.engines.questions import load_image
-from boxrl.errors import DataError
+from boxrl.errors import DataError, RecipeError
 from boxrl.types import Sample
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +81,28 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
         assert f"def {name}(" in written, name
     for file in re.findall(r"tests/[\w/]+\.py", table):
         assert (ROOT / file).is_file(), file
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
+    for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "unfold to more than 100,000 values"),
+        ("train: &a {trl: *a}\n", "unfold to more than"),
+        ("name: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("[" * 100_000, "recursion"),
+        ("seed: " + "9" * 5000, "Exceeds the limit"),
+    ],
+)
+def test_a_hostile_recipe_is_one_mistake(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=said) as raised:
+        load_recipe(path)
+    assert len(raised.value.mistakes) == 1
+    assert len(str(raised.value)) < 1000

@@ -205,6 +205,10 @@ class Recipe(Section):
         return [1.0 if isinstance(r, str) else float(r.get("weight", 1.0)) for r in self.rewards]
 
 
+MOST_VALUES = 100_000
+"""A recipe of more values is none; a few lines of aliases can unfold to billions."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML where 1e-6 is a number and a key may stand only once."""
 
@@ -295,7 +299,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(str(path), [said]) from error
     if not isinstance(content, dict):
         raise RecipeError(str(path), ["expected keys and values; see recipes/ for examples"])
+    if _unfolded(content, {}) > MOST_VALUES:
+        raise RecipeError(str(path), [f"its aliases unfold to more than {MOST_VALUES:,} values"])
     return content
+
+
+def _unfolded(value: Any, sizes: dict[int, float]) -> float:
+    """How many values YAML's `*alias` make of the few that are written; inf for a ring.
+
+    Args:
+        value: as YAML gives it.
+        sizes: of the sections seen so far, by id.
+    """
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = math.inf  # where it is met again inside itself
+        parts = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_unfolded(part, sizes) for part in parts)
+    return sizes[id(value)]
 
 
 def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
