@@ -155,6 +155,20 @@ def test_keyboard_opens_steps_and_closes(report: Path, visit: Visit) -> None:
     assert page.evaluate("document.activeElement.className") == "card"
 
 
+def test_picture_takes_the_full_width_by_click_and_by_key(report: Path, visit: Visit) -> None:
+    page = visit(report).page
+    page.locator(".card").first.click()
+    scene = page.locator("#detail .scene").first
+    small = scene.bounding_box()["width"]
+    scene.click()
+    assert scene.bounding_box()["width"] > 1.9 * small
+    assert page.locator("#wide").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#detail .scene").first.bounding_box()["width"] > 1.9 * small
+    page.keyboard.press("f")
+    assert page.locator("#detail .scene").first.bounding_box()["width"] == small
+
+
 def test_boxes_lie_on_the_pixels_that_they_name(
     report: Path, visit: Visit, rows: tuple[Row, ...]
 ) -> None:
@@ -226,15 +240,21 @@ HOSTILE = (
     "<think></script><script>document.title='run'</script><img src=x onerror=alert(1)></think>"
     '<answer>[{"bbox_2d": [0, 0, 50, 50], "label": "</textarea><svg onload=alert(2)>"},'
     '{"bbox_2d": [0, 60, 50, 99], "label": "javascript:alert(3)"}]</answer>'
-    "\x00\u202e{{ constructor }}"
+    "\x00\u202e\u200f{{ constructor }}"
 )
+HOSTILE_LABEL = "\u202e</title><script>alert(7)</script>\u200f javascript:alert(8)"
 
 
 def test_hostile_text_is_shown_and_does_nothing(run: Path, tmp_path: Path, visit: Visit) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     samples = read_samples(copy / "data" / "test.jsonl")
     hostile = [
-        replace(s, labels=("<script>alert(4)</script>",), question="<b onclick=alert(5)>x</b>")
+        replace(
+            s,
+            labels=("<script>alert(4)</script>", HOSTILE_LABEL),
+            objects=tuple(replace(item, label=HOSTILE_LABEL) for item in s.objects),
+            question="<b onclick=alert(5)>x</b>",
+        )
         for s in samples
     ]
     write_samples(copy / "data" / "test.jsonl", hostile)
@@ -251,7 +271,12 @@ def test_hostile_text_is_shown_and_does_nothing(run: Path, tmp_path: Path, visit
     assert "<script>document.title='run'</script>" in text
     assert "\u27e8U+202E\u27e9" in text
     assert "20,000 of 1,000," in text
+    assert "\u27e8U+200F\u27e9" in text and "\u27e8U+0000\u27e9" in text
     assert page.locator("#detail script, #detail img[src=x], #detail svg").count() == 0
+    labels = page.locator("#labels").inner_text()
+    assert "</title><script>alert(7)</script>" in labels
+    assert "\u202e" not in page.content() and "\u200f" not in page.content()
+    assert page.locator("#labels script, a[href^=javascript]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
 
 
@@ -333,6 +358,7 @@ def test_five_thousand_predictions_build_in_thirty_seconds_and_open_in_two(
     began = time.process_time()
     build_report(copy, copy / "report.html")
     assert time.process_time() - began < 30
+    assert (copy / "report.html").stat().st_size < 5 * 2**20
     page = visit("about:blank").page
 
     def show() -> None:

@@ -239,18 +239,28 @@
   document.getElementById("previous").addEventListener("click", () => step(-1));
   document.getElementById("next").addEventListener("click", () => step(1));
   document.getElementById("close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  const replaceChips = () => document.querySelectorAll(".scene").forEach((root) => {
+    root.querySelectorAll(".chip").forEach((chip) => chip.remove());
+    placeChips(root);
+  });
+  const wide = document.getElementById("wide");
+  wide.addEventListener("click", () => {
+    wide.setAttribute("aria-pressed", dialog.classList.toggle("wide"));
+    replaceChips();
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+    if (event.target.closest(".scene")) wide.click();
+  });
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
+    if (event.key === "f") wide.click();
   });
   let resizing = 0;
   window.addEventListener("resize", () => {
     clearTimeout(resizing);
-    resizing = setTimeout(() => document.querySelectorAll(".scene").forEach((root) => {
-      root.querySelectorAll(".chip").forEach((chip) => chip.remove());
-      placeChips(root);
-    }), 150);
+    resizing = setTimeout(replaceChips, 150);
   });
   choose();
 })();
