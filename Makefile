@@ -24,8 +24,8 @@ quickstart: setup  ## evaluate, train and evaluate the tiny VLM; ends with the r
 test: setup  ## the fast tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-slow: setup  ## minutes long: learning, kill -9 campaigns
-	$(BIN)/pytest -m slow
+test-slow: setup  ## minutes long: fuzzing, documents, the fault campaign
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile
 
 test-gpu: setup  ## needs an NVIDIA GPU
 	$(BIN)/pytest -m gpu

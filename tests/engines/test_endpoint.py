@@ -485,14 +485,6 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(scene_folder: Path, tmp_path:
         kill_and_rerun(scene_folder, tmp_path, server, copies=3, kills=3, seed=1)
 
 
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_as_an_uninterrupted_one(
-    scene_folder: Path, tmp_path: Path
-) -> None:
-    with chat_server(hostile(0.25, 2), delay_s=0.2) as server:
-        kill_and_rerun(scene_folder, tmp_path, server, copies=16, kills=20, seed=2)
-
-
 def test_the_engine_runs_where_torch_is_not_installed(scene_folder: Path, tmp_path: Path) -> None:
     code = WITHOUT_TORCH + "from boxrl.cli import main\nsys.exit(main(sys.argv[1:]))\n"
     with chat_server() as server:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from boxrl.cli import main  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
-from boxrl.data.samples import read_samples, write_samples  # noqa: E402
+from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.folders import model_folder  # noqa: E402
 from boxrl.engines.generate import Generator  # noqa: E402
 from boxrl.engines.models import load, quiet  # noqa: E402
@@ -140,41 +132,3 @@ def test_a_resumed_sampled_run_repeats_the_uninterrupted_one(
     out.write_text("".join(lines[:3] + lines[13:20]))
     predict(generator, samples, out, sampling, {})
     assert out.read_text() == whole
-
-
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_as_an_uninterrupted_one(
-    scene_folder: Path, tmp_path: Path
-) -> None:
-    rng = random.Random(0)
-    samples = read_samples(scene_folder / "samples.jsonl")
-    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(20) for sample in samples]
-    write_samples(tmp_path / "samples.jsonl", many)
-
-    def call(name: str) -> list[str]:
-        return [
-            *("predict", "--samples", str(tmp_path / "samples.jsonl"), "--model", "tiny"),
-            *("--images", str(scene_folder / "images"), "--out", str(tmp_path / name)),
-            *("--batch-size", "4", "--max-new-tokens", "64", "--logprobs"),
-        ]
-
-    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    assert main(call(whole.name)) == 0
-    kills = 0
-    for _ in range(20):
-        with subprocess.Popen(
-            [sys.executable, "-m", "boxrl", *call(killed.name)],
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        ) as process:
-            before = killed.stat().st_size if killed.exists() else 0
-            while process.poll() is None:
-                time.sleep(0.01)
-                if killed.exists() and killed.stat().st_size > before:
-                    break
-            time.sleep(rng.uniform(0, 0.5))
-            kills += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-    assert kills >= 15
-    assert main(call(killed.name)) == 0
-    assert killed.read_bytes() == whole.read_bytes()

@@ -73,7 +73,8 @@ def test_predict(
         options = {
             "openai": ["--model", "served", "--family", "plain", "--base-url", server.url,
                        "--timeout", 1, "--concurrency", 4],
-            "transformers": ["--model", "tiny", "--batch-size", 4, "--max-new-tokens", 64],
+            "transformers": ["--model", "tiny", "--batch-size", 4, "--max-new-tokens", 64,
+                             "--logprobs"],
         }[engine]  # fmt: skip
         call: list[object] = ["predict", "--engine", engine, "--samples", samples,
                               "--images", tmp_path / "images", *options]  # fmt: skip
