@@ -109,7 +109,7 @@ def open_coco(path: Path) -> Document:
     Raises:
         DataError: no such file or not JSON.
     """
-    return Document(path, slim=lambda text: _POLYGONS.sub('"segmentation": 0', text))
+    return Document(path, slim=lambda text: _POLYGONS.sub('"segmentation": null', text))
 
 
 def read_categories(document: Document) -> dict[int, str]:

@@ -48,7 +48,7 @@ def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = No
     if original is not None:
         document = like(document, Document(original))
     with write_atomic(path) as handle:
-        json.dump(document, handle, ensure_ascii=False)
+        handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
     return len(document["annotations"])
 
 

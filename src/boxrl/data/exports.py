@@ -31,7 +31,7 @@ def write_vlmr1(path: Path, samples: Sequence[Sample]) -> int:
         return _write_lines(path, map(conversation_row, samples))
     rows = [expression_row(sample) for sample in samples]
     with write_atomic(path) as handle:
-        json.dump(rows, handle, ensure_ascii=False)
+        handle.write(json.dumps(rows, ensure_ascii=False))
     return len(rows)
 
 
