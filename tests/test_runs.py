@@ -31,7 +31,7 @@ def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path) -> None:
     before = (tmp_path / "r" / "run.json").read_bytes()
     with pytest.raises(UsageError, match="holds another run"):
         Run(tmp_path / "r", "name: y\n", {"name": "y"}, resume=False)
-    with pytest.raises(UsageError, match="was started with another recipe"):
+    with pytest.raises(UsageError, match="another recipe: name: x, now y; resume"):
         Run(tmp_path / "r", "name: y\n", {"name": "y"}, resume=True)
     assert (tmp_path / "r" / "run.json").read_bytes() == before
 

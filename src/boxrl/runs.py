@@ -18,10 +18,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import yaml
 
 from boxrl import __version__
 from boxrl.data.files import open_locked, parse_json_object, write_atomic, write_json
@@ -71,10 +74,11 @@ class Run:
                 f"{self.path}: holds another run ({self.facts.get('name')}, {status}); "
                 "choose another folder, or --resume to continue this one"
             )
-        if (self.path / "recipe.yaml").read_text("utf-8") != recipe:
+        own = (self.path / "recipe.yaml").read_text("utf-8")
+        if own != recipe:
             raise UsageError(
-                f"{self.path}: was started with another recipe (its own stands in "
-                f"{self.path / 'recipe.yaml'}); choose another folder"
+                f"{self.path / 'recipe.yaml'}: was started with another recipe: "
+                f"{_differences(own, recipe)}; resume with its own values or choose another folder"
             )
 
     @property
@@ -107,6 +111,22 @@ class Run:
 
     def _has_results(self) -> bool:
         return any((self.path / name).exists() for name in ("metrics.jsonl", "evals", "model"))
+
+
+def _differences(own: str, other: str) -> str:
+    """The settings in which two recipes differ, as `key: 0.1, now 0.2`."""
+    before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return ", ".join(f"{k}: {before.get(k, 'unset')}, now {now.get(k, 'unset')}" for k in changed)
+
+
+def _settings(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a recipe by dotted key; lists are leaves."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _settings(inner, f"{path}.{key}" if path else str(key))
 
 
 def numbered_folder(path: Path, resume: bool) -> Path:

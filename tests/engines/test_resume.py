@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,6 @@ from boxrl.runs import Run  # noqa: E402
 
 from .recipes import tiny_recipe  # noqa: E402
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 FACTS = {"name": "tiny", "method": "grpo", "model": "tiny"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "GRPO": {},
@@ -133,7 +128,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path:
     recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1)
     run(recipe)
     other = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1, beta=0.1)
-    with pytest.raises(UsageError, match="was started with another recipe"):
+    with pytest.raises(UsageError, match=r"another recipe: train\.beta: 0\.0, now 0\.1; "):
         run(other, resume=True)
 
 
@@ -193,30 +188,3 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
     assert last is not None and last.name == "checkpoint-1"
     run(recipe, resume=True)
     assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_kill_nine_at_three_random_steps(tmp_path: Path) -> None:
-    def start(name: str, *more: str) -> subprocess.Popen[bytes]:
-        main = "import sys; from boxrl.cli import main; sys.exit(main())"
-        call = [sys.executable, "-c", main, "train", str(RECIPES / "quickstart.yaml")]
-        small = ["train.max_steps=12", "train.save_steps=2", "train.prompts_per_step=2"]
-        small += ["train.max_completion_length=32", "data.synthetic.train=24"]
-        small += ["data.synthetic.test=2", "engine.threads=1", f"out={tmp_path / name}"]
-        return subprocess.Popen([*call, *small, *more])
-
-    assert start("whole").wait() == 0
-    dice = random.Random(time.time())
-    steps = sorted(dice.sample(range(1, 12), 3))
-    log = tmp_path / "killed" / "metrics.jsonl"
-    resume: list[str] = []
-    for step in steps:
-        process = start("killed", *resume)
-        while not log.exists() or len(log.read_bytes().splitlines()) < step:
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        resume = ["--resume"]
-    assert start("killed", *resume).wait() == 0
-    assert_same_rows(rows(tmp_path / "killed"), rows(tmp_path / "whole"))

@@ -7,19 +7,33 @@ from typing import Any
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from boxrl.families import Family
+
 
 class BoxTrainer:
     """Trainer mixin, left of TRL's class.
 
     Attributes:
-        vision_module: parameter name prefix of the vision tower.
-        vision_learning_rate: its own; None leaves it at the recipe's.
+        family: the model's; it names the vision tower.
+        vision_learning_rate: the vision tower's own; None leaves it at the recipe's.
     """
 
-    vision_module: str
-    vision_learning_rate: float | None = None
     model: Any
     is_fsdp_enabled: bool
+
+    def __init__(
+        self,
+        *args: Any,
+        family: Family,
+        vision_learning_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.family = family
+        self.vision_learning_rate = vision_learning_rate
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: recipe.yaml and environment.json of the run folder say more."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Start a resumed run from the checkpoint's weights.
@@ -41,7 +55,7 @@ class BoxTrainer:
         optimizer: Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
         if self.vision_learning_rate is not None and len(optimizer.param_groups) <= 2:
             named = self.model.named_parameters()
-            vision = {id(p) for name, p in named if f".{self.vision_module}." in f".{name}"}
+            vision = {id(p) for name, p in named if f".{self.family.vision_module}." in f".{name}"}
             pace_apart(optimizer, vision, self.vision_learning_rate)
         return optimizer
 

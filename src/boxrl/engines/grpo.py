@@ -32,21 +32,26 @@ def build_trainer(
     images: Path,
 ) -> BoxGRPOTrainer:
     """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
-    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
-    trainer = BoxGRPOTrainer(
-        model=model,
+    return BoxGRPOTrainer(
+        **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
-        processing_class=processor,
-        peft_config=build_lora(recipe, family),
-        family=family,
         shared_prefix=recipe.engine.shared_prefix,
         completions_path=recipe.out / "completions.jsonl",
     )
-    trainer.vision_module = family.vision_module
-    trainer.vision_learning_rate = recipe.train.vision_learning_rate
-    return trainer
+
+
+def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
+    """What both trainers are built with."""
+    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
+    return {
+        "model": model,
+        "processing_class": processor,
+        "peft_config": build_lora(recipe, family),
+        "family": family,
+        "vision_learning_rate": recipe.train.vision_learning_rate,
+    }
 
 
 def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:

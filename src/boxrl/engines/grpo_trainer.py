@@ -30,7 +30,6 @@ from boxrl.engines.preprocessing import decode_once, once_per_image
 from boxrl.engines.shared_prefix import Rows, enable, log_probs
 from boxrl.engines.watching import describe_answers
 from boxrl.errors import UsageError
-from boxrl.families import Family
 from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
@@ -43,13 +42,11 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     def __init__(
         self,
         *args: Any,
-        family: Family,
         completions_path: Path,
         shared_prefix: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.family = family
         self.shared_prefix = shared_prefix
         self.completions_path = completions_path
         self._groups = torch.zeros(0, dtype=torch.long)
@@ -186,7 +183,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     def _keep(self, samples: list[Sample], texts: list[str], rewards: list[list[float]]) -> None:
         rows = [
             {
-                "step": self.state.global_step,
+                "step": self.state.global_step + 1,  # the one that learns from them
                 "id": sample.id,
                 "completion": text,
                 "rewards": dict(zip(self.reward_func_names, values, strict=True)),

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
 from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.dataset import build_dataset
-from boxrl.engines.grpo import build_lora, checked_config, common_options, split_step
+from boxrl.engines.grpo import checked_config, common_arguments, common_options, split_step
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
@@ -37,18 +36,12 @@ def build_trainer(
     images: Path,
 ) -> BoxSFTTrainer:
     """The trainer of an SFT recipe; the loss is on the completion only."""
-    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
     dataset = build_dataset(samples, images, build_prompt(recipe.prompt), family, gold=True)
-    trainer = BoxSFTTrainer(
-        model=model,
+    return BoxSFTTrainer(
+        **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model),
         train_dataset=dataset.remove_columns("sample"),
-        processing_class=processor,
-        peft_config=build_lora(recipe, family),
     )
-    trainer.vision_module = family.vision_module
-    trainer.vision_learning_rate = recipe.train.vision_learning_rate
-    return trainer
 
 
 def build_config(recipe: Recipe, model: Any) -> SFTConfig:

@@ -133,7 +133,7 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
     if last and done >= recipe.train.max_steps:
         trainer._load_from_checkpoint(str(last))  # transformers would train one step more
         return
-    cut_back(recipe.out / "completions.jsonl", done - 1)
+    cut_back(recipe.out / "completions.jsonl", done)
     with (
         progress_bar(description, recipe.train.max_steps, done) as bar,
         StopGracefully() as stop,
