@@ -4,7 +4,8 @@
 
 The data are made up by a fixed seed: 5,000 images, 36,000 targets of 80 labels, 446 of them crowd
 regions, and 50,000 predictions: near hits, duplicates, wrong labels, noise. Each step runs in a
-process of its own, on one core, from files to figures; the time to import is not counted.
+process of its own, on one core, from files to figures, three times but for pycocotools; the median
+is printed. The time to import stands in a column of its own: a user waits for it once per command.
 """
 
 from __future__ import annotations
@@ -137,13 +138,16 @@ def write_files(folder: Path) -> None:
 
 PROBE = """
 import json, resource, time
+busy = time.process_time()
 {imports}
+imports = round(time.process_time() - busy, 2)
 wall, busy = time.perf_counter(), time.process_time()
 {code}
 print()
 print(json.dumps({{
     "seconds": round(time.perf_counter() - wall, 2),
-    "cpu_seconds": round(time.process_time() - busy, 2),
+    "cpu_seconds": round(time.process_time() - busy, 3),
+    "import_cpu_seconds": imports,
     "gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     "figures": figures,
 }}))
@@ -161,6 +165,27 @@ def run_step(folder: Path, imports: str, code: str) -> dict:
     return measured
 
 
+def median_of_three(folder: Path, imports: str, code: str) -> dict:
+    """The run of three whose processor seconds lie between the others'."""
+    runs = [run_step(folder, imports, code) for _ in range(3)]
+    return sorted(runs, key=lambda run: run["cpu_seconds"])[1]
+
+
+def print_table(rows: list[dict]) -> None:
+    """A line per step."""
+    columns = {
+        "step": "step",
+        "seconds": "seconds",
+        "cpu_seconds": "processor seconds",
+        "times_as_fast": "times as fast",
+        "import_cpu_seconds": "import, processor seconds",
+        "gb": "peak GB",
+    }
+    print(f"| {' | '.join(columns.values())} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(str(row[key]) for key in columns)} |")
+
+
 def main() -> int:
     """Run every step and print the table; 1 where boxrl differs from pycocotools."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -172,7 +197,8 @@ def main() -> int:
         folder = Path(temporary)
         write_files(folder)
         for name, step in STEPS.items():
-            measured = run_step(folder, *step)
+            run = run_step if name.startswith("pycocotools") else median_of_three
+            measured = run(folder, *step)
             found.append(measured.pop("figures"))
             rows.append({"step": name, **measured})
             print(rows[-1], file=sys.stderr)
@@ -180,16 +206,13 @@ def main() -> int:
     theirs, ours = found[0], found[1]
     both = zip(theirs[:3], (metrics[name] for name in ("mAP", "AP50", "AP75")), strict=True)
     off = max(abs(a - b) for a, b in [*zip(theirs, ours, strict=True), *both])
-    ratio = rows[0]["cpu_seconds"] / rows[1]["cpu_seconds"]
+    for row in rows:
+        row["times_as_fast"] = round(rows[0]["cpu_seconds"] / row["cpu_seconds"], 1)
     if args.json:
-        print(json.dumps({"rows": rows, "largest_difference": off, "ratio": round(ratio, 1)}))
+        print(json.dumps({"rows": rows, "largest_difference": off}))
     else:
-        print("| step | seconds | processor seconds | peak GB |\n|---|---|---|---|")
-        for row in rows:
-            print(f"| {row['step']} | {row['seconds']} | {row['cpu_seconds']} | {row['gb']} |")
-        print(
-            f"\nlargest difference from pycocotools: {off:.1e}; coco-eval is {ratio:.0f} x as fast"
-        )
+        print_table(rows)
+        print(f"\nlargest difference from pycocotools: {off:.1e}")
     return int(off > 1e-9)
 
 
