@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,11 @@ def run_benchmark(args: argparse.Namespace) -> None:
         print(f"left out: {part}: {reason}", file=sys.stderr)
     write_samples(args.out / "samples.jsonl", samples)
     path: Path = args.predictions or args.out / "predictions.jsonl"
-    if predict and predict.run(predict):
-        raise UsageError(f"{path}: some samples have no answer; run the same command again")
+    if predict:
+        with redirect_stdout(sys.stderr):  # stdout is the benchmark's own
+            failed = predict.run(predict)
+        if failed:
+            raise UsageError(f"{path}: some samples have no answer; run the same command again")
     settings, predictions = read_settings(path), read_predictions(path)
     parts = evaluate_parts(
         samples,
