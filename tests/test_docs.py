@@ -202,6 +202,8 @@ def run(command: str) -> None:
     out = command.split()[-1] if " > " in command else None
     if words[1] == "train":
         words += ["train.max_steps=2", "train.save_steps=1"]
+    if words[1] == "train" and words[2] == "recipes/quickstart.yaml":
+        words += ["data.synthetic.train=24", "data.synthetic.test=12"]
     with contextlib.ExitStack() as stack:
         if out:
             stack.enter_context(
