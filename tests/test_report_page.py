@@ -259,6 +259,17 @@ def test_command_writes_the_page_into_the_run(
     assert "no such run folder" in capsys.readouterr().err
 
 
+def test_figures_have_their_protocol_before_the_second_evaluation(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "evals" / "after_greedy")
+    shutil.rmtree(copy / "evals" / "after_sampled")
+    page = report(copy, tmp_path / "report.html")
+    assert "evals/after_greedy is missing: not evaluated yet" in page.text
+    assert page.text.count("positive") == 2  # the mode in both protocols
+
+
 def test_benchmark_run_lacks_nothing(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     facts = {"name": "coco", "method": "benchmark", "status": "done", "evals": ["after_greedy"]}

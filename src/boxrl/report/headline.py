@@ -87,14 +87,15 @@ def figure_table(
     """
     flipped = mapping(compared.get("flipped"))
     gained, lost = (flipped.get(key) for key in ("gained", "lost"))
+    latest = after if after.metrics else before
     return Table(
         title,
         columns,
         compare_figures(before.metrics, after.metrics, mapping(compared.get("metrics"))),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
-        _notes(after.metrics),
-        _protocol(after),
+        _notes(latest.metrics),
+        _protocol(latest),
     )
 
 
