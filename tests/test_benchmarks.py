@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
+from boxrl.benchmarks.published import SEED
 from boxrl.benchmarks.samples import build_samples, layout
 from boxrl.cli import main
 from boxrl.data import READERS
@@ -273,3 +275,12 @@ def test_published_ovdeval_means_are_those_of_their_files() -> None:
             continue
         means = [sum(figures[f] for f in files) / len(files) for files in ASPECTS.values()]
         assert sum(means) / 5 == pytest.approx(figures["five_aspect_mean.NMS-AP"], abs=0.005)
+
+
+def test_every_number_of_the_seed_stands_in_the_docs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text("utf-8")
+    numbers = {float(text) for text in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", page)}
+    for benchmark in BENCHMARKS.values():
+        for result in benchmark.published:
+            if result.source == SEED:
+                assert numbers.issuperset(result.figures.values()), (benchmark.name, result.model)
