@@ -55,6 +55,8 @@ of the last tenth. The *blind policy* draws every object perfectly under a rando
 *control* asks each scene another scene's question: what a model still scores there, it scores
 without reading.
 
+A commit with a plus had experiment files that were newer than it.
+
 Cost at full scale: {low:.0f} to {high:.0f} GPU hours per trained cell, from {steps} steps of {a} to
 {b} s on {gpus} A100, as users of the published trainer report them. No step of a 3B model was timed
 for this page; the first rows of a run's metrics.jsonl tell what yours takes.

@@ -137,10 +137,15 @@ def _set_up(outcome: Outcome) -> str:
         words.append(f"Run under a budget, that is with {', '.join(outcome['gave_up'])}.")
     minutes = sum(outcome["seconds"].values()) / 60
     words.append(
-        f"Commit {str(outcome['commit'])[:10]}; {minutes:.0f} minutes of one core in all. "
+        f"Commit {_commit(outcome['commit'])}; {minutes:.0f} minutes of one core in all. "
         "Ours: mean [95 % interval over seeds]."
     )
     return " ".join(words)
+
+
+def _commit(commit: str | None) -> str:
+    """Short, `+` kept: experiment or source files differed from the commit."""
+    return "unknown" if not commit else commit[:10] + "+" * commit.endswith("+")
 
 
 def _test_words(name: str, test: Mapping[str, Any]) -> str:
