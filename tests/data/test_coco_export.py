@@ -23,8 +23,9 @@ def read(path, mode="all", **options):
     return list(read_coco(path, path.parent / "images", mode=mode, **options).rows)
 
 
-def exported(samples, like, out):
-    write_coco(out, samples, like)
+def exported(samples, like, out, changed=0):
+    written = write_coco(out, samples, like)
+    assert written.as_original == (written.annotations - changed if like else 0)
     return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -58,8 +59,10 @@ def test_nothing_is_lost_from_coco_to_samples_to_coco_through_the_command_line(
     export = ("data", "export", "coco", samples, "--like", path, "--out", out)
     for args in (("data", "convert", "coco", *convert), export):
         assert main([str(arg) for arg in args]) == 0
-    assert json.loads(out.read_text()) == json.loads(path.read_text())
-    assert "annotations" in capsys.readouterr().out
+    document = json.loads(path.read_text())
+    assert json.loads(out.read_text()) == document
+    count = len(document["annotations"])
+    assert f"{out}: {count} annotations, {count} as original\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("source", ["golden", "rich"])
@@ -86,7 +89,7 @@ def test_what_was_changed_since_is_written_as_it_is_now_without_the_old_outline(
     first, *rest = read(path)
     moved = Object((11, 20, 110, 70), "dog")
     changed = replace(first, objects=(moved, *first.objects[1:]))
-    again = exported([changed, *rest], path, tmp_path / "out.json")
+    again = exported([changed, *rest], path, tmp_path / "out.json", changed=1)
     rows = {row["id"]: row for row in again["annotations"]}
     assert rows[7] == {
         "id": 7, "image_id": 1, "category_id": 18, "bbox": [11, 20, 99, 50], "area": 2500,

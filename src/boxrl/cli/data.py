@@ -384,16 +384,20 @@ def run_export(args: argparse.Namespace) -> None:
         raise UsageError(f"--like {args.like}: only the format coco takes an original file")
     _check_outputs([args.out], [args.samples, *([args.like] if args.like else [])])
     samples = read_samples(args.samples)
-    write = {
-        "coco": lambda: write_coco(args.out, samples, args.like),
-        "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
-        "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
-        "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
-    }
-    count = write[args.format]()
-    noun = "annotations" if args.format == "coco" else "rows"
-    row = {"out": str(args.out), "samples": len(samples), noun: count}
-    print(json.dumps(row) if args.json else f"{args.out}: {count:,} {noun}")
+    if args.format == "coco":
+        written = write_coco(args.out, samples, args.like)
+        counts = {"annotations": written.annotations}
+        counts |= {"as_original": written.as_original} if args.like else {}
+    else:
+        write = {
+            "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
+            "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
+            "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
+        }
+        counts = {"rows": write[args.format]()}
+    row = {"out": str(args.out), "samples": len(samples), **counts}
+    told = ", ".join(f"{count:,} {noun.replace('_', ' ')}" for noun, count in counts.items())
+    print(json.dumps(row) if args.json else f"{args.out}: {told}")
 
 
 def _count_lines(path: Path) -> int:

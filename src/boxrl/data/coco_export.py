@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxrl.data.coco import as_id, id_shift, read_categories, read_instance
 from boxrl.data.files import write_atomic
@@ -25,8 +25,20 @@ DECIMALS = 9
 Row = dict[str, Any]
 
 
-def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = None) -> int:
-    """Write a COCO instances file; returns the number of annotations.
+class Written(NamedTuple):
+    """What a COCO file was written with.
+
+    Attributes:
+        annotations: all of them.
+        as_original: those that stand there as in the original file.
+    """
+
+    annotations: int
+    as_original: int
+
+
+def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = None) -> Written:
+    """Write a COCO instances file.
 
     Samples of one image become one image. Ids of the source (`meta`) are kept where they are
     whole, positive and unique; otherwise all of a kind are numbered from 1.
@@ -45,11 +57,13 @@ def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = No
     if wrong is not None:
         raise DataError(f"sample {wrong.id!r}: a {wrong.task} sample has no place in a COCO file")
     document = build_document(samples)
+    ours = {id(row) for row in document["annotations"]}
     if original is not None:
         document = like(document, Document(original))
     with write_atomic(path) as handle:
         handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
-    return len(document["annotations"])
+    rows = document["annotations"]
+    return Written(len(rows), sum(id(row) not in ours for row in rows))
 
 
 def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
