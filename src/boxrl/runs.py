@@ -74,7 +74,7 @@ class Run:
                 f"{self.path}: holds another run ({self.facts.get('name')}, {status}); "
                 "choose another folder, or --resume to continue this one"
             )
-        own = (self.path / "recipe.yaml").read_text("utf-8")
+        own = (self.path / "recipe.yaml").read_text("utf-8", errors="replace")
         if own != recipe:
             raise UsageError(
                 f"{self.path / 'recipe.yaml'}: was started with another recipe: "
@@ -115,7 +115,10 @@ class Run:
 
 def _differences(own: str, other: str) -> str:
     """The settings in which two recipes differ, as `key: 0.1, now 0.2`."""
-    before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
+    try:
+        before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return "it is damaged"
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return ", ".join(f"{k}: {before.get(k, 'unset')}, now {now.get(k, 'unset')}" for k in changed)
 

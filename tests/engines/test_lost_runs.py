@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe  # noqa: E402
+from boxrl.engines.checkpoints import cut_back  # noqa: E402
 from boxrl.engines.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
@@ -44,3 +45,9 @@ def test_too_little_memory_of_the_machine_is_told(
     monkeypatch.setattr(BoxGRPOTrainer, "training_step", step)
     with pytest.raises(UsageError, match="out of memory at step 0"):
         train(tiny_recipe(scene_folder, tmp_path / "run"))
+
+
+def test_a_log_keeps_what_can_be_read(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1}\n[1, 2]\n{"stop": 2}\n{"step": "x"}\n7\n{"step": 2}\n{"st')
+    assert cut_back(log, 2) == [{"step": 1}, {"step": 2}]

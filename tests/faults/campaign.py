@@ -43,8 +43,10 @@ class Outcome:
     @property
     def line(self) -> str:
         """What the user saw at last: the error, or the last line of the result."""
-        said = [line for line in self.err.splitlines() if line.startswith("boxrl: ")]
-        lines = said or self.out.split("\n") + self.err.split("\n")
+        told = [found.start() for found in re.finditer("^boxrl: ", self.err, re.MULTILINE)]
+        if told:
+            return " ".join(self.err[told[-1] :].split())
+        lines = self.out.split("\n") + self.err.split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
@@ -175,7 +177,7 @@ class Record:
     def _plain(self, text: str) -> str:
         """Without folders of this machine."""
         text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", text)
-        return re.sub(r"(/[\w.@#' %-]+)*/pytest-[\w-]+/[\w-]+/[\w-]+/?", "", text)
+        return re.sub(r"/[^\s'\"]*/(test_[^/\s'\"]*|(site|scenes|large)\d+)/?", "", text)
 
     def refused(
         self, fault: str, how: str, arguments: Sequence[object], *words: str, **options: Any

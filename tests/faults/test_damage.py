@@ -93,6 +93,8 @@ def test_a_file_that_a_verb_cannot_do_without(
     good = (copy / file).read_bytes()
     (copy / "new.jsonl").unlink(missing_ok=True)
     for damage in DAMAGES:
+        if file == "recipe.yaml" and damage == "cut to two thirds":
+            continue  # whole lines of YAML are a recipe again
         spoil(copy / file, damage)
         before = snapshot(copy)
         outcome = warm.run(*CALLS[verb], cwd=copy)
@@ -101,7 +103,7 @@ def test_a_file_that_a_verb_cannot_do_without(
         assert named or "have no prediction" in outcome.line
         lost = changed(before, snapshot(copy))
         kind = Path(file).name
-        record("damaged file", verb, f"{kind}: any of 7 damages", outcome.line, lost,
+        record("damaged file", verb, f"{kind}, damaged in 7 ways", outcome.line, lost,
                len(before), "files")  # fmt: skip
         assert not (copy / "new.jsonl").exists()
         (copy / file).write_bytes(good)
@@ -118,7 +120,7 @@ def test_a_report_is_made_of_what_is_left(
         outcome = warm.run(*CALLS["report"], cwd=copy)
         assert outcome.status == 0, outcome.err
         lost = changed(before, snapshot(copy))
-        record("damaged file", "report", f"RUN/{file}: any of 7 damages", outcome.line, lost,
+        record("damaged file", "report", f"RUN/{file}, damaged in 7 ways", outcome.line, lost,
                len(before), "files")  # fmt: skip
         (copy / "new.html").unlink()
         (copy / "run" / file).write_bytes(good)
@@ -140,7 +142,7 @@ def test_images_are_judged_by_lint_and_named_by_predict(
             assert "Traceback" not in outcome.err
             assert "tests-5-00000.png" in outcome.err + outcome.out
             lost = changed(before, snapshot(copy))
-            how = "an image is missing" if damage == "missing" else "an image: any of 3 damages"
+            how = "an image is missing" if damage == "missing" else "an image, damaged in 3 ways"
             record("damaged file", verb, how, outcome.line, lost, len(before), "files")
             for left in copy.glob("new.*"):
                 left.unlink()
@@ -156,7 +158,7 @@ def test_a_damaged_model_folder(file: str, copy: Path, warm: Warm, record: Recor
         outcome = warm.run(*CALLS["predict"], cwd=copy)
         assert_told(outcome, "model")
         lost = changed(before, snapshot(copy))
-        record("damaged file", "predict", f"MODEL/{file}: any of 4 damages", outcome.line, lost,
+        record("damaged file", "predict", f"MODEL/{file}, damaged in 4 ways", outcome.line, lost,
                len(before), "files")  # fmt: skip
         (copy / "model" / file).write_bytes(good)
 
@@ -188,12 +190,14 @@ def test_a_damaged_run_folder_is_resumed_or_told_of(
     assert warm.run("train", site / "recipe.yaml", *small).status == 0
     good = (tmp_path / "run" / file).read_bytes()
     for damage in ("emptied", "overwritten by noise", "another JSON value"):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-2")
         spoil(tmp_path / "run" / file, damage)
-        before = snapshot(tmp_path / "run" / "model")
+        before = snapshot(tmp_path / "run" / "checkpoints")
         outcome = warm.run("train", site / "recipe.yaml", *small, "--resume")
         assert "Traceback" not in outcome.err, outcome.err[-3000:]
         assert outcome.status in ((0,) if file == "metrics.jsonl" else (1, 2))
-        lost = changed(before, snapshot(tmp_path / "run" / "model"))
-        record("damaged file", "train --resume", f"RUN/{file}: any of 3 damages", outcome.line,
+        lost = changed(before, snapshot(tmp_path / "run" / "checkpoints"))
+        (tmp_path / "run" / "checkpoints" / "checkpoint-2").mkdir(exist_ok=True)
+        record("damaged file", "train --resume", f"RUN/{file}, damaged in 3 ways", outcome.line,
                lost, len(before), "files")  # fmt: skip
         (tmp_path / "run" / file).write_bytes(good)

@@ -18,7 +18,7 @@ LIMITS_MB = {
     "data lint": 600,
     "data stats": 600,
     "score": 600,
-    "evaluate": 2500,
+    "evaluate": 3000,
     "report": 2500,
 }
 """Peak resident memory that each verb may take."""
@@ -89,7 +89,7 @@ def test_a_hundred_thousand_samples(verb: str, large: Path, tmp_path: Path, reco
     assert outcome.status == 0, outcome.err
     assert outcome.peak_mb < LIMITS_MB[verb]
     if out.exists():
-        assert sum(1 for _ in out.open()) == SAMPLES
+        assert out.read_bytes().count(b"\n") == SAMPLES
     how = f"100,000 samples; may take {LIMITS_MB[verb]:,} MB"
     saw = f"peak {outcome.peak_mb:,.0f} MB; {outcome.line}"
     record("large files", verb, how, saw, [], SAMPLES, "samples")

@@ -31,9 +31,9 @@ time.time = lambda: real() + dice.choice([-86400 * 365, -1.0, 0.0, 3600.0])
 
 @pytest.fixture
 def recipe(scene_folder: Path, tmp_path: Path) -> Path:
-    """A recipe of 40 steps without a checkpoint of its own; `out=` chooses the folder."""
+    """A recipe of 14 steps without a checkpoint of its own; `out=` chooses the folder."""
     written = tmp_path / "recipe.yaml"
-    tiny = tiny_recipe(scene_folder, tmp_path / "run", max_steps=40, prompts_per_step=2)
+    tiny = tiny_recipe(scene_folder, tmp_path / "run", max_steps=14, prompts_per_step=2)
     written.write_text(dump_recipe(tiny))
     return written
 
@@ -60,7 +60,7 @@ def test_a_stopped_training_writes_a_checkpoint_first(
     assert run("train", recipe, "--resume").status == 0
     lost = same_rows(rows(log), before)
     record("scheduler", "train", f"{number.name} in the middle", told, lost, steps, "steps")
-    assert len(rows(log)) == 40
+    assert len(rows(log)) == 14
 
 
 def test_a_stopped_predict_keeps_its_rows(

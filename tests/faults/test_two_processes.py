@@ -87,7 +87,7 @@ def test_predict(scene_folder: Path, tmp_path: Path, record: Record) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])
 def test_train(more: list[str], scene_folder: Path, tmp_path: Path, record: Record) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=30, prompts_per_step=2)
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=20, prompts_per_step=2)
     written = tmp_path / "recipe.yaml"
     written.write_text(dump_recipe(recipe))
     first = start("train", written)
@@ -103,7 +103,7 @@ def test_train(more: list[str], scene_folder: Path, tmp_path: Path, record: Reco
     lost = [row for row in steps if row not in whole_lines(log)]
     how = " ".join(["a second train", *more])
     record(FAULT, "train", how, told.line, lost, len(whole_lines(log)), "steps")
-    assert [json.loads(row)["step"] for row in whole_lines(log)] == list(range(1, 31))
+    assert [json.loads(row)["step"] for row in whole_lines(log)] == list(range(1, 21))
 
 
 def test_a_lock_of_a_killed_process_is_free(

@@ -62,9 +62,10 @@ def cut_back(log: Path, step: int) -> list[dict[str, Any]]:
     for line in log.read_text("utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
-            continue  # the line that was being written
-        if row["step"] <= step:
+            stays = row["step"] <= step
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # the line that was being written, or a damaged one
+        if stays:
             rows.append(row)
     with write_atomic(log) as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

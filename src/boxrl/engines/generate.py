@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -18,6 +19,7 @@ from boxrl.engines.models import banned_token_ids
 from boxrl.engines.predict import Draw, Keep, Sampling, batches, draws
 from boxrl.engines.prefill import generate_draws
 from boxrl.engines.questions import Questions
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import Prompt
 from boxrl.types import Sample
@@ -114,13 +116,16 @@ class Generator:
             questions.messages(sample, {"type": "image", "image": questions.image(sample)})
             for sample in samples
         ]
-        inputs = self.processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            processor_kwargs={"padding": True, "return_tensors": "pt"},
-        )
+        try:
+            inputs = self.processor.apply_chat_template(
+                conversations,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                processor_kwargs={"padding": True, "return_tensors": "pt"},
+            )
+        except TemplateError as error:
+            raise UsageError(f"the model's chat template cannot be rendered ({error})") from error
         return inputs.to(self.model.device)
 
     def _prediction(self, draw: Draw, ids: Tensor, logprobs: list[float] | None) -> Prediction:

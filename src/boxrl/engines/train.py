@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import PrinterCallback
 
@@ -155,7 +157,7 @@ def _errors_in_words(trainer: Any, recipe: Recipe) -> Iterator[None]:
     """What can go wrong outside boxrl while it trains: disks, images, memory, numbers."""
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, UnpicklingError, TemplateError, RuntimeError) as error:
         told = _in_words(error, trainer.state.global_step, recipe)
         if told is None:
             raise
@@ -174,6 +176,13 @@ def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
         )
     if "probability tensor contains" in said:  # torch.multinomial, of a model that is NaN
         return not_a_number(recipe.out, step)
+    if isinstance(error, UnpicklingError):
+        return DataError(
+            f"{recipe.out}: a checkpoint asks for more than plain data and was not run; "
+            "take only checkpoints that boxrl wrote"
+        )
+    if isinstance(error, TemplateError):
+        return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
     if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in said:
         return None  # of torch.save only those of a full disk are expected
     last = last_whole(recipe.out / "checkpoints")
