@@ -97,7 +97,7 @@ def test_a_file_where_a_folder_is_expected(
     record.refused("no folder", "a file stands where the folder should", call, "file")
 
 
-@pytest.mark.parametrize("left", [0, 16384])
+@pytest.mark.parametrize("left", [0, 8192])
 def test_predict_on_a_full_disk(
     left: int, scene_folder: Path, disk: Path, tmp_path: Path, record: Record
 ) -> None:

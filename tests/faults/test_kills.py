@@ -18,6 +18,7 @@ from boxrl.config import dump_recipe
 from boxrl.data.samples import read_samples, write_samples
 from tests.chat_server import Fault, chat_server, random_faults
 from tests.engines.recipes import tiny_recipe
+from tests.experiments.test_killed_grid import command, logs
 from tests.faults.campaign import Record, end, run, start, whole_lines
 
 pytestmark = pytest.mark.slow
@@ -188,3 +189,23 @@ def test_quickstart(tmp_path: Path, record: Record) -> None:
                 lost = sorted(set(kept) - set(whole_lines(path)))
             how = f"kill -9 in {path.relative_to(out)}, then --resume"
             record("kill -9", "quickstart", how, last.line, lost, len(kept), "rows")
+
+
+def test_experiment(tmp_path: Path, record: Record) -> None:
+    """Kill -9 of the whole grid while its cells train."""
+    call = command(tmp_path)[3:]
+    process = start(*call)
+    while not any(len(whole_lines(log)) >= 3 for log in logs(tmp_path)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    end(process)
+    before = {log: rows(log) for log in logs(tmp_path)}
+    last = run(*call)
+    assert last.status == 0, last.err[-3000:]
+    assert json.loads(last.out)["cells_run"] <= 2
+    lost = [step for log, steps in before.items() for step in same_rows(rows(log), steps)]
+    count = sum(map(len, before.values()))
+    how = "kill -9 while two cells train"
+    record(
+        "kill -9", "experiment run", how, last.err.strip().splitlines()[-1], lost, count, "steps"
+    )
