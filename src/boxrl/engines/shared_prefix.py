@@ -173,13 +173,14 @@ def attend_by_group(
             x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
             for x in states
         ]
-        seen = [
+        keys, values = (
             torch.cat([shared.expand(len(rows), -1, -1, -1), suffix], 2)
             for shared, suffix in zip(prefix[1:], own[1:], strict=True)
-        ]
+        )
         output = F.scaled_dot_product_attention(
             own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
-            *seen,
+            keys,
+            values,
             mask.repeat(1, 1, shared_by, 1),
             dropout,
             scale=scaling,
