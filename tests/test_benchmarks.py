@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -231,11 +232,27 @@ def test_a_data_root_without_the_files_says_what_belongs_there(
     assert not (tmp_path / "out").exists()
 
 
+def test_answers_to_other_questions_are_not_scored(
+    coco_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, coco_root, "coco_pos_1", "all")
+    out = coco_root / "out"
+    shutil.copy(coco_root / "replay.jsonl", out / "predictions.jsonl")
+    call = ["benchmark", "run", "coco_pos_1", f"--data-root={coco_root}", f"--out={out}"]
+    assert main([*call, "--mode=positive", "--model=tiny"]) == 2
+    error = capsys.readouterr().err
+    assert "holds answers to other questions" in error
+    assert error.count("\n") == 1
+    few = [*call, "--mode=all", "--limit=1", f"--predictions={coco_root / 'replay.jsonl'}"]
+    assert main(few) == 1
+    assert "1 of 2 predictions are for other samples" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "coco_pos_9"], "unknown benchmark 'coco_pos_9'; benchmarks: coco_pos_1"),
-        (["run", "superclevr", "--mode", "all"], "unknown mode 'all'; modes: none"),
+        (["run", "superclevr", "--mode=all", "--model=tiny"], "unknown mode 'all'; modes: none"),
         (["list", "coco_pos_9"], "unknown benchmark"),
     ],
 )

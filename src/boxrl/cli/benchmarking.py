@@ -91,6 +91,7 @@ def run_benchmark(args: argparse.Namespace) -> None:
     samples, missing = build_samples(benchmark, args.data_root, args.mode, args.limit)
     for part, reason in missing.items():
         print(f"left out: {part}: {reason}", file=sys.stderr)
+    _check_same_samples(args.out, samples)
     write_samples(args.out / "samples.jsonl", samples)
     path: Path = args.predictions or args.out / "predictions.jsonl"
     if predict:
@@ -122,6 +123,25 @@ def run_benchmark(args: argparse.Namespace) -> None:
     from boxrl.cli.tables import print_benchmark
 
     print_benchmark(benchmark, summary, parts)
+
+
+def _check_same_samples(out: Path, samples: list[Sample]) -> None:
+    """Refuse answers that an earlier call left there to other questions of the same ids.
+
+    Raises:
+        UsageError: the folder holds another mode, or other data.
+    """
+    from boxrl.data.samples import read_samples, render_sample
+
+    if not ((out / "predictions.jsonl").is_file() and (out / "samples.jsonl").is_file()):
+        return
+    earlier = {sample.id: render_sample(sample) for sample in read_samples(out / "samples.jsonl")}
+    for sample in samples:
+        if earlier.get(sample.id, line := render_sample(sample)) != line:
+            raise UsageError(
+                f"{out}: holds answers to other questions (sample {sample.id!r} differs: another "
+                "--mode, or other data); choose another --out"
+            )
 
 
 def _predict_call(args: argparse.Namespace) -> argparse.Namespace:

@@ -7,6 +7,7 @@ from typing import Any
 
 from boxrl.benchmarks import Benchmark
 from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError
 from boxrl.evaluate import evaluate
 from boxrl.evaluate.d3 import summarize_d3
 from boxrl.evaluate.evaluation import Evaluation
@@ -41,7 +42,17 @@ def evaluate_parts(
         predictions: by sample id.
         family: the frame in which the model answered.
         settings: of `evaluate`.
+
+    Raises:
+        DataError: as `evaluate`; also for predictions of samples that no part holds.
     """
+    strangers = predictions.keys() - {sample.id for sample in samples}
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} of {len(predictions)} predictions are for other samples (first: "
+            f"{min(strangers)!r}); score them with the data, the mode and the --limit that they "
+            "were made with"
+        )
     parts: dict[str, list[Sample]] = {}
     for sample in samples:
         parts.setdefault(sample.meta["part"], []).append(sample)
