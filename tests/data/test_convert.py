@@ -135,6 +135,9 @@ def test_a_killed_conversion_leaves_no_file_under_the_final_name(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "train.jsonl").exists()
+    assert main([*args, "--limit", "5"]) == 0  # what the kill left is in nobody's way
+    assert [path.name for path in folder.iterdir()] == ["train.jsonl"]
+    assert len(read_samples(folder / "train.jsonl")) == 5
 
 
 def test_a_300_mb_line_is_one_error_and_can_be_skipped(tmp_path, capsys):
