@@ -10,7 +10,6 @@ from all that lie there, and from the texts of the experiment files as they are 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,11 +64,16 @@ for this page; the first rows of a run's metrics.jsonl tell what yours takes.
 
 
 def keep_results(folders: list[Path]) -> None:
-    """Copy outcomes to docs/findings/NAME.json."""
+    """Copy outcomes to docs/findings/NAME.json, six digits of each figure."""
     RESULTS.mkdir(exist_ok=True)
     for folder in folders:
-        name = json.loads((folder / "results.json").read_text("utf-8"))["name"]
-        shutil.copyfile(folder / "results.json", RESULTS / f"{name}.json")
+        outcome = json.loads((folder / "results.json").read_text("utf-8"), parse_float=_six_digits)
+        text = json.dumps(outcome, ensure_ascii=False) + "\n"
+        (RESULTS / f"{outcome['name']}.json").write_text(text, "utf-8")
+
+
+def _six_digits(text: str) -> float:
+    return float(f"{float(text):.6g}")
 
 
 def read_outcomes() -> tuple[list[dict[str, Any]], list[str]]:
@@ -97,10 +101,9 @@ def render_summary(outcomes: list[dict[str, Any]]) -> str:
     lines = ["| finding | claim | verdict | difference |", "|---|---|---|---|"]
     for outcome in outcomes:
         for claim in outcome["claims"]:
-            words = claim_words(claim).partition(": ")[2]
             lines.append(
                 f"| {outcome['finding']} {outcome['name']} | {claim['says']} "
-                f"| **{claim['status']}** | {words} |"
+                f"| **{claim['status']}** | {claim_words(claim)} |"
             )
     return "\n".join(lines)
 

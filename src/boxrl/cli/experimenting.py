@@ -118,7 +118,7 @@ def print_outcome(outcome: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxrl.experiments.markdown import claim_words, figure_rows
+    from boxrl.experiments.markdown import VERDICTS, claim_words, figure_rows
 
     console = Console(highlight=False)
     table = Table(title=f"{outcome['finding']} {outcome['title']}", title_justify="left")
@@ -137,4 +137,5 @@ def print_outcome(outcome: Any) -> None:
     styles = {"held": "green", "failed": "bold red", "undecided": "yellow"}
     for claim in outcome["claims"]:
         console.print(Text(claim["says"]))
-        console.print(Text(f"  {claim_words(claim)}", style=styles[claim["status"]]))
+        words = f"  {VERDICTS[claim['status']]}: {claim_words(claim)}"
+        console.print(Text(words, style=styles[claim["status"]]))

@@ -13,9 +13,9 @@ Outcome = Mapping[str, Any]
 BLIND = "(blind policy)"
 
 VERDICTS = {
-    "held": "held",
-    "failed": "failed: the interval lies on the other side",
-    "undecided": "undecided at this size",
+    "held": "Held",
+    "failed": "Failed, the interval lies on the other side",
+    "undecided": "Undecided at this size",
 }
 
 
@@ -76,19 +76,19 @@ def _arms(outcome: Outcome) -> list[str]:
 
 
 def claim_words(claim: Mapping[str, Any]) -> str:
-    """What became of a claim, with the difference that decides."""
+    """The difference that decides about a claim, and over how many seeds."""
     difference, percent = as_mean(claim["difference"]), claim["percent"]
     a, b = claim.get("same") or (claim["higher"], claim["lower"])
     place = claim["test"] if claim["test"] == "learning" else f"{claim['test']}, {claim['way']}"
     if difference is None:
-        return f"{VERDICTS['undecided']}: {claim['figure']} ({place}) is not defined for both arms"
+        return f"{claim['figure']} ({place}) is not defined for both arms"
     words = f"{claim['figure']} ({place}), {a} minus {b}: {render_mean(difference, percent, '+')}"
     words += f" over {difference.n} seed{'s' if difference.n > 1 else ''}"
     if "within" in claim:
         words += f", alike means within {render_number(claim['within'], percent)}"
     if claim["published"] is not None:
         words += f"; the seed: {claim['published']:+.1f}"
-    return f"{VERDICTS[claim['status']]}: {words}"
+    return words
 
 
 def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
@@ -107,7 +107,7 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *_controls(outcome)]
     for claim in outcome["claims"]:
-        lines.append(f"- {claim['says']} **{claim['status'].capitalize()}.** {claim_words(claim)}.")
+        lines.append(f"- {claim['says']} **{VERDICTS[claim['status']]}**: {claim_words(claim)}.")
     lines += [""] if outcome["claims"] else []
     lines += [outcome["reading"].strip(), ""] if outcome["reading"] else []
     lines += [f"![{title}]({path})" for title, path in curves.items()]
@@ -137,8 +137,8 @@ def _set_up(outcome: Outcome) -> str:
         words.append(f"Run under a budget, that is with {', '.join(outcome['gave_up'])}.")
     minutes = sum(outcome["seconds"].values()) / 60
     words.append(
-        f"Commit {_commit(outcome['commit'])}; {minutes:.0f} minutes of one core in all. "
-        "Ours: mean [95 % interval over seeds]."
+        f"Commit {_commit(outcome['commit'])}; {minutes:.0f} minutes, summed over cells "
+        f"of which {outcome['workers']} ran side by side. Ours: mean [95 % interval over seeds]."
     )
     return " ".join(words)
 
