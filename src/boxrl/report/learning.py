@@ -48,6 +48,8 @@ def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Mark
     ]
     marks = [mark for line in lines if (mark := _mark(line))] if len(lines) <= MOST_MARKED else []
     chart = line_chart(lines, "step", f"{title} reward, mean over seeds", marks)
+    # Without a size of its own the chart would be stretched over the legend.
+    chart = Markup(chart.replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1))
     legend = Markup("").join(_entry(number, line) for number, line in enumerate(lines))
     return tag(
         "svg",
