@@ -15,20 +15,39 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from trl.trainer.utils import add_fused_lm_head
+
+from boxrl.engines.folders import model_folder
+from boxrl.engines.processors import ImageTextProcessor, load_processor
 
 VOCABULARY, IMAGE, VIDEO, VISION_START, VISION_END = 256, 4, 5, 6, 7
 KINDS = ("qwen2.5-vl", "qwen3-vl", "internvl")
 PATCH = {"qwen2.5-vl": 14, "qwen3-vl": 16, "internvl": 14}
 SIDE = 4
 """Image tokens per side of the largest image."""
+TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
 
 
 def build_model(kind: str, seed: int = 0) -> Any:
     """Two layers, hidden size 64, with TRL's fused head."""
+    model = build_plain_model(kind, seed)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return model
+
+
+def build_plain_model(
+    kind: str, seed: int = 0, vocabulary: int = VOCABULARY, tokens: dict[str, int] = TOKENS
+) -> Any:
+    """As transformers loads it; `tokens` are the ids of its special tokens."""
     torch.manual_seed(seed)
     text: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
@@ -53,20 +72,14 @@ def build_model(kind: str, seed: int = 0) -> Any:
         "temporal_patch_size": 2,
         "initializer_range": 0.1,
     }
-    tokens = {
-        "image_token_id": IMAGE,
-        "video_token_id": VIDEO,
-        "vision_start_token_id": VISION_START,
-        "vision_end_token_id": VISION_END,
-        "tie_word_embeddings": True,
-    }
+    tied = {**tokens, "tie_word_embeddings": True}
     if kind == "qwen2.5-vl":
         rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
         model = Qwen2_5_VLForConditionalGeneration(
             Qwen2_5_VLConfig(
                 text_config=text | {"rope_parameters": rope},
                 vision_config=qwen_vision | {"fullatt_block_indexes": [1], "window_size": 56},
-                **tokens,
+                **tied,
             )
         )
     elif kind == "qwen3-vl":
@@ -81,7 +94,7 @@ def build_model(kind: str, seed: int = 0) -> Any:
                 text_config=text | {"rope_parameters": rope, "head_dim": 16},
                 vision_config=qwen_vision
                 | {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64},
-                **tokens,
+                **tied,
             )
         )
     else:
@@ -97,11 +110,10 @@ def build_model(kind: str, seed: int = 0) -> Any:
                     "image_size": [side, side],
                     "patch_size": [PATCH[kind]] * 2,
                 },
-                image_token_id=IMAGE,
+                image_token_id=tokens["image_token_id"],
                 tie_word_embeddings=True,
             )
         )
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     return model
 
 
@@ -118,6 +130,34 @@ class Batch:
     def completion_mask(self) -> Tensor:
         """Bool "b c"."""
         return self.attention_mask[:, -self.n_completion :].bool()
+
+
+class TileProcessor(ImageTextProcessor):
+    """As InternVL's: an image is cut into tiles; needs no torchvision."""
+
+    return_mm_token_type_ids = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Without the counts of tiles, which the model does not take."""
+        inputs = super().__call__(*args, **kwargs)
+        inputs.pop("num_patches", None)
+        return inputs
+
+    def replace_image_token(self, image_inputs: Any, image_idx: int, **_: Any) -> str:
+        """Every tile has SIDE x SIDE tokens."""
+        return str(self.image_token * (int(image_inputs["num_patches"][image_idx]) * SIDE**2))
+
+
+def build_processor(kind: str) -> Any:
+    """The packaged tokenizer with images as the architecture takes them."""
+    processor = load_processor(model_folder("tiny"))
+    if kind != "internvl":
+        processor.image_processor.patch_size = PATCH[kind]
+        return processor
+    side = SIDE * 2 * PATCH[kind]
+    size = {"height": side, "width": side}
+    images = GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, min_patches=2, max_patches=2)
+    return TileProcessor(images, processor.tokenizer, processor.chat_template)
 
 
 def build_batch(
@@ -137,20 +177,22 @@ def build_batch(
     def words(count: int) -> Tensor:
         return torch.randint(10, VOCABULARY, (count,), generator=generator)
 
-    prompts, pixels, grids = [], [], []
+    prompts, pixels, grids, tiles = [], [], [], []
     for group in range(groups):
         side = SIDE if kind == "internvl" else SIDE - group % 2
-        image = torch.tensor([VISION_START, *[IMAGE] * side**2, VISION_END])
+        n_tiles = 2 - group % 2 if kind == "internvl" else 1
+        image = torch.tensor([VISION_START, *[IMAGE] * side**2 * n_tiles, VISION_END])
         prompt = torch.cat([words(3 + group), image, words(6 - group)])
         patches = 2 * side
         if kind == "internvl":
             length = patches * PATCH[kind]
-            pixel = torch.randn(1, 3, length, length, generator=generator)
+            pixel = torch.randn(n_tiles, 3, length, length, generator=generator)
         else:
             pixel = torch.randn(patches**2, 6 * PATCH[kind] ** 2, generator=generator)
         prompts += [prompt] * size
         pixels += [pixel] * size
         grids += [torch.tensor([[1, patches, patches]])] * size
+        tiles += [n_tiles] * size
     completions = [words(lengths[row % len(lengths)]) for row in range(len(prompts))]
     n_prompt, n_completion = max(map(len, prompts)), max(map(len, completions))
     ids = torch.zeros(len(prompts), n_prompt + n_completion, dtype=torch.long)
@@ -160,7 +202,9 @@ def build_batch(
         ids[row, start:end] = torch.cat([prompt, completion])
         mask[row, start:end] = 1
     images: dict[str, Any] = {"pixel_values": torch.cat(pixels), "num_images": [1] * len(prompts)}
-    if kind != "internvl":
+    if kind == "internvl":
+        images["num_tiles"] = tiles
+    else:
         images["image_grid_thw"] = torch.cat(grids)
         images["mm_token_type_ids"] = (ids == IMAGE).long()
     return Batch(ids, mask, n_completion, images)

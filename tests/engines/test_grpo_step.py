@@ -18,8 +18,19 @@ from boxrl.engines.models import load, quiet  # noqa: E402
 from boxrl.engines.train import freeze, training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 
+from .random_models import TOKENS, build_plain_model, build_processor  # noqa: E402
 from .recipes import tiny_recipe  # noqa: E402
 
+EVERYTHING: dict[str, Any] = {
+    "beta": 0.2,
+    "micro_batch_prompts": 2,
+    "lora": {"r": 4, "alpha": 8},
+    "trl": {
+        "num_iterations": 2,
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    },
+}
 LORA = {"r": 4, "alpha": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
     "one group a micro-batch": {"micro_batch_prompts": 1},
@@ -42,20 +53,36 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "frozen vision": {"freeze_vision": True},
     "GSPO": {"trl": {"importance_sampling_level": "sequence", "num_iterations": 2}},
+    "Qwen3-VL": {"kind": "qwen3-vl"},
+    "Qwen3-VL with everything": {"kind": "qwen3-vl", **EVERYTHING},
+    "InternVL, tiles": {"kind": "internvl"},
+    "InternVL with everything": {"kind": "internvl", **EVERYTHING},
     "Dr. GRPO": {"trl": {"loss_type": "dr_grpo", "scale_rewards": "none"}},
 }
+
+
+def letters(completions: Any, **_: Any) -> list[float]:
+    """What a random model can earn, unlike anything for boxes."""
+    return [len(set(completion[0]["content"])) / 10 for completion in completions]
 
 
 def update(scenes: Path, out: Path, shared_prefix: bool, **train: Any) -> dict[str, Any]:
     """Change of every trained parameter over two steps of plain gradient descent."""
     trl = {"optim": "sgd", "gradient_checkpointing": False, **train.pop("trl", {})}
+    kind = train.pop("kind", None)
     recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared_prefix}, trl=trl, **train)
     quiet()
     model, processor = load("tiny", "float32", "cpu", 1)
     family = read_family(model_folder("tiny"))
+    if kind:
+        tokens = {name: getattr(model.config, name) for name in TOKENS}
+        model = build_plain_model(kind, 0, model.config.text_config.vocab_size, tokens)
+        processor = build_processor(kind)
     if recipe.train.freeze_vision:
         freeze(model, family.vision_module)
     trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
+    if kind:
+        trainer.reward_funcs = [letters] * len(trainer.reward_funcs)
     named = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
     before = {name: p.detach().clone() for name, p in named.items()}
     trainer.train()

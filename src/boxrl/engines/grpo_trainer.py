@@ -237,7 +237,7 @@ def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
 
 
 def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Drop every image but that of a group's first row; `num_images` says so: 1, 0, 0, ..."""
+    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ..."""
     if not isinstance(chunk.get("pixel_values"), list):
         return chunk
     groups = chunk["group"].tolist()
@@ -247,8 +247,10 @@ def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
         if isinstance(chunk.get(key), list):
             rows = zip(chunk[key], first, strict=True)
             kept[key] = [value if keep else value[:0] for value, keep in rows]
-    counts = zip(chunk["num_images"], first, strict=True)
-    kept["num_images"] = [count if keep else 0 for count, keep in counts]
+    for key in ("num_images", "num_tiles"):
+        if key in chunk:
+            counts = zip(chunk[key], first, strict=True)
+            kept[key] = [count if keep else 0 for count, keep in counts]
     return kept
 
 

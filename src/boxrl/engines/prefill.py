@@ -27,7 +27,8 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     first = slice(None, None, group)
     texts = ("input_ids", "attention_mask", "mm_token_type_ids")
     once = {name: inputs[name][first] for name in texts if name in inputs}
-    return generate_draws(model, once | _first_images(inputs, group), group, **options)
+    images = _first_images(inputs, group, unwrap(model).config.image_token_id)
+    return generate_draws(model, once | images, group, **options)
 
 
 @torch.no_grad()
@@ -70,12 +71,15 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     return output
 
 
-def _first_images(inputs: dict[str, Tensor], group: int) -> dict[str, Tensor]:
-    """Every group's first image."""
+def _first_images(inputs: dict[str, Tensor], group: int, image_token: int) -> dict[str, Tensor]:
+    """The images of every group's first row."""
     pixels, grid = inputs.get("pixel_values"), inputs.get("image_grid_thw")
     if pixels is None:
         return {}
-    if grid is None:
-        return {"pixel_values": pixels[::group]}
-    per_image = pixels.split(grid.prod(-1).tolist())
-    return {"pixel_values": torch.cat(per_image[::group]), "image_grid_thw": grid[::group]}
+    if grid is not None:
+        per_image = pixels.split(grid.prod(-1).tolist())
+        return {"pixel_values": torch.cat(per_image[::group]), "image_grid_thw": grid[::group]}
+    # InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
+    tokens = (inputs["input_ids"] == image_token).sum(1)
+    per_row = pixels.split((tokens * len(pixels) // tokens.sum()).tolist())
+    return {"pixel_values": torch.cat(per_row[::group])}
