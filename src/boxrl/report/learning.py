@@ -47,13 +47,13 @@ def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Mark
         for number, (arm, points) in enumerate(curves)
     ]
     marks = [mark for line in lines if (mark := _mark(line))] if len(lines) <= MOST_MARKED else []
-    chart = line_chart(lines, "step", f"{title} reward, mean over seeds", marks)
+    chart = line_chart(lines, "step", f"{title} reward", marks)
     # Without a size of its own the chart would be stretched over the legend.
-    chart = Markup(chart.replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1))
+    sized = str(chart).replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1)
     legend = Markup("").join(_entry(number, line) for number, line in enumerate(lines))
     return tag(
         "svg",
-        tag("style", Markup(STYLE)) + chart + legend,
+        tag("style", Markup(STYLE)) + Markup(sized) + legend,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {WIDTH} {HEIGHT + ROW * len(lines) + 6}",
         width=WIDTH * 1.3,
