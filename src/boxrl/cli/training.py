@@ -182,9 +182,12 @@ def _run_to_its_end(command: list[str]) -> int:
             if number == signal.SIGTERM:
                 process.terminate()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        status = process.wait()
+        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
     if stopped:
         raise KeyboardInterrupt
     return status
