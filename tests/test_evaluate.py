@@ -252,7 +252,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: run([(sample("1"), prediction("1", answer((A, "cat"))))], confidence="logprob"),
-        "none box_logprobs for 1 boxes",
+        "no box_logprobs for 1 boxes",
     ),
     (lambda: evaluate([], {}, PLAIN), "no samples"),
 ]
@@ -411,6 +411,9 @@ def test_controls_stand_beside_the_run(
     printed = capsys.readouterr().out
     assert "blind policy" in printed
     assert "apart from the control blank_image" in " ".join(printed.split())
+    files[-1] = "--control=DIR/one.jsonl"
+    assert verb(run_folder, "evaluate", *files) == 2
+    assert "one.jsonl is no control" in capsys.readouterr().err
 
 
 def test_the_family_must_be_known_and_not_contradicted(

@@ -106,6 +106,11 @@ def evaluate(args: argparse.Namespace) -> None:
             resamples=args.resamples,
         )
 
+    for path in args.control:
+        if not read_settings(path).get("control"):
+            raise UsageError(
+                f"--control: {path} is no control; make one with boxrl predict --control"
+            )
     evaluation = run(args.predictions)
     controls = [run(path) for path in args.control]
     if controls:

@@ -61,7 +61,7 @@ def against(
     """Headline figures of control runs beside the model's, each with its verdict."""
     found = []
     for control in controls:
-        name = control.metrics["protocol"].get("control") or "none"
+        name = control.metrics["protocol"]["control"]
         verdict = told_apart(evaluation.rows, control.rows, f"the control {name}", seed, resamples)
         figures = {
             key: control.metrics[key]

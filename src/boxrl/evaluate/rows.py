@@ -156,7 +156,7 @@ def box_confidences(
     if confidence == "order":
         return tuple(1.0 / (place + 1) for place in range(n))
     if prediction.box_logprobs is None or len(prediction.box_logprobs) != n:
-        got = "none" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
+        got = "no" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
         raise DataError(
             f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
             "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
