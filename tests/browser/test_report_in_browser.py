@@ -322,10 +322,12 @@ def test_live_page_follows_the_run_and_keeps_its_filters(
         page.locator("select[name=outcome]").select_option("missed")
         before = page.locator("dd").all_inner_texts()
         assert "60" in before
-        page.wait_for_timeout(3500)  # the page has asked once
+        page.wait_for_event(
+            "requestfinished", lambda request: request.url.endswith("/version"), timeout=60_000
+        )
         write_jsonl(copy / "metrics.jsonl", [training_step(step) for step in range(1, 78)])
-        page.get_by_text("77", exact=True).first.wait_for(timeout=15_000)
-        assert page.locator("select[name=outcome]").input_value() == "missed"
+        page.get_by_text("77", exact=True).first.wait_for(timeout=60_000)
+        page.wait_for_function("document.forms.filters.outcome.value === 'missed'")
         server.shutdown()
     assert opened.complaints == []
     origin = f"http://127.0.0.1:{server.server_port}/"
