@@ -21,6 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 MAIN = "import sys; from boxrl.cli import main; sys.exit(main())"
+# rusage of a child would also count its parent's memory, from before the exec.
+PEAK = """
+import atexit, re
+def note_peak():
+    with open("/proc/self/status") as status, open({path!r}, "w") as peak:
+        peak.write(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1])
+atexit.register(note_peak)
+"""
 OUTPUT = 100_000
 """Bytes kept of what a child prints."""
 
@@ -32,13 +40,13 @@ class Outcome:
     Attributes:
         status: exit status; -N for signal N.
         out, err: what it printed.
-        peak_mb: its largest resident memory.
+        peak_mb: its largest resident memory, where it ended by itself.
     """
 
     status: int
     out: str
     err: str
-    peak_mb: float
+    peak_mb: float = 0.0
 
     @property
     def line(self) -> str:
@@ -46,8 +54,8 @@ class Outcome:
         told = [found.start() for found in re.finditer("^boxrl: ", self.err, re.MULTILINE)]
         if told:
             return " ".join(self.err[told[-1] :].split())
-        lines = self.out.split("\n") + self.err.split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        lines = self.err.split("\n") + self.out.split("\n")
+        return next((line.strip() for line in reversed(lines) if re.search(r"\w", line)), "")
 
 
 def start(*arguments: object, output: IO[bytes] | int | None = None, **options: Any) -> Any:
@@ -74,13 +82,16 @@ def start(*arguments: object, output: IO[bytes] | int | None = None, **options: 
 
 def run(*arguments: object, **options: Any) -> Outcome:
     """`boxrl ARGUMENTS` to its end; options are those of `start`."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = start(*arguments, output=err, stdout=out, **options)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return Outcome(
-            process.returncode, read_output(out), read_output(err), usage.ru_maxrss / 1024
-        )
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.NamedTemporaryFile() as peak,
+    ):
+        first = PEAK.format(path=peak.name) + options.pop("first", "")
+        process = start(*arguments, output=err, stdout=out, first=first, **options)
+        process.wait()
+        told = int(read_output(peak) or 0) / 1024
+        return Outcome(process.returncode, read_output(out), read_output(err), told)
 
 
 def environment() -> dict[str, str]:
