@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,8 @@ def render_tables(records: list[dict[str, Any]]) -> str:
 def render_row(verb: str, how: str, rows: list[dict[str, Any]]) -> str:
     """One line of a table: how often, what was lost of how many, the last line that was printed."""
     lost, of = sum(row["lost"] for row in rows), sum(row["of"] for row in rows)
-    saw = rows[-1]["saw"].replace("`", "'").replace("|", "\\|")
+    bar = re.compile(" *[━╸]+ *")
+    saw = bar.sub(" ", rows[-1]["saw"]).replace("`", "'").replace("|", "\\|")
     saw = saw if len(saw) <= LONGEST else f"{saw[:LONGEST]} ..."
     told = f"`{saw}`" if saw else ""
     return f"| {verb} | {how} | {len(rows)} | {lost:,} of {of:,} {rows[0]['unit']} | {told} |"

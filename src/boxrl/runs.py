@@ -13,6 +13,7 @@ compare.json      paired differences        report.html
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -106,7 +107,8 @@ class Run:
             # A start that failed must not stand in the way of the corrected command.
             shutil.rmtree(self.path)
         else:
-            self.update(status="interrupted")
+            with contextlib.suppress(BoxrlError):  # a full disk must not hide what ended the run
+                self.update(status="interrupted")
         self._lock.close()
 
     def _has_results(self) -> bool:

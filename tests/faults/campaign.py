@@ -198,6 +198,6 @@ class Record:
         outcome = run(*arguments, **options)
         assert_told(outcome, *words)
         lost = changed(before, snapshot(self.folder))
-        verb = " ".join(str(a) for a in arguments[:2] if re.fullmatch("[a-z-]+", str(a)))
+        verb = " ".join(str(a) for a in arguments[:2] if re.fullmatch("[a-z][a-z-]*", str(a)))
         self(fault, verb, how, outcome.line, lost, len(before), "files")
         return outcome

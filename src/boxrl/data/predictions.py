@@ -176,12 +176,22 @@ class PredictionsFile:
             )
 
     def append(self, predictions: Iterable[Prediction]) -> None:
-        """Add rows and bring them to disk."""
+        """Add rows and bring them to disk.
+
+        Raises:
+            DataError: the disk is full, or cannot be written to any more.
+        """
         rows = list(predictions)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.writelines(render_prediction(row) + "\n" for row in rows)
-            handle.flush()
-            os.fsync(handle.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.writelines(render_prediction(row) + "\n" for row in rows)
+                handle.flush()
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror}); put it right, then run the "
+                "same command again: rows that are there are kept"
+            ) from error
         self.done.update({row.id: row for row in rows if row.finish_reason != "error"})
 
     def arrange(self, ids: Sequence[str]) -> None:
