@@ -20,7 +20,8 @@ from trl.trainer.utils import add_fused_lm_head
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.grpo_trainer import row_images
 from boxrl.engines.models import load
-from boxrl.engines.shared_prefix import Rows, enable, log_probs
+from boxrl.engines.prefill import tiles_per_row
+from boxrl.engines.shared_prefix import Rows, enable, log_probs, unwrap
 from boxrl.families import Family
 from boxrl.prompts import PROMPTS, render_answer, render_messages
 from boxrl.types import Detections
@@ -44,6 +45,9 @@ def check_parity(folder: Path, family: Family, dtype: str, device: str) -> dict[
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     enable(model)
     batch, n_completion = _batch(processor, family, model.device)
+    if "image_grid_thw" not in batch:
+        image_token = unwrap(model).config.image_token_id
+        batch["num_tiles"] = tiles_per_row(batch["input_ids"], batch["pixel_values"], image_token)
     ways = {
         "boxrl": _shared(model, batch, n_completion),
         "TRL, padded": _padded(model, batch, n_completion),
@@ -138,7 +142,9 @@ def _row_by_row(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list
         picture = pictures[row]
         if picture is not None:
             single["pixel_values"] = picture[0]
-            if picture[1] is not None:
+            if picture[1] is None:
+                single["num_tiles"] = [len(picture[0])]
+            else:
                 single["image_grid_thw"] = picture[1]
         single["num_images"] = [1]
         logps = _trl(model, single, length)

@@ -79,7 +79,15 @@ def _first_images(inputs: dict[str, Tensor], group: int, image_token: int) -> di
     if grid is not None:
         per_image = pixels.split(grid.prod(-1).tolist())
         return {"pixel_values": torch.cat(per_image[::group]), "image_grid_thw": grid[::group]}
-    # InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
-    tokens = (inputs["input_ids"] == image_token).sum(1)
-    per_row = pixels.split((tokens * len(pixels) // tokens.sum()).tolist())
+    per_row = pixels.split(tiles_per_row(inputs["input_ids"], pixels, image_token))
     return {"pixel_values": torch.cat(per_row[::group])}
+
+
+def tiles_per_row(ids: Tensor, pixels: Tensor, image_token: int) -> list[int]:
+    """How many of the tiles "tiles c h w" belong to each row of "b n" ids.
+
+    InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
+    """
+    tokens = (ids == image_token).sum(1)
+    tiles: list[int] = (tokens * len(pixels) // tokens.sum()).tolist()
+    return tiles
