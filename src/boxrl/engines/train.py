@@ -35,6 +35,9 @@ from boxrl.types import Sample
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
 
+FULL_DISK = ("PytorchStreamWriter", "iostream error")
+"""How torch.save says that a file could not be written to its end."""
+
 BUILD_TRAINER: dict[str, Callable[..., Any]] = {
     "grpo": grpo.build_trainer,
     "sft": sft.build_trainer,
@@ -183,8 +186,8 @@ def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
         )
     if isinstance(error, TemplateError):
         return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
-    if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in said:
-        return None  # of torch.save only those of a full disk are expected
+    if isinstance(error, RuntimeError) and not any(words in said for words in FULL_DISK):
+        return None
     last = last_whole(recipe.out / "checkpoints")
     rest = f"go on from {last.name} with --resume" if last else "start again"
     return DataError(f"{recipe.out}: stopped at step {step} ({said}); put it right, then {rest}")
