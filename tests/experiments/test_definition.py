@@ -24,7 +24,7 @@ SHIPPED = sorted(experiments_folder().glob("*.yaml"))
 NAMES = {
     "small_objects", "region_label", "rewards", "prompt_grammar", "prompt_structure",
     "prompt_placement", "model_size", "rl_vs_sft", "tokens", "trainer_consistency",
-    "completion_length", "kl",
+    "completion_length", "kl", "cosine",
 }  # fmt: skip
 
 
