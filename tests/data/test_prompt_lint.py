@@ -51,8 +51,9 @@ def test_good_prompts_have_no_defects(text):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=lambda prompt: prompt.name)
-def test_every_prompt_of_ours_is_clean_in_every_family(prompt, family):
-    assert lint_rendered(DOGS, prompt, family) == []
+def test_every_prompt_of_ours_is_clean_in_every_family_but_the_seeds_defect(prompt, family):
+    defects = ["missing-space"] if prompt.name == "missing_space" else []
+    assert [defect.rule for defect in lint_rendered(DOGS, prompt, family)] == defects
 
 
 def test_the_wrong_familys_example_cannot_be_read():
