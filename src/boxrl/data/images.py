@@ -59,11 +59,11 @@ def check_pixels(path: Path, where: str) -> Header:
 
 
 def _open(path: Path, where: str) -> Image.Image:
-    if not path.is_file():  # nor a pipe, which would be waited for
-        raise DataError(
-            f"{where}: no image {path}; --images names the folder that the paths start from"
-        )
     try:
+        if not path.is_file():  # nor a pipe, which would be waited for
+            raise DataError(
+                f"{where}: no image {path}; --images names the folder that the paths start from"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path, formats=FORMATS)
