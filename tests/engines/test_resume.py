@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "LoRA and a reference": {"lora": {"r": 4, "alpha": 8}, "beta": 0.1},
     "SFT": {"method": "sft"},
+    "in the second epoch": {"prompts_per_step": 6, "save_steps": 3},
     "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
 }
 

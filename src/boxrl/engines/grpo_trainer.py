@@ -195,6 +195,13 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     # --- resume ---------------------------------------------------------------------------------
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's, whose order would depend on the epochs drawn in this process, as now by number."""
+        sampler = super()._get_train_sampler(dataset)
+        seed = self.args.seed
+        sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
+        return sampler
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """TRL's, with completions that further steps are still to learn from."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
