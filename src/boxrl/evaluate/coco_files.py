@@ -2,73 +2,75 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-from pydantic import AllowInfNan, ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict
 
 from boxrl.boxes import xywh_to_xyxy
 from boxrl.errors import DataError
 from boxrl.metrics.average_precision import Ints, Predictions, Targets
 from boxrl.types import Boxes
 
-STRICT = ConfigDict(strict=True, extra="ignore")
-Number = Annotated[float, AllowInfNan(False)]
-Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Bbox = tuple[Number, Number, Number, Number]
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Bbox = tuple[float, float, float, float]
 """COCO's [x, y, width, height]."""
 
+NOT_FINITE = re.compile(rb"-?\b(?:NaN|Infinity)\b")
 
-class ImageRow(TypedDict):
-    """An image, as far as scores need it."""
+Content = TypeVar("Content")
+
+
+class Row(msgspec.Struct, gc=False):
+    """A row of a COCO file, as far as scores need it; other keys are passed over."""
+
+
+class ImageRow(Row):
+    """An image."""
 
     id: Id
 
 
-class CategoryRow(TypedDict):
+class CategoryRow(Row):
     """A category."""
 
     id: Id
     name: str
 
 
-class AnnotationRow(TypedDict):
+class AnnotationRow(Row):
     """An annotation; `iscrowd` may be missing (0), `area` too (that of the box)."""
 
     image_id: Id
     category_id: Id
     bbox: Bbox
-    id: NotRequired[int]
-    area: NotRequired[Number]
-    iscrowd: NotRequired[int | bool]
+    id: int = 1
+    area: float = float("nan")
+    iscrowd: int | bool = 0
 
 
-class ResultRow(TypedDict):
+class ResultRow(Row):
     """A detection."""
 
     image_id: Id
     category_id: Id
     bbox: Bbox
-    score: Number
+    score: float
 
 
-@with_config(STRICT)
-class AnnotationsFile(TypedDict):
+class AnnotationsFile(Row):
     """A COCO annotations file."""
 
     images: list[ImageRow]
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
-
-
-ANNOTATIONS = TypeAdapter(AnnotationsFile)
-RESULTS = TypeAdapter(list[ResultRow])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,19 +98,19 @@ def read_annotations(path: Path) -> CocoData:
     Raises:
         DataError: not COCO annotations; the message names the first bad row.
     """
-    content = _read(path, ANNOTATIONS, "")
-    rows, where = content["annotations"], f"{path}: annotations"
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    image_ids = _unique([row["id"] for row in content["images"]], f"{path}: images")
-    category_ids = _unique([row["id"] for row in content["categories"]], f"{path}: categories")
+    content = _read(path, AnnotationsFile, "")
+    rows, where = content.annotations, f"{path}: annotations"
+    names = {row.id: row.name for row in content.categories}
+    image_ids = _unique([row.id for row in content.images], f"{path}: images")
+    category_ids = _unique([row.id for row in content.categories], f"{path}: categories")
     boxes_xywh = _boxes_xywh(rows, where)
-    areas = np.array([row.get("area", np.nan) for row in rows])
-    zeros = np.flatnonzero([row.get("id") == 0 for row in rows])
+    areas = np.array([row.area for row in rows])
+    zeros = np.flatnonzero([row.id == 0 for row in rows])
     targets = Targets(
         _places(rows, "image_id", image_ids, where),
         _places(rows, "category_id", category_ids, where),
         xywh_to_xyxy(boxes_xywh),
-        np.array([row.get("iscrowd", 0) for row in rows], dtype=bool),
+        np.array([row.iscrowd for row in rows], dtype=bool),
         np.where(np.isnan(areas), boxes_xywh[:, 2] * boxes_xywh[:, 3], areas),
     )
     labels = tuple(names[key] for key in category_ids.tolist())
@@ -121,35 +123,45 @@ def read_results(path: Path, data: CocoData) -> Predictions:
     Raises:
         DataError: not COCO results, or results for other images or categories.
     """
-    rows, where = _read(path, RESULTS, "results"), f"{path}: results"
+    rows, where = _read(path, list[ResultRow], "results"), f"{path}: results"
     return Predictions(
         _places(rows, "image_id", data.image_ids, where),
         _places(rows, "category_id", data.category_ids, where),
         xywh_to_xyxy(_boxes_xywh(rows, where)),
-        np.fromiter(map(itemgetter("score"), rows), np.float64, len(rows)),
+        np.fromiter(map(attrgetter("score"), rows), np.float64, len(rows)),
     )
 
 
-def _read(path: Path, content: TypeAdapter[Any], root: str) -> Any:
+def _read(path: Path, kind: type[Content], root: str) -> Content:
     """The file's content, checked; `root` is how messages call a list that has no name."""
     try:
-        return content.validate_json(path.read_bytes(), strict=True)
+        text = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        keys = (f"[{k}]" if isinstance(k, int) else f".{k}" for k in first["loc"])
-        place = f"{root}{''.join(keys)}".removeprefix(".")
-        more = f" ({error.error_count()} such places)" if error.error_count() > 1 else ""
-        got = (
-            "" if first["type"] in ("missing", "json_invalid") else f", got {first['input']!r:.80}"
-        )
-        where = f"{path}: {place}" if place else f"{path}"
-        raise DataError(f"{where}: {first['msg']}{got}{more}") from error
+    try:
+        return _decode(text, kind)
+    except msgspec.ValidationError as error:
+        said, _, keys = str(error).partition(" - at `$")
+        place = f"{root}{keys}".removeprefix(".").removesuffix("`")
+        raise DataError(f"{path}: {place or 'the file'}: {said}") from error
+    except msgspec.DecodeError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _boxes_xywh(rows: list[Any], where: str) -> Boxes:
-    numbers = chain.from_iterable(map(itemgetter("bbox"), rows))
+def _decode(text: bytes, kind: type[Content]) -> Content:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Python writes NaN and Infinity, which are no JSON: null in their place is told by item.
+        if not NOT_FINITE.search(text):
+            raise
+        return msgspec.json.decode(NOT_FINITE.sub(b"null", text), type=kind)
+
+
+def _boxes_xywh(rows: Sequence[Row], where: str) -> Boxes:
+    numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
     boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
     if bad.size:
@@ -168,9 +180,9 @@ def _unique(ids: list[int], where: str) -> Ints:
     return known
 
 
-def _places(rows: list[Any], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
+def _places(rows: Sequence[Row], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
     """Place of every row's id among the known ones."""
-    ids = np.fromiter(map(itemgetter(key), rows), np.int64, len(rows))
+    ids = np.fromiter(map(attrgetter(key), rows), np.int64, len(rows))
     places = np.searchsorted(known, ids).clip(0, max(len(known) - 1, 0))
     strange = np.flatnonzero(known[places] != ids) if len(known) else np.arange(len(ids))
     if strange.size:
