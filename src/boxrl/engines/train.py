@@ -188,6 +188,8 @@ def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
         return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
     if isinstance(error, RuntimeError) and not any(words in said for words in FULL_DISK):
         return None
+    if isinstance(error, RuntimeError):
+        said = f"a file could not be written to its end, as on a full disk: {said}"
     last = last_whole(recipe.out / "checkpoints")
     rest = f"go on from {last.name} with --resume" if last else "start again"
     return DataError(f"{recipe.out}: stopped at step {step} ({said}); put it right, then {rest}")
