@@ -97,6 +97,29 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         find_experiment("reward")
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--seeds", "1,1"], "expected different whole numbers"),
+        (["--seeds", "-1"], "expected different whole numbers"),
+        (["--budget", "3"], "expected a time such as"),
+        (["--workers", "0"], "expected 1 or more"),
+        (["train.max_step=3"], "did you mean max_steps?"),
+    ],
+)
+def test_a_wrong_call_is_told_and_runs_nothing(
+    options: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["experiment", "run", "kl", *options]) == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

@@ -64,6 +64,7 @@ def run_run(args: argparse.Namespace) -> int:
     """Run the grid and show its table."""
     from boxrl.cli.chain import require_train_extra
     from boxrl.data.files import write_atomic
+    from boxrl.errors import UsageError
     from boxrl.experiments.budget import parse_duration
     from boxrl.experiments.definition import find_experiment, load_experiment
     from boxrl.experiments.markdown import render_markdown
@@ -74,6 +75,8 @@ def run_run(args: argparse.Namespace) -> int:
     experiment = load_experiment(path, args.overrides)
     seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
     budget = parse_duration(args.budget) if args.budget else None
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: expected 1 or more")
     require_train_extra("boxrl experiment run")
     out = args.out or Path("runs/experiments") / experiment.name
     try:
