@@ -3,10 +3,11 @@
     python benchmarks/grpo_step.py [--parts train memory generate images step] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
-width 256, prompts of 150 text tokens and one image. TRL's column is GRPOTrainer's method itself;
-its fused head scores completion positions only, as it does on a GPU (on a CPU it would score all
-positions, which is slower). Both paths take turns in one process, and the best of the repetitions
-counts; peaks of memory are taken in a process of their own each, above the loaded model.
+width 256, prompts of 150 text tokens and one image. TRL's column is GRPOTrainer's method itself,
+its fused head scoring completion positions only, as it does on a GPU; on a CPU it scores all
+positions, which the columns `all positions` show. The paths take turns in one process, and the
+best of the repetitions counts; peaks of memory are taken in a process of their own each, above the
+loaded model.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import trl.trainer.utils
@@ -50,6 +52,8 @@ TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256
     (256, 100, 3)
 ]
 """Image tokens, completion tokens, groups in the micro-batch."""
+COMPACT_ON = trl.trainer.utils._use_triton
+"""TRL's own answer to whether its head scores completion positions only."""
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 
@@ -129,13 +133,20 @@ def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
     return log_probs(model, rows, groups)[0]
 
 
+def all_positions(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
+    """TRL's own method as it runs on a CPU."""
+    with patch.object(trl.trainer.utils, "_use_triton", COMPACT_ON):
+        return trl_log_probs(model, batch, completion)
+
+
 PATHS = {"trl": trl_log_probs, "boxrl": our_log_probs}
+TRAIN_PATHS = {**PATHS, "all_positions": all_positions}
 
 
 def train_step(model: Any, batch: dict[str, Any], completion: int, path: str) -> Tensor:
     """Forward and backward of a weighted sum of log-probabilities."""
     model.zero_grad(set_to_none=True)
-    logps = PATHS[path](model, batch, completion)
+    logps = TRAIN_PATHS[path](model, batch, completion)
     weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
     (logps * weights).mean().backward()
     return logps.detach()
@@ -154,6 +165,10 @@ def take_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, A
     row: dict[str, Any] = {f"{name}_s": round(min(times), 3) for name, times in wall.items()}
     row["times_faster"] = round(min(wall["trl"]) / min(wall["boxrl"]), 2)
     row["times_faster_cpu"] = round(min(cpu["trl"]) / min(cpu["boxrl"]), 2)
+    if "all_positions" in wall:
+        row["times_faster_all_positions"] = round(
+            min(wall["all_positions"]) / min(wall["boxrl"]), 2
+        )
     return row
 
 
@@ -170,7 +185,7 @@ def bench_train(repeats: int) -> list[dict[str, Any]]:
             return lambda: train_step(model, batch, completion, path)
 
         row = {"image_tokens": tokens, "completion": completion, "groups": groups}
-        row |= take_turns({path: call(path) for path in PATHS}, repeats)
+        row |= take_turns({path: call(path) for path in TRAIN_PATHS}, repeats)
         rows.append(row | {"largest_difference": difference})
         print(rows[-1], file=sys.stderr)
     return rows
