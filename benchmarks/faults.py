@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from run_all import describe_machine
+from run_all import describe_machine, read_commit
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -41,12 +41,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def render_tables(records: list[dict[str, Any]]) -> str:
     """A sentence of sums, then one table per kind of fault."""
     lost = sum(row["lost"] for row in records)
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = read_commit()
     kinds = list(dict.fromkeys(row["fault"] for row in records))
     lines = [
         f"{len(records):,} faults of {len(kinds)} kinds were injected; {lost:,} things were lost."

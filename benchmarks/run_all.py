@@ -43,6 +43,12 @@ def describe_machine() -> str:
     return f"{name}, {cores or '?'} cores, Python {platform.python_version()}"
 
 
+def read_commit() -> str:
+    """The checkout's commit, short."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+
+
 def run_benchmark(name: str, peers: str) -> str:
     """The section of one benchmark: what it measures, then what it printed."""
     script = ROOT / "benchmarks" / f"{name}.py"
@@ -54,12 +60,6 @@ def run_benchmark(name: str, peers: str) -> str:
     seconds = time.monotonic() - began
     if not result.stdout.strip():
         raise SystemExit(f"{script.name}: printed nothing (exit status {result.returncode})")
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    ).stdout.strip()
     printed = result.stdout.strip()
     fenced = f"```text\n{printed}\n```"
     title = words.split("\n")[0].rstrip(".")
@@ -67,7 +67,7 @@ def run_benchmark(name: str, peers: str) -> str:
     return (
         f"## {name}: {title}\n\n{about}\n\n"
         f"{printed if '|---' in printed else fenced}\n\n"
-        f"*{describe_machine()}; commit {commit}; took {seconds:.0f} s.*\n"
+        f"*{describe_machine()}; commit {read_commit()}; took {seconds:.0f} s.*\n"
     )
 
 

@@ -53,6 +53,10 @@ def _checked(check: Any) -> AfterValidator:
     return AfterValidator(_refusing(check))
 
 
+WorldChoice = Annotated[str | dict[str, float], BeforeValidator(_refusing(check_worlds))]
+"""A world or a mixture; checked before the union, which would report a mistake once per type."""
+
+
 def _check_reward(spec: Any) -> None:
     build_reward(reward_spec(spec))
     weight = spec.get("weight", 1.0) if isinstance(spec, Mapping) else 1.0
@@ -84,8 +88,7 @@ class Synthetic(Section):
     train: int = Field(2000, ge=1, description="training scenes")
     test: int = Field(300, ge=1, description="held-out scenes")
     p_absent: float = Field(0.3, ge=0, le=1, description="share of scenes without an asked object")
-    # Checked before the union, which would report one mistake once per type.
-    world: Annotated[str | dict[str, float], BeforeValidator(_refusing(check_worlds))] = Field(
+    world: WorldChoice = Field(
         "standard", description="name of a world, or {name: share of the scenes}"
     )
 

@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.faults.campaign import Record, assert_told, changed, snapshot
-from tests.faults.site import build_site
 from tests.faults.warm import Warm
 
 pytestmark = pytest.mark.slow
@@ -69,16 +68,6 @@ PASSED_OVER = [
     "evals/after_greedy/predictions.meta.json",
 ]  # fmt: skip
 """Of a run folder: a report is made without it, and names what is missing."""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"), scene_folder)
-
-
-@pytest.fixture
-def copy(site: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(site, tmp_path / "site")
 
 
 def spoil(path: Path, damage: str) -> None:

@@ -15,7 +15,6 @@ from boxrl.config import dump_recipe
 from tests.chat_server import chat_server
 from tests.engines.recipes import tiny_recipe
 from tests.faults.campaign import Record, assert_told, limit, run, whole_lines
-from tests.faults.site import build_site
 from tests.faults.test_kills import many_samples, rows, same_rows
 from tests.faults.writers import VERBS, writers
 
@@ -23,11 +22,6 @@ pytestmark = pytest.mark.slow
 
 FULL = "full disk (a tmpfs)"
 READ_ONLY = "read-only disk"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"), scene_folder)
 
 
 def mount(*words: str) -> None:

@@ -17,7 +17,6 @@ import torch
 
 from tests.chat_server import chat_server
 from tests.faults.campaign import Record, limit, run, start
-from tests.faults.site import build_site
 from tests.faults.test_damage import CALLS
 from tests.faults.warm import Warm
 
@@ -35,16 +34,6 @@ class Trap:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.path,)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
-    return build_site(tmp_path_factory.mktemp("site"), scene_folder)
-
-
-@pytest.fixture
-def copy(site: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(site, tmp_path / "site")
 
 
 @pytest.fixture

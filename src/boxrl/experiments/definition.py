@@ -7,17 +7,17 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from boxrl.config import (
     Recipe,
     Section,
+    WorldChoice,
     build_recipe,
     describe_mistakes,
     read_yaml,
     set_key,
 )
-from boxrl.data.synthetic import check_worlds
 from boxrl.errors import RecipeError, UsageError
 
 Way = Literal["greedy", "sampled", "shuffled_labels"]
@@ -31,18 +31,10 @@ LEARNING = "learning"
 """Stands in place of a held-out set where a figure is read from the learning curve."""
 
 
-def _known_worlds(value: str | dict[str, float]) -> str | dict[str, float]:
-    try:
-        check_worlds(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return value
-
-
 class HeldOut(Section):
     """What every arm of a seed is tested on: synthetic scenes, or a samples file."""
 
-    world: Annotated[str | dict[str, float], AfterValidator(_known_worlds)] = "standard"
+    world: WorldChoice = "standard"
     scenes: int = Field(300, ge=1)
     p_absent: float | None = Field(None, ge=0, le=1, description="the world's own where not named")
     samples: Path | None = Field(None, description="samples JSONL instead of scenes")
