@@ -3,11 +3,11 @@
     python benchmarks/grpo_step.py [--parts train memory generate images step] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
-width 256, prompts of 150 text tokens and one image. TRL's column is GRPOTrainer's method itself,
-its fused head scoring completion positions only, as it does on a GPU; on a CPU it scores all
-positions, which the columns `all positions` show. The paths take turns in one process, and the
-best of the repetitions counts; peaks of memory are taken in a process of their own each, above the
-loaded model.
+width 256, prompts of 150 text tokens and one image. Each path has it as its own loader prepares it,
+with the same weights. TRL's column is GRPOTrainer's method itself, its fused head scoring
+completion positions only, as it does on a GPU; on a CPU it scores all positions, which the columns
+`all positions` show. The paths take turns in one process, and the best of the repetitions counts;
+peaks of memory are taken in a process of their own each, above the loaded model.
 """
 
 from __future__ import annotations
@@ -80,13 +80,21 @@ def build_config(vocabulary: int = VOCABULARY) -> Qwen2_5_VLConfig:
     )  # fmt: skip
 
 
-def build_model() -> Any:
-    """The benchmark's Qwen2.5-VL, with TRL's fused head and the registered attention."""
+def build_model(path: str) -> Any:
+    """The benchmark's Qwen2.5-VL with TRL's fused head, as a path prepares it."""
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration(build_config()).train()
     trl.trainer.utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-    enable(model)
+    if path == "boxrl":
+        enable(model)
+        use_fast_patch_embedding(model)
     return model
+
+
+def build_models() -> dict[str, Any]:
+    """A model for each path of training; both of TRL's share one."""
+    trl_model = build_model("trl")
+    return {"trl": trl_model, "boxrl": build_model("boxrl"), "all_positions": trl_model}
 
 
 def build_batch(tokens: int, completion: int, groups: int) -> dict[str, Any]:
@@ -175,14 +183,14 @@ def take_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, A
 def bench_train(repeats: int) -> list[dict[str, Any]]:
     """Forward + backward."""
     rows = []
-    model = build_model()
+    models = build_models()
     for tokens, completion, groups in TRAIN:
         batch = build_batch(tokens, completion, groups)
-        kept = {path: train_step(model, batch, completion, path) for path in PATHS}
+        kept = {path: train_step(models[path], batch, completion, path) for path in PATHS}
         difference = float((kept["trl"] - kept["boxrl"]).abs().max())
 
         def call(path: str, batch: Any = batch, completion: int = completion) -> Any:
-            return lambda: train_step(model, batch, completion, path)
+            return lambda: train_step(models[path], batch, completion, path)
 
         row = {"image_tokens": tokens, "completion": completion, "groups": groups}
         row |= take_turns({path: call(path) for path in TRAIN_PATHS}, repeats)
@@ -208,7 +216,7 @@ def bench_memory() -> list[dict[str, Any]]:
 def print_peak(path: str, size: str) -> None:
     """What `bench_memory` starts in a process of its own."""
     tokens, completion, groups = map(int, size.split(","))
-    model, batch = build_model(), build_batch(tokens, completion, groups)
+    model, batch = build_model(path), build_batch(tokens, completion, groups)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     train_step(model, batch, completion, path)
     status = Path("/proc/self/status").read_text().splitlines()
@@ -219,7 +227,7 @@ def print_peak(path: str, size: str) -> None:
 def bench_generate(repeats: int) -> list[dict[str, Any]]:
     """60 tokens for one group of 8."""
     rows = []
-    model = build_model().eval()
+    models = {path: model.eval() for path, model in build_models().items()}
     for tokens in (256, 576, 1024):
         batch = build_batch(tokens, 1, 1)
         names = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -233,10 +241,10 @@ def bench_generate(repeats: int) -> list[dict[str, Any]]:
 
         def repeated(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
             with torch.no_grad():
-                outputs["trl"] = model.generate(**inputs, **options)
+                outputs["trl"] = models["trl"].generate(**inputs, **options)
 
         def once(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
-            outputs["boxrl"] = generate_groups(model, inputs, G, **options)
+            outputs["boxrl"] = generate_groups(models["boxrl"], inputs, G, **options)
 
         row = {"image_tokens": tokens, "new_tokens": 60}
         row |= take_turns({"trl": repeated, "boxrl": once}, repeats)
@@ -276,8 +284,10 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for tokens, completion in ((256, 60), (576, 60)):
             trainers = {
-                name: build_trainer(Path(folder) / f"{name}{tokens}", tokens, completion, shared)
-                for name, shared in (("trl", False), ("boxrl", True))
+                name: build_trainer(
+                    Path(folder) / f"{name}{tokens}", tokens, completion, name == "boxrl"
+                )
+                for name in PATHS
             }
             row = {"image_tokens": tokens, "completion": completion, "groups": 1}
             calls = {name: trainer.train for name, trainer in trainers.items()}
@@ -312,7 +322,8 @@ def build_trainer(out: Path, tokens: int, completion: int, shared: bool) -> Any:
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config = tiny.generation_config
-    use_fast_patch_embedding(model)
+    if shared:
+        use_fast_patch_embedding(model)
     samples, images = training_samples(recipe)
     family = read_family(model_folder("tiny"))
     trainer = grpo.build_trainer(recipe, model, processor, family, samples, images)
