@@ -9,7 +9,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.data.predictions import read_predictions  # noqa: E402
-from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.folders import model_folder  # noqa: E402
 from boxrl.engines.generate import Generator  # noqa: E402
 from boxrl.engines.models import load, quiet  # noqa: E402
@@ -26,11 +25,6 @@ def generator(scene_folder: Path) -> Generator:
     model, processor = load("tiny-taught", threads=1)
     family = read_family(model_folder("tiny-taught"))
     return Generator(model, processor, family, PROMPTS["standard"], scene_folder / "images")
-
-
-@pytest.fixture(scope="module")
-def samples(scene_folder: Path) -> list[Sample]:
-    return read_samples(scene_folder / "samples.jsonl")
 
 
 def test_draws_of_a_prompt_differ_and_stand_in_a_row(

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,14 @@ def end(process: Any) -> None:
     """Kill -9, and wait for the end."""
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def wait_for_lines(process: Any, file: Path, count: int = 1) -> list[str]:
+    """Wait until a running child has written so many lines; those there are then."""
+    while len(lines := whole_lines(file)) < count:
+        assert process.poll() is None, f"ended before {file.name} had {count} lines"
+        time.sleep(0.01)
+    return lines
 
 
 def whole_lines(path: Path) -> list[str]:

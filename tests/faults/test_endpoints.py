@@ -9,7 +9,7 @@ import pytest
 
 from tests.chat_server import Fault, chat_server
 from tests.faults.campaign import Record, assert_told, run, whole_lines
-from tests.faults.test_kills import many_samples
+from tests.faults.kills import many_samples
 
 pytestmark = pytest.mark.slow
 

@@ -4,62 +4,30 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from boxrl.data.samples import read_samples, write_samples
-from tests.chat_server import Fault, chat_server, random_faults
+from tests.chat_server import chat_server
 from tests.engines.recipes import tiny_recipe
 from tests.experiments.test_killed_grid import command, logs
-from tests.faults.campaign import Record, end, run, start, whole_lines
+from tests.faults.campaign import Record, end, run, start, wait_for_lines, whole_lines
+from tests.faults.kills import (
+    hostile,
+    kill_again_and_again,
+    kill_at_step,
+    many_samples,
+    rows,
+    same_rows,
+)
 
 pytestmark = pytest.mark.slow
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def many_samples(scenes: Path, folder: Path, copies: int) -> Path:
-    """FOLDER/samples.jsonl with every scene several times, beside the images."""
-    samples = read_samples(scenes / "samples.jsonl")
-    many = [replace(sample, id=f"{sample.id}/{k}") for k in range(copies) for sample in samples]
-    write_samples(folder / "samples.jsonl", many)
-    (folder / "images").symlink_to(scenes / "images")
-    return folder / "samples.jsonl"
-
-
-def hostile(share: float, seed: int) -> Fault:
-    """A share of the requests fails in some way, one in a hundred by hanging."""
-    faults, rng = random_faults(share, seed), random.Random(seed)
-
-    def fault(number: int, body: dict[str, Any]) -> str | None:
-        return "hang" if rng.random() < 0.01 else faults(number, body)
-
-    return fault
-
-
-def kill_again_and_again(call: list[object], file: Path, kills: int) -> list[list[str]]:
-    """Kill the command that often, each time after it has written; lines on disk at each kill."""
-    rng = random.Random(kills)
-    seen = []
-    for _ in range(kills):
-        process = start(*call)
-        before = len(whole_lines(file))
-        while process.poll() is None and len(whole_lines(file)) <= before:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        if process.poll() is None:
-            end(process)
-            seen.append(whole_lines(file))
-        process.wait()
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -86,41 +54,11 @@ def test_predict(
     assert killed.read_bytes() == whole.read_bytes()
     assert len(seen) >= kills * 3 / 4
     kept = set(killed.read_text().splitlines())
-    for rows in seen:
-        finished = [row for row in rows if '"finish_reason": "error"' not in row]
+    for lines in seen:
+        finished = [row for row in lines if '"finish_reason": "error"' not in row]
         lost = [row for row in finished if row not in kept]
         how = f"kill -9 while it writes, --engine {engine}"
         record("kill -9", "predict", how, last.line, lost, len(finished), "rows")
-
-
-def same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> list[int]:
-    """Steps whose figures, time aside, are not the same to 1e-4."""
-    by_step = {row["step"]: row for row in got}
-    return [
-        row["step"]
-        for row in expected
-        if row["step"] not in by_step
-        or any(
-            by_step[row["step"]].get(key) != pytest.approx(value, rel=1e-4, abs=1e-6)
-            for key, value in row.items()
-            if key != "time_s"
-        )
-    ]
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in whole_lines(path)]
-
-
-def kill_at_step(call: list[object], log: Path, step: int) -> list[dict[str, Any]]:
-    """Kill once so many steps are logged; the rows on disk then."""
-    process = start(*call)
-    while len(whole_lines(log)) < step:
-        assert process.poll() is None
-        time.sleep(0.02)
-    end(process)
-    assert process.returncode == -signal.SIGKILL
-    return rows(log)
 
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])
@@ -171,9 +109,7 @@ def test_quickstart(tmp_path: Path, record: Record) -> None:
         ("evals/after_greedy/predictions.jsonl", 64),
     ):
         process = start(*call, first=first)
-        while len(whole_lines(out / name)) < lines:
-            assert process.poll() is None, name
-            time.sleep(0.01)
+        wait_for_lines(process, out / name, lines)
         end(process)
         seen.setdefault(out / name, []).append(whole_lines(out / name))
         call = ["quickstart", "--out", out, "--resume"]

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ pytest.importorskip("torch")
 from boxrl.config import dump_recipe
 from tests.chat_server import chat_server
 from tests.engines.recipes import tiny_recipe
-from tests.faults.campaign import Record, limit, run, start, whole_lines
-from tests.faults.test_kills import many_samples, rows, same_rows
+from tests.faults.campaign import Record, limit, run, start, wait_for_lines, whole_lines
+from tests.faults.kills import many_samples, rows, same_rows
 
 pytestmark = pytest.mark.slow
 
@@ -45,9 +44,7 @@ def test_a_stopped_training_writes_a_checkpoint_first(
     log, errors = tmp_path / "run" / "metrics.jsonl", tmp_path / "stderr"
     with errors.open("wb") as output:
         process = start("train", recipe, output=output)
-        while len(whole_lines(log)) < 3:
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_for_lines(process, log, 3)
         before = rows(log)
         process.send_signal(number)
         assert process.wait(60) == 130
@@ -73,8 +70,7 @@ def test_a_stopped_predict_keeps_its_rows(
                 "--samples", samples, "--images", tmp_path / "images", "--concurrency", 2,
                 "--base-url", server.url, "--out", out]  # fmt: skip
         process = start(*call)
-        while len(whole_lines(out)) < 5:
-            time.sleep(0.01)
+        wait_for_lines(process, out, 5)
         process.send_signal(signal.SIGTERM)
         process.wait()
         seen = whole_lines(out)
@@ -154,18 +150,20 @@ def test_too_little_memory_in_training(recipe: Path, tmp_path: Path, record: Rec
     assert outcome.status == 2
 
 
+def two_processes(recipe: Path) -> list[object]:
+    """The call that trains by SFT in two processes under accelerate's launcher."""
+    return ["train", recipe, "method=sft", "--launch", "accelerate", "--num-processes", "2"]
+
+
 def test_a_worker_killed_for_memory_ends_the_run_which_goes_on(
     recipe: Path, tmp_path: Path, record: Record
 ) -> None:
     """As the kernel does it: kill -9 of one of two processes."""
     log, errors = tmp_path / "run" / "metrics.jsonl", tmp_path / "stderr"
-    small = ["train.max_steps=6", "train.save_steps=2", "method=sft"]
-    call = ["train", recipe, *small, "--launch", "accelerate", "--num-processes", "2"]
+    call = [*two_processes(recipe), "train.max_steps=6", "train.save_steps=2"]
     with errors.open("wb") as output:
         process = start(*call, output=output, start_new_session=True)
-        while len(whole_lines(log)) < 3:
-            assert process.poll() is None, errors.read_text()[-3000:]
-            time.sleep(0.01)
+        wait_for_lines(process, log, 3)
         before = rows(log)
         os.kill(worker_of(process.pid, rank=1), signal.SIGKILL)
         assert process.wait(120) == 1
@@ -183,13 +181,10 @@ def test_a_stopped_launch_leaves_no_process_behind(
 ) -> None:
     """As Kubernetes does it: SIGTERM to the first process alone."""
     log, errors = tmp_path / "run" / "metrics.jsonl", tmp_path / "stderr"
-    small = ["train.max_steps=200", "method=sft"]
-    call = ["train", recipe, *small, "--launch", "accelerate", "--num-processes", "2"]
+    call = [*two_processes(recipe), "train.max_steps=200"]
     with errors.open("wb") as output:
         process = start(*call, output=output, start_new_session=True)
-        while len(whole_lines(log)) < 3:
-            assert process.poll() is None, errors.read_text()[-3000:]
-            time.sleep(0.01)
+        wait_for_lines(process, log, 3)
         worker = worker_of(process.pid, rank=1)
         process.send_signal(signal.SIGTERM)
         process.wait(120)
@@ -219,9 +214,7 @@ def test_quickstart_ends_with_a_hint(tmp_path: Path, record: Record) -> None:
     errors = tmp_path / "stderr"
     with errors.open("wb") as output:
         process = start("quickstart", "--out", tmp_path / "run", output=output)
-        while not whole_lines(tmp_path / "run/evals/before_greedy/predictions.jsonl"):
-            assert process.poll() is None, errors.read_text()
-            time.sleep(0.01)
+        wait_for_lines(process, tmp_path / "run/evals/before_greedy/predictions.jsonl")
         process.send_signal(signal.SIGINT)
         process.wait()
     kept = whole_lines(tmp_path / "run/evals/before_greedy/predictions.jsonl")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,11 @@ from tests.faults.campaign import (
     run,
     snapshot,
     start,
+    wait_for_lines,
     whole_lines,
 )
+from tests.faults.kills import many_samples
 from tests.faults.site import build_site
-from tests.faults.test_kills import many_samples
 from tests.faults.writers import VERBS, writers
 
 pytestmark = pytest.mark.slow
@@ -71,9 +71,7 @@ def test_predict(scene_folder: Path, tmp_path: Path, record: Record) -> None:
                 "--base-url", server.url, "--out"]  # fmt: skip
         out = tmp_path / "p.jsonl"
         first = start(*call, out)
-        while not whole_lines(out):
-            assert first.poll() is None
-            time.sleep(0.01)
+        wait_for_lines(first, out)
         told = run(*call, out)
         assert first.wait() == 0
         assert run(*call, tmp_path / "alone.jsonl").status == 0
@@ -92,10 +90,7 @@ def test_train(more: list[str], scene_folder: Path, tmp_path: Path, record: Reco
     written.write_text(dump_recipe(recipe))
     first = start("train", written)
     log = tmp_path / "run" / "metrics.jsonl"
-    while not whole_lines(log):
-        assert first.poll() is None
-        time.sleep(0.01)
-    steps = whole_lines(log)
+    steps = wait_for_lines(first, log)
     told = run("train", written, *more)
     assert first.poll() is None, "the first run ended too soon to show anything"
     assert first.wait() == 0
@@ -115,8 +110,7 @@ def test_a_lock_of_a_killed_process_is_free(
                 "--samples", samples, "--images", tmp_path / "images", "--concurrency", 2,
                 "--base-url", server.url, "--out", tmp_path / "p.jsonl"]  # fmt: skip
         process = start(*call)
-        while not whole_lines(tmp_path / "p.jsonl"):
-            time.sleep(0.01)
+        wait_for_lines(process, tmp_path / "p.jsonl")
         end(process)
         before = snapshot(tmp_path)
         assert list(tmp_path.glob(".*.lock"))
