@@ -10,13 +10,18 @@ from transformers import DynamicCache  # noqa: E402
 
 from boxrl.engines import kv_cache  # noqa: E402
 from boxrl.engines.prefill import generate_groups  # noqa: E402
+from boxrl.engines.shared_prefix import enable  # noqa: E402
 
 from .random_models import IMAGE, KINDS, VIDEO, build_batch, build_model  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sampled", [False, True])
-def test_the_tokens_are_those_of_repeated_prompts(kind: str, sampled: bool) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_tokens_are_those_of_repeated_prompts(
+    kind: str, sampled: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv_cache, "ROOM", 5)  # outgrown twice
     batch = build_batch(kind, groups=3, size=4, lengths=(1,))
     inputs = {
         "input_ids": batch.input_ids[:, :-1],
@@ -37,6 +42,8 @@ def test_the_tokens_are_those_of_repeated_prompts(kind: str, sampled: bool) -> N
     model = build_model(kind).eval()
     torch.manual_seed(3)
     repeated = model.generate(**inputs, **options)
+    if shared:
+        enable(model)
     torch.manual_seed(3)
     once = generate_groups(model, inputs, 4, **options)
     assert torch.equal(once, repeated)

@@ -1,4 +1,4 @@
-"""A key-value cache that is repeated for the completions of a prompt and grows in place."""
+"""Key-value caches for several completions of a prompt: one copy of the prompt, or repeated."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from boxrl.errors import UsageError
 
 ROOM = 256
 """Tokens that a cache grows by at a time."""
@@ -47,12 +49,95 @@ class RoomyLayer(DynamicLayer):
         return self.keys.data_ptr() == buffer.data_ptr() and end <= buffer.shape[2]
 
 
+class Draws:
+    """Completions of several prompts, token by token side by side, behind one copy of each prompt.
+
+    The keys of a prompt lie as [ prompt | first tokens of its g draws | second tokens | ... ], so
+    that a step appends one piece, and one attention call serves all draws of a prompt.
+
+    Attributes:
+        prompt_mask: Bool "n p", False on left padding.
+        group: draws per prompt, g.
+    """
+
+    def __init__(self, prompt_mask: Tensor, group: int) -> None:
+        self.prompt_mask = prompt_mask
+        self.group = group
+        self._mask = prompt_mask.new_empty(0, 1, 0, 0)
+
+    def mask(self, length: int) -> Tensor:
+        """Bool "n 1 g length", which keys each draw sees: its prompt's and its own.
+
+        All layers of a step ask for the same one.
+        """
+        if self._mask.shape[-1] != length:
+            n, p = self.prompt_mask.shape
+            draws = torch.arange(self.group, device=self.prompt_mask.device)
+            own = draws[:, None] == draws.repeat((length - p) // self.group)
+            shared = self.prompt_mask[:, None].expand(-1, self.group, -1)
+            self._mask = torch.cat([shared, own.expand(n, -1, -1)], 2)[:, None]
+        return self._mask
+
+
+class DrawsLayer(DynamicLayer):
+    """Keys and values of one layer for `Draws`: "n heads p+g*m d", m tokens into the completions.
+
+    What `update` returns carries its `Draws` as the attribute `draws`, which the attention
+    function reads.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, draws: Draws) -> None:
+        """Go on from a prompt's `keys` and `values`, "n heads p d"."""
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.draws = draws
+        self.keys, self.values = keys, values
+        self._prompt = keys.shape[2]
+        self._buffers = [keys, values]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        """Append one token per draw, "n*g heads 1 d"; all keys and values so far."""
+        assert self.keys is not None
+        group, start = self.draws.group, self.keys.shape[2]
+        end = start + group
+        if end > self._buffers[0].shape[2]:
+            room = group * ROOM
+            self._buffers = [_with_room(x[:, :, :start], start + room) for x in self._buffers]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = new[:, :, 0].unflatten(0, (-1, group)).transpose(1, 2)
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        self.keys.draws = self.draws  # type: ignore[attr-defined]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens of a prompt and of one of its draws."""
+        assert self.keys is not None
+        return self._prompt + (self.keys.shape[2] - self._prompt) // self.draws.group
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Not for beams: the draws of a prompt are independent."""
+        raise UsageError("num_beams: beam search over the draws of a prompt; expected sampling")
+
+
 def _with_room(states: Tensor, length: int) -> Tensor:
     """A buffer "b heads length d" that starts with `states`."""
     batch, heads, filled, width = states.shape
     buffer = states.new_empty(batch, heads, length, width)
     buffer[:, :, :filled] = states
     return buffer
+
+
+def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
+    """Let `group` draws of each row of the cache decode over its one copy.
+
+    Returns:
+        False, and the cache as it was, where a layer is not of the plain growing kind.
+    """
+    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return False
+    draws = Draws(prompt_mask.bool(), group)
+    cache.layers = [DrawsLayer(layer.keys, layer.values, draws) for layer in cache.layers]
+    return True
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from boxrl.engines.kv_cache import repeat_with_room
-from boxrl.engines.shared_prefix import unwrap
+from boxrl.engines.kv_cache import repeat_with_room, share_prompts
+from boxrl.engines.shared_prefix import is_enabled, unwrap
 
 
 def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
@@ -35,9 +35,10 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
 def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
     """`group` completions per prompt, each prompt prefilled once.
 
-    The vision tower and the prompt run once per group; the cache is then repeated and decoding
-    goes on from the last prompt token. Law: the same tokens as generating for every row,
-    greedy, and sampled with the same random state.
+    The vision tower and the prompt run once per group, and decoding goes on from the last prompt
+    token. With shared-prefix attention enabled all completions of a prompt read one copy of its
+    keys and values; otherwise these are repeated. Law: the same tokens as generating for every
+    row, greedy, and sampled with the same random state.
 
     Args:
         model: unwrapped from DDP; PEFT is fine.
@@ -59,7 +60,8 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
         once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.config.get_text_config())
     core(**once, past_key_values=cache, use_cache=True)
-    repeat_with_room(cache, group)
+    if not (is_enabled(base) and share_prompts(cache, once["attention_mask"], group)):
+        repeat_with_room(cache, group)
     if getattr(core, "rope_deltas", None) is not None:
         core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
     output: Tensor = model.generate(

@@ -117,7 +117,9 @@ def attention(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention over prefixes and suffixes where a layout is given; plain SDPA where it is not.
+    """Attention over prefixes and suffixes where a layout is given, else plain SDPA.
+
+    Keys with fewer rows than the query are those of `kv_cache.Draws`: prompts that stand once.
 
     Args:
         module: the attention layer.
@@ -132,6 +134,8 @@ def attention(
     Returns:
         "1 total heads d" and None, as transformers expects.
     """
+    if key.shape[0] != query.shape[0]:
+        return attend_draws(query, key, value, **kwargs), None
     if shared_prefix is None:
         plain: tuple[Tensor, None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask, is_causal=is_causal, **kwargs
@@ -190,6 +194,33 @@ def attend_by_group(
     return torch.cat(outputs, 1)
 
 
+def attend_draws(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None, **_: Any
+) -> Tensor:
+    """One token of every draw over the keys of its prompt and its own.
+
+    All draws and query heads that share a key head stand behind each other as its queries.
+
+    Args:
+        query: "n*g heads 1 d".
+        key: "n kv_heads p+g*m d", with its `kv_cache.Draws` as the attribute `draws`.
+        value: as `key`.
+        scaling: of the scores.
+
+    Returns:
+        "n*g 1 heads d".
+    """
+    draws = key.draws  # type: ignore[attr-defined]
+    n, kv_heads, length, width = key.shape
+    shared_by = query.shape[1] // kv_heads
+    by_head = query.view(n, draws.group, kv_heads, shared_by, width).permute(0, 2, 3, 1, 4)
+    mask = draws.mask(length).repeat(1, 1, shared_by, 1)
+    output = F.scaled_dot_product_attention(
+        by_head.flatten(2, 3), key, value, mask, scale=scaling
+    ).unflatten(2, (shared_by, -1))
+    return output.permute(0, 3, 1, 2, 4).reshape(len(query), 1, -1, width)
+
+
 def attend_varlen(
     module: torch.nn.Module,
     query: Tensor,
@@ -244,6 +275,11 @@ def unwrap(model: Any) -> Any:
 def enable(model: Any) -> None:
     """Let the language model use shared-prefix attention; the vision tower stays on SDPA."""
     unwrap(model).set_attn_implementation({"text_config": NAME, "vision_config": "sdpa"})
+
+
+def is_enabled(model: Any) -> bool:
+    """Whether `enable` was called on this model."""
+    return bool(unwrap(model).config.get_text_config()._attn_implementation == NAME)
 
 
 class Rows(NamedTuple):
