@@ -51,6 +51,21 @@ def test_the_config_can_be_written_without_a_run(scene_folder: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+def test_a_launch_that_fails_ends_in_one_line(
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written = tmp_path / "sft.yaml"
+    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    monkeypatch.setattr("sys.executable", "false")
+    assert main(["train", str(written), "--launch", "accelerate", "--num-processes", "2"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"boxrl: {tmp_path / 'run'}: a process of the launch failed")
+    assert "--resume" in told
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(scene_folder: Path, tmp_path: Path) -> None:
     written = tmp_path / "sft.yaml"

@@ -168,6 +168,7 @@ def test_a_worker_killed_for_memory_ends_the_run_which_goes_on(
         os.kill(worker_of(process.pid, rank=1), signal.SIGKILL)
         assert process.wait(120) == 1
     told = errors.read_text().strip().splitlines()[-1]
+    assert "a process of the launch failed" in told
     outcome = run(*call, "--resume")
     assert outcome.status == 0, outcome.err[-3000:]
     lost = same_rows(rows(log), before)

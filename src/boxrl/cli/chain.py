@@ -83,7 +83,8 @@ def run_train(args: argparse.Namespace) -> int | None:
     if args.launch:
         from boxrl.cli.training import launch
 
-        return launch(args, recipe)
+        launch(args, recipe)
+        return None
     from boxrl.engines.train import train
 
     facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}

@@ -145,15 +145,21 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
     return 0 if fits else 1
 
 
-def launch(args: argparse.Namespace, recipe: Recipe) -> int:
-    """Write the accelerate config beside the run folder, print the plain command, run it."""
+def launch(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Write the accelerate config beside the run folder, print the plain command, run it.
+
+    Raises:
+        BoxrlError: one of the processes failed.
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
     from boxrl.engines.launching import accelerate_config
+    from boxrl.errors import BoxrlError
 
     path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
     if args.write_config:
-        return 0
+        return
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
         "-m", "boxrl", "train", str(args.recipe),
@@ -163,7 +169,12 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> int:
         command.append("--resume")
     plain = ["accelerate", "launch", *command[3:]]
     print(shlex.join(plain), file=sys.stderr)
-    return _run_to_its_end(command)
+    if status := _run_to_its_end(command):
+        # The launcher's own last lines are a traceback and a rule.
+        raise BoxrlError(
+            f"{recipe.out}: a process of the launch failed (accelerate's exit status {status}); "
+            "what it said stands above. Put it right; the same command with --resume goes on"
+        )
 
 
 def _run_to_its_end(command: list[str]) -> int:
