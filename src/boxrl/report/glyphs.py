@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from boxrl.report.plots import WIDTH, tag
+from boxrl.report.plots import WIDTH, svg, tag
 
 Points = Sequence[tuple[float, float]]
 """(recall, precision) by rising recall; a single one is a point and not a curve."""
@@ -29,15 +29,7 @@ def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
             )
             left += width
     words = ", ".join(f"{name} {count / total:.0%}" for name, count, _ in parts if count)
-    return tag(
-        "svg",
-        Markup("").join(out),
-        viewBox=f"0 0 {WIDTH} 18",
-        preserveAspectRatio="none",
-        class_="shares",
-        role="img",
-        aria_label=f"{title}: {words}",
-    )
+    return svg(out, WIDTH, 18, "shares", f"{title}: {words}", preserveAspectRatio="none")
 
 
 def interval(value: float, low: float, high: float, reach: float) -> Markup:
@@ -46,19 +38,12 @@ def interval(value: float, low: float, high: float, reach: float) -> Markup:
     def place(x: float) -> float:
         return 40 + 36 * max(-1.0, min(1.0, x / reach))
 
-    return tag(
-        "svg",
-        Markup("").join(
-            [
-                tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
-                tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
-                tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
-            ]
-        ),
-        viewBox="0 0 80 20",
-        class_="interval",
-        aria_hidden="true",
-    )
+    parts = [
+        tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
+        tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
+        tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
+    ]
+    return svg(parts, 80, 20, "interval")
 
 
 def dumbbell(before: float | None, after: float | None) -> Markup:
@@ -74,8 +59,7 @@ def dumbbell(before: float | None, after: float | None) -> Markup:
         parts.append(tag("circle", cx=place(before), cy=9, r=4, class_="hollow"))
     if after is not None:
         parts.append(tag("circle", cx=place(after), cy=9, r=4.5, class_="dot"))
-    content = Markup("").join(parts)
-    return tag("svg", content, viewBox="0 0 120 18", class_="dumbbell", aria_hidden="true")
+    return svg(parts, 120, 18, "dumbbell")
 
 
 def precision_recall(label: str, before: Points, after: Points) -> Markup:
@@ -96,14 +80,7 @@ def precision_recall(label: str, before: Points, after: Points) -> Markup:
         parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="way"))
     parts += [_drawn(points, style) for points, style in ((before, "old"), (after, "new"))]
     words = f"Precision over recall of {label}. {_in_words(after)}"
-    return tag(
-        "svg",
-        Markup("").join(parts),
-        viewBox=f"0 0 {high + 6} {bottom + 16}",
-        class_="pr",
-        role="img",
-        aria_label=words,
-    )
+    return svg(parts, high + 6, bottom + 16, "pr", words)
 
 
 def _drawn(points: Points, style: str) -> Markup:

@@ -76,6 +76,32 @@ def tag(name: str, content: object = None, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{escape(content)}</{name}>")
 
 
+def svg(
+    parts: Sequence[Markup],
+    width: int,
+    height: int,
+    style: str,
+    words: str | None = None,
+    **attributes: str,
+) -> Markup:
+    """A drawing of its parts, in order from back to front.
+
+    Args:
+        parts: elements in the drawing's own units.
+        width: its width in these units; the style sheet gives the size on the page.
+        height: the same downwards.
+        style: its class.
+        words: what screen readers say; None hides it from them, for text beside it says the same.
+        attributes: others of the element.
+    """
+    read: dict[str, str] = {"aria_hidden": "true"}
+    if words is not None:
+        read = {"role": "img", "aria_label": words}
+    view = f"0 0 {width} {height}"
+    content = Markup("").join(parts)
+    return tag("svg", content, viewBox=view, class_=style, **read, **attributes)
+
+
 def _number(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
@@ -118,7 +144,7 @@ def line_chart(
     for line in lines:
         parts += _curve(line, x_axis, y_axis)
     words = "; ".join(_in_words(line) for line in lines)
-    return _svg(parts, f"{y_title} over {x_title}. {words}")
+    return svg(parts, WIDTH, HEIGHT, "chart", f"{y_title} over {x_title}. {words}")
 
 
 def histogram(values: Sequence[int], title: str, cut: int, longest: int, bins: int = 24) -> Markup:
@@ -148,7 +174,7 @@ def histogram(values: Sequence[int], title: str, cut: int, longest: int, bins: i
         parts.append(_mark(Mark(cut, f"{cut:,} and more: {long}"), x_axis, at_end=True))
         parts.append(_bar((slots - 1) * width, width, long, x_axis, y_axis, "s1"))
     words = f"{len(below)} completions under {cut:,}, {long} of {cut:,} and more"
-    return _svg(parts, f"Histogram of {title}: {words}")
+    return svg(parts, WIDTH, HEIGHT, "chart", f"Histogram of {title}: {words}")
 
 
 def _tight_axis(title: str, low: float, high: float) -> Axis:
@@ -283,14 +309,3 @@ def _bar(start: float, width: float, count: int, x_axis: Axis, y_axis: Axis, sty
 def _in_words(line: Line) -> str:
     values = [y for _, y in line.points if y is not None]
     return f"{line.name} from {values[0]:.3g} to {values[-1]:.3g}" if values else line.name
-
-
-def _svg(parts: Sequence[Markup], words: str) -> Markup:
-    return tag(
-        "svg",
-        Markup("").join(parts),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        class_="chart",
-        role="img",
-        aria_label=words,
-    )
