@@ -63,19 +63,21 @@ class Draws:
     def __init__(self, prompt_mask: Tensor, group: int) -> None:
         self.prompt_mask = prompt_mask
         self.group = group
-        self._mask = prompt_mask.new_empty(0, 1, 0, 0)
+        self._mask = torch.empty(0, 1, 0, 0)
 
-    def mask(self, length: int) -> Tensor:
-        """Bool "n 1 g length", which keys each draw sees: its prompt's and its own.
+    def mask(self, length: int, repeats: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores "n 1 repeats*g length" of `repeats` heads that share a key.
 
-        All layers of a step ask for the same one.
+        0 on the keys of a draw's prompt and its own, -inf elsewhere. All layers of a step ask for
+        the same one.
         """
         if self._mask.shape[-1] != length:
             n, p = self.prompt_mask.shape
             draws = torch.arange(self.group, device=self.prompt_mask.device)
             own = draws[:, None] == draws.repeat((length - p) // self.group)
             shared = self.prompt_mask[:, None].expand(-1, self.group, -1)
-            self._mask = torch.cat([shared, own.expand(n, -1, -1)], 2)[:, None]
+            seen = torch.cat([shared, own.expand(n, -1, -1)], 2).repeat(1, repeats, 1)[:, None]
+            self._mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
         return self._mask
 
 

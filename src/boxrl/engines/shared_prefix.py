@@ -214,7 +214,7 @@ def attend_draws(
     n, kv_heads, length, width = key.shape
     shared_by = query.shape[1] // kv_heads
     by_head = query.view(n, draws.group, kv_heads, shared_by, width).permute(0, 2, 3, 1, 4)
-    mask = draws.mask(length).repeat(1, 1, shared_by, 1)
+    mask = draws.mask(length, shared_by, query.dtype)
     output = F.scaled_dot_product_attention(
         by_head.flatten(2, 3), key, value, mask, scale=scaling
     ).unflatten(2, (shared_by, -1))
