@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from boxrl.cli import build_parser, main
-from boxrl.cli import data as data_verbs
+from boxrl.cli import build_parser, converting, main
 from boxrl.data import READERS
 from boxrl.data.convert import convert as convert_reading
 from boxrl.data.samples import read_samples
@@ -207,8 +206,8 @@ def test_a_missing_archive_is_one_line(tmp_path, capsys):
 
 
 def test_the_command_line_offers_every_reader_subset_and_mode():
-    assert tuple(SUBSETS) == data_verbs.SUBSETS
-    assert data_verbs.MODES == MODES
+    assert tuple(SUBSETS) == converting.SUBSETS
+    assert converting.MODES == MODES
     for name in READERS:
         args = build_parser().parse_args(
             ["data", "convert", name, "--annotations", "a", "--images", "b", "--out", "c"]
@@ -230,7 +229,7 @@ def test_mix_split_and_export_through_the_command_line(archive, tmp_path, capsys
     assert run(capsys, *args)[0] == 0
     held_out = {sample.image for sample in read_samples(parts[1])}
     assert not held_out & {sample.image for sample in read_samples(parts[0])}
-    for name in data_verbs.EXPORTS:
+    for name in converting.EXPORTS:
         out = tmp_path / f"exported.{name}"
         args = ("data", "export", name, train, "--out", out, "--family", "qwen2.5-vl", "--json")
         assert run(capsys, *args)[0] == 0

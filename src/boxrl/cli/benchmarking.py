@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, print_json
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_verbs(verbs: Any) -> None:
     actions = benchmark.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="layouts, protocols, published numbers")
     listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(listing)
     listing.set_defaults(run=run_list)
     run = actions.add_parser("run", help="convert, predict, evaluate, report")
     run.add_argument("name", metavar="NAME", help="see boxrl benchmark list")
@@ -38,7 +38,7 @@ def add_verbs(verbs: Any) -> None:
     )
     run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
     run.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
-    run.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(run)
     run.add_argument(
         "--predict-options",
         default="",
@@ -69,7 +69,7 @@ def run_list(args: argparse.Namespace) -> None:
             }
             for b in chosen
         }
-        print(json.dumps(content, ensure_ascii=False))
+        print_json(content)
         return
     from boxrl.cli.tables import print_benchmarks
 
@@ -118,7 +118,7 @@ def run_benchmark(args: argparse.Namespace) -> None:
     write_json(args.out / "benchmark.json", result)
     _write_run(args, benchmark, samples, parts, path)
     if args.json:
-        print(json.dumps(result, ensure_ascii=False))
+        print_json(result)
         return
     from boxrl.cli.tables import print_benchmark
 

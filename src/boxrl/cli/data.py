@@ -1,21 +1,17 @@
-"""`boxrl data`: archives to samples files, their defects and figures, other tools' files."""
+"""`boxrl data`: defects and figures of samples files, mixtures and splits of them."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.cli.converting import add_convert, add_export
+from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json
+
 if TYPE_CHECKING:
     from boxrl.data.lint import Lint
-
-# Names of the options' values stand here as well, so that --help imports no room; a test compares.
-SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
-MODES = ("all", "positive", "one_box", "single_class")
-EXPORTS = ("coco", "vlmr1", "ms-swift", "easyr1")
 
 SHOWN = 40
 """Defects or labels that a table shows; --json gives all."""
@@ -25,69 +21,12 @@ def add_verbs(verbs: Any) -> None:
     """Declare `boxrl data ACTION`."""
     data = verbs.add_parser("data", help="convert, check, describe, mix, split and export samples")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add_convert(actions)
+    add_convert(actions)
     _add_lint(actions)
     _add_stats(actions)
     _add_mix(actions)
     _add_split(actions)
-    _add_export(actions)
-
-
-def _add_convert(actions: Any) -> None:
-    convert = actions.add_parser("convert", help="an archive's annotations to a samples file")
-    formats = convert.add_subparsers(title="formats", metavar="FORMAT", required=True)
-    coco = _add_format(formats, "coco", "a COCO instances file", "FILE.json")
-    _add_subset_and_mode(coco)
-    coco.add_argument("--task", choices=("detection", "region"), default="detection")
-    coco.add_argument(
-        "--negatives", type=int, default=0, metavar="K", help="absent labels drawn per image"
-    )
-    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "ASPECT.json")
-    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all")
-    d3 = _add_format(formats, "d3", "D3: its pickles or one of its JSON files", "PKL_DIR|FILE.json")
-    d3.add_argument("--setting", choices=("intra", "inter"), default="intra")
-    d3.add_argument("--negatives", type=int, metavar="K", help="absent sentences drawn per image")
-    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "ROOT")
-    refcoco.add_argument(
-        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco"
-    )
-    refcoco.add_argument("--split-by", choices=("unc", "google", "umd"), default="unc")
-    refcoco.add_argument("--split", default="val", metavar="S")
-    refgta = _add_format(formats, "refgta", "RefGTA", "ROOT")
-    refgta.add_argument("--split", default="val", metavar="S")
-    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR")
-    _add_format(formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl")
-    _add_format(formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl")
-    _add_subset_and_mode(_add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml"))
-    _add_subset_and_mode(_add_format(formats, "voc", "a Pascal VOC data set", "DIR"))
-
-
-def _add_format(formats: Any, name: str, summary: str, annotations: str) -> Any:
-    """A format with the options that all have."""
-    parser = formats.add_parser(name, help=summary)
-    parser.add_argument("--annotations", type=Path, required=True, metavar=annotations)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="at most N samples")
-    parser.add_argument(
-        "--seed", type=int, metavar="N",
-        help="of everything drawn at random; with --limit, samples are drawn too",
-    )  # fmt: skip
-    parser.add_argument(
-        "--on-error", choices=("stop", "skip"), default="stop",
-        help="at a bad row: stop (default), or leave it out and list it in FILE.rejected.jsonl",
-    )  # fmt: skip
-    _add_json(parser)
-    parser.set_defaults(run=run_convert, format=name)
-    return parser
-
-
-def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--subset", type=_comma_separated, default=(), metavar="|".join(SUBSETS),
-        help="one or several, comma-separated, applied in that order",
-    )  # fmt: skip
-    parser.add_argument("--mode", choices=MODES, default="positive", help="labels asked for")
+    add_export(actions)
 
 
 def _add_lint(actions: Any) -> None:
@@ -101,15 +40,15 @@ def _add_lint(actions: Any) -> None:
         "--fix", type=Path, metavar="NEW.jsonl",
         help="write a mended file and NEW.changes.jsonl; never over an existing file",
     )  # fmt: skip
-    _add_prompt(lint)
-    _add_json(lint)
+    add_prompt(lint)
+    add_json(lint)
     lint.set_defaults(run=run_lint)
 
 
 def _add_stats(actions: Any) -> None:
     stats = actions.add_parser("stats", help="samples, labels, boxes, sizes, negatives")
     stats.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    _add_json(stats)
+    add_json(stats)
     stats.set_defaults(run=run_stats)
 
 
@@ -120,7 +59,7 @@ def _add_mix(actions: Any) -> None:
     share = mix.add_mutually_exclusive_group()
     share.add_argument("--weights", type=float, nargs="+", metavar="W", help="shares, one per file")
     share.add_argument("--counts", type=int, nargs="+", metavar="N", help="samples, one per file")
-    mix.add_argument("--total", type=_positive, metavar="N", help="of the mixture, with --weights")
+    mix.add_argument("--total", type=whole(1), metavar="N", help="of the mixture, with --weights")
     mix.add_argument(
         "--images", type=Path, nargs="+", metavar="DIR",
         help="images folder of each file, where they differ; no image is copied",
@@ -129,7 +68,7 @@ def _add_mix(actions: Any) -> None:
         "--root", type=Path, metavar="DIR", help="images folder of the mixture; holds all --images"
     )
     mix.add_argument("--seed", type=int, default=0, metavar="N")
-    _add_json(mix)
+    add_json(mix)
     mix.set_defaults(run=run_mix)
 
 
@@ -140,84 +79,8 @@ def _add_split(actions: Any) -> None:
     split.add_argument("--train", type=Path, required=True, metavar="TRAIN.jsonl")
     split.add_argument("--validation", type=Path, required=True, metavar="VAL.jsonl")
     split.add_argument("--seed", type=int, default=0, metavar="N")
-    _add_json(split)
+    add_json(split)
     split.set_defaults(run=run_split)
-
-
-def _add_export(actions: Any) -> None:
-    export = actions.add_parser("export", help="samples to the files of other tools")
-    export.add_argument("format", choices=EXPORTS)
-    export.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE")
-    export.add_argument(
-        "--like", type=Path, metavar="ORIGINAL.json",
-        help="coco: the file that the samples were converted from; keeps its segmentations, "
-        "licences and every other field",
-    )  # fmt: skip
-    _add_prompt(export)
-    _add_json(export)
-    export.set_defaults(run=run_export)
-
-
-def _add_prompt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", default="standard", metavar="NAME|FILE.yaml")
-    parser.add_argument("--family", default="plain", metavar="NAME", help="frame and syntax")
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-
-
-def _comma_separated(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {value!r}")
-    return int(value)
-
-
-_COMMON = {"run", "format", "annotations", "images", "out", "limit", "on_error", "json", "debug"}
-
-
-def run_convert(args: argparse.Namespace) -> None:
-    """`boxrl data convert FORMAT`."""
-    from dataclasses import asdict
-
-    from boxrl.data import READERS
-    from boxrl.data.convert import convert, rejected_path
-    from boxrl.progress import progress_bar
-
-    _check_outputs([args.out, rejected_path(args.out)], [args.annotations])
-    reader = READERS[args.format]
-    options = {key: value for key, value in vars(args).items() if key not in _COMMON}
-    seed = options.pop("seed")
-    if "seed" in (reader.__kwdefaults__ or {}):
-        options["seed"] = seed or 0
-    print(f"reading {args.annotations}", file=sys.stderr)
-    reading = reader(args.annotations, args.images, **options)
-    with progress_bar(f"convert {args.format}", reading.total) as bar:
-        done = convert(
-            reading, args.out,
-            on_error=args.on_error, limit=args.limit, seed=seed, advance=bar.advance,
-        )  # fmt: skip
-    rejected = str(rejected_path(args.out)) if done.rejected else None
-    if args.json:
-        print(json.dumps({"out": str(args.out), **asdict(done), "rejected_file": rejected}))
-        return
-    print(
-        f"{args.out}: {done.samples:,} samples, {done.objects:,} boxes, "
-        f"{done.crowd:,} crowd regions, {done.negatives:,} negatives"
-    )
-    if rejected:
-        print(f"{rejected}: {done.rejected:,} rows left out, each with its reason")
-    positive = args.format == "coco" and args.task == "detection" and args.mode == "positive"
-    if positive and not args.negatives:
-        print(
-            "no label is asked for that is absent, so nothing teaches the model to leave one out; "
-            "--negatives K asks for K absent labels too (docs/data.md)"
-        )
 
 
 def run_lint(args: argparse.Namespace) -> int:
@@ -235,7 +98,7 @@ def run_lint(args: argparse.Namespace) -> int:
             advance=bar.advance,
         )  # fmt: skip
     if args.json:
-        print(json.dumps(_lint_row(args.samples, outcome), ensure_ascii=False))
+        print_json(_lint_row(args.samples, outcome))
     else:
         _print_lint(args.samples, outcome)
         if args.fix:
@@ -243,15 +106,12 @@ def run_lint(args: argparse.Namespace) -> int:
     return 1 if outcome.errors else 0
 
 
-def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Results may replace results of earlier calls, but nothing that this call reads or writes."""
-    from boxrl.errors import UsageError
-
-    taken = {path.resolve(): "is read by this call" for path in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise UsageError(f"{path}: {taken[path.resolve()]}; name another file to write")
-        taken[path.resolve()] = "is written by this call already"
+def _count_lines(path: Path) -> int:
+    """Lines of the file, for the bar; 0 where it cannot be read, which the verb will report."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as handle:
+        return sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
 
 
 def _lint_row(path: Path, outcome: Lint) -> dict[str, Any]:
@@ -286,7 +146,7 @@ def run_stats(args: argparse.Namespace) -> None:
 
     figures = describe(read_samples(args.samples))
     if args.json:
-        print(json.dumps(figures, ensure_ascii=False))
+        print_json(figures)
         return
     _print_stats(args.samples, figures)
 
@@ -330,7 +190,7 @@ def run_mix(args: argparse.Namespace) -> None:
     from boxrl.data.samples import read_samples, write_samples
     from boxrl.errors import UsageError
 
-    _check_outputs([args.out], args.samples)
+    check_outputs([args.out], args.samples)
     folders = [""] * len(args.samples)
     if args.images:
         if args.root is None or len(args.images) != len(args.samples):
@@ -350,9 +210,11 @@ def run_mix(args: argparse.Namespace) -> None:
         raise UsageError(f"--counts gives {len(counts)} numbers for {len(sources)} files")
     written = write_samples(args.out, mix(sources, counts, args.seed))
     taken = dict(zip([source.name for source in sources], counts, strict=True))
-    row = {"out": str(args.out), "samples": written, "taken": taken}
+    if args.json:
+        print_json({"out": str(args.out), "samples": written, "taken": taken})
+        return
     shares = ", ".join(f"{count:,} of {name}" for name, count in taken.items())
-    print(json.dumps(row) if args.json else f"{args.out}: {written:,} samples: {shares}")
+    print(f"{args.out}: {written:,} samples: {shares}")
 
 
 def run_split(args: argparse.Namespace) -> None:
@@ -360,49 +222,14 @@ def run_split(args: argparse.Namespace) -> None:
     from boxrl.data.mixing import split_by_image
     from boxrl.data.samples import read_samples, write_samples
 
-    _check_outputs([args.train, args.validation], [args.samples])
+    check_outputs([args.train, args.validation], [args.samples])
     parts = split_by_image(read_samples(args.samples), args.share, args.seed)
     counts = {
         str(path): write_samples(path, part)
         for path, part in zip((args.train, args.validation), parts, strict=True)
     }
-    lines = "\n".join(f"{path}: {count:,} samples" for path, count in counts.items())
-    print(json.dumps(counts) if args.json else lines)
-
-
-def run_export(args: argparse.Namespace) -> None:
-    """`boxrl data export FORMAT`."""
-    from boxrl.data import exports
-    from boxrl.data.coco_export import write_coco
-    from boxrl.data.samples import read_samples
-    from boxrl.errors import UsageError
-    from boxrl.families import build_family
-    from boxrl.prompts import build_prompt
-
-    prompt, family = build_prompt(args.prompt), build_family(args.family)
-    if args.like is not None and args.format != "coco":
-        raise UsageError(f"--like {args.like}: only the format coco takes an original file")
-    _check_outputs([args.out], [args.samples, *([args.like] if args.like else [])])
-    samples = read_samples(args.samples)
-    if args.format == "coco":
-        written = write_coco(args.out, samples, args.like)
-        counts = {"annotations": written.annotations}
-        counts |= {"as_original": written.as_original} if args.like else {}
-    else:
-        write = {
-            "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
-            "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
-            "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
-        }
-        counts = {"rows": write[args.format]()}
-    row = {"out": str(args.out), "samples": len(samples), **counts}
-    told = ", ".join(f"{count:,} {noun.replace('_', ' ')}" for noun, count in counts.items())
-    print(json.dumps(row) if args.json else f"{args.out}: {told}")
-
-
-def _count_lines(path: Path) -> int:
-    """Lines of the file, for the bar; 0 where it cannot be read, which the verb will report."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as handle:
-        return sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
+    if args.json:
+        print_json(counts)
+        return
+    for path, count in counts.items():
+        print(f"{path}: {count:,} samples")

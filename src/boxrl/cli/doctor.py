@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, print_json
 from boxrl.cli.training import add_parity
 
 SHOWN_IDS = 3
@@ -29,12 +31,12 @@ TORCHVISION = {
 def add_verbs(verbs: Any) -> None:
     """Declare `boxrl doctor`, which is `doctor env`, `doctor rewards` and `doctor parity`."""
     doctor = verbs.add_parser("doctor", help="find out what is missing and which rewards leak")
-    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(doctor)
     doctor.set_defaults(run=check_environment)
     checks = doctor.add_subparsers(title="checks (default: env)", metavar="CHECK")
     env = checks.add_parser("env", help="what is installed and what is missing")
     # Its own default would overwrite what stands before `env`.
-    env.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    add_json(env, argparse.SUPPRESS)
     add_parity(checks)
     verb = checks.add_parser("rewards", help="what rewards pay for answers that game them")
     verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
@@ -47,24 +49,12 @@ def add_verbs(verbs: Any) -> None:
         help="a worse answer must earn this much less than gold (default: %(default)s)",
     )  # fmt: skip
     verb.add_argument(
-        "--limit", type=_positive, default=500, metavar="N",
+        "--limit", type=whole(1), default=500, metavar="N",
         help="samples drawn from the file (default: %(default)s)",
     )  # fmt: skip
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="one JSON object on stdout",
-    )
+    add_json(verb, argparse.SUPPRESS)
     verb.set_defaults(run=probe_rewards)
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return number
 
 
 def check_environment(args: argparse.Namespace) -> int:
@@ -73,7 +63,7 @@ def check_environment(args: argparse.Namespace) -> int:
 
     facts = describe_environment()
     if args.json:
-        print(json.dumps(facts))
+        print(json.dumps(facts))  # works where packages that other rooms import are missing
         return int(not facts["ok"])
     print(f"boxrl {facts['boxrl']}, Python {facts['python']}, {facts['platform']}")
     if importlib.util.find_spec("rich") is not None:
@@ -159,7 +149,7 @@ def probe_rewards(args: argparse.Namespace) -> None:
         samples = random.Random(args.seed).sample(samples, args.limit)
     results = run_probes(samples, rewards, args.margin, args.seed)
     if args.json:
-        print(json.dumps(results))
+        print_json(results)
     else:
         print_probes(results)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, print_json
 from boxrl.errors import UsageError
 
 
@@ -51,7 +51,7 @@ def _add_evaluate(verbs: Any) -> None:
         "--seed", type=whole(0), default=0, help="of the bootstrap and the blind policy"
     )
     verb.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
-    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(verb)
     verb.set_defaults(run=evaluate)
 
 
@@ -62,7 +62,7 @@ def _add_coco_eval(verbs: Any) -> None:
     verb.add_argument(
         "--nms-ap", action="store_true", help="add NMS-AP; both as OVDEval's script gives them"
     )
-    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(verb)
     verb.set_defaults(run=coco_eval)
 
 
@@ -79,7 +79,7 @@ def _add_compare(verbs: Any) -> None:
     verb.add_argument("--force", action="store_true", help="compare although protocols differ")
     verb.add_argument("--seed", type=whole(0), default=0)
     verb.add_argument("--resamples", type=whole(1), default=1000)
-    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(verb)
     verb.set_defaults(run=compare)
 
 
@@ -118,7 +118,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.out:
         write_evaluation(args.out, evaluation)
     if args.json:
-        _print_json(evaluation.metrics)
+        print_json(evaluation.metrics)
     else:
         from boxrl.cli.tables import print_evaluation
 
@@ -131,7 +131,7 @@ def coco_eval(args: argparse.Namespace) -> None:
 
     figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
     if args.json:
-        _print_json(figures)
+        print_json(figures)
     else:
         from boxrl.cli.tables import print_coco
 
@@ -166,10 +166,4 @@ def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
         if not args.json:
             print_comparison(found[name], [str(folder) for folder in folders])
     if args.json:
-        _print_json(found.get("", found))
-
-
-def _print_json(value: Any) -> None:
-    from boxrl.data.files import finite
-
-    print(json.dumps(finite(value), ensure_ascii=False))
+        print_json(found.get("", found))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from boxrl.cli.options import add_json, print_json
 
 
 def add_verbs(verbs: Any) -> None:
@@ -14,7 +15,7 @@ def add_verbs(verbs: Any) -> None:
     experiment = verbs.add_parser("experiment", help="the findings as grids of recipes")
     actions = experiment.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="what there is, and what it asks")
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(listing)
     listing.set_defaults(run=run_list)
     run = actions.add_parser("run", help="run what is missing of a grid, and judge the claims")
     run.add_argument("name", metavar="NAME", help="see boxrl experiment list; or a YAML file")
@@ -32,7 +33,7 @@ def add_verbs(verbs: Any) -> None:
         help="finished cells of all experiments",
     )
     run.add_argument("--workers", type=int, metavar="N", help="cells side by side")
-    run.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(run)
     run.set_defaults(run=run_run)
 
 
@@ -49,7 +50,7 @@ def run_list(args: argparse.Namespace) -> None:
             item.name: item.model_dump(mode="json", include=fields) | {"arms": list(item.arms)}
             for item in found
         }
-        print(json.dumps(content, ensure_ascii=False))
+        print_json(content)
         return
     from rich.console import Console
     from rich.table import Table
@@ -99,7 +100,7 @@ def run_run(args: argparse.Namespace) -> int:
     with write_atomic(out / "finding.md") as handle:
         handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
     if args.json:
-        print(json.dumps(outcome, ensure_ascii=False))
+        print_json(outcome)
         return 0
     print_outcome(outcome)
     print(f"results: {out / 'results.json'}   section: {out / 'finding.md'}")

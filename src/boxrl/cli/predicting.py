@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.chain import require_train_extra
 from boxrl.cli.numbers import number, whole
+from boxrl.cli.options import add_json, print_json
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_verbs(verbs: Any) -> None:
     draws.add_argument("--predictions", type=Path, required=True, metavar="predictions.jsonl")
     draws.add_argument("--k", metavar="1,4,8", help="sizes; powers of two where none are given")
     draws.add_argument("--family", help="where the predictions do not say it")
-    draws.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(draws)
     draws.set_defaults(run=run_draws)
 
 
@@ -240,7 +241,7 @@ def run_draws(args: argparse.Namespace) -> None:
         read_samples(args.samples), read_predictions(args.predictions), family, _sizes(args.k)
     )
     if args.json:
-        print(json.dumps(figures))
+        print_json(figures)
     else:
         _print_draws(figures)
 

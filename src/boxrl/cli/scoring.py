@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from boxrl.cli.options import add_json, print_json
 
 
 def add_verbs(verbs: Any) -> None:
@@ -29,7 +30,7 @@ def add_verbs(verbs: Any) -> None:
     verb.add_argument(
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
     )
-    verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_json(verb)
     verb.set_defaults(run=score)
 
 
@@ -46,7 +47,7 @@ def score(args: argparse.Namespace) -> None:
         write_rewards(args.out, rows, values)
     figures = {name: summarize(column) for name, column in values.items()}
     if args.json:
-        print(json.dumps({"n": len(rows), "rewards": figures, "out": args.out and str(args.out)}))
+        print_json({"n": len(rows), "rewards": figures, "out": args.out and str(args.out)})
     else:
         print_rewards(len(rows), args.family, figures)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.options import add_json, print_json
 
 if TYPE_CHECKING:
     from boxrl.config import Recipe
@@ -45,12 +46,7 @@ def add_parity(checks: Any) -> None:
     parity.add_argument("--family", help="found from the model's config where it is not named")
     parity.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parity.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
-    parity.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="one JSON object on stdout",
-    )
+    add_json(parity, argparse.SUPPRESS)
     parity.set_defaults(run=run_parity)
 
 
@@ -68,7 +64,7 @@ def run_parity(args: argparse.Namespace) -> int:
     folder = model_folder(args.model)
     result = check_parity(folder, read_family(folder, args.family), args.dtype, args.device)
     if args.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         for pair, difference in result["log_prob"].items():
             gradient = result["gradient"][pair]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.options import add_json, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def add_verbs(verbs: Any) -> None:
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    add_json(parser)
     parser.set_defaults(run=run_validate)
 
 
@@ -51,7 +52,7 @@ def run_validate(args: argparse.Namespace) -> int:
             samples, family, build_prompt(recipe.prompt), build_rewards(specs), bar.advance
         )
     if args.json:
-        print(json.dumps(_row(outcome, family.name), ensure_ascii=False))
+        print_json(_row(outcome, family.name))
     else:
         _print(outcome, family.name, args.recipe)
     return 0 if outcome.valid else 1

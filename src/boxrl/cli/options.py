@@ -1,0 +1,44 @@
+"""What several verbs share: `--json`, the prompt's options, outputs that spoil no input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_json(parser: argparse.ArgumentParser, default: Any = False) -> None:
+    """Declare `--json`; argparse.SUPPRESS keeps what stands before the name of a subparser."""
+    parser.add_argument(
+        "--json", action="store_true", default=default, help="print one JSON object on stdout"
+    )
+
+
+def print_json(value: Any) -> None:
+    """The one object that `--json` promises; numbers that are not finite become null."""
+    from boxrl.data.files import finite
+
+    print(json.dumps(finite(value), ensure_ascii=False))
+
+
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    """Declare `--prompt` and `--family`, where no model decides them."""
+    parser.add_argument("--prompt", default="standard", metavar="NAME|FILE.yaml")
+    parser.add_argument("--family", default="plain", metavar="NAME", help="frame and syntax")
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Results may replace results of earlier calls, but nothing that this call reads or writes.
+
+    Raises:
+        UsageError: an output is an input, or is named twice.
+    """
+    from boxrl.errors import UsageError
+
+    taken = {path.resolve(): "is read by this call" for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UsageError(f"{path}: {taken[path.resolve()]}; name another file to write")
+        taken[path.resolve()] = "is written by this call already"
