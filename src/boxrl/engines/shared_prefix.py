@@ -269,7 +269,8 @@ def unwrap(model: Any) -> Any:
     """The model itself inside DDP, DeepSpeed and PEFT wrappers."""
     while hasattr(model, "module"):
         model = model.module
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    # Not by peft_config, which peft hangs on the model inside too.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def enable(model: Any) -> None:
