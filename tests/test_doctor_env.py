@@ -82,6 +82,7 @@ def test_a_wheels_metadata_says_what_the_checkout_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    monkeypatch.setattr(environment, "CHECKOUT", ROOT)
     assert (
         read_requirements() == {"base": project["dependencies"]} | project["optional-dependencies"]
     )
