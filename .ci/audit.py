@@ -50,8 +50,8 @@ def judge(rows: list[dict[str, Any]] | str) -> tuple[int, str]:
         for row in checked
         for item in row["vulns"]
     ]
-    told = f"audit: {len(checked)} of {len(rows)} packages checked, known vulnerabilities: {len(found)}"
-    return int(bool(found)), "\n".join([*found, told])
+    sums = f"{len(checked)} of {len(rows)} packages checked, known vulnerabilities: {len(found)}"
+    return int(bool(found)), "\n".join([*found, f"audit: {sums}"])
 
 
 def main() -> int:
