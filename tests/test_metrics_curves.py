@@ -102,7 +102,8 @@ def test_labels_evaluated_in_parts_score_as_all_at_once(
 
 def test_a_resample_without_targets_has_no_ap(tmp_path: Path) -> None:
     dataset, results = random_coco(np.random.default_rng(0), 5, 2, tied=True)
-    assert np.isnan(curves(*tables(tmp_path, dataset, results)).precision(np.zeros(5))).all()
+    nothing = curves(*tables(tmp_path, dataset, results)).precision(np.zeros(5, dtype=int))
+    assert np.isnan(nothing).all()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -131,8 +131,8 @@ def resample_figures(
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
     figures = resample_shares(rows, seed, resamples, tuple(SHARES))
-    weights = draws[:, [groups[index] for index, row in enumerate(rows) if is_boxes(row)]]
-    figures["mAP"], figures["AP50"] = table.resampled_ap(weights)
+    images = np.array([groups[index] for index, row in enumerate(rows) if is_boxes(row)], dtype=int)
+    figures["mAP"], figures["AP50"] = table.resampled_ap(draws, images)
     return figures
 
 

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from hotcoco import COCOeval
 
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.average_precision import (
     SIZES,
     Floats,
+    Ints,
     Predictions,
     Targets,
     match_boxes,
@@ -134,14 +134,16 @@ class BoxTable:
             "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
         }
 
-    def resampled_ap(self, weights: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def resampled_ap(self, draws: Floats, images: Ints) -> tuple[Floats, Floats]:
         """MAP and AP50 of every resample.
 
         Args:
-            weights: Int "resamples rows", how often each row's image was drawn.
+            draws: Float "resamples images", how often each image was drawn.
+            images: Int "rows", place of each row's image among them.
         """
         if not self.labels:
-            return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+            return np.full(len(draws), np.nan), np.full(len(draws), np.nan)
         curves = Curves(match_records(self.matches))
-        found = np.array([curves.precision(drawn) for drawn in weights])
+        weights = (drawn.take(images).astype(np.int64) for drawn in draws)
+        found = np.array([curves.precision(weight) for weight in weights])
         return found.mean(axis=1), found[:, 0]

@@ -18,7 +18,6 @@ Ints = npt.NDArray[np.int64]
 
 N_THRESHOLDS = 10
 RECALLS = np.linspace(0.0, 1.0, 101)
-_NEXT_RECALL = np.append(RECALLS[1:], np.inf)
 EPS = float(np.spacing(1.0))
 """COCO adds it to the denominator of precision."""
 
@@ -59,69 +58,95 @@ class Curves:
         self._image, label = image[order], label[order]
         matched = _flags(records, "dtMatched", max_boxes)[:, order]
         ignored = _flags(records, "dtIgnore", max_boxes)[:, order]
-        self._n_labels = int(labels.max(initial=-1)) + 1
+        self._n_labels = max(int(labels.max(initial=0)) + 1, 1)
         # A curve is one IoU threshold and label; all thresholds share one ranking of the boxes.
         at, place = np.nonzero(matched & ~ignored)
-        self._hit_image, self._beyond = self._image[place], place + 1
-        self._label, self._threshold = label[place], at
-        self._curve = at * self._n_labels + self._label
-        self._curve_start = np.searchsorted(self._curve, self._curve)
-        self._label_start = np.searchsorted(label, self._label)
-        at, ignored_place = np.nonzero(ignored)
-        self._ignored_image = self._image[ignored_place]
-        ranked = at * len(label) + ignored_place
-        start = self._threshold * len(label)
-        self._ignored_from = np.searchsorted(ranked, start + self._label_start)
-        self._ignored_to = np.searchsorted(ranked, start + place)
+        curve = at * self._n_labels + label[place]
+        self._hit_image = self._image[place]
+        self._start = np.flatnonzero(np.diff(curve, prepend=-1))
+        self._size = np.diff(self._start, append=len(curve))
+        self._curve = curve[self._start]
+        # Between hits that follow each other precision only rises: the last of such a run is
+        # the highest of it.
+        last = (np.diff(place, append=-1) != 1) | (np.diff(curve, append=-1) != 0)
+        self._last = np.flatnonzero(last)
+        self._run = np.cumsum(last) - last
+        self._run_curve = curve[self._last]
+        self._runs = np.bincount(self._run_curve)[self._curve]
+        self._beyond = place[self._last] + 1
+        self._label_start = np.searchsorted(label, self._curve % self._n_labels)
+        at_ignored, place_ignored = np.nonzero(ignored)
+        self._ignored_image = self._image[place_ignored]
+        ranking = at_ignored * len(label) + place_ignored
+        self._ignored_beyond = np.searchsorted(ranking, (at * len(label) + place)[self._last])
+        from_here = self._curve // self._n_labels * len(label) + self._label_start
+        self._ignored_start = np.searchsorted(ranking, from_here)
         counted = [sum(record["gtInDenominator"]) for record in records]
         self._target_image, self._target_label = (np.repeat(c, counted) for c in (images, labels))
 
-    def precision(self, weights: npt.NDArray[Any]) -> Floats:
+    def precision(self, weights: Ints) -> Floats:
         """AP at every IoU threshold, mean over the labels that have targets; NaN without any.
 
         Args:
-            weights: "n_images", how often each image counts, whole numbers from 0.
+            weights: Int "n_images", how often each image counts.
         """
         n_targets = self._count_targets(weights)
-        found = self._found(weights)
-        boxes, ignored = _total(weights[self._image]), _total(weights[self._ignored_image])
-        ranked = boxes[self._beyond] - boxes[self._label_start]
-        ranked -= ignored[self._ignored_to] - ignored[self._ignored_from]
-        highest = _highest_from_here(found / (ranked + EPS), self._curve)
-        points = self._recall_points(found / np.maximum(n_targets, 1.0)[self._label])
-        return self._mean_over_labels(highest * points / len(RECALLS), n_targets)
+        hits = _total(weights.take(self._hit_image))
+        hits_before = hits[self._start]
+        found = hits.take(self._last + 1) - np.repeat(hits_before, self._runs)
+        highest = _highest_from_here(found / (self._ranked(weights) + EPS), self._run_curve)
+        # Of the hits, those count that are the first to reach a point of recall.
+        offset, reached_with = _recall_points(n_targets)
+        shift = offset[self._curve % self._n_labels] - hits_before
+        reached = reached_with.take(hits[1:] + np.repeat(shift, self._size))
+        points = np.diff(reached, prepend=0)
+        points[self._start] = reached[self._start] - len(RECALLS) * (self._curve % self._n_labels)
+        first = np.flatnonzero(points > 0)
+        run = self._run.take(first)
+        values = highest.take(run) * points.take(first) / len(RECALLS)
+        return self._mean_over_labels(values, self._run_curve.take(run), n_targets)
 
-    def recall(self, weights: npt.NDArray[Any]) -> Floats:
+    def recall(self, weights: Ints) -> Floats:
         """Recall at every IoU threshold, mean over the labels that have targets."""
         n_targets = self._count_targets(weights)
-        weight = weights[self._hit_image]
-        return self._mean_over_labels(weight / np.maximum(n_targets, 1.0)[self._label], n_targets)
+        curve = np.repeat(self._curve, self._size)
+        share = weights[self._hit_image] / np.maximum(n_targets, 1)[curve % self._n_labels]
+        return self._mean_over_labels(share, curve, n_targets)
 
-    def _found(self, weights: npt.NDArray[Any]) -> Floats:
-        """True positives of the curve up to and with each of them."""
-        hits = _total(weights[self._hit_image])
-        return np.asarray(hits[1:] - hits[self._curve_start])
+    def _ranked(self, weights: Ints) -> Ints:
+        """Boxes of the curve up to the end of every run of hits, ignored ones left out."""
+        boxes, ignored = (_total(weights.take(i)) for i in (self._image, self._ignored_image))
+        before = boxes[self._label_start] - ignored[self._ignored_start]
+        ranked = boxes.take(self._beyond) - ignored.take(self._ignored_beyond)
+        return np.asarray(ranked - np.repeat(before, self._runs))
 
-    def _count_targets(self, weights: npt.NDArray[Any]) -> Floats:
+    def _count_targets(self, weights: Ints) -> Ints:
         """Targets per label."""
         counts = weights[self._target_image]
-        return np.bincount(self._target_label, counts, minlength=self._n_labels).astype(np.float64)
+        found = np.bincount(self._target_label, counts, minlength=self._n_labels)
+        return found.astype(np.int64)
 
-    def _mean_over_labels(self, values: Floats, n_targets: Floats) -> Floats:
+    def _mean_over_labels(self, values: Floats, curve: Ints, n_targets: Ints) -> Floats:
         """Sum of the values at every IoU threshold / labels with targets."""
-        present = int((n_targets > 0).sum())
+        present = np.count_nonzero(n_targets)
         if not present:
             return np.full(N_THRESHOLDS, np.nan)
-        sums = np.bincount(self._threshold, values, minlength=N_THRESHOLDS)
+        sums = np.bincount(curve // self._n_labels, values, minlength=N_THRESHOLDS)
         return np.asarray(sums / present, dtype=np.float64)
 
-    def _recall_points(self, recall: Floats) -> Floats:
-        """How many of the 101 recall points each true positive is the first to reach."""
-        near = (recall * 100).astype(np.int64)  # RECALLS are no exact hundredths: look at two
-        reached = near + (RECALLS[near] <= recall) + (_NEXT_RECALL[near] <= recall)
-        before = np.concatenate([[0], reached[:-1]])[: len(reached)]
-        before[self._curve_start == np.arange(len(reached))] = 0
-        return np.asarray(reached - before, dtype=np.float64)
+
+def _recall_points(n_targets: Ints) -> tuple[Ints, Ints]:
+    """How many of the 101 recall points every number of found targets reaches, label by label.
+
+    Returns:
+        (offset, reached): with k of label i's targets found, reached[offset[i] + k] - 101 * i.
+    """
+    n = np.maximum(n_targets, 1)[:, None]
+    least = np.ceil(RECALLS * n)  # found targets that reach each point, but for rounding
+    least += (least / n < RECALLS).astype(float) - ((least - 1) / n >= RECALLS)
+    offset = np.cumsum(n + 1) - (n[:, 0] + 1)
+    reaching = np.bincount((offset[:, None] + least.astype(np.int64)).ravel())
+    return offset, np.cumsum(reaching)
 
 
 def _flags(records: Sequence[dict[str, Any]], key: str, max_boxes: int) -> npt.NDArray[np.bool_]:
@@ -130,9 +155,9 @@ def _flags(records: Sequence[dict[str, Any]], key: str, max_boxes: int) -> npt.N
     return np.concatenate([np.zeros((N_THRESHOLDS, 0), dtype=bool), *parts], axis=1)
 
 
-def _total(values: npt.NDArray[Any]) -> Floats:
+def _total(values: Ints) -> Ints:
     """Sum of the first k values, for every k from 0."""
-    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    return np.concatenate([[0], np.cumsum(values)])
 
 
 def _highest_from_here(precision: Floats, curve: Ints) -> Floats:

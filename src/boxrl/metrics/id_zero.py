@@ -32,7 +32,7 @@ def statistics_with_id_zero(
         zero: row of the target with id 0.
     """
     evaluator = match_boxes(targets, preds, n_images, n_labels)
-    areas, once = area(preds.boxes), np.ones(n_images)
+    areas, once = area(preds.boxes), np.ones(n_images, dtype=np.int64)
 
     def curves(size_range: tuple[float, float], max_boxes: int = 100) -> Curves:
         records = match_records(evaluator, size_range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy.typing as npt
 from boxrl.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 RESAMPLES = 1000
 
@@ -22,8 +22,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def resample(n_images: int, resamples: int, seed: int) -> Counts:
+@lru_cache(maxsize=1)
+def resample(n_images: int, resamples: int, seed: int) -> Floats:
     """How often each image is drawn, with replacement, in every resample.
+
+    Remembered, because each figure of a data set is drawn with the same images.
 
     Args:
         n_images: images of the data set.
@@ -31,7 +34,7 @@ def resample(n_images: int, resamples: int, seed: int) -> Counts:
         seed: equal seeds draw equal data sets, which is what pairs two runs.
 
     Returns:
-        Int "resamples n_images"; every row sums to n_images.
+        Float "resamples n_images", read-only whole numbers; every row sums to n_images.
 
     Raises:
         UsageError: `resamples` is below 1.
@@ -40,10 +43,12 @@ def resample(n_images: int, resamples: int, seed: int) -> Counts:
         raise UsageError(f"--resamples {resamples}: intervals need 1 or more, 1000 is usual")
     rng = np.random.default_rng(seed)
     even = np.full(n_images, 1 / n_images)
-    return rng.multinomial(n_images, even, size=resamples)
+    draws: Floats = rng.multinomial(n_images, even, size=resamples).astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
-def resample_ratio(draws: Counts, parts: Floats, wholes: Floats) -> Floats:
+def resample_ratio(draws: Floats, parts: Floats, wholes: Floats) -> Floats:
     """sum(parts) / sum(wholes) of every resample; NaN where the whole is 0.
 
     Args:
