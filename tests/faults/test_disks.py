@@ -134,30 +134,35 @@ def test_a_file_size_limit_stops_predict_without_a_loss(
     record("full disk (a limit)", "predict", how, outcome.line, lost, len(finished), "rows")
 
 
+@pytest.mark.parametrize(
+    ("checkpoints", "hint"),
+    [(0.5, "start again with --resume"), (1.5, "go on from checkpoint-2 with --resume")],
+)
 def test_train_on_a_full_disk_goes_on_from_the_last_whole_checkpoint(
-    scene_folder: Path, tmp_path: Path, record: Record
+    checkpoints: float, hint: str, scene_folder: Path, tmp_path: Path, record: Record
 ) -> None:
     out = tmp_path / "run"
     written = tmp_path / "recipe.yaml"
     recipe = tiny_recipe(scene_folder, out, max_steps=6, save_steps=2, prompts_per_step=2)
     written.write_text(dump_recipe(recipe))
     assert run("train", written, "train.max_steps=2", f"out={tmp_path / 'probe'}").status == 0
-    size = sum(p.stat().st_size for p in (tmp_path / "probe").rglob("*") if p.is_file())
+    files = (tmp_path / "probe/checkpoints/checkpoint-2").rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
     out.mkdir()
-    # Room for one checkpoint and a half, beside nothing else: a run has checkpoint and model.
-    mount("-t", "tmpfs", "-o", f"size={int(size * 0.75)}", "tmpfs", str(out))
+    mount("-t", "tmpfs", "-o", f"size={int(size * checkpoints)}", "tmpfs", str(out))
     try:
         outcome = run("train", written)
-        assert_told(outcome, "stopped at step", "put it right")
+        assert_told(outcome, "stopped at step", hint)
         before = rows(out / "metrics.jsonl")
-        mount("-o", f"remount,size={size * 4}", str(out))
+        mount("-o", f"remount,size={size * 9}", str(out))
         assert run("train", written, "--resume").status == 0
         after = rows(out / "metrics.jsonl")
-        lost = same_rows(after, before)
-        record(FULL, "train", "room for half a run", outcome.line, lost, len(before), "steps")
-        assert len(after) == 6
     finally:
         subprocess.run(["umount", "-l", str(out)], check=True)
+    lost = same_rows(after, before)
+    how = f"room for {checkpoints:g} checkpoints, then --resume"
+    record(FULL, "train", how, outcome.line, lost, len(before), "steps")
+    assert len(after) == 6
 
 
 @pytest.mark.parametrize("verb", ["train", "quickstart"])

@@ -35,7 +35,7 @@ from boxrl.types import Sample
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
 
-FULL_DISK = ("PytorchStreamWriter", "iostream error")
+FULL_DISK = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 """How torch.save says that a file could not be written to its end."""
 
 BUILD_TRAINER: dict[str, Callable[..., Any]] = {
@@ -191,5 +191,5 @@ def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
     if isinstance(error, RuntimeError):
         said = f"a file could not be written to its end, as on a full disk: {said}"
     last = last_whole(recipe.out / "checkpoints")
-    rest = f"go on from {last.name} with --resume" if last else "start again"
+    rest = f"go on from {last.name} with --resume" if last else "start again with --resume"
     return DataError(f"{recipe.out}: stopped at step {step} ({said}); put it right, then {rest}")
