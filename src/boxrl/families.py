@@ -69,7 +69,16 @@ class Family:
     def to_frame(
         self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
     ) -> Boxes:
-        """Original pixels, xyxy -> coordinates as the model writes them, "n 4", not rounded."""
+        """Coordinates as the model writes them.
+
+        Args:
+            boxes: "n 4", xyxy in pixels of the original image.
+            size_wh: of the original image.
+            input_size_wh: size that the model saw, for the frame `resized`; computed where None.
+
+        Returns:
+            "n 4" in the family's frame and order of axes, not rounded.
+        """
         if self.frame != "original":
             boxes = scale(boxes, size_wh, self._extent_wh(size_wh, input_size_wh))
         return boxes[:, _SWAPPED] if self.axes == "yxyx" else boxes
@@ -77,7 +86,18 @@ class Family:
     def from_frame(
         self, boxes: Boxes, size_wh: tuple[int, int], input_size_wh: tuple[int, int] | None = None
     ) -> Boxes:
-        """Coordinates as the model writes them -> original pixels, xyxy; inverse of `to_frame`."""
+        """Original pixels of what the model wrote.
+
+        Law: `from_frame(to_frame(boxes, ...), ...)` is `boxes`, to rounding.
+
+        Args:
+            boxes: "n 4" in the family's frame and order of axes.
+            size_wh: of the original image.
+            input_size_wh: as for `to_frame`.
+
+        Returns:
+            "n 4", xyxy in pixels of the original image, not clipped to it.
+        """
         if self.axes == "yxyx":
             boxes = boxes[:, _SWAPPED]
         if self.frame == "original":

@@ -140,9 +140,21 @@ def read_categories(document: Document) -> dict[int, str]:
 def read_pictures(
     document: Document, categories: dict[int, str], images: Path
 ) -> Iterator[Picture | Rejected]:
-    """Every image with its annotations; bad images and annotations as rejections before it.
+    """Every image with its annotations, in the order of the file.
 
     Annotation ids that start at 0 are raised by one: COCO's matching takes a 0 for "unmatched".
+
+    Args:
+        document: the COCO file.
+        categories: id -> name.
+        images: folder of the images, for those whose size the file does not give.
+
+    Yields:
+        A rejection for each bad image and, before its image, for each bad annotation; then one
+        for each annotation of an image that the file does not have.
+
+    Raises:
+        DataError: `images` or `annotations` is no array of objects.
     """
     pictures, rows = document.array("images"), document.array("annotations")
     by_image = defaultdict(list)
@@ -214,7 +226,11 @@ def as_id(value: Any) -> int | str | None:
 
 
 def checked_area(value: Any, where: str) -> float:
-    """An area in square pixels, or a DataError."""
+    """An area in square pixels, 0 or more.
+
+    Raises:
+        DataError: anything else; `where` starts the message.
+    """
     if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise DataError(f"{where}: area {value!r:.80}; expected square pixels, 0 or more")
     return value

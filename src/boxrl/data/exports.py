@@ -73,7 +73,16 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
 
 
 def easyr1_row(sample: Sample, prompt: Prompt, family: Family) -> dict[str, Any]:
-    """A line for EasyR1: `answer` is the gold completion in the family's frame and syntax."""
+    """A line for EasyR1, whose prompt has the image's place written as `<image>`.
+
+    Args:
+        sample: boxes in original pixels.
+        prompt: the words of the question.
+        family: whose frame and syntax the answer is in.
+
+    Returns:
+        `images`: [path], `problem`: the question, `answer`: the gold completion.
+    """
     return {
         "images": [sample.image],
         "problem": f"<image>{render_text(sample, prompt, family)}",

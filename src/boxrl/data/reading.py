@@ -209,6 +209,12 @@ def _element_lines(text: str, key: str | None) -> list[int]:
 def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """The value of a field that must be there.
 
+    Args:
+        row: what the source holds; anything but a record is an error too.
+        key: the field.
+        kind: its type, or several; True and False are no numbers.
+        where: start of the error message.
+
     Raises:
         DataError: it is missing or of another type, or a text that holds nothing or cannot be
             written.
@@ -267,7 +273,19 @@ def placed_xywh(
 def placed_xyxy(
     corners: Any, size_wh: tuple[int, int], where: str
 ) -> tuple[float, float, float, float]:
-    """Xyxy corners inside the image; see `placed_xywh`."""
+    """Xyxy corners inside the image.
+
+    Args:
+        corners: x1, y1, x2, y2 in pixels, as the source holds them.
+        size_wh: size of the image.
+        where: start of the error message.
+
+    Returns:
+        (x1, y1, x2, y2); what leaves the image by at most ROUNDING_PX is cut to it.
+
+    Raises:
+        DataError: not four finite numbers, no area, or further outside.
+    """
     try:
         x1, y1, x2, y2 = corners
         inside = (
@@ -318,6 +336,11 @@ _stays = lru_cache(maxsize=65536)(_leads_inside)
 
 def text_list(value: Any, what: str, where: str) -> list[str]:
     """A list of non-empty strings.
+
+    Args:
+        value: what the source holds.
+        what: the field, for the error message.
+        where: start of the error message.
 
     Raises:
         DataError: anything else.

@@ -154,7 +154,16 @@ def build_empty(folder: Any) -> Any:
 
 
 def count_parameters(model: Any, recipe: Recipe, family: Family) -> dict[str, int]:
-    """Parameters of the `base`, of its `language` model, of `adapters`, and those `trained`."""
+    """How many numbers the model holds, and how many of them are trained.
+
+    Args:
+        model: may lie on the meta device; only its shapes are looked at.
+        recipe: says whether adapters are trained, and the vision tower.
+        family: names the vision tower.
+
+    Returns:
+        Parameters of the `base`, of its `language` model, of `adapters`, and those `trained`.
+    """
     lora = recipe.train.lora
     base = language = adapters = trained = 0
     for name, parameter in model.named_parameters():
@@ -178,6 +187,12 @@ def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -
     A layer keeps its normalized inputs (6 x hidden), queries and outputs, keys and values, and
     four products of its MLP; with checkpointing every layer keeps its input, and one layer at a
     time the rest.
+
+    Args:
+        text: the language model's config.
+        load: rows and tokens of a forward pass.
+        item: bytes of a number.
+        checkpointed: whether activations are computed again in the backward pass.
     """
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
@@ -191,7 +206,14 @@ def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -
 
 
 def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -> float:
-    """Bytes that the vision tower keeps for the backward pass; as the language model's."""
+    """Bytes that the vision tower keeps for the backward pass.
+
+    Args:
+        vision: the tower's config; the others as of `language_activations`.
+        load: images and patches of a forward pass.
+        item: bytes of a number.
+        checkpointed: whether activations are computed again in the backward pass.
+    """
     layers = getattr(vision, "depth", None) or vision.num_hidden_layers
     tokens = load.images * load.patches
     layer = tokens * (12 * vision.hidden_size + 4 * vision.intermediate_size)
@@ -200,7 +222,13 @@ def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -
 
 
 def cache_bytes(text: Any, load: Load, item: int) -> int:
-    """Keys and values of one row at its longest."""
+    """Bytes of the keys and values of one row at its longest.
+
+    Args:
+        text: the language model's config.
+        load: tokens of a prompt and of a completion.
+        item: bytes of a number.
+    """
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_token = 2 * text.num_key_value_heads * head * text.num_hidden_layers
     total: int = (load.prompt + load.completion) * per_token * item

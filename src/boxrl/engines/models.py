@@ -97,7 +97,14 @@ def _has_conv_patch_embedding(model: Any) -> bool:
 
 
 def save(model: Any, processor: Any, source: Path, folder: Path) -> None:
-    """Write a model folder that `load`, transformers and vLLM read."""
+    """Write a model folder that `load`, transformers and vLLM read.
+
+    Args:
+        model: its weights are written as they are.
+        processor: written where `source` has no processor files.
+        source: folder of the model that it was made from; see `copy_processor`.
+        folder: where to; made where it is missing.
+    """
     model.save_pretrained(folder)
     copy_processor(processor, source, folder)
 
@@ -106,6 +113,11 @@ def copy_processor(processor: Any, source: Path, folder: Path) -> None:
     """Copy processor files from the model that it came from, byte for byte.
 
     A family's own processor class and video settings so survive machines that cannot load them.
+
+    Args:
+        processor: written by transformers where `source` has none of the files.
+        source: folder of that model.
+        folder: where to; must be there.
     """
     names = {
         "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",

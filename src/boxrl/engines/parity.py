@@ -36,6 +36,12 @@ LIMITS = {"float32": (1e-4, 1e-3), "bfloat16": (0.5, 0.2)}
 def check_parity(folder: Path, family: Family, dtype: str, device: str) -> dict[str, Any]:
     """Compare the three ways on synthetic scenes of two sizes.
 
+    Args:
+        folder: of the model.
+        family: its family.
+        dtype: `auto`, `float32` or `bfloat16`.
+        device: `auto`, `cpu` or `cuda`.
+
     Returns:
         `dtype`, `log_prob` and `gradient`: per pair of ways the largest difference of a
         token's log-probability, and of the gradients, relative to their norm; `ok`.

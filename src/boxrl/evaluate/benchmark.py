@@ -66,7 +66,17 @@ def evaluate_parts(
 def summarize_benchmark(
     benchmark: Benchmark, samples: Sequence[Sample], parts: Mapping[str, Evaluation]
 ) -> dict[str, Any]:
-    """What a benchmark's own table shows; None where a part that it needs is missing."""
+    """What a benchmark's own table shows.
+
+    Args:
+        benchmark: its parts and the figure that it reports.
+        samples: of all parts.
+        parts: name -> evaluation of what has been answered.
+
+    Returns:
+        Figure -> part -> value, and `mean`; of OVDEval and D3 the tables of their own scripts.
+        None stands where a part that a number needs is missing.
+    """
     if benchmark.name == "ovdeval":
         return summarize_ovdeval(parts)
     if benchmark.reader == "d3":

@@ -58,7 +58,17 @@ def told_apart(
 def against(
     evaluation: Evaluation, controls: Sequence[Evaluation], seed: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Headline figures of control runs beside the model's, each with its verdict."""
+    """Headline figures of control runs beside the model's, each with its verdict.
+
+    Args:
+        evaluation: the model's.
+        controls: of the same samples, by predictions made with `--control`.
+        seed: of the bootstrap.
+        resamples: 0 gives no verdicts.
+
+    Returns:
+        Per control its name as `control`, its figures, and `told_apart` (see there).
+    """
     found = []
     for control in controls:
         name = control.metrics["protocol"]["control"]

@@ -127,7 +127,17 @@ def _intervals(
 def resample_figures(
     rows: Sequence[Row], table: BoxTable, seed: int, resamples: int
 ) -> dict[str, Floats]:
-    """Every headline figure of every resample, Float "resamples" each; NaN where undefined."""
+    """Every headline figure of every resample of the images.
+
+    Args:
+        rows: one per sample.
+        table: their boxes, for AP.
+        seed: the same seed draws the same images, so that two runs are paired.
+        resamples: how many times the images are drawn.
+
+    Returns:
+        Name -> Float "resamples"; NaN where undefined.
+    """
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
     figures = resample_shares(rows, seed, resamples, tuple(SHARES))
@@ -139,7 +149,17 @@ def resample_figures(
 def resample_shares(
     rows: Sequence[Row], seed: int, resamples: int, names: Sequence[str]
 ) -> dict[str, Floats]:
-    """Some of SHARES for every resample, Float "resamples" each; NaN where undefined."""
+    """Some of SHARES for every resample of the images.
+
+    Args:
+        rows: one per sample.
+        seed: see `resample_figures`.
+        resamples: how many times the images are drawn.
+        names: keys of SHARES.
+
+    Returns:
+        Name -> Float "resamples"; NaN where undefined.
+    """
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
     figures = {}

@@ -204,7 +204,16 @@ def _build_tests(name: str, held_out: HeldOut, seed: int, cache_folder: Path) ->
 def drawn_scenes(
     worlds: Worlds, count: int, seed: int, split: str, p_absent: float | None, cache_folder: Path
 ) -> Path:
-    """The folder that holds these scenes; drawn at the first call."""
+    """The folder that holds these scenes; drawn at the first call.
+
+    Args:
+        worlds: this and what follows as for `synthetic.mixed_scenes`.
+        count: scenes in all.
+        seed: of every draw.
+        split: name of the samples file, and of its random stream.
+        p_absent: None keeps that of the worlds.
+        cache_folder: shared by all experiments; other code that draws gives another folder in it.
+    """
     facts = {
         "worlds": worlds if isinstance(worlds, str) else dict(worlds),
         "count": count,

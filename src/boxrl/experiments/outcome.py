@@ -64,7 +64,15 @@ def flatten(metrics: Mapping[str, Any], before: str = "") -> Figures:
 
 
 def summarize(experiment: Experiment, results: Results) -> dict[str, Any]:
-    """Columns with mean and interval per arm, and claims with their verdicts, as plain data."""
+    """What an experiment found, as plain data.
+
+    Args:
+        experiment: its columns and claims.
+        results: figures of the cells that are there.
+
+    Returns:
+        `columns` with mean and interval over seeds per arm, `claims` with their verdicts.
+    """
     return {
         "columns": [_column(experiment, column, results) for column in experiment.columns],
         "claims": [_claim(experiment, claim, results) for claim in experiment.claims],

@@ -43,7 +43,20 @@ def compute_score(
     family: str = "qwen2.5-vl",
     weights: Sequence[float] = (),
 ) -> dict[str, float] | list[dict[str, float]]:
-    """`{"overall": weighted sum, NAME: value, ...}`, of a batch or of one completion."""
+    """The rewards of a batch or of one completion, with the arguments that EasyR1 passes.
+
+    Args:
+        reward_input: `response`, `response_length` in tokens and `ground_truth` of each.
+        rewards: names separated by commas, or specs as in a recipe.
+        family: whose frame and syntax the completions are in.
+        weights: one per reward; none at all means 1 each.
+
+    Returns:
+        `overall`: the weighted sum, beside one value per reward; a list where a list came in.
+
+    Raises:
+        UsageError: wrong settings.
+    """
     if not isinstance(reward_input, Mapping):
         return [compute_score(row, rewards, family, weights) for row in reward_input]
     total, values = reward_sum(rewards=rewards, family=family, weights=weights)(

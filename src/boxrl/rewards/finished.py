@@ -94,5 +94,13 @@ def write_rewards(
 def score_finished(
     rows: Sequence[Finished], rewards: Sequence[Reward]
 ) -> dict[str, list[float | None]]:
-    """One value per reward and row."""
+    """The rewards of finished completions.
+
+    Args:
+        rows: completions that are parsed already.
+        rewards: as `build_rewards` gives them.
+
+    Returns:
+        Name of the reward -> one value per row, in their order; None where it does not apply.
+    """
     return {reward.name: [reward(row.completion, row.target) for row in rows] for reward in rewards}

@@ -27,7 +27,19 @@ def compute_score(
     weights: Sequence[float] = (),
     **_: Any,
 ) -> dict[str, float]:
-    """`{"score": weighted sum, NAME: value, ...}` of one completion.
+    """The rewards of one completion, with the arguments that verl passes.
+
+    Args:
+        data_source: verl's name of the data set; not looked at.
+        solution_str: the completion.
+        ground_truth: a line of a samples file.
+        extra_info: verl's; `n_tokens`, the completion's length, is looked at where it is there.
+        rewards: names separated by commas, or specs as in a recipe.
+        family: whose frame and syntax the completion is in.
+        weights: one per reward; none at all means 1 each.
+
+    Returns:
+        `score`: the weighted sum, beside one value per reward.
 
     Raises:
         UsageError: wrong settings, or `cosine` where the length is not known.
@@ -50,6 +62,17 @@ def compute_score_batch(
     extra_infos: Sequence[Mapping[str, Any] | None],
     **settings: Any,
 ) -> list[dict[str, float]]:
-    """`compute_score` of every row, for verl's batch reward manager."""
+    """`compute_score` of every row, for verl's batch reward manager.
+
+    Args:
+        data_sources: one per row, as all that follow.
+        solution_strs: see `compute_score`.
+        ground_truths: see `compute_score`.
+        extra_infos: see `compute_score`.
+        settings: `rewards`, `family` and `weights`, the same for all.
+
+    Raises:
+        UsageError: see `compute_score`.
+    """
     rows = zip(data_sources, solution_strs, ground_truths, extra_infos, strict=True)
     return [compute_score(*row, **settings) for row in rows]

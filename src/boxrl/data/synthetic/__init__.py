@@ -106,7 +106,13 @@ def mixed_scenes(
 
 
 def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
-    """One scene: choose what to ask, place it among distractors, draw."""
+    """One scene: choose what to ask, place it among distractors, draw.
+
+    Args:
+        world: what is asked, and what stands beside it.
+        rng: every draw is taken from it.
+        sample_id: also the image's name, `ID.png`.
+    """
     asked = ASK[world.ask](world, rng)
     width, height = asked.image.size
     others = [{"bbox": list(item.bbox), "label": item.label} for item in asked.others]

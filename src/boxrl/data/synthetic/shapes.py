@@ -46,7 +46,15 @@ class Layout(NamedTuple):
 
 
 def lay_out(world: World, rng: random.Random, labels: Sequence[str]) -> Layout:
-    """Give each label's shape a place and a colour; one that finds no free place is left out."""
+    """Give each label's shape a place and a colour; one that finds no free place is left out.
+
+    Law: no two shapes overlap, and no two stand in one cell of the grid.
+
+    Args:
+        world: grid and sizes, in pixels.
+        rng: every draw is taken from it.
+        labels: `COLOUR SHAPE` each, placed in this order.
+    """
     background = _jitter(rng, rng.choice(BACKGROUNDS), 15)
     placed: dict[int, Shape] = {}
     for label in labels:
