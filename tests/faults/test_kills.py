@@ -74,10 +74,10 @@ def test_train(method: str, scene_folder: Path, tmp_path: Path, record: Record) 
     seen = []
     for step in sorted(dice.sample(range(1, 9), 3)):
         seen.append(kill_at_step(call, log, step))
-        told = run("train", written)
-        assert told.status == 2
-        assert "--resume" in told.line
         call = ["train", written, "--resume"]
+    told = run("train", written)
+    assert told.status == 2
+    assert "--resume" in told.line
     assert run(*call).status == 0
     final = rows(log)
     assert not same_rows(final, rows(tmp_path / "whole" / "metrics.jsonl"))

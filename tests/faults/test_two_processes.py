@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,22 +84,25 @@ def test_predict(scene_folder: Path, tmp_path: Path, record: Record) -> None:
     assert len(kept) == len(set(kept)) == 96
 
 
-@pytest.mark.parametrize("more", [[], ["--resume"]])
-def test_train(more: list[str], scene_folder: Path, tmp_path: Path, record: Record) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=20, prompts_per_step=2)
+def test_train(scene_folder: Path, tmp_path: Path, record: Record) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=500, prompts_per_step=2)
     written = tmp_path / "recipe.yaml"
     written.write_text(dump_recipe(recipe))
     first = start("train", written)
     log = tmp_path / "run" / "metrics.jsonl"
     steps = wait_for_lines(first, log)
-    told = run("train", written, *more)
-    assert first.poll() is None, "the first run ended too soon to show anything"
-    assert first.wait() == 0
-    assert_told(told, "another process is writing it" if more else "running")
-    lost = [row for row in steps if row not in whole_lines(log)]
-    how = " ".join(["a second train", *more])
-    record(FAULT, "train", how, told.line, lost, len(whole_lines(log)), "steps")
-    assert [json.loads(row)["step"] for row in whole_lines(log)] == list(range(1, 21))
+    told = {how: run("train", written, *how.split()) for how in ("", "--resume")}
+    wait_for_lines(first, log, len(whole_lines(log)) + 1)  # it goes on
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 130
+    kept = whole_lines(log)
+    lost = [row for row in steps if row not in kept]
+    for how, outcome in told.items():
+        assert_told(outcome, "another process is writing it" if how else "running")
+        how = f"a second train {how}".strip()
+        record(FAULT, "train", how, outcome.line, lost, len(kept), "steps")
+    assert [json.loads(row)["step"] for row in kept] == list(range(1, len(kept) + 1))
+    assert (tmp_path / "run" / "checkpoints" / f"checkpoint-{len(kept)}").is_dir()
 
 
 def test_a_lock_of_a_killed_process_is_free(
