@@ -59,7 +59,7 @@ def test_a_training_step_prepares_each_image_once(
     family = read_family(model_folder("tiny"))
     trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
     prepared = count_calls(type(processor.image_processor), "_preprocess", monkeypatch)
-    decoded = count_calls(preprocessing, "_decode", monkeypatch)
+    decoded = count_calls(preprocessing, "load_image", monkeypatch)
     trainer.train()
     assert len(decoded) == 3
     assert len(prepared) == 3

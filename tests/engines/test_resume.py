@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -140,21 +141,49 @@ def test_a_log_loses_later_rows_and_a_line_cut_short(tmp_path: Path) -> None:
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_an_image_that_vanishes_in_the_middle_is_named(
-    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def shrink(path: Path) -> None:
+    Image.open(path).resize((30, 20)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "damage", "words"),
+    [
+        ("grpo", Path.unlink, "No such file"),
+        ("grpo", cut, "truncated"),
+        ("sft", cut, "truncated"),
+        ("sft", shrink, "30 x 20 pixels, the sample says"),
+    ],
+)
+def test_an_image_spoilt_in_the_middle_is_named_and_repaired(
+    method: str,
+    damage: Any,
+    words: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "scenes"
     shutil.copytree(scene_folder, folder)
-    recipe = tiny_recipe(folder, tmp_path / "run", max_steps=3, save_steps=1)
+    recipe = tiny_recipe(folder, tmp_path / "run", method=method, max_steps=3, save_steps=1)
     original = training_log.MetricsLog.on_log
 
-    def remove(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        shutil.rmtree(folder / "images", ignore_errors=True)
+    def spoil(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == 1:
+            for path in (folder / "images").iterdir():
+                damage(path)
 
-    monkeypatch.setattr(training_log.MetricsLog, "on_log", remove)
-    with pytest.raises(DataError, match=r"stopped at step 1.*\.png.*checkpoint-1 with --resume"):
+    told = rf"stopped at step [12] \(sample '.*\.png.*{words}.*checkpoint-[12] with --resume"
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=told):
+        patch.setattr(training_log.MetricsLog, "on_log", spoil)
         run(recipe)
+    shutil.copytree(scene_folder, folder, dirs_exist_ok=True)
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Image
+from datasets import Dataset
 
 from boxrl.data.samples import image_path, render_sample
 from boxrl.families import Family
@@ -23,7 +23,7 @@ def build_dataset(
 ) -> Dataset:
     """Columns `prompt`, `image`, `sample`, and `completion` where gold answers are wanted.
 
-    Images stay on disk and are decoded when a batch needs them. `sample` is the sample's JSON
+    `image` is a path: `decode_once` opens it when a batch needs it. `sample` is the sample's JSON
     line: the rewards read their targets from it.
 
     Args:
@@ -47,8 +47,7 @@ def build_dataset(
             text = render_target(sample, family)
             row["completion"] = [{"role": "assistant", "content": text}]
         rows.append(row)
-    # GRPO asks for a row once per completion and decodes its image itself, once per prompt.
-    return Dataset.from_list(rows).cast_column("image", Image(mode="RGB", decode=gold))
+    return Dataset.from_list(rows)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, str]:

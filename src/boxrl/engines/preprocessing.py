@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 
-from boxrl.data.images import FORMATS
+from boxrl.data.samples import parse_sample
+from boxrl.engines.questions import load_image
 
 
 @contextmanager
@@ -48,22 +50,22 @@ def once_per_image(image_processor: Any) -> Iterator[None]:
 
 
 def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows whose undecoded `image` column becomes a picture, one for all equal files."""
-    pictures: dict[Any, Image.Image] = {}
+    """Rows whose `image`, a path, becomes the picture, one for all copies of a sample.
+
+    Law: the pixels that `boxrl predict` shows the model.
+
+    Raises:
+        DataError: an image is gone, damaged, or of another size than its sample says.
+    """
+    pictures: dict[str, Image.Image] = {}
     decoded = []
     for row in rows:
-        source = row["image"]
-        key = source["path"] or source["bytes"]
+        key = row["sample"]
         if key not in pictures:
-            pictures[key] = _decode(source)
+            sample = parse_sample(json.loads(key), row["image"])
+            pictures[key] = load_image(Path(row["image"]), sample)
         decoded.append({**row, "image": pictures[key]})
     return decoded
-
-
-def _decode(source: dict[str, Any]) -> Image.Image:
-    file = BytesIO(source["bytes"]) if source["bytes"] else source["path"]
-    with Image.open(file, formats=FORMATS) as image:
-        return image.convert("RGB")
 
 
 def _flat(images: Any) -> Iterator[Any]:

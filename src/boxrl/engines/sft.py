@@ -12,6 +12,7 @@ from boxrl.config import Recipe
 from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.dataset import build_dataset
 from boxrl.engines.grpo import checked_config, common_arguments, common_options, split_step
+from boxrl.engines.preprocessing import decode_once
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
@@ -20,11 +21,15 @@ from boxrl.types import Sample
 class BoxSFTTrainer(BoxTrainer, SFTTrainer):
     """SFT whose loss is the mean over all answer tokens of a step, however it is cut up."""
 
+    data_collator: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Qwen-VL models deny it for their own loss; TRL computes the loss itself and needs it,
         # or short answers weigh more the smaller the micro-batch is.
         self.model_accepts_loss_kwargs = True
+        collate = self.data_collator
+        self.data_collator = lambda rows: collate(decode_once(rows))
 
 
 def build_trainer(
@@ -36,11 +41,12 @@ def build_trainer(
     images: Path,
 ) -> BoxSFTTrainer:
     """The trainer of an SFT recipe; the loss is on the completion only."""
-    dataset = build_dataset(samples, images, build_prompt(recipe.prompt), family, gold=True)
     return BoxSFTTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model),
-        train_dataset=dataset.remove_columns("sample"),
+        train_dataset=build_dataset(
+            samples, images, build_prompt(recipe.prompt), family, gold=True
+        ),
     )
 
 
@@ -52,6 +58,7 @@ def build_config(recipe: Recipe, model: Any) -> SFTConfig:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulate,
         "completion_only_loss": True,
+        "remove_unused_columns": False,  # images are decoded as their `sample` says
         "max_length": None,  # a cut image placeholder would no longer match its image
     }
     return checked_config(SFTConfig, options | train.trl)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import PrinterCallback
 
 from boxrl.config import Recipe
@@ -20,13 +15,14 @@ from boxrl.data.synthetic import draw_files
 from boxrl.engines import grpo, sft
 from boxrl.engines.checkpoints import cut_back, last_whole, step_of
 from boxrl.engines.export import merge
+from boxrl.engines.failures import building_in_words, training_in_words
 from boxrl.engines.folders import model_folder
 from boxrl.engines.generate import Generator
 from boxrl.engines.models import copy_processor, load, quiet
 from boxrl.engines.predict import Sampling
-from boxrl.engines.training_log import MetricsLog, StopGracefully, not_a_number
+from boxrl.engines.training_log import MetricsLog, StopGracefully
 from boxrl.engines.validation import KeepBest
-from boxrl.errors import BoxrlError, DataError, UsageError
+from boxrl.errors import UsageError
 from boxrl.families import Family, read_family
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
@@ -34,9 +30,6 @@ from boxrl.types import Sample
 
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
-
-FULL_DISK = ("PytorchStreamWriter", "iostream error", "unexpected pos")
-"""How torch.save says that a file could not be written to its end."""
 
 BUILD_TRAINER: dict[str, Callable[..., Any]] = {
     "grpo": grpo.build_trainer,
@@ -61,8 +54,16 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
         UsageError: options that do not go together, or too little memory.
     """
     quiet()
-    source = model_folder(recipe.model)
-    family = read_family(source, recipe.family)
+    with building_in_words(recipe):
+        trainer = _build(recipe, score)
+    with training_in_words(recipe, lambda: trainer.state.global_step):
+        _run_trainer(trainer, recipe, description)
+        return _save(trainer, recipe)
+
+
+def _build(recipe: Recipe, score: ScoreAnswers | None) -> Any:
+    """The trainer, with its model loaded and its data read."""
+    family = read_family(model_folder(recipe.model), recipe.family)
     samples, images = training_samples(recipe)
     engine, lora = recipe.engine, recipe.train.lora
     model, processor = load(
@@ -73,14 +74,18 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
     if recipe.train.validate_samples and score is not None:
         trainer.add_callback(_validation(recipe, trainer, family, images, score))
-    _run_trainer(trainer, recipe, description)
-    folder = recipe.out / "model"
+    return trainer
+
+
+def _save(trainer: Any, recipe: Recipe) -> Path:
+    """Write the trained weights as a model folder, adapters merged."""
+    source, folder, lora = model_folder(recipe.model), recipe.out / "model", recipe.train.lora
     trainer.save_model(str(recipe.out / "adapter" if lora else folder))
     if trainer.accelerator.is_main_process:
         if lora:
             merge(source, recipe.out / "adapter", folder)
         else:
-            copy_processor(processor, source, folder)
+            copy_processor(trainer.processing_class, source, folder)
     return folder
 
 
@@ -137,6 +142,7 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
     done = step_of(last) if last else 0
     if last and done >= recipe.train.max_steps:
         trainer._load_from_checkpoint(str(last))  # transformers would train one step more
+        trainer.state.global_step = done
         return
     cut_back(recipe.out / "completions.jsonl", done)
     with (
@@ -149,47 +155,6 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
-        with _errors_in_words(trainer, recipe):
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _errors_in_words(trainer: Any, recipe: Recipe) -> Iterator[None]:
-    """What can go wrong outside boxrl while it trains: disks, images, memory, numbers."""
-    try:
-        yield
-    except (OSError, SafetensorError, UnpicklingError, TemplateError, RuntimeError) as error:
-        told = _in_words(error, trainer.state.global_step, recipe)
-        if told is None:
-            raise
-        raise told from error
-
-
-def _in_words(error: Exception, step: int, recipe: Recipe) -> BoxrlError | None:
-    """The error for people; None where it is one of boxrl's own."""
-    said = " ".join(str(error).split())
-    on_gpu = isinstance(error, torch.OutOfMemoryError)
-    if on_gpu or "can't allocate memory" in said:  # the words of torch on a CPU
-        return UsageError(
-            f"{recipe.out}: out of {'GPU ' if on_gpu else ''}memory at step {step}; lower "
-            "train.micro_batch_prompts or num_generations, train with LoRA, or see what needs "
-            "it: boxrl train RECIPE --dry-run"
-        )
-    if "probability tensor contains" in said:  # torch.multinomial, of a model that is NaN
-        return not_a_number(recipe.out, step)
-    if isinstance(error, UnpicklingError):
-        return DataError(
-            f"{recipe.out}: a checkpoint asks for more than plain data and was not run; "
-            "take only checkpoints that boxrl wrote"
-        )
-    if isinstance(error, TemplateError):
-        return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
-    if isinstance(error, RuntimeError) and not any(words in said for words in FULL_DISK):
-        return None
-    if isinstance(error, RuntimeError):
-        said = f"a file could not be written to its end, as on a full disk: {said}"
-    last = last_whole(recipe.out / "checkpoints")
-    rest = f"go on from {last.name} with --resume" if last else "start again with --resume"
-    return DataError(f"{recipe.out}: stopped at step {step} ({said}); put it right, then {rest}")

@@ -15,7 +15,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from boxrl.data.files import finite
 from boxrl.engines.checkpoints import cut_back
 from boxrl.engines.watching import warnings
-from boxrl.errors import DataError
 from boxrl.progress import Bar
 
 RENAMED = {
@@ -64,7 +63,7 @@ class MetricsLog(TrainerCallback):
         """Write the row.
 
         Raises:
-            DataError: loss or gradient are no longer numbers.
+            FloatingPointError: loss or gradient are no longer numbers.
         """
         if not logs or "loss" not in logs:
             return  # the summary at the end of training
@@ -72,7 +71,7 @@ class MetricsLog(TrainerCallback):
             self._append(state.global_step, logs)
         norm = 0.0 if args.fp16 else logs.get("grad_norm") or 0.0  # fp16 skips such steps
         if not math.isfinite(logs["loss"]) or not math.isfinite(norm):
-            raise not_a_number(self.path.parent, state.global_step)
+            raise FloatingPointError(f"step {state.global_step}: {logs}")
 
     def _append(self, step: int, logs: dict[str, Any]) -> None:
         row: dict[str, Any] = {
@@ -102,14 +101,6 @@ class MetricsLog(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Move the bar."""
         self.bar.advance()
-
-
-def not_a_number(out: Path, step: int) -> DataError:
-    """That a run is lost, before it writes another checkpoint."""
-    return DataError(
-        f"{out}: loss or gradient are no longer numbers at step {step}; lower "
-        "train.learning_rate and start again in another folder"
-    )
 
 
 def _number(value: Any) -> float | None:
