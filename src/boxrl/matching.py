@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from boxrl import boxes
 from boxrl.boxes import Matrix, Overlap
-from boxrl.types import fold_label
+from boxrl.types import Detections, fold_label
 
 
 class Pair(NamedTuple):
@@ -17,6 +19,20 @@ class Pair(NamedTuple):
 
     pred: int
     target: int
+
+
+@lru_cache(maxsize=8)
+def overlaps(preds: Detections, targets: Detections, lowest: float) -> list[Overlap]:
+    """(prediction, target, IoU) from `lowest` on, remembered for what else scores this answer."""
+    return boxes.overlaps(preds.boxes, targets.boxes, lowest)
+
+
+@lru_cache(maxsize=8)
+def label_overlaps(preds: Detections, targets: Detections, lowest: float) -> list[Overlap]:
+    """Those of `overlaps` whose folded labels are equal."""
+    names, target_names = ([fold_label(x) for x in side.labels] for side in (preds, targets))
+    found = overlaps(preds, targets, lowest)
+    return [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
 
 
 def same_label(preds: Sequence[str], targets: Sequence[str]) -> npt.NDArray[np.bool_]:

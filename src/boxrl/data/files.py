@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import math
 import os
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from boxrl.errors import DataError, UsageError
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -19,6 +22,21 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 PATIENCE_S = 5.0
 """How long a write waits for another process's of the same file, most of which take no second."""
+
+
+@contextlib.contextmanager
+def no_cycle_search() -> Iterator[None]:
+    """Spare Python's search for reference cycles, which takes as long as reading 100,000 rows.
+
+    Rows hold no cycles. Also a decorator.
+    """
+    searched = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searched:
+            gc.enable()
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | DataError]]:
@@ -68,8 +86,9 @@ def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:
     Raises:
         DataError: not UTF-8, not JSON, or not an object.
     """
+    line = line.rstrip()  # a cut line is told as such, not by its newline
     try:
-        row = json.loads(line.rstrip())  # a cut line is told as such, not by its newline
+        row = _decode_json(line)
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 (byte {error.start} of the line)") from error
     except (ValueError, RecursionError) as error:
@@ -77,6 +96,14 @@ def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def _decode_json(text: bytes | str) -> Any:
+    """`json.loads`, for JSON that is well formed twice as fast."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return json.loads(text)  # takes more, such as NaN, and says better what is wrong
 
 
 def open_locked(path: Path, target: Path, patience_s: float = 0.0) -> IO[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from boxrl.data.files import parse_json_object, write_atomic, write_json
+from boxrl.data.files import no_cycle_search, parse_json_object, write_atomic, write_json
 from boxrl.errors import DataError, UsageError
 
 FinishReason = Literal["stop", "length", "error"]
@@ -94,6 +94,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     )
 
 
+@no_cycle_search()
 def read_predictions(path: Path) -> dict[str, Prediction]:
     """Predictions by sample id; of a sample that ended in error, the last row counts.
 

@@ -13,12 +13,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boxrl.data.files import no_cycle_search
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import told_apart
 from boxrl.evaluate.evaluation import Evaluation
-from boxrl.evaluate.rows import Confidence, Row, judge, judge_completion
+from boxrl.evaluate.rows import Confidence, Question, Row, judge, judge_completion
 from boxrl.evaluate.summary import box_table, headline, summarize
 from boxrl.families import Family
 from boxrl.metrics.blind import blind_detections, other_objects
@@ -35,6 +36,7 @@ NO_CHOICE = (
 )
 
 
+@no_cycle_search()
 def evaluate(
     samples: Sequence[Sample],
     predictions: Mapping[str, Prediction],
@@ -66,11 +68,12 @@ def evaluate(
             ended in error, or one without what `confidence` needs.
     """
     _check_ids(samples, predictions)
-    rows = tuple(
-        judge(sample, predictions[sample.id], family, confidence, answer_tag) for sample in samples
-    )
+    questions = [Question.of(sample) for sample in samples]
+    answers = [predictions[sample.id] for sample in samples]
+    pairs = zip(questions, answers, strict=True)
+    rows = tuple([judge(asked, answer, family, confidence, answer_tag) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
-    metrics["blind"] = _blind_policy(samples, rows, seed, resamples)
+    metrics["blind"] = _blind_policy(questions, rows, seed, resamples)
     metrics["protocol"] = _protocol(
         samples, {"prompt": prompt, **(settings or {})}, family, confidence, answer_tag
     )
@@ -78,19 +81,19 @@ def evaluate(
 
 
 def _blind_policy(
-    samples: Sequence[Sample], rows: Sequence[Row], seed: int, resamples: int
+    questions: Sequence[Question], rows: Sequence[Row], seed: int, resamples: int
 ) -> dict[str, Any]:
     """The figures of the policy that draws every annotated box under a random asked label."""
     rng = random.Random(f"blind/{seed}")
     blind = []
-    for sample in samples:
-        boxes = blind_detections(sample, rng)
+    for question in questions:
+        boxes = blind_detections(question.sample, rng)
         completion = Completion("", Parsed(boxes, "ok" if len(boxes) else "empty"))
         confidence = (1.0,) * len(boxes)
-        blind.append(judge_completion(sample, completion, confidence, truncated=False))
+        blind.append(judge_completion(question, completion, confidence, truncated=False))
     figures = headline(blind, box_table(blind))
     del figures["format_rate"], figures["accuracy"]
-    with_others = sum(bool(other_objects(sample)) for sample in samples) / len(samples)
+    with_others = sum(bool(other_objects(asked.sample)) for asked in questions) / len(questions)
     verdict = told_apart(rows, blind, "the blind policy", seed, resamples)
     if verdict and verdict["figure"] != "looks" and not verdict["told_apart"]:
         verdict["words"] += NO_CHOICE

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.files import no_cycle_search
 from boxrl.evaluate.coco_files import CocoData, read_annotations, read_results
 from boxrl.metrics.average_precision import Predictions, select, statistics, statistics_by_label
 from boxrl.metrics.id_zero import statistics_with_id_zero
@@ -30,12 +30,9 @@ def evaluate_coco(annotations: Path, predictions: Path, *, nms_ap: bool = False)
     Raises:
         DataError: a file cannot be read or holds something that is no annotation or result.
     """
-    gc.disable()  # a search among 100,000 rows for cycles that are not there takes a third longer
-    try:
+    with no_cycle_search():
         data = read_annotations(annotations)
         preds = read_results(predictions, data)
-    finally:
-        gc.enable()
     figures: dict[str, Any] = {"protocol": coco_protocol(data, nms_ap)}
     if not nms_ap:
         return coco_statistics(data, preds, None) | figures

@@ -9,7 +9,7 @@ import numpy as np
 
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate.rows import judge
+from boxrl.evaluate.rows import Question, judge
 from boxrl.families import Family
 from boxrl.metrics.draws import best_of_k, most_agreed
 from boxrl.parsing import parse
@@ -49,7 +49,8 @@ def evaluate_draws(
     right, values, chosen = [], [], []
     for sample in samples:
         draws = [predictions[f"{sample.id}#{k}"] for k in range(n)]
-        judged = [_judge(sample, draw, family) for draw in draws]
+        question = Question.of(sample)
+        judged = [_judge(question, draw, family) for draw in draws]
         right.append([hit for hit, _ in judged])
         values.append([value for _, value in judged])
         chosen.append(most_agreed(_agreement(sample, draws, family)))
@@ -84,9 +85,9 @@ def _draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predi
     return n
 
 
-def _judge(sample: Sample, draw: Prediction, family: Family) -> tuple[float, float]:
+def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float, float]:
     """Whether the answer is right, and its f1; for answers that are not boxes both are one."""
-    row = judge(sample, draw, family)
+    row = judge(question, draw, family)
     right = row.correct
     if right is None:
         right = row.counts.fp == row.counts.fn == 0

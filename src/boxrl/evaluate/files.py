@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from boxrl.data.files import parse_json_object, read_jsonl, write_atomic, write_json
@@ -26,7 +26,7 @@ METRICS, ROWS = "metrics.json", "rows.jsonl"
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write metrics.json and rows.jsonl, each whole or not at all."""
     with write_atomic(folder / ROWS) as handle:
-        handle.writelines(render_row(row) + "\n" for row in evaluation.rows)
+        handle.writelines([render_row(row) + "\n" for row in evaluation.rows])
     write_json(folder / METRICS, evaluation.metrics)
 
 
@@ -75,7 +75,7 @@ def render_row(row: Row) -> str:
             for item, size in zip(row.objects, row.areas, strict=True)
         ],
     }
-    return json.dumps(content, ensure_ascii=False)
+    return msgspec.json.encode(content).decode()
 
 
 def parse_row(content: Mapping[str, Any], where: str) -> Row:

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from boxrl.boxes import area
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -69,32 +68,57 @@ class Row:
         return self.f1 is not None and not self.counts.tp + self.counts.fn
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What one sample asks and what is right, found out once for all that answer it.
+
+    Attributes:
+        sample: the sample.
+        target: its boxes without crowd regions, and the answer of a question.
+        asked: the folded labels.
+        areas: what counts as each object's size, in square pixels.
+        choosable: whether there are objects to find and objects that were not asked for.
+    """
+
+    sample: Sample
+    target: Target
+    asked: frozenset[str]
+    areas: tuple[float, ...]
+    choosable: bool
+
+    @classmethod
+    def of(cls, sample: Sample) -> Question:
+        """The sample's."""
+        target = Target.of(sample)
+        choosable = len(target.detections) > 0 and bool(other_objects(sample))
+        return cls(sample, target, fold_labels(sample.labels), object_areas(sample), choosable)
+
+
 def judge(
-    sample: Sample,
+    question: Question,
     prediction: Prediction,
     family: Family,
     confidence: Confidence = "constant",
     answer_tag: AnswerTag = "optional",
 ) -> Row:
     """Read one completion and compare it with what is right."""
-    size = prediction.input_size_wh
-    parsed = parse(prediction.completion, family, sample.size_wh, size, answer_tag)
+    size, input_size = question.sample.size_wh, prediction.input_size_wh
+    parsed = parse(prediction.completion, family, size, input_size, answer_tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
     confidences = box_confidences(prediction, parsed, confidence)
     return judge_completion(
-        sample, completion, confidences, truncated=prediction.finish_reason == "length"
+        question, completion, confidences, truncated=prediction.finish_reason == "length"
     )
 
 
 def judge_completion(
-    sample: Sample, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
+    question: Question, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
 ) -> Row:
     """Compare a parsed completion with what is right."""
-    target, preds = Target.of(sample), completion.parsed.detections
-    asked = fold_labels(sample.labels)
+    sample, target, preds = question.sample, question.target, completion.parsed.detections
     value = f1(completion, target)
     boxes_asked = value is not None
-    choosable = boxes_asked and len(target.detections) > 0 and bool(other_objects(sample))
+    choosable = boxes_asked and question.choosable
     return Row(
         id=sample.id,
         image=sample.image,
@@ -108,11 +132,11 @@ def judge_completion(
         f1=value,
         correct=_correct(sample, completion, target),
         looks=first_box_hits(preds, target.detections) if choosable else None,
-        unknown_labels=sum(fold_label(label) not in asked for label in preds.labels),
+        unknown_labels=sum([fold_label(label) not in question.asked for label in preds.labels]),
         preds=preds,
         confidence=confidence,
         objects=sample.objects,
-        areas=object_areas(sample),
+        areas=question.areas,
     )
 
 
@@ -121,7 +145,8 @@ def object_areas(sample: Sample) -> tuple[float, ...]:
     known = sample.meta.get("areas")
     if isinstance(known, (list, tuple)) and len(known) == len(sample.objects):
         return tuple(known)
-    return tuple(area(Detections.of(sample.objects).boxes).tolist())
+    corners = (item.bbox for item in sample.objects)
+    return tuple([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in corners])
 
 
 @lru_cache(maxsize=1024)

@@ -11,12 +11,14 @@ from hotcoco import COCOeval
 
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.average_precision import (
+    LABELS_AT_ONCE,
     SIZES,
     Floats,
     Ints,
     Predictions,
     Targets,
     match_boxes,
+    matched_statistics,
     precision_by_recall,
     statistics,
     statistics_by_label,
@@ -78,6 +80,8 @@ class BoxTable:
     @cached_property
     def by_label(self) -> Floats:
         """COCO's statistics of every label, Float "12 labels"."""
+        if len(self.labels) <= LABELS_AT_ONCE:
+            return matched_statistics(self.matches)
         return statistics_by_label(self.targets, self.preds, len(self.rows), len(self.labels))
 
     def curves(self) -> dict[str, Floats]:

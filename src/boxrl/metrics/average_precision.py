@@ -128,6 +128,12 @@ def statistics_by_label(
     return found
 
 
+def matched_statistics(evaluator: COCOeval) -> Floats:
+    """`statistics_by_label` of what `match_boxes` has matched."""
+    evaluator.accumulate()
+    return _summarize(evaluator.eval)
+
+
 def precision_by_recall(
     targets: Targets, preds: Predictions, n_images: int, n_labels: int
 ) -> Floats:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import NamedTuple
 
-from boxrl.boxes import overlaps
-from boxrl.matching import take_free
-from boxrl.types import Detections, fold_label
+from boxrl.matching import label_overlaps, take_free
+from boxrl.types import Detections
 
 IOU_THRESHOLD = 0.5
 
@@ -26,9 +25,7 @@ def count_boxes(preds: Detections, targets: Detections) -> Counts:
     Laws: tp + fp == len(preds), tp + fn == len(targets). A box of a label that no target has is
     a false positive, whether it was asked for or not.
     """
-    names, target_names = ([fold_label(x) for x in side.labels] for side in (preds, targets))
-    found = overlaps(preds.boxes, targets.boxes, IOU_THRESHOLD)
-    found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
+    found = label_overlaps(preds, targets, IOU_THRESHOLD)
     tp = len(take_free(sorted(found, key=itemgetter(2), reverse=True)))
     return Counts(tp, len(preds) - tp, len(targets) - tp)
 

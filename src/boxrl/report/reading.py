@@ -12,7 +12,7 @@ from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate.files import settings_family
-from boxrl.evaluate.rows import Confidence, box_confidences, judge_completion
+from boxrl.evaluate.rows import Confidence, Question, box_confidences, judge_completion
 from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
@@ -276,7 +276,7 @@ def _judge(sample: Sample, prediction: Prediction, family: Family, rule: _Rule) 
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
     confidence = box_confidences(prediction, parsed, rule.confidence)
     truncated = prediction.finish_reason == "length"
-    judged = judge_completion(sample, completion, confidence, truncated=truncated)
+    judged = judge_completion(Question.of(sample), completion, confidence, truncated=truncated)
     return Row(sample, prediction, completion, judge_boxes(sample, parsed), judged)
 
 

@@ -14,7 +14,14 @@ from typing import Concatenate, Literal, NamedTuple, ParamSpec
 import numpy as np
 
 from boxrl import boxes
-from boxrl.matching import largest_matching, match_best, same_label, take_free
+from boxrl.matching import (
+    label_overlaps,
+    largest_matching,
+    match_best,
+    overlaps,
+    same_label,
+    take_free,
+)
 from boxrl.rewards.average_precision import COCO_THRESHOLDS, average_precision
 from boxrl.types import Completion, Detections, Target, fold_label
 
@@ -45,12 +52,6 @@ def localization(
 def folded(labels: Sequence[str]) -> list[str]:
     """Labels as they are compared."""
     return [fold_label(label) for label in labels]
-
-
-@lru_cache(maxsize=8)
-def overlaps(preds: Detections, targets: Detections, lowest: float = 0.5) -> list[boxes.Overlap]:
-    """(prediction, target, IoU) from `lowest` on, remembered for the completion's other rewards."""
-    return boxes.overlaps(preds.boxes, targets.boxes, lowest)
 
 
 @localization
@@ -164,17 +165,22 @@ def f1(
     Matches are the most one-to-one pairs of equal label. Law: permuting predictions or targets
     changes nothing; a duplicate or a box of an invented label always costs.
     """
-    names, target_names = folded(preds.labels), folded(targets.labels)
-    found = overlaps(preds, targets, min(thresholds))
-    found = [pair for pair in found if names[pair[0]] == target_names[pair[1]]]
-    matches = most = 0
+    matches = most_matches(label_overlaps(preds, targets, min(thresholds)), thresholds)
+    return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
+
+
+def most_matches(pairs: Sequence[boxes.Overlap], thresholds: Sequence[float]) -> int:
+    """The most one-to-one pairs of those given, summed over IoU thresholds."""
+    if len(pairs) == len({pair[0] for pair in pairs}) == len({pair[1] for pair in pairs}):
+        return sum([iou >= threshold for _, _, iou in pairs for threshold in thresholds])
+    total = most = 0
     n_before = -1
     for threshold in thresholds:
-        allowed = [(pred, target) for pred, target, iou in found if iou >= threshold]
+        allowed = [(pred, target) for pred, target, iou in pairs if iou >= threshold]
         if len(allowed) != n_before:  # else the same pairs are allowed as at the threshold before
             most, n_before = largest_matching(allowed), len(allowed)
-        matches += most
-    return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
+        total += most
+    return total
 
 
 @localization
