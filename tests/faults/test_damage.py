@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.data.test_every_format import CASES
 from tests.faults.campaign import Record, assert_told, changed, snapshot
 from tests.faults.warm import Warm
 
@@ -70,6 +71,10 @@ PASSED_OVER = [
 """Of a run folder: a report is made without it, and names what is missing."""
 
 
+ARCHIVES = {form: (build, options) for form, build, options, _ in CASES}
+"""Format -> a function that writes an archive and gives (annotations, images), and options."""
+
+
 def spoil(path: Path, damage: str) -> None:
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
 
@@ -96,6 +101,40 @@ def test_a_file_that_a_verb_cannot_do_without(
                len(before), "files")  # fmt: skip
         assert not (copy / "new.jsonl").exists()
         (copy / file).write_bytes(good)
+
+
+@pytest.mark.parametrize("form", ARCHIVES)
+def test_an_archive_with_a_damaged_file(
+    form: str, tmp_path: Path, warm: Warm, record: Record
+) -> None:
+    """Each file but the images: what can be read is converted, or one line tells why not."""
+    build, options = ARCHIVES[form]
+    archive, out = tmp_path / "archive", tmp_path / "out.jsonl"
+    archive.mkdir()
+    annotations, images = build(archive)
+    call = ("data", "convert", form, "--annotations", annotations, "--images", images,
+            "--out", out, *options)  # fmt: skip
+    assert warm.run(*call).status == 0
+    told = []
+    for file in (path for path in sorted(archive.rglob("*")) if path.is_file()):
+        if file.suffix in (".jpg", ".png"):
+            continue
+        good = file.read_bytes()
+        for damage in DAMAGES:
+            out.unlink(missing_ok=True)
+            spoil(file, damage)
+            before = snapshot(archive)
+            outcome = warm.run(*call)
+            assert "Traceback" not in outcome.err, (file, damage, outcome.err[-3000:])
+            if outcome.status:
+                assert_told(outcome)
+                assert not out.exists()
+                told.append(outcome.line)
+            lost = changed(before, snapshot(archive))
+            how = f"{form}: each annotation file, damaged in 7 ways"
+            record("damaged file", "data convert", how, outcome.line, lost, len(before), "files")
+        file.write_bytes(good)
+    assert told
 
 
 @pytest.mark.parametrize("file", PASSED_OVER)
