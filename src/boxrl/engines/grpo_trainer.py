@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from boxrl.data.samples import parse_sample
 from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.prefill import generate_groups
 from boxrl.engines.preprocessing import decode_once, once_per_image
-from boxrl.engines.shared_prefix import Rows, enable, log_probs
+from boxrl.engines.shared_prefix import Rows, enable, log_probs, unwrap
 from boxrl.engines.watching import describe_answers
 from boxrl.errors import UsageError
 from boxrl.types import Sample
@@ -51,6 +52,10 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self.completions_path = completions_path
         self._groups = torch.zeros(0, dtype=torch.long)
         self._buffered_inputs: Any
+        if self.is_fsdp_enabled:
+            # transformers asks it whether generation must keep the processes in step; accelerate,
+            # which shards the model, does not say so.
+            unwrap(self.model)._is_fsdp_managed_module = True
         if shared_prefix:
             enable(self.accelerator.unwrap_model(self.model))
             if self.ref_model is not None:
@@ -152,18 +157,15 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         generate = model.generate
 
         def once(generation_config: Any = None, **inputs: Any) -> Tensor:
-            model.generate = generate  # what generate_groups calls is the model's own again
-            return generate_groups(
-                model, inputs, num_generations, generation_config=generation_config
-            )
+            with patch.object(model, "generate", generate):  # generate_groups calls the model's own
+                return generate_groups(
+                    model, inputs, num_generations, generation_config=generation_config
+                )
 
-        model.generate = once
-        try:
+        with patch.object(model, "generate", once):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *rest
             )
-        finally:
-            model.__dict__.pop("generate", None)
 
     # --- figures and completions.jsonl ----------------------------------------------------------
 

@@ -59,7 +59,8 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
         # 1-D rope: the positions that generate() itself derives from left padding.
         once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.config.get_text_config())
-    core(**once, past_key_values=cache, use_cache=True)
+    # Through the whole model: FSDP gathers weights in a forward that starts at its root.
+    model(**once, past_key_values=cache, use_cache=True, logits_to_keep=1)
     if not (is_enabled(base) and share_prompts(cache, once["attention_mask"], group)):
         repeat_with_room(cache, group)
     if getattr(core, "rope_deltas", None) is not None:
