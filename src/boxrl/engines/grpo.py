@@ -11,7 +11,7 @@ from typing import Any
 from transformers import set_seed
 from trl import GRPOConfig
 
-from boxrl.config import Recipe, reward_spec
+from boxrl.config import Recipe, dump_recipe, reward_spec
 from boxrl.engines.dataset import build_dataset
 from boxrl.engines.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.models import banned_token_ids
@@ -50,6 +50,7 @@ def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family)
         "processing_class": processor,
         "peft_config": build_lora(recipe, family),
         "family": family,
+        "recipe": dump_recipe(recipe),
         "vision_learning_rate": recipe.train.vision_learning_rate,
     }
 
@@ -107,6 +108,7 @@ def split_step(recipe: Recipe) -> tuple[int, int]:
 def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
     """Options that GRPOConfig and SFTConfig share."""
     on_cpu = model.device.type == "cpu"
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"  # by accelerate launch
     return {
         "output_dir": str(recipe.out / "checkpoints"),
         "max_steps": recipe.train.max_steps,
@@ -119,7 +121,9 @@ def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
         "logging_steps": 1,
         "report_to": [],
         "disable_tqdm": True,
-        "use_cpu": on_cpu,
+        # accelerate runs DeepSpeed on a CPU where it is told of gloo and not of the CPU.
+        "use_cpu": on_cpu and not deepspeed,
+        "ddp_backend": "gloo" if on_cpu and deepspeed else None,
         "bf16": not on_cpu and recipe.engine.dtype != "float32",
         "activation_checkpointing": not on_cpu,
         "dataloader_pin_memory": not on_cpu,

@@ -30,7 +30,8 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_GPU",  # torchrun; with use_cpu it talks over gloo
-        "use_cpu": cpu,
+        # Told of a CPU, accelerate leaves DeepSpeed out and runs DDP without a word.
+        "use_cpu": cpu and strategy == "ddp",
         "num_machines": 1,
         "machine_rank": 0,
         "num_processes": processes,
@@ -39,9 +40,14 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
         "rdzv_backend": "static",
         "same_network": True,
     }
-    if cpu and strategy != "ddp":
+    if cpu and strategy == "fsdp2":
         # accelerate would silently run plain DDP instead.
-        raise UsageError(f"--strategy {strategy} needs GPUs; on a CPU take ddp")
+        raise UsageError("--strategy fsdp2 needs GPUs; on a CPU take ddp, zero2 or zero3")
+    if cpu and strategy != "ddp" and torch.cuda.is_available():
+        raise UsageError(
+            f"--strategy {strategy}: DeepSpeed takes the GPUs it finds, but engine.device is cpu; "
+            "hide them: CUDA_VISIBLE_DEVICES= boxrl train ..."
+        )
     if strategy in ("zero2", "zero3"):
         config["distributed_type"] = "DEEPSPEED"
         config["deepspeed_config"] = {
