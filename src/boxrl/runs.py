@@ -76,10 +76,10 @@ class Run:
                 "choose another folder, or --resume to continue this one"
             )
         own = (self.path / "recipe.yaml").read_text("utf-8", errors="replace")
-        if own != recipe:
+        if changed := differences(own, recipe):
             raise UsageError(
-                f"{self.path / 'recipe.yaml'}: was started with another recipe: "
-                f"{_differences(own, recipe)}; resume with its own values or choose another folder"
+                f"{self.path / 'recipe.yaml'}: was started with another recipe: {changed}; "
+                "resume with its own values or choose another folder"
             )
 
     @property
@@ -115,13 +115,19 @@ class Run:
         return any((self.path / name).exists() for name in ("metrics.jsonl", "evals", "model"))
 
 
-def _differences(own: str, other: str) -> str:
-    """The settings in which two recipes differ, as `key: 0.1, now 0.2`."""
+def differences(own: str, other: str) -> str:
+    """The settings in which two recipes differ, as `key: 0.1, now 0.2`; "" where in none.
+
+    `out` may differ: a run folder can be moved to a larger disk.
+    """
+    if own == other:
+        return ""
     try:
         before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
     except (yaml.YAMLError, ValueError, RecursionError):
         return "it is damaged"
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in {**before, **now} if key != "out"]
+    changed = [key for key in keys if before.get(key) != now.get(key)]
     return ", ".join(f"{k}: {before.get(k, 'unset')}, now {now.get(k, 'unset')}" for k in changed)
 
 

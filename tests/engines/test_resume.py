@@ -134,6 +134,48 @@ def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path:
         run(other, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"learning_rate": 1e-3},
+            r"another recipe: train\.learning_rate: 0\.001, now 0\.01; remove",
+        ),
+        ({"lora": {"r": 2}}, r"another recipe: .*train\.lora\.r: 2, now unset"),
+        (None, r"holds no recipe\.yaml, so no run of boxrl wrote it; remove it"),
+    ],
+)
+def test_a_checkpoint_put_there_from_another_run_is_refused(
+    change: Any, words: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
+    other = tiny_recipe(
+        scene_folder, tmp_path / "other", max_steps=2, save_steps=1, **(change or {})
+    )
+    run(recipe)
+    run(other)
+    there = recipe.out / "checkpoints" / "checkpoint-2"
+    shutil.rmtree(there)
+    shutil.copytree(other.out / "checkpoints" / "checkpoint-2", there)
+    if change is None:
+        (there / "recipe.yaml").unlink()
+    with pytest.raises(UsageError, match=rf"checkpoint-2: .*{words}"):
+        run(recipe, resume=True)
+    shutil.rmtree(there)  # as the message says
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+
+
+def test_a_run_folder_goes_on_where_it_was_moved_to(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "small", max_steps=2, save_steps=1)
+    run(recipe)
+    moved = recipe.model_copy(update={"out": tmp_path / "large"})
+    shutil.move(recipe.out, moved.out)
+    shutil.rmtree(moved.out / "checkpoints" / "checkpoint-2")
+    run(moved, resume=True)
+    assert [row["step"] for row in rows(moved.out)] == [1, 2]
+
+
 def test_a_log_loses_later_rows_and_a_line_cut_short(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')

@@ -1,12 +1,15 @@
-"""What boxrl's trainers have in common beside TRL's: resumed weights, a paced vision tower."""
+"""What boxrl's trainers share beside TRL's: checkpoints, resumed weights, a paced vision tower."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from boxrl.data.files import write_atomic
+from boxrl.engines.checkpoints import RECIPE
 from boxrl.families import Family
 
 
@@ -15,25 +18,39 @@ class BoxTrainer:
 
     Attributes:
         family: the model's; it names the vision tower.
+        recipe: as YAML; every checkpoint keeps it.
         vision_learning_rate: the vision tower's own; None leaves it at the recipe's.
     """
 
     model: Any
+    args: Any
+    state: Any
     is_fsdp_enabled: bool
 
     def __init__(
         self,
         *args: Any,
         family: Family,
+        recipe: str,
         vision_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.family = family
+        self.recipe = recipe
         self.vision_learning_rate = vision_learning_rate
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint that says which recipe it is of."""
+        if self.state.is_world_process_zero:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_atomic(folder / RECIPE) as handle:
+                handle.write(self.recipe)
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Start a resumed run from the checkpoint's weights.

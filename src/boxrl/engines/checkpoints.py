@@ -11,6 +11,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from boxrl.data.files import write_atomic
+from boxrl.errors import UsageError
+from boxrl.runs import differences
+
+RECIPE = "recipe.yaml"
+"""What a checkpoint is of; written before its weights."""
 
 
 def last_whole(folder: Path) -> Path | None:
@@ -21,6 +26,25 @@ def last_whole(folder: Path) -> Path | None:
     """
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
     return next((p for p in sorted(found, key=step_of, reverse=True) if is_whole(p)), None)
+
+
+def require_same_recipe(checkpoint: Path, recipe: str) -> None:
+    """Refuse a checkpoint that was put here from another run.
+
+    Weights of another model fail to load; another learning rate would be taken up silently.
+
+    Raises:
+        UsageError: it is of another recipe, or of none.
+    """
+    next_step = "remove it to go on from the one before, or choose another folder"
+    try:
+        own = (checkpoint / RECIPE).read_text("utf-8", errors="replace")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{checkpoint}: holds no {RECIPE}, so no run of boxrl wrote it; {next_step}"
+        ) from error
+    if changed := differences(own, recipe):
+        raise UsageError(f"{checkpoint}: is of another recipe: {changed}; {next_step}")
 
 
 def step_of(checkpoint: Path) -> int:

@@ -8,12 +8,12 @@ from typing import Any
 
 from transformers import PrinterCallback
 
-from boxrl.config import Recipe
+from boxrl.config import Recipe, dump_recipe
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import draw_files
 from boxrl.engines import grpo, sft
-from boxrl.engines.checkpoints import cut_back, last_whole, step_of
+from boxrl.engines.checkpoints import cut_back, last_whole, require_same_recipe, step_of
 from boxrl.engines.export import merge
 from boxrl.engines.failures import building_in_words, training_in_words
 from boxrl.engines.folders import model_folder
@@ -140,6 +140,8 @@ def freeze(model: Any, prefix: str) -> None:
 def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
     last = last_whole(recipe.out / "checkpoints")
     done = step_of(last) if last else 0
+    if last:
+        require_same_recipe(last, dump_recipe(recipe))
     if last and done >= recipe.train.max_steps:
         trainer._load_from_checkpoint(str(last))  # transformers would train one step more
         trainer.state.global_step = done
