@@ -51,6 +51,7 @@ def build_site(folder: Path, scenes: Path) -> Path:
     (folder / "refcoco/refs(unc).p").write_bytes(pickle.dumps(test_formats.refs(), protocol=2))
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_image(folder / "archive" / name)
+    (folder / "prompt.yaml").write_text("placement: system\ndetect: 'Find {labels}. {output}'\n")
     (folder / "recipe.yaml").write_text(dump_recipe(tiny_recipe(folder / "scenes", folder / "out")))
     shutil.copytree(PACKAGED["tiny"], folder / "model")
     build_run(folder / "run", samples=6, steps=10)

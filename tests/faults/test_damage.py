@@ -34,6 +34,7 @@ IMAGE = f"{IMAGES}/tests-5-00000.png"
 CALLS: dict[str, tuple[str, ...]] = {
     "data stats": ("data", "stats", SAMPLES),
     "data lint": ("data", "lint", SAMPLES, "--images", IMAGES),
+    "data lint --prompt": ("data", "lint", SAMPLES, "--prompt", "prompt.yaml"),
     "data convert": ("data", "convert", "coco", "--annotations", "coco.json", "--images", "archive",
                      "--out", "new.jsonl"),
     "data convert refcoco": ("data", "convert", "refcoco", "--annotations", ".", "--images",
@@ -57,6 +58,7 @@ REFUSED = [
     ("coco-eval", "results.json"),
     ("data convert refcoco", "refcoco/refs(unc).p"),
     ("validate", "recipe.yaml"),
+    ("data lint --prompt", "prompt.yaml"),
     ("compare", f"{LOCAL}/predictions.jsonl"),
 ]
 """Verb and the file that it cannot do without."""

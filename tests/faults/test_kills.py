@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -13,9 +14,19 @@ pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
 from tests.chat_server import chat_server
+from tests.data.archives import write_json
 from tests.engines.recipes import tiny_recipe
 from tests.experiments.test_killed_grid import command, logs
-from tests.faults.campaign import Record, end, run, start, wait_for_lines, whole_lines
+from tests.faults.campaign import (
+    Record,
+    changed,
+    end,
+    run,
+    snapshot,
+    start,
+    wait_for_lines,
+    whole_lines,
+)
 from tests.faults.kills import (
     hostile,
     kill_again_and_again,
@@ -59,6 +70,42 @@ def test_predict(
         lost = [row for row in finished if row not in kept]
         how = f"kill -9 while it writes, --engine {engine}"
         record("kill -9", "predict", how, last.line, lost, len(finished), "rows")
+
+
+def test_convert(tmp_path: Path, record: Record) -> None:
+    """What stood there stays until the new file is whole."""
+    size = {"width": 9, "height": 9}
+    box = {"category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
+    ids = range(1, 40_001)
+    document = {
+        "images": [{"id": k, "file_name": f"{k}.jpg", **size} for k in ids],
+        "annotations": [{"id": k, "image_id": k, **box} for k in ids],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    annotations = write_json(tmp_path / "coco.json", document)
+    call = ["data", "convert", "coco", "--annotations", annotations, "--images", tmp_path, "--out"]
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "samples.jsonl"
+    assert run(*call, whole).status == 0
+    out.write_text("what stood there before\n")
+    before, partial = snapshot(tmp_path), tmp_path / ".samples.jsonl.partial"
+    dice, lost = random.Random(3), []
+    for _ in range(10):
+        partial.unlink(missing_ok=True)
+        process = start(*call, out)
+        while not partial.exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0, 0.1))
+        end(process)
+        assert process.returncode == -signal.SIGKILL
+        lost.append(changed(before, snapshot(tmp_path)))
+    last = run(*call, out)
+    assert last.status == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert not partial.exists()
+    for names in lost:
+        how = "kill -9 while it writes over an older file"
+        record("kill -9", "data convert", how, last.line, names, len(before), "files")
 
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])
