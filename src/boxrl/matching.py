@@ -131,11 +131,12 @@ def enlarges_matching(allowed: npt.NDArray[np.bool_]) -> list[bool]:
 
 def largest_matching(pairs: Sequence[tuple[int, int]]) -> int:
     """Size of the largest one-to-one matching, given the distinct pairs that may be matched."""
+    preds, targets = {pred for pred, _ in pairs}, {target for _, target in pairs}
+    if len(pairs) in (len(preds), len(targets)):  # one side has no choice
+        return min(len(preds), len(targets))
     candidates: dict[int, list[int]] = {}
     for pred, target in pairs:
         candidates.setdefault(target, []).append(pred)
-    if len(pairs) == len(candidates) == len({pred for pred, _ in pairs}):
-        return len(pairs)  # nobody has a choice
     return sum(augment_matching(list(candidates.values())))
 
 

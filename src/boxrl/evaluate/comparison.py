@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from boxrl.data.files import no_cycle_search
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import SHARES, box_table, is_boxes, resample_figures, share_value
+from boxrl.evaluate.table import BoxTable
+from boxrl.metrics.average_precision import statistics
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50
 from boxrl.types import Completion, Detections, Parsed, Target
@@ -22,6 +25,7 @@ PROTOCOL_KEYS = (
 """What must be equal before two runs may be compared."""
 
 
+@no_cycle_search()
 def compare(
     a: Evaluation,
     b: Evaluation,
@@ -60,10 +64,10 @@ def compare(
             f"the runs' protocols differ ({what}), so their numbers do not compare; evaluate "
             "both alike, or use --force to compare them all the same"
         )
-    figures_a, figures_b = _figures(rows_a), _figures(rows_b)
-    drawn_a, drawn_b = (
-        resample_figures(rows, box_table(rows), seed, resamples) for rows in (rows_a, rows_b)
-    )
+    tables = [(rows, box_table(rows)) for rows in (rows_a, rows_b)]
+    figures_a, figures_b = (_figures(rows, table) for rows, table in tables)
+    drawn_a, drawn_b = (resample_figures(rows, table, seed, resamples) for rows, table in tables)
+    signs = _sign_tests(rows_a, rows_b)
     metrics = {}
     for name in drawn_a:
         value_a, value_b = figures_a[name], figures_b[name]
@@ -76,7 +80,7 @@ def compare(
             "difference": value_b - value_a,
             "low": ends.low,
             "high": ends.high,
-            **_sign_test(name, rows_a, rows_b),
+            **signs[name],
         }
     return {
         "n": len(rows_a),
@@ -118,24 +122,26 @@ def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:
     return list(a.rows), [of_b[key] for key in ids]
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, float | None]:
+def _figures(rows: Sequence[Row], table: BoxTable) -> dict[str, float | None]:
     """Every figure that can be resampled, over all rows."""
     shares = {name: share_value(share, rows) for name, share in SHARES.items()}
-    found = box_table(rows).figures()
+    found = statistics(table.by_label)
     return shares | {"mAP": found["mAP"], "AP50": found["AP50"]}
 
 
-def _sign_test(name: str, rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, Any]:
-    """On how many samples b is better and worse, and how likely so uneven a split is by chance."""
-    if name in SHARES and not SHARES[name].more_is_better:
-        return {"better": None, "worse": None, "p_sign": None}
-    better = worse = 0
-    for row_a, row_b in zip(rows_a, rows_b, strict=True):
-        value_a, value_b = sample_value(name, row_a), sample_value(name, row_b)
-        if value_a is not None and value_b is not None:
-            better += value_b > value_a
-            worse += value_b < value_a
-    return {"better": better, "worse": worse, "p_sign": sign_test(better, worse)}
+def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Per figure on how many samples b is better and worse, and how likely that is by chance."""
+    values_a, values_b = ([sample_values(row) for row in rows] for rows in (rows_a, rows_b))
+    found: dict[str, dict[str, Any]] = {}
+    for name in (*SHARES, "mAP", "AP50"):
+        if name in SHARES and not SHARES[name].more_is_better:
+            found[name] = {"better": None, "worse": None, "p_sign": None}
+            continue
+        pairs = [(a[name], b[name]) for a, b in zip(values_a, values_b, strict=True)]
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        better, worse = sum([b > a for a, b in known]), sum([b < a for a, b in known])
+        found[name] = {"better": better, "worse": worse, "p_sign": sign_test(better, worse)}
+    return found
 
 
 def sign_test(better: int, worse: int) -> float:
@@ -149,24 +155,23 @@ def sign_test(better: int, worse: int) -> float:
     return float(min(1.0, 2 * tail / 2**n))
 
 
-def sample_value(name: str, row: Row) -> float | None:
-    """The figure of one sample alone; None where it says nothing about this sample."""
-    if name in ("mAP", "AP50"):
-        return _image_ap(name, row)
-    whole = SHARES[name].whole(row)
-    return SHARES[name].part(row) / whole if whole else None
+def sample_values(row: Row) -> dict[str, float | None]:
+    """The figures of one sample alone; None where it says nothing about this sample."""
+    wholes = {name: share.whole(row) for name, share in SHARES.items()}
+    shares = {name: SHARES[name].part(row) / n if n else None for name, n in wholes.items()}
+    return shares | _image_ap(row)
 
 
-def _image_ap(name: str, row: Row) -> float | None:
+def _image_ap(row: Row) -> dict[str, float | None]:
     """AP of one sample as a data set of its own."""
     target = Target(Detections.of([item for item in row.objects if not item.iscrowd]))
     if not is_boxes(row) or not len(target.detections):
-        return None
+        return {"mAP": None, "AP50": None}
     order = np.argsort([-value for value in row.confidence], kind="stable")
     labels = tuple(row.preds.labels[k] for k in order)
     ranked = Detections(row.preds.boxes[order], labels)
-    reward = ap if name == "mAP" else ap50
-    return reward(Completion("", Parsed(ranked, "ok")), target)
+    completion = Completion("", Parsed(ranked, "ok"))
+    return {"mAP": ap(completion, target), "AP50": ap50(completion, target)}
 
 
 def _flipped(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, list[str]]:

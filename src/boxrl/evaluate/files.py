@@ -10,7 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from boxrl.data.files import parse_json_object, read_jsonl, write_atomic, write_json
+from boxrl.data.files import (
+    no_cycle_search,
+    parse_json_object,
+    read_jsonl,
+    write_atomic,
+    write_json,
+)
 from boxrl.data.predictions import meta_path
 from boxrl.data.samples import parse_objects
 from boxrl.errors import DataError, UsageError
@@ -30,6 +36,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_json(folder / METRICS, evaluation.metrics)
 
 
+@no_cycle_search()
 def read_evaluation(folder: Path) -> Evaluation:
     """What `write_evaluation` wrote.
 

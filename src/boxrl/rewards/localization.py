@@ -171,8 +171,12 @@ def f1(
 
 def most_matches(pairs: Sequence[boxes.Overlap], thresholds: Sequence[float]) -> int:
     """The most one-to-one pairs of those given, summed over IoU thresholds."""
-    if len(pairs) == len({pair[0] for pair in pairs}) == len({pair[1] for pair in pairs}):
-        return sum([iou >= threshold for _, _, iou in pairs for threshold in thresholds])
+    if len(pairs) == len({pred for pred, _, _ in pairs}):
+        # No prediction has a choice: each target takes the nearest of those that want it.
+        best: dict[int, float] = {}
+        for _, target, iou in pairs:
+            best[target] = max(iou, best.get(target, 0.0))
+        return sum([iou >= threshold for iou in best.values() for threshold in thresholds])
     total = most = 0
     n_before = -1
     for threshold in thresholds:
