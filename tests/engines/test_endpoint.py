@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_retry_after_is_waited_for(
     with chat_server(after_probe("429 1")) as server:
         predict(endpoint(scene_folder, server), samples[:1], tmp_path / "p.jsonl", Sampling(), {})
     assert 1.0 <= server.times[2] - server.times[1] < 3
+
+
+def test_a_date_to_retry_after_counts_by_the_servers_clock(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is years ahead of the client's here."""
+    now = formatdate(4e9, usegmt=True)
+    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.date_time_string", lambda *_: now)
+    with chat_server(after_probe(f"429 {formatdate(4e9 + 2, usegmt=True)}")) as server:
+        predict(endpoint(scene_folder, server), samples[:1], tmp_path / "p.jsonl", Sampling(), {})
+    assert 2.0 <= server.times[2] - server.times[1] < 6
 
 
 def test_waits_double_with_jitter_up_to_a_bound() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -237,7 +237,7 @@ class Servers:
         if response.status_code in FATAL:
             raise UsageError(f"{server.url}: {said}: {FATAL[response.status_code]}")
         if response.status_code >= 500 or response.status_code in PASSING:
-            raise _Failure(said, _asked_s(response.headers.get("Retry-After")))
+            raise _Failure(said, _asked_s(response.headers))
         raise Refused(f"{server.url}: {said}")
 
     async def _post(self, server: _Server, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
@@ -285,14 +285,21 @@ def _read_answer(content: bytes) -> Answer:
         raise _Failure(f"answered with no chat completion ({type(error).__name__})") from error
 
 
-def _asked_s(retry_after: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, given as a number or as a date."""
+def _asked_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header asks for, given as a number or as a date.
+
+    A date counts from the answer's own Date: clocks of two machines need not agree.
+    """
+    retry_after = headers.get("Retry-After")
     if retry_after is None:
         return None
     try:
         if retry_after.strip().isdecimal():
             return float(retry_after)
-        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+        until = parsedate_to_datetime(retry_after).timestamp()
+        date = headers.get("Date")
+        now = time.time() if date is None else parsedate_to_datetime(date).timestamp()
+        return max(until - now, 0.0)
     except (ValueError, OverflowError):
         return None
 
