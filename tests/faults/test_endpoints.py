@@ -101,12 +101,14 @@ def test_a_server_that_dies_in_the_middle_loses_no_row(
     samples = many_samples(scene_folder, tmp_path, 8)
     out = tmp_path / "p.jsonl"
     with chat_server(lambda number, body: "drop" if number > 40 else None) as server:
-        outcome = run(*predict(samples, server.url, out))
+        # Lost questions wait half a minute each, so they wait side by side.
+        call = [*predict(samples, server.url, out), "--concurrency", 24]
+        outcome = run(*call)
         assert_told(outcome, "no server answered")
         finished = [row for row in whole_lines(out) if '"error"' not in row]
         assert len(finished) > 30
         server.fault = lambda number, body: None
-        assert run(*predict(samples, server.url, out)).status == 0
+        assert run(*call).status == 0
     kept = whole_lines(out)
     lost = [row for row in finished if row not in kept]
     how = "the server dies in the middle"
