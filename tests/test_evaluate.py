@@ -13,6 +13,7 @@ import pytest
 
 from boxrl.cli import main
 from boxrl.cli.tables import print_comparison, print_evaluation
+from boxrl.data import files
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
@@ -254,6 +255,13 @@ BAD: list[tuple[Callable[[], Any], str]] = [
         lambda: run([(sample("1"), prediction("1", answer((A, "cat"))))], confidence="logprob"),
         "no box_logprobs for 1 boxes",
     ),
+    (
+        lambda: run(
+            [(sample("1"), prediction("1", answer((A, "cat")), box_logprobs=(float("nan"),)))],
+            confidence="logprob",
+        ),
+        "prediction '1': box_logprobs .nan,.; expected logarithms of probabilities",
+    ),
     (lambda: evaluate([], {}, PLAIN), "no samples"),
 ]
 
@@ -346,6 +354,32 @@ def test_an_evaluation_survives_the_disk(tmp_path: Path) -> None:
         read_evaluation(tmp_path / "none")
 
 
+def test_a_label_with_half_a_character_survives_the_disk(tmp_path: Path) -> None:
+    completion = f"<answer>{json.dumps([{'bbox_2d': A, 'label': chr(0xD800)}])}</answer>"
+    one = run([(sample("1", (A, "cat")), prediction("1", completion))])
+    assert one.rows[0].preds.labels == (chr(0xD800),)
+    write_evaluation(tmp_path, one)
+    assert read_evaluation(tmp_path).rows[0].preds.labels == (chr(0xD800),)
+
+
+def test_two_evaluations_in_one_folder_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (evaluate(SCENES, spoil(SCENES, s, 0), QWEN, resamples=0) for s in (0.1, 0.9))
+    monkeypatch.setattr(files, "PATIENCE_S", 0.0)
+
+    def write_beside(path: Path, value: Any) -> None:
+        with pytest.raises(UsageError, match="another process is writing it"):
+            write_evaluation(tmp_path, two)
+        files.write_json(path, value)
+
+    monkeypatch.setattr("boxrl.evaluate.files.write_json", write_beside)
+    write_evaluation(tmp_path, one)
+    back = read_evaluation(tmp_path)
+    assert back.metrics == one.metrics
+    assert [row.f1 for row in back.rows] == [row.f1 for row in one.rows]
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """s.jsonl, and the predictions files one.jsonl, two.jsonl and blank.jsonl for it."""
@@ -398,6 +432,10 @@ def test_compare_scores_the_evaluations_of_a_run_folder(
     printed = capsys.readouterr().out
     assert "answer_tag: required" in printed
     assert "confidence: order" in printed
+    cut = tmp_path / "evals" / "after" / "predictions.jsonl"
+    cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:-1]))
+    assert verb(tmp_path, "compare", *runs) == 1
+    assert f"{cut}: 1 of {len(SCENES)} samples have no prediction" in capsys.readouterr().err
     (tmp_path / "data" / "test.jsonl").unlink()
     assert verb(tmp_path, "compare", *runs) == 2
     assert "its samples file data/test.jsonl is not there" in capsys.readouterr().err

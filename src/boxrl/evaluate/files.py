@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +31,16 @@ METRICS, ROWS = "metrics.json", "rows.jsonl"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write metrics.json and rows.jsonl, each whole or not at all."""
+    """Write metrics.json and rows.jsonl, each whole or not at all.
+
+    Raises:
+        UsageError: another process is writing to the folder.
+        DataError: the folder cannot be written to, or the disk is full.
+    """
     with write_atomic(folder / ROWS) as handle:
         handle.writelines([render_row(row) + "\n" for row in evaluation.rows])
-    write_json(folder / METRICS, evaluation.metrics)
+        # While the rows are not let go of, no second evaluation can put its own beside them.
+        write_json(folder / METRICS, evaluation.metrics)
 
 
 @no_cycle_search()
@@ -82,7 +89,10 @@ def render_row(row: Row) -> str:
             for item, size in zip(row.objects, row.areas, strict=True)
         ],
     }
-    return msgspec.json.encode(content).decode()
+    try:
+        return msgspec.json.encode(content).decode()
+    except UnicodeEncodeError:  # half a character, which a label may hold and only JSON can write
+        return json.dumps(content)
 
 
 def parse_row(content: Mapping[str, Any], where: str) -> Row:

@@ -8,7 +8,7 @@ from typing import Any
 from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import evaluate
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.files import (
@@ -39,14 +39,14 @@ def open_evaluation(folder: Path) -> Evaluation:
         return read_evaluation(folder)
     settings = read_settings(predictions)
     stated = _stated_protocol(folder)
-    return evaluate(
-        read_samples(_samples_path(folder, settings)),
-        read_predictions(predictions),
-        settings_family(settings, None, str(predictions)),
-        settings=settings,
-        resamples=0,
-        **{key: stated[key] for key in ("confidence", "answer_tag") if stated.get(key)},
-    )
+    samples = read_samples(_samples_path(folder, settings))
+    answers = read_predictions(predictions)
+    family = settings_family(settings, None, str(predictions))
+    rules = {key: stated[key] for key in ("confidence", "answer_tag") if stated.get(key)}
+    try:
+        return evaluate(samples, answers, family, settings=settings, resamples=0, **rules)
+    except DataError as error:
+        raise DataError(f"{predictions}: {error}") from error
 
 
 def _stated_protocol(folder: Path) -> dict[str, Any]:

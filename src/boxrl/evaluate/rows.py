@@ -173,7 +173,7 @@ def box_confidences(
     """One confidence per box of the completion, by the rule of that name.
 
     Raises:
-        DataError: rule `logprob`, and the prediction does not have one for each box.
+        DataError: rule `logprob`, and the prediction has none, or no sensible one, for a box.
     """
     n = len(parsed.detections)
     if confidence == "constant" or not n:
@@ -186,4 +186,11 @@ def box_confidences(
             f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
             "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
         )
-    return tuple(np.exp(prediction.box_logprobs).tolist())
+    with np.errstate(over="ignore"):
+        confidences = np.exp(prediction.box_logprobs)
+    if not np.isfinite(confidences).all():
+        raise DataError(
+            f"prediction {prediction.id!r}: box_logprobs {prediction.box_logprobs!r:.80}; expected "
+            "logarithms of probabilities: predict again, or use 'constant'"
+        )
+    return tuple(confidences.tolist())

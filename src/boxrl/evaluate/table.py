@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ class BoxTable:
 
     def _targets(self) -> Targets:
         found = [(image, item) for image, row in enumerate(self.rows) for item in row.objects]
-        boxes = np.array([item.bbox for _, item in found], dtype=np.float64).reshape(-1, 4)
+        corners = chain.from_iterable(item.bbox for _, item in found)
+        boxes = np.fromiter(corners, np.float64, 4 * len(found)).reshape(-1, 4)
         return Targets(
             np.array([image for image, _ in found], dtype=np.int64),
             np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
