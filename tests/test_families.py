@@ -181,10 +181,17 @@ def test_a_family_that_contradicts_the_config_is_refused(tmp_path):
 
 
 def test_an_unknown_model_type_needs_a_named_family(tmp_path):
-    write_config(tmp_path, "llava")
+    config = {"model_type": "llava", "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="--family"):
         read_family(tmp_path)
     assert read_family(tmp_path, "plain").name == "plain"
+
+
+def test_a_model_without_vision_is_told_apart(tmp_path):
+    write_config(tmp_path, "qwen2")
+    with pytest.raises(UsageError, match=r"a model without vision \(model_type 'qwen2'"):
+        read_family(tmp_path)
 
 
 def test_an_unknown_family_lists_the_known():

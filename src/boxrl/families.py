@@ -305,6 +305,11 @@ def read_family(model_dir: Path, name: str | None = None) -> Family:
                 f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
                 f"{model_type!r} belongs to {found.name!r}; leave --family out"
             )
+    elif found is None and not any("vision" in key for key in config):
+        raise UsageError(
+            f"{model_dir}: a model without vision (model_type {model_type!r}, no vision_config in "
+            "config.json); boxrl needs a vision-language model, such as Qwen2.5-VL"
+        )
     elif found is None:
         raise UsageError(
             f"{model_dir}: model_type {model_type!r} belongs to no known family; "

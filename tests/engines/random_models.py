@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +19,10 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.engines.folders import model_folder
-from boxrl.engines.processors import ImageTextProcessor, load_processor
+from boxrl.engines.processors import load_processor
 
 VOCABULARY, IMAGE, VIDEO, VISION_START, VISION_END = 256, 4, 5, 6, 7
 KINDS = ("qwen2.5-vl", "qwen3-vl", "internvl")
@@ -132,32 +135,51 @@ class Batch:
         return self.attention_mask[:, -self.n_completion :].bool()
 
 
-class TileProcessor(ImageTextProcessor):
-    """As InternVL's: an image is cut into tiles; needs no torchvision."""
+def save_folder(kind: str, folder: Path) -> Path:
+    """A model folder as a hub has them, on the packaged tokenizer; returns it."""
+    config = json.loads((model_folder("tiny") / "config.json").read_text("utf-8"))
+    tokens = {name: config[name] for name in TOKENS}
+    model = build_plain_model(kind, 0, config["text_config"]["vocab_size"], tokens)
+    model.save_pretrained(folder)
+    return save_processor(kind, folder)
 
-    return_mm_token_type_ids = False
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Without the counts of tiles, which the model does not take."""
-        inputs = super().__call__(*args, **kwargs)
-        inputs.pop("num_patches", None)
-        return inputs
-
-    def replace_image_token(self, image_inputs: Any, image_idx: int, **_: Any) -> str:
-        """Every tile has SIDE x SIDE tokens."""
-        return str(self.image_token * (int(image_inputs["num_patches"][image_idx]) * SIDE**2))
+def save_processor(kind: str, folder: Path) -> Path:
+    """The packaged tokenizer with images as the architecture takes them."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+                 "processor_config.json"):  # fmt: skip
+        shutil.copy(model_folder("tiny") / name, folder)
+    processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
+    processor["image_processor"]["patch_size"] = PATCH[kind]
+    if kind == "internvl":
+        side = SIDE * 2 * PATCH[kind]
+        processor = {
+            "processor_class": "InternVLProcessor",
+            "image_seq_length": SIDE**2,
+            "image_processor": {
+                "image_processor_type": "GotOcr2ImageProcessor", "crop_to_patches": True,
+                "size": {"height": side, "width": side}, "min_patches": 2, "max_patches": 2,
+            },
+            "video_processor": {"video_processor_type": "InternVLVideoProcessor"},
+        }  # fmt: skip
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        tokenizer["extra_special_tokens"] = {
+            "start_image_token": "<|vision_start|>", "end_image_token": "<|vision_end|>",
+            "context_image_token": "<|image_pad|>", "video_token": "<|video_pad|>",
+        }  # fmt: skip
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+        template = (folder / "chat_template.jinja").read_text("utf-8")
+        whole = "<|vision_start|><|image_pad|><|vision_end|>"
+        (folder / "chat_template.jinja").write_text(template.replace(whole, "<|image_pad|>"))
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    return folder
 
 
 def build_processor(kind: str) -> Any:
-    """The packaged tokenizer with images as the architecture takes them."""
-    processor = load_processor(model_folder("tiny"))
-    if kind != "internvl":
-        processor.image_processor.patch_size = PATCH[kind]
-        return processor
-    side = SIDE * 2 * PATCH[kind]
-    size = {"height": side, "width": side}
-    images = GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, min_patches=2, max_patches=2)
-    return TileProcessor(images, processor.tokenizer, processor.chat_template)
+    """That of `save_processor`."""
+    with tempfile.TemporaryDirectory() as name:
+        build_plain_model(kind).config.save_pretrained(name)
+        return load_processor(save_processor(kind, Path(name)))
 
 
 def build_batch(

@@ -12,11 +12,14 @@ torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.engines import parity, shared_prefix  # noqa: E402
-from boxrl.engines.models import load  # noqa: E402
-from boxrl.families import FAMILIES  # noqa: E402
 
-from .random_models import KINDS, TOKENS, build_plain_model, build_processor  # noqa: E402
+from .random_models import KINDS, save_folder  # noqa: E402
 
+PAIRS = {
+    "boxrl | TRL, row by row",
+    "TRL, padded | TRL, row by row",
+    "boxrl | TRL, padded",
+}
 CALL = ["doctor", "parity", "--model", "tiny", "--device", "cpu", "--json"]
 
 
@@ -29,15 +32,39 @@ def test_the_packaged_model_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_architectures_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny, _ = load("tiny", "float32", "cpu", 1)
-    tokens = {name: getattr(tiny.config, name) for name in TOKENS}
-    model = build_plain_model(kind, 0, tiny.config.text_config.vocab_size, tokens)
-    monkeypatch.setattr(parity, "load", lambda *_: (model, build_processor(kind)))
-    found = parity.check_parity(Path(kind), FAMILIES[kind], "float32", "cpu")
+def test_folders_of_the_architectures_pass(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_folder(kind, tmp_path)
+    assert main([*CALL[:3], str(tmp_path), *CALL[4:]]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert found["ok"] is True
+    assert set(found["log_prob"]) == set(found["gradient"]) == PAIRS
     assert max(found["log_prob"].values()) < 1e-4
     assert max(found["gradient"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_suffix_that_does_not_see_its_prompt_fails(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The shared prefix's attention, broken; TRL's own ways never meet it."""
+    original = shared_prefix.Layout.__init__
+
+    def blind(self: Any, *args: Any) -> None:
+        original(self, *args)
+        for group, mask in zip(self.groups, self.masks, strict=True):
+            mask[..., : group.prefix] = False
+
+    monkeypatch.setattr(shared_prefix.Layout, "__init__", blind)
+    save_folder(kind, tmp_path)
+    assert main([*CALL[:3], str(tmp_path), *CALL[4:-1]]) == 1
+    told = capsys.readouterr().out
+    assert "TRL, padded | TRL, row by row" in told
+    assert told.endswith("do not train; report this model\n")
 
 
 def test_a_path_that_mixes_up_positions_fails(

@@ -11,12 +11,13 @@ from itertools import islice
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText
 
 from boxrl.config import Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.folders import model_folder
+from boxrl.engines.models import read_config, telling_of
 from boxrl.families import Family, read_family
 from boxrl.prompts import build_prompt, render_messages
 from boxrl.types import Sample
@@ -148,8 +149,8 @@ def visible_memory() -> int | None:
 
 def build_empty(folder: Any) -> Any:
     """The model's modules without memory for its weights."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with torch.device("meta"):
+    config = read_config(folder)
+    with telling_of(folder), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)
 
 

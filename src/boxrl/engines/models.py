@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from boxrl.engines.cpu import use_fast_patch_embedding
@@ -48,7 +53,8 @@ def load(
         dtype = "float32"  # bfloat16 on a CPU is slower and coarser
     transformers_logging.disable_progress_bar()
     quantization = _quantization(quantize, device)
-    with _telling_of(folder):
+    read_config(folder)
+    with telling_of(folder):
         processor = load_processor(folder)
         loaded = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
@@ -60,12 +66,28 @@ def load(
     return loaded, processor
 
 
+def read_config(folder: Path) -> Any:
+    """The config of a vision-language model.
+
+    Raises:
+        UsageError: it is damaged, or that of a model without vision.
+    """
+    with telling_of(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UsageError(
+            f"{folder}: model_type {config.model_type!r} is no vision-language model that "
+            "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
+        )
+    return config
+
+
 @contextmanager
-def _telling_of(folder: Path) -> Iterator[None]:
+def telling_of(folder: Path) -> Iterator[None]:
     """Over a damaged folder, the libraries raise anything."""
     try:
         yield
-    except BoxrlError:
+    except (BoxrlError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
