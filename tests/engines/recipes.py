@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from boxrl.config import Recipe
+
+NO_DEEPSPEED = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None,
+    reason='needs DeepSpeed: pip install -c constraints.txt -e ".[deepspeed]"',
+)
+ZERO = [pytest.param(name, marks=NO_DEEPSPEED) for name in ("zero2", "zero3")]
+"""The strategies of DeepSpeed, as parameters of a test."""
 
 
 def tiny_recipe(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from boxrl.data.files import write_atomic
 from boxrl.engines.checkpoints import RECIPE
+from boxrl.engines.shared_prefix import unwrap
 from boxrl.families import Family
 
 
@@ -51,6 +52,17 @@ class BoxTrainer:
             with write_atomic(folder / RECIPE) as handle:
                 handle.write(self.recipe)
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights as one process names them: tied ones once, as the input embeddings.
+
+        Gathered from several processes, they come under the output layer's name (FSDP2), which
+        vLLM passes over where weights are tied, or twice (ZeRO-2).
+        """
+        for output, source in unwrap(self.model).all_tied_weights_keys.items():
+            if state_dict and output in state_dict:
+                state_dict[source] = state_dict.pop(output)
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Start a resumed run from the checkpoint's weights.
