@@ -25,6 +25,7 @@ CHECKOUT = PACKAGE.parents[1]
 EXTRAS = {
     "train": "quickstart, train, and predict with transformers",
     "vllm": "predict --engine vllm",
+    "deepspeed": "train --strategy zero2 or zero3",
     "demo": "demo",
 }
 """Extras for users, and the verbs that need them."""

@@ -15,7 +15,7 @@ from boxrl.config import Recipe, dump_recipe
 from boxrl.engines.train import train
 from boxrl.runs import Run
 
-from .recipes import tiny_recipe
+from .recipes import ZERO, tiny_recipe
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -51,6 +51,20 @@ def test_the_config_can_be_written_without_a_run(scene_folder: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+def test_deepspeed_is_asked_for_where_it_is_missing(
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written = tmp_path / "sft.yaml"
+    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "deepspeed" or None)
+    launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", "zero3"]
+    assert main(["train", str(written), *launch]) == 2
+    assert 'pip install "boxrl[deepspeed]"' in capsys.readouterr().err
+
+
 def test_a_launch_that_fails_ends_in_one_line(
     scene_folder: Path,
     tmp_path: Path,
@@ -67,12 +81,15 @@ def test_a_launch_that_fails_ends_in_one_line(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(scene_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", *ZERO])
+def test_two_processes_give_the_losses_of_one(
+    strategy: str, scene_folder: Path, tmp_path: Path
+) -> None:
     written = tmp_path / "sft.yaml"
     recipe = recipe_of(scene_folder, tmp_path / "one", max_steps=5)
     written.write_text(dump_recipe(recipe))
     assert main(["train", str(written)]) == 0
-    launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", "ddp"]
+    launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", strategy]
     assert main(["train", str(written), f"out={tmp_path / 'two'}", *launch]) == 0
     assert_same_losses(tmp_path / "two", tmp_path / "one")
 

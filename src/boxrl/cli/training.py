@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shlex
 import signal
 import subprocess
@@ -149,13 +150,15 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> None:
         KeyboardInterrupt: it was stopped, and has ended.
     """
     from boxrl.engines.launching import accelerate_config
-    from boxrl.errors import BoxrlError
+    from boxrl.errors import BoxrlError, MissingExtra
 
     path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
     if args.write_config:
         return
+    if args.strategy in ("zero2", "zero3") and importlib.util.find_spec("deepspeed") is None:
+        raise MissingExtra(f"--strategy {args.strategy}", "deepspeed")
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
         "-m", "boxrl", "train", str(args.recipe),
