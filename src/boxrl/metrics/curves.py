@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 N_THRESHOLDS = 10
 RECALLS = np.linspace(0.0, 1.0, 101)
+_NEXT_RECALL = np.append(RECALLS[1:], np.inf)
 EPS = float(np.spacing(1.0))
 """COCO adds it to the denominator of precision."""
 
@@ -49,16 +50,8 @@ class Curves:
             records: from `match_records`; ids of images and labels count from 1.
             max_boxes: how many of the best boxes of an image and label take part.
         """
-        sizes = [min(len(record["dtIds"]), max_boxes) for record in records]
-        images = np.array([record["image_id"] - 1 for record in records], dtype=np.int64)
-        labels = np.array([record["category_id"] - 1 for record in records], dtype=np.int64)
-        scores = [score for record in records for score in record["dtScores"][:max_boxes]]
-        image, label = np.repeat(images, sizes), np.repeat(labels, sizes)
-        order = np.lexsort((image, -np.array(scores, dtype=np.float64), label))
-        self._image, label = image[order], label[order]
-        matched = _flags(records, "dtMatched", max_boxes)[:, order]
-        ignored = _flags(records, "dtIgnore", max_boxes)[:, order]
-        self._n_labels = max(int(labels.max(initial=0)) + 1, 1)
+        self._image, label, matched, ignored = _rank(records, max_boxes)
+        self._n_labels = int(_column(records, "category_id").max(initial=0)) + 1
         # A curve is one IoU threshold and label; all thresholds share one ranking of the boxes.
         at, place = np.nonzero(matched & ~ignored)
         curve = at * self._n_labels + label[place]
@@ -82,7 +75,8 @@ class Curves:
         from_here = self._curve // self._n_labels * len(label) + self._label_start
         self._ignored_start = np.searchsorted(ranking, from_here)
         counted = [sum(record["gtInDenominator"]) for record in records]
-        self._target_image, self._target_label = (np.repeat(c, counted) for c in (images, labels))
+        self._target_image = np.repeat(_column(records, "image_id"), counted)
+        self._target_label = np.repeat(_column(records, "category_id"), counted)
 
     def precision(self, weights: Ints) -> Floats:
         """AP at every IoU threshold, mean over the labels that have targets; NaN without any.
@@ -100,7 +94,7 @@ class Curves:
         shift = offset[self._curve % self._n_labels] - hits_before
         reached = reached_with.take(hits[1:] + np.repeat(shift, self._size))
         points = np.diff(reached, prepend=0)
-        points[self._start] = reached[self._start] - len(RECALLS) * (self._curve % self._n_labels)
+        points[self._start] = reached[self._start]
         first = np.flatnonzero(points > 0)
         run = self._run.take(first)
         values = highest.take(run) * points.take(first) / len(RECALLS)
@@ -136,17 +130,34 @@ class Curves:
 
 
 def _recall_points(n_targets: Ints) -> tuple[Ints, Ints]:
-    """How many of the 101 recall points every number of found targets reaches, label by label.
+    """How many of the 101 recall points are reached with 0, 1, ... n of a label's n targets.
 
     Returns:
-        (offset, reached): with k of label i's targets found, reached[offset[i] + k] - 101 * i.
+        Where each label's n + 1 numbers start, and the numbers of all labels.
     """
-    n = np.maximum(n_targets, 1)[:, None]
-    least = np.ceil(RECALLS * n)  # found targets that reach each point, but for rounding
-    least += (least / n < RECALLS).astype(float) - ((least - 1) / n >= RECALLS)
-    offset = np.cumsum(n + 1) - (n[:, 0] + 1)
-    reaching = np.bincount((offset[:, None] + least.astype(np.int64)).ravel())
-    return offset, np.cumsum(reaching)
+    size = n_targets + 1
+    offset = np.cumsum(size) - size
+    found = np.arange(size.sum()) - np.repeat(offset, size)
+    recall = found / np.repeat(np.maximum(n_targets, 1), size)
+    near = (recall * 100).astype(np.int64)  # RECALLS are no exact hundredths: look at two
+    return offset, near + (RECALLS[near] <= recall) + (_NEXT_RECALL[near] <= recall)
+
+
+def _rank(
+    records: Sequence[dict[str, Any]], max_boxes: int
+) -> tuple[Ints, Ints, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Image and label of every box in the order of its ranking, "n"; matched, ignored, "10 n"."""
+    sizes = [min(len(record["dtIds"]), max_boxes) for record in records]
+    image, label = (np.repeat(_column(records, key), sizes) for key in ("image_id", "category_id"))
+    scores = [score for record in records for score in record["dtScores"][:max_boxes]]
+    order = np.lexsort((image, -np.array(scores, dtype=np.float64), label))
+    matched, ignored = (_flags(records, key, max_boxes) for key in ("dtMatched", "dtIgnore"))
+    return image[order], label[order], matched[:, order], ignored[:, order]
+
+
+def _column(records: Sequence[dict[str, Any]], key: str) -> Ints:
+    """Ids, which count from 1, as indices from 0."""
+    return np.array([record[key] - 1 for record in records], dtype=np.int64)
 
 
 def _flags(records: Sequence[dict[str, Any]], key: str, max_boxes: int) -> npt.NDArray[np.bool_]:
