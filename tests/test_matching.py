@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from boxrl import matching
 from boxrl.matching import (
     enlarges_matching,
     match_best,
@@ -40,6 +41,12 @@ def largest_matching(allowed: np.ndarray) -> int:
 @given(arrays(bool, st.tuples(st.integers(0, 3), st.integers(0, 3))))
 def test_count_matches_equals_brute_force(allowed: np.ndarray) -> None:
     assert count_matches(allowed) == largest_matching(allowed)
+
+
+@given(GRAPHS)
+def test_the_largest_matching_of_pairs_is_that_of_rows(allowed: np.ndarray) -> None:
+    pairs = [(int(row), int(column)) for row, column in np.argwhere(allowed)]
+    assert matching.largest_matching(pairs) == count_matches(allowed)
 
 
 @given(GRAPHS, st.randoms(use_true_random=False))

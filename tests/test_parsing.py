@@ -105,3 +105,14 @@ def test_any_text_is_read_without_an_error_and_stays_in_the_image(pieces, family
     assert (boxes >= 0).all()
     assert (boxes <= [64, 48, 64, 48]).all()
     assert (boxes[:, :2] < boxes[:, 2:]).all()
+
+
+@given(pieces=st.lists(PIECES, max_size=20), fence=st.sampled_from(["", "```json\n", "```"]))
+def test_an_array_alone_reads_like_one_behind_words(pieces, fence):
+    answer = f"{fence}[{''.join(pieces)}]{fence and '```'}"
+    alone, behind = (
+        parse(text, FAMILIES["plain"], (64, 48), None, "optional")
+        for text in (answer, f"So: {answer}")
+    )
+    assert alone.items == behind.items
+    assert (alone.status, alone.dropped) == (behind.status, behind.dropped)

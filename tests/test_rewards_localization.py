@@ -3,8 +3,13 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from boxrl.boxes import Overlap
+from boxrl.matching import largest_matching
 from boxrl.rewards import score
+from boxrl.rewards.localization import most_matches
 
 A, B = [0, 0, 10, 10], [100, 100, 120, 120]
 HALF = [0, 0, 10, 5]  # IoU .5 with A
@@ -50,6 +55,22 @@ def test_f1_takes_the_most_pairs_where_greedy_does_not() -> None:
     left, both, right = [0, 0, 10, 10], [0, 0, 12, 10], [1, 0, 13, 10]
     targets: list[Row] = [(left, "cat"), (right, "cat")]
     assert reward({"name": "f1", "thresholds": [0.7]}, [(both, "cat"), (left, "cat")], targets) == 1
+
+
+IOUS = st.sampled_from([0.5, 0.6, 0.75, 0.75, 0.9])
+PAIRS = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 4)), IOUS, max_size=8)
+
+
+@given(PAIRS)
+def test_most_matches_is_the_sum_of_the_largest_matchings(
+    ious: dict[tuple[int, int], float],
+) -> None:
+    pairs: list[Overlap] = [(pred, target, iou) for (pred, target), iou in ious.items()]
+    expected = sum(
+        largest_matching([pair[:2] for pair in pairs if pair[2] >= threshold])
+        for threshold in (0.5, 0.75, 0.95)
+    )
+    assert most_matches(pairs, (0.5, 0.75, 0.95)) == expected
 
 
 def test_od_length_charges_for_every_box_too_many() -> None:
