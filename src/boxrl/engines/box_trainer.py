@@ -56,8 +56,8 @@ class BoxTrainer:
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights as one process names them: tied ones once, as the input embeddings.
 
-        Gathered from several processes, they come under the output layer's name (FSDP2), which
-        vLLM passes over where weights are tied, or twice (ZeRO-2).
+        Gathered from several processes, they come under the output layer's name alone (FSDP2),
+        where who reads by the hub's names misses the input embeddings, or twice (ZeRO-2).
         """
         for output, source in unwrap(self.model).all_tied_weights_keys.items():
             if state_dict and output in state_dict:
