@@ -78,12 +78,11 @@ def grow_group_steps(sizes: list[tuple[int, int]], what: str) -> Iterator[tuple[
     import trl.trainer.utils
 
     trl.trainer.utils._use_triton = lambda device: True
-    model = grpo_step.build_model()
+    models = grpo_step.build_models()
 
     def run(path: str, tokens: int, group: int) -> object:
-        grpo_step.G = group
-        batch = grpo_step.build_batch(tokens, 100, 1)
-        return grpo_step.train_step(model, batch, 100, path)
+        batch = grpo_step.build_batch(tokens, 100, 1, group)
+        return grpo_step.train_step(models[path], batch, 100, path)
 
     for path in grpo_step.PATHS:
         yield (

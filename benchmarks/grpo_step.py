@@ -1,6 +1,6 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python benchmarks/grpo_step.py [--parts train memory generate images step] [--json]
+    python benchmarks/grpo_step.py [--parts train growth memory generate images step] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
 width 256, prompts of 150 text tokens and one image. Each path has it as its own loader prepares it,
@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +54,8 @@ TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256
     (256, 100, 3)
 ]
 """Image tokens, completion tokens, groups in the micro-batch."""
+GROWTH = list(product((64, 256, 576), (4, 8, 16), (50, 100, 200)))
+"""Image tokens, completions per prompt, completion tokens: one prompt each."""
 COMPACT_ON = trl.trainer.utils._use_triton
 """TRL's own answer to whether its head scores completion positions only."""
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
@@ -97,8 +101,8 @@ def build_models() -> dict[str, Any]:
     return {"trl": trl_model, "boxrl": build_model("boxrl"), "all_positions": trl_model}
 
 
-def build_batch(tokens: int, completion: int, groups: int) -> dict[str, Any]:
-    """A batch as TRL holds it: `groups` prompts, each G times, with as many completions."""
+def build_batch(tokens: int, completion: int, groups: int, group: int = G) -> dict[str, Any]:
+    """A batch as TRL holds it: `groups` prompts, each `group` times, with as many completions."""
     generator = torch.Generator().manual_seed(0)
     side = int(tokens**0.5)
 
@@ -108,14 +112,15 @@ def build_batch(tokens: int, completion: int, groups: int) -> dict[str, Any]:
     image = torch.tensor([START, *[IMAGE] * side**2, END])
     prompts = [torch.cat([words(30), image, words(TEXT_TOKENS - 30)]) for _ in range(groups)]
     pixels = [torch.randn(4 * side**2, 6 * 14**2, generator=generator) for _ in range(groups)]
-    rows = [torch.cat([p, words(completion)]) for p in prompts for _ in range(G)]
+    rows = [torch.cat([p, words(completion)]) for p in prompts for _ in range(group)]
     ids = torch.stack(rows)
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "pixel_values": torch.cat([p for p in pixels for _ in range(G)]),
-        "image_grid_thw": torch.tensor([[1, 2 * side, 2 * side]] * groups * G),
-        "num_images": [1] * groups * G,
+        "pixel_values": torch.cat([p for p in pixels for _ in range(group)]),
+        "image_grid_thw": torch.tensor([[1, 2 * side, 2 * side]] * len(rows)),
+        "num_images": [1] * len(rows),
+        "group": group,
         "mm_token_type_ids": (ids == IMAGE).long(),
     }
 
@@ -123,7 +128,7 @@ def build_batch(tokens: int, completion: int, groups: int) -> dict[str, Any]:
 def trl_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
     """TRL's own method."""
     inputs = dict(batch)
-    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+    ids, mask, _ = (inputs.pop(key) for key in ("input_ids", "attention_mask", "group"))
     logps, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
         TRAINER, model, ids, mask, completion, compute_entropy=True, **inputs
     )
@@ -137,7 +142,8 @@ def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
         ids[:, :-completion], mask[:, :-completion], ids[:, -completion:], mask[:, -completion:],
         kinds[:, :-completion], row_images(batch, len(ids)),
     )  # fmt: skip
-    groups = [list(range(start, start + G)) for start in range(0, len(ids), G)]
+    group = batch["group"]
+    groups = [list(range(start, start + group)) for start in range(0, len(ids), group)]
     return log_probs(model, rows, groups)[0]
 
 
@@ -195,6 +201,21 @@ def bench_train(repeats: int) -> list[dict[str, Any]]:
         row = {"image_tokens": tokens, "completion": completion, "groups": groups}
         row |= take_turns({path: call(path) for path in TRAIN_PATHS}, repeats)
         rows.append(row | {"largest_difference": difference})
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def bench_growth(cells: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
+    """Forward + backward of one prompt over the three sizes that decide what sharing it saves."""
+    rows = []
+    models = build_models()
+    for tokens, group, completion in cells:
+        batch = build_batch(tokens, completion, 1, group)
+        calls = {path: partial(train_step, models[path], batch, completion, path) for path in PATHS}
+        times = take_turns(calls, 2)
+        kept = ("trl_s", "boxrl_s", "times_faster")
+        row: dict[str, Any] = {"image_tokens": tokens, "group": group, "completion": completion}
+        rows.append(row | {key: times[key] for key in kept})
         print(rows[-1], file=sys.stderr)
     return rows
 
@@ -336,6 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cells", type=int, metavar="N", help="first N rows of growth (27)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -346,13 +368,18 @@ def main() -> None:
     if args.peak:
         print_peak(*args.peak)
         return
-    result = {part: PARTS[part](args) for part in args.parts}
+    result, seconds = {}, {}
+    for part in args.parts:
+        began = time.monotonic()
+        result[part] = PARTS[part](args)
+        seconds[part] = time.monotonic() - began
     if args.json:
         print(json.dumps(result, indent=2))
         return
     for part, rows in result.items():
         print(f"\n{PARTS_IN_WORDS[part]}\n")
         print_table(rows)
+        print(f"\nThis part took {seconds[part]:.0f} s.")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -366,6 +393,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "train": lambda args: bench_train(args.repeats),
+    "growth": lambda args: bench_growth(GROWTH[: args.cells]),
     "memory": lambda args: bench_memory(),
     "generate": lambda args: bench_generate(args.repeats),
     "images": lambda args: bench_images(args.repeats),
@@ -375,6 +403,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
 
 PARTS_IN_WORDS = {
     "train": f"Forward and backward, {G} completions per prompt, seconds:",
+    "growth": "Forward and backward of one prompt as image, group and completions grow, seconds:",
     "memory": "Peak memory of forward and backward above the loaded model:",
     "generate": "Generation with transformers, seconds:",
     "images": "Preprocessing of images as a generation asks for it, seconds:",
