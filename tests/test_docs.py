@@ -30,7 +30,7 @@ CLASSES = {
     "docs/data.md": "fast fast fast",
     "docs/howto/add_dataset.md": "fast",
     "docs/howto/add_reward.md": "fast",
-    "docs/howto/cluster.md": "parse parse parse parse",
+    "docs/howto/cluster.md": "parse parse parse parse parse",
     "docs/howto/demo.md": "parse parse",
     "docs/howto/experiments.md": "parse parse",
     "docs/howto/predict.md": "slow parse parse slow",
@@ -46,7 +46,7 @@ CLASSES = {
 `fast` and `slow` blocks are run, slow ones by `make test-slow`; `parse` is for what needs a GPU, a
 cluster, a server, an archive or a network.
 """
-OTHER_PROGRAMS = {"git", "cd", "hf", "sbatch", "sky", "docker", "vllm", "export"}
+OTHER_PROGRAMS = {"git", "cd", "hf", "sbatch", "sky", "docker", "vllm", "export", "pytest"}
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
