@@ -76,6 +76,9 @@ def _outside(error: OSError | MemoryError) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
     args = _parse(argv)
+    hook = sys.unraisablehook
+    # Where memory is full, every generator that is closed would say so by itself.
+    sys.unraisablehook = lambda told: None if told.exc_type is MemoryError else hook(told)
     try:
         status: int | None = args.run(args)
     except BoxrlError as error:
@@ -95,4 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"boxrl: {_outside(error)}", file=sys.stderr)
         return 1
+    finally:
+        sys.unraisablehook = hook
     return status or 0
