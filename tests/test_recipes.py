@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from boxrl.config import load_recipe
+from boxrl.config import find_recipe, load_recipe
+from boxrl.errors import UsageError
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -36,3 +37,13 @@ def test_reading_a_recipe_imports_no_torch() -> None:
         "raise SystemExit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(find_recipe("quickstart")).name == "quickstart"
+    assert find_recipe("mine.yaml") == Path("mine.yaml")
+    (tmp_path / "quickstart").write_text("a file of that name comes first")
+    assert find_recipe("quickstart") == Path("quickstart")
+    with pytest.raises(UsageError, match=r"unknown recipe 'quickstrat'; recipes: .*quickstart"):
+        find_recipe("quickstrat")

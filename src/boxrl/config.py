@@ -235,6 +235,27 @@ _Loader.add_implicit_resolver(
 )
 
 
+def recipes_folder() -> Path:
+    """The recipes that ship with boxrl: inside the wheel, or in the checkout."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a shipped recipe, or `name` itself where it is a file or ends as one.
+
+    Raises:
+        UsageError: no such recipe; the message lists the known ones.
+    """
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name)
+    path = recipes_folder() / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in recipes_folder().glob("*.yaml")))
+        raise UsageError(f"unknown recipe {name!r}; recipes: {known}, or a .yaml file")
+    return path
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = (), check_files: bool = True) -> Recipe:
     """Read a recipe, apply `key.key=value` overrides, check everything.
 

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
-from boxrl.cli.quickstart import recipe_file, run_chain  # noqa: E402
-from boxrl.config import load_recipe  # noqa: E402
+from boxrl.cli.quickstart import run_chain  # noqa: E402
+from boxrl.config import find_recipe, load_recipe  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.models import load  # noqa: E402
@@ -25,7 +25,7 @@ SMALL = [
     "data.synthetic.test=12",
     "engine.threads=1",
 ]
-RECIPE = str(recipe_file("quickstart"))
+RECIPE = str(find_recipe("quickstart"))
 
 
 def test_quickstart_evaluates_trains_evaluates_and_reports(

@@ -140,6 +140,9 @@ def test_dry_run_says_whether_it_fits(
     assert main([*dry, "0.05"]) == 1
     assert "does not fit" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+    assert main([*dry, "-8"]) == 2
+    assert main([word for word in dry if word != "--dry-run"] + ["8"]) == 2
+    assert "--gpu-memory goes with --dry-run" in capsys.readouterr().err
     # Overrides may stand behind options.
     assert main(["train", str(written), "--dry-run", "--gpu-memory", "8", "train.beta=0.1"]) == 0
     with pytest.raises(SystemExit):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from boxrl.cli import main
-from boxrl.config import load_recipe
+from boxrl.config import find_recipe, load_recipe
 
 
 def init(folder: Path, **options: str) -> list[str]:
@@ -72,3 +72,14 @@ def test_predictions_do_not_go_into_a_folder(
     call = ["predict", *init(scene_folder)[1:], "--out", str(tmp_path)]
     assert main(call) == 2
     assert f"--out: {tmp_path} is a folder; take {tmp_path}/pred" in capsys.readouterr().err
+
+
+def test_the_packaged_model_gets_settings_that_teach_it(
+    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(init(scene_folder)) == 0
+    (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
+    train = load_recipe(tmp_path / "recipe.yaml").train
+    quickstart = load_recipe(find_recipe("quickstart")).train
+    assert train.learning_rate == quickstart.learning_rate
+    assert train.max_completion_length == quickstart.max_completion_length

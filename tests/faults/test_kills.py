@@ -143,7 +143,7 @@ def test_quickstart(tmp_path: Path, record: Record) -> None:
     (tmp_path / "small.yaml").write_text(text)
     first = (
         "import boxrl.cli.quickstart as q; from pathlib import Path; "
-        f"q.recipe_file = lambda name: Path({str(tmp_path / 'small.yaml')!r})"
+        f"q.find_recipe = lambda name: Path({str(tmp_path / 'small.yaml')!r})"
     )
     out = tmp_path / "run"
     call = ["quickstart", "--out", out]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from boxrl.errors import MissingExtra
+from boxrl.errors import MissingExtra, UsageError
 
 
 def add_verbs(verbs: Any) -> None:
@@ -28,7 +29,7 @@ def add_verbs(verbs: Any) -> None:
     quickstart.set_defaults(run=run_quickstart)
 
     train = verbs.add_parser("train", help="SFT or GRPO, as the recipe says")
-    train.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    train.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
     train.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
     )
@@ -68,10 +69,15 @@ def run_quickstart(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
-    from boxrl.config import dump_recipe, load_recipe
+    from boxrl.config import dump_recipe, find_recipe, load_recipe
     from boxrl.runs import Run, numbered_folder
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    if args.gpu_memory is not None and not (args.dry_run and 0 < args.gpu_memory < math.inf):
+        raise UsageError(
+            f"--gpu-memory goes with --dry-run and is a positive number of GB, got "
+            f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
+        )
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     if "out" not in recipe.model_fields_set and workers == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})

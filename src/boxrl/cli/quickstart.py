@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from boxrl.config import Recipe, dump_recipe, load_recipe
+from boxrl.config import Recipe, dump_recipe, find_recipe, load_recipe
 from boxrl.data.files import write_json
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
@@ -30,19 +30,11 @@ from boxrl.prompts import build_prompt
 from boxrl.report import build_report
 from boxrl.runs import Run
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-
-
-def recipe_file(name: str) -> Path:
-    """A recipe that ships with boxrl: inside the wheel, or in the checkout's recipes/."""
-    inside = RECIPES / f"{name}.yaml"
-    return inside if inside.is_file() else Path(__file__).parents[3] / "recipes" / f"{name}.yaml"
-
 
 def quickstart(out: Path, seed: int, resume: bool, overrides: Sequence[str] = ()) -> int:
     """Run the packaged recipe into `out`; returns the exit status."""
     words = [f"out={out}", f"seed={seed}", *overrides]
-    return run_chain(load_recipe(recipe_file("quickstart"), words), resume)
+    return run_chain(load_recipe(find_recipe("quickstart"), words), resume)
 
 
 def run_chain(recipe: Recipe, resume: bool) -> int:

@@ -27,7 +27,7 @@ def add_verbs(verbs: Any) -> None:
     parser = verbs.add_parser(
         "validate", help="gold answers through prompt, parser and rewards, no model"
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    parser.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     add_json(parser)
     parser.set_defaults(run=run_validate)
@@ -35,7 +35,7 @@ def add_verbs(verbs: Any) -> None:
 
 def run_validate(args: argparse.Namespace) -> int:
     """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
-    from boxrl.config import load_recipe
+    from boxrl.config import find_recipe, load_recipe
     from boxrl.engines.folders import model_folder
     from boxrl.evaluate.validation import validate
     from boxrl.families import read_family
@@ -43,7 +43,7 @@ def run_validate(args: argparse.Namespace) -> int:
     from boxrl.prompts import build_prompt
     from boxrl.rewards import build_rewards
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
     family = read_family(model_folder(recipe.model), recipe.family)
     samples = _samples(recipe)
     specs = [_without_weight(entry) for entry in recipe.rewards]
@@ -91,7 +91,7 @@ def _row(outcome: Validation, family: str) -> dict[str, Any]:
     }
 
 
-def _print(outcome: Validation, family: str, recipe: Path) -> None:
+def _print(outcome: Validation, family: str, recipe: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

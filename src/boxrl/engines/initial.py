@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from boxrl.config import Recipe
+from boxrl.config import PACKAGED_MODELS, Recipe
 from boxrl.data.samples import read_samples
 from boxrl.engines.estimate import GIB, Estimate, estimate
 from boxrl.errors import UsageError
@@ -25,6 +25,9 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     }),
 )  # fmt: skip
 """From the largest to the smallest; the first that fits is taken."""
+
+SMALL = {"learning_rate": 2e-4, "max_completion_length": 96}
+"""For the packaged models, as recipes/quickstart.yaml has it; 1e-6 would teach them nothing."""
 
 REWARDS = {
     "detection": ["format", "f1"],
@@ -54,6 +57,7 @@ def write_recipe(
     _check(images, gpus, gpu_memory)
     tasks = sorted({sample.task for sample in read_samples(samples)})
     rewards = list(dict.fromkeys(name for task in tasks for name in REWARDS[task]))
+    small = SMALL if model in PACKAGED_MODELS else {}
     for way, options in WAYS:
         for micro in (4, 2, 1):
             content = {
@@ -61,7 +65,7 @@ def write_recipe(
                 "data": {"train": samples, "images": images}, "rewards": rewards,
                 "train": {
                     "max_steps": 500, "prompts_per_step": 8 * gpus, "num_generations": 8,
-                    "micro_batch_prompts": micro, **options,
+                    "micro_batch_prompts": micro, **options, **small,
                 },
             }  # fmt: skip
             recipe = Recipe.model_validate(content)

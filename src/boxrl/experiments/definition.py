@@ -16,6 +16,7 @@ from boxrl.config import (
     build_recipe,
     describe_mistakes,
     read_yaml,
+    recipes_folder,
     set_key,
 )
 from boxrl.errors import RecipeError, UsageError
@@ -218,8 +219,7 @@ def _leaves(changes: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[Any
 
 def experiments_folder() -> Path:
     """The experiment files that ship with boxrl: inside the wheel, or in the checkout."""
-    inside = Path(__file__).parents[1] / "recipes" / "experiments"
-    return inside if inside.is_dir() else Path(__file__).parents[3] / "recipes" / "experiments"
+    return recipes_folder() / "experiments"
 
 
 def find_experiment(name: str) -> Path:
