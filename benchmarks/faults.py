@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from run_all import describe_machine, read_commit
+from run_all import describe_machine
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -41,7 +41,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def render_tables(records: list[dict[str, Any]]) -> str:
     """A sentence of sums, then one table per kind of fault."""
     lost = sum(row["lost"] for row in records)
-    commit = read_commit()
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in records))
     kinds = list(dict.fromkeys(row["fault"] for row in records))
     lines = [
         f"{len(records):,} faults of {len(kinds)} kinds were injected; {lost:,} things were lost."
@@ -55,7 +55,7 @@ def render_tables(records: list[dict[str, Any]]) -> str:
             if row["fault"] == kind:
                 groups.setdefault((row["verb"], row["how"]), []).append(row)
         lines += [render_row(*key, rows) for key, rows in groups.items()]
-    return "\n".join([*lines, "", f"*{describe_machine()}; commit {commit}.*"])
+    return "\n".join([*lines, "", f"*{describe_machine()}; commits {commits}.*"])
 
 
 def render_row(verb: str, how: str, rows: list[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -159,6 +160,13 @@ def assert_told(outcome: Outcome, *words: str) -> None:
         assert word in outcome.line, outcome.line
 
 
+@cache
+def read_commit() -> str:
+    """The checkout's commit, short."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+
+
 class Record:
     """Rows of what was injected, what was lost and what the user saw."""
 
@@ -189,6 +197,7 @@ class Record:
                 "lost": len(lost),
                 "of": of,
                 "unit": unit,
+                "commit": read_commit(),
             }
             with Path(self.path).open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
