@@ -9,6 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors import SafetensorError  # noqa: E402
+
+import boxrl.engines.train as training  # noqa: E402
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines.checkpoints import cut_back  # noqa: E402
 from boxrl.engines.grpo_trainer import BoxGRPOTrainer  # noqa: E402
@@ -45,6 +48,40 @@ def test_too_little_memory_of_the_machine_is_told(
     monkeypatch.setattr(BoxGRPOTrainer, "training_step", step)
     with pytest.raises(UsageError, match="out of memory at step 0"):
         train(tiny_recipe(scene_folder, tmp_path / "run"))
+
+
+def test_a_model_that_does_not_fit_leaves_no_run_folder(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "load", load)
+    out = tmp_path / "run"
+    recipe = tiny_recipe(scene_folder, out)
+    with (
+        pytest.raises(UsageError, match="out of GPU memory before the first step; lower train"),
+        Run(out, dump_recipe(recipe), {"name": "tiny"}, False),
+    ):
+        train(recipe)
+    assert not out.exists()
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_the_last_checkpoint(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1)
+
+    def save(self: object, folder: str) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(DataError, match=r"at step 1 \(.*No space.*checkpoint-1 with --resume"),
+    ):
+        patch.setattr(training, "_save", save)
+        train(recipe)
+    assert train(recipe) == recipe.out / "model"
 
 
 def test_a_log_keeps_what_can_be_read(tmp_path: Path) -> None:
