@@ -220,7 +220,8 @@ def worker_of(launcher: int, rank: int) -> int:
 def test_quickstart_ends_with_a_hint(tmp_path: Path, record: Record) -> None:
     errors = tmp_path / "stderr"
     with errors.open("wb") as output:
-        process = start("quickstart", "--out", tmp_path / "run", output=output)
+        few = ["data.synthetic.train=40", "data.synthetic.test=130"]
+        process = start("quickstart", "--out", tmp_path / "run", *few, output=output)
         wait_for_lines(process, tmp_path / "run/evals/before_greedy/predictions.jsonl")
         process.send_signal(signal.SIGINT)
         process.wait()
