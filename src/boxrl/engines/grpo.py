@@ -69,21 +69,45 @@ def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
         "beta": train.beta,
         "reward_weights": recipe.reward_weights(),
     }
-    # Whatever else generation is told, image tokens stay banned.
-    ban = {"suppress_tokens": banned} if banned else {}
-    options["generation_kwargs"] = (train.trl.get("generation_kwargs") or {}) | ban
-    others = {key: value for key, value in train.trl.items() if key != "generation_kwargs"}
-    return checked_config(GRPOConfig, options | others)
+    generation = ban(
+        train.trl.get("generation_kwargs") or {}, banned, bool(train.trl.get("use_vllm"))
+    )
+    return checked_config(GRPOConfig, options | train.trl | {"generation_kwargs": generation})
+
+
+def ban(generation: dict[str, Any], tokens: list[int], vllm: bool) -> dict[str, Any]:
+    """Generation options under which these tokens are never sampled, whatever else is asked.
+
+    Args:
+        generation: options of transformers' GenerationConfig or vLLM's SamplingParams.
+        tokens: ids of the tokens.
+        vllm: whose options they are; each has its own way to ban.
+    """
+    if not tokens:
+        return generation
+    if vllm:
+        bias = generation.get("logit_bias") or {}
+        return generation | {"logit_bias": bias | dict.fromkeys(tokens, -100.0)}
+    return generation | {"suppress_tokens": [*(generation.get("suppress_tokens") or []), *tokens]}
 
 
 def checked_config(config: Any, options: dict[str, Any]) -> Any:
     """TRL's config; what it refuses is a mistake in the recipe.
 
+    Args:
+        config: GRPOConfig or SFTConfig.
+        options: where one stands under two names, the later is taken.
+
     Raises:
         UsageError: an option that TRL does not know, or options that do not go together.
     """
+    # transformers renamed it after 5.19, the last that vLLM goes with; the new name alone is
+    # heard where both are.
+    names = ("gradient_checkpointing", "activation_checkpointing")
+    name = names[hasattr(config, names[1])]
+    spelled = {re.sub("|".join(names), name, key): value for key, value in options.items()}
     try:
-        return config(**options)
+        return config(**spelled)
     except (TypeError, ValueError) as error:
         reason = str(error).removeprefix(f"{config.__name__}.__init__() ")
         raise UsageError(f"train.trl: {config.__name__} refuses the recipe: {reason}") from error

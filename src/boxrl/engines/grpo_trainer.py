@@ -29,6 +29,7 @@ from boxrl.engines.box_trainer import BoxTrainer
 from boxrl.engines.prefill import generate_groups
 from boxrl.engines.preprocessing import decode_once, once_per_image
 from boxrl.engines.shared_prefix import Rows, enable, log_probs, unwrap
+from boxrl.engines.vllm_training import expanding, forget_images, unexpanded
 from boxrl.engines.watching import describe_answers
 from boxrl.errors import UsageError
 from boxrl.types import Sample
@@ -52,6 +53,10 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self.completions_path = completions_path
         self._groups = torch.zeros(0, dtype=torch.long)
         self._buffered_inputs: Any
+        self._colocated = self.use_vllm and self.vllm_mode == "colocate"
+        self._placeholders: list[list[int]] = []
+        if self.use_vllm:
+            forget_images(self.vllm_generation)
         if self.is_fsdp_enabled:
             # transformers asks it whether generation must keep the processes in step; accelerate,
             # which shards the model, does not say so.
@@ -144,10 +149,27 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     # --- generation ----------------------------------------------------------------------------
 
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """TRL's; keeps the prompts as vLLM in this process takes them, too."""
+        if self._colocated:
+            self._placeholders = unexpanded(
+                self.processing_class,
+                prompts,
+                chat_template=self.chat_template,
+                **self.chat_template_kwargs,
+            )
+        return super()._tokenize_prompts(prompts)
+
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *rest: Any
     ) -> Any:
         """TRL's; with transformers the prompt is prefilled once a group. vLLM does so itself."""
+        if self._colocated:
+            engine = self.vllm_generation
+            with patch.object(engine, "generate", expanding(engine.generate, self._placeholders)):
+                return super()._generate_single_turn(
+                    prompt_ids, images, multimodal_fields, num_generations, *rest
+                )
         single_image = images is not None and all(len(row or []) == 1 for row in images)
         if not self.shared_prefix or self.use_vllm or not single_image:
             return super()._generate_single_turn(

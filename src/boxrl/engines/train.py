@@ -22,6 +22,7 @@ from boxrl.engines.models import copy_processor, load, quiet
 from boxrl.engines.predict import Sampling
 from boxrl.engines.training_log import MetricsLog, StopGracefully
 from boxrl.engines.validation import KeepBest
+from boxrl.engines.vllm_training import require_vllm
 from boxrl.errors import UsageError
 from boxrl.families import Family, read_family
 from boxrl.progress import progress_bar
@@ -63,6 +64,8 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
 
 def _build(recipe: Recipe, score: ScoreAnswers | None) -> Any:
     """The trainer, with its model loaded and its data read."""
+    if recipe.train.trl.get("use_vllm"):
+        require_vllm(recipe.engine.device)
     family = read_family(model_folder(recipe.model), recipe.family)
     samples, images = training_samples(recipe)
     engine, lora = recipe.engine, recipe.train.lora
