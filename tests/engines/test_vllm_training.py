@@ -192,6 +192,6 @@ def test_a_cpu_is_refused_before_anything_is_loaded(scene_folder: Path, tmp_path
 
 def test_a_missing_vllm_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("boxrl.engines.vllm_training.is_installed", lambda _: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'pip install "boxrl\[vllm\]"'):
         require_vllm("auto")

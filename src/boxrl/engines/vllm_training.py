@@ -10,12 +10,12 @@ the new weights and leaves that as it was, in both modes.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from boxrl.environment import is_installed
 from boxrl.errors import MissingExtra, UsageError
 
 Tokens = list[list[int]]
@@ -36,7 +36,7 @@ def require_vllm(device: str) -> None:
             "train.trl.use_vllm: vLLM takes new weights on a CUDA device only, got a CPU, where it "
             "repacks those it has loaded; set train.trl.use_vllm=false"
         )
-    if not is_installed("vllm"):
+    if importlib.util.find_spec("vllm") is None:
         raise MissingExtra("train.trl.use_vllm", "vllm")
 
 
