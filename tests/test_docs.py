@@ -35,7 +35,7 @@ CLASSES = {
     "docs/howto/experiments.md": "parse parse",
     "docs/howto/predict.md": "slow parse parse slow",
     "docs/howto/train_your_own.md": "slow slow slow",
-    "docs/howto/vllm.md": "parse parse",
+    "docs/howto/vllm.md": "parse parse parse",
     "docs/quickstart.md": "parse slow slow",
     "docs/rewards.md": "fast",
     "docs/tiny.md": "parse",

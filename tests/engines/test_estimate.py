@@ -121,6 +121,7 @@ def test_what_makes_a_step_smaller_makes_the_estimate_smaller(
     assert peak(micro_batch_prompts=1) < whole
     assert peak(lora={"r": 2, "alpha": 4}, freeze_vision=True) < whole
     assert peak(trl={"gradient_checkpointing": True}) < whole
+    assert peak(trl={"activation_checkpointing": True}) < whole
     assert peak(beta=0.1) > whole
     assert peak(2, "zero3") < peak(2, "zero2") < peak(2, "ddp")
 

@@ -104,7 +104,8 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
     states = processes if strategy != "ddp" else 1
     base = NF4_BYTES if train.lora and train.lora.quantize else weight
     copies = 2 if train.beta and not train.lora and recipe.method == "grpo" else 1
-    checkpointed = bool(train.trl.get("gradient_checkpointing", recipe.engine.device != "cpu"))
+    default = train.trl.get("activation_checkpointing", recipe.engine.device != "cpu")
+    checkpointed = bool(train.trl.get("gradient_checkpointing", default))
     vision_trained = not train.freeze_vision
     activations = language_activations(model.config.get_text_config(), load, weight, checkpointed)
     if vision_trained:
