@@ -8,11 +8,10 @@ path throughout.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -166,7 +165,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's; with transformers the prompt is prefilled once a group. vLLM does so itself."""
         if self._colocated:
             engine = self.vllm_generation
-            with patch.object(engine, "generate", expanding(engine.generate, self._placeholders)):
+            with _generating(engine, expanding(engine.generate, self._placeholders)):
                 return super()._generate_single_turn(
                     prompt_ids, images, multimodal_fields, num_generations, *rest
                 )
@@ -179,12 +178,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         generate = model.generate
 
         def once(generation_config: Any = None, **inputs: Any) -> Tensor:
-            with patch.object(model, "generate", generate):  # generate_groups calls the model's own
+            with _generating(model, generate):  # generate_groups calls the model's own
                 return generate_groups(
                     model, inputs, num_generations, generation_config=generation_config
                 )
 
-        with patch.object(model, "generate", once):
+        with _generating(model, once):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *rest
             )
@@ -241,6 +240,20 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if checkpoint is not None and (Path(checkpoint) / name).is_file():
             pending = torch.load(Path(checkpoint) / name, self.accelerator.device)
             self._step, self._buffered_inputs = pending["step"], pending["inputs"]
+
+
+@contextmanager
+def _generating(owner: Any, generate: Callable[..., Any]) -> Iterator[None]:
+    """Within the block `owner.generate` is this function."""
+    before = owner.__dict__.get("generate")
+    owner.generate = generate
+    try:
+        yield
+    finally:
+        if before is None:
+            del owner.generate  # the class's own is back
+        else:
+            owner.generate = before
 
 
 def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
