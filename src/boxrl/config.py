@@ -166,6 +166,11 @@ class Engine(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
     shared_prefix: bool = Field(True, description="run a group's prompt once (GRPO)")
+    attention: Literal["auto", "flex"] = Field(
+        "auto",
+        description="of a shared prompt: flash-attention on a GPU that has it, else SDPA; or flex, "
+        "which compiles a kernel and needs a GPU",
+    )
 
 
 RewardEntry = Annotated[str | dict[str, Any], _checked(_check_reward)]

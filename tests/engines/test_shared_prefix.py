@@ -16,9 +16,10 @@ from types import SimpleNamespace  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from trl import GRPOTrainer  # noqa: E402
 
-from boxrl.engines import shared_prefix  # noqa: E402
+from boxrl.engines import prefix_attention  # noqa: E402
 from boxrl.engines.grpo_trainer import chunk_groups, row_images, shuffle_groups  # noqa: E402
-from boxrl.engines.shared_prefix import Rows, attend_varlen, enable, log_probs  # noqa: E402
+from boxrl.engines.prefix_attention import attend_varlen  # noqa: E402
+from boxrl.engines.shared_prefix import Rows, enable, log_probs  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 
 from .random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
@@ -116,6 +117,13 @@ def test_equal_where_completions_are_fully_masked(lengths: tuple[int, ...]) -> N
     assert_equal_to_trl(build_model("qwen2.5-vl"), batch, 3)
 
 
+def on_gpu(batch: Batch) -> Batch:
+    return Batch(
+        batch.input_ids.cuda(), batch.attention_mask.cuda(), batch.n_completion,
+        {k: v.cuda() if torch.is_tensor(v) else v for k, v in batch.images.items()},
+    )  # fmt: skip
+
+
 def reference_varlen(
     module: Any, query: Any, key: Any, value: Any, mask: None, *, is_causal: bool, scaling: float,
     cu_seq_lens_q: Any, cu_seq_lens_k: Any, max_length_q: int, max_length_k: int, **_: Any,
@@ -137,20 +145,43 @@ def reference_varlen(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_varlen_form_equals_trl(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        shared_prefix, "attend_by_group", partial(attend_varlen, kernel=reference_varlen)
+        prefix_attention, "attend_by_group", partial(attend_varlen, kernel=reference_varlen)
     )
     assert_equal_to_trl(build_model(kind), build_batch(kind, 2, 3, lengths=UNEVEN), 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+# On a CPU it is not compiled, and says so.
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_the_flex_form_equals_trl(kind: str) -> None:
+    batch, model = build_batch(kind, 2, 3, lengths=UNEVEN), build_model(kind)
+    expected, _ = trl_log_probs(model, batch)
+    enable(model, "flex")
+    with torch.no_grad():  # there is no backward on a CPU
+        got, _ = shared_log_probs(model, batch, 3)
+    real = batch.completion_mask
+    assert (got - expected)[real].abs().max() < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_flex_attention_gives_the_gradients_of_sdpa(kind: str) -> None:
+    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
+    model = build_model(kind).cuda()
+    found = []
+    for attention in ("auto", "flex"):
+        enable(model, attention)
+        found.append(gradients(model, *shared_log_probs(model, batch, 4), batch))
+    for name, expected in found[0].items():
+        scale = expected.abs().max().clamp(min=1e-6)
+        assert ((found[1][name] - expected).abs().max() / scale) < 1e-3, name
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_flash_attention_gives_what_sdpa_gives_in_bfloat16(kind: str) -> None:
     pytest.importorskip("flash_attn")
-    batch = build_batch(kind, groups=2, size=4, lengths=UNEVEN)
-    batch = Batch(
-        batch.input_ids.cuda(), batch.attention_mask.cuda(), batch.n_completion,
-        {k: v.cuda() if torch.is_tensor(v) else v for k, v in batch.images.items()},
-    )  # fmt: skip
+    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
     model = build_model(kind)
     exact, _ = trl_log_probs(model.cuda(), batch)
     enable(model.bfloat16())

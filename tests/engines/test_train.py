@@ -71,6 +71,14 @@ def test_options_that_trl_refuses_are_mistakes_of_the_recipe(
             build_trainer(recipe)
 
 
+def test_flex_attention_is_refused_where_it_cannot_train(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", engine={"attention": "flex"})
+    with pytest.raises(UsageError, match=r"engine\.attention: flex trains on a GPU only"):
+        build_trainer(recipe)
+
+
 def test_image_tokens_stay_banned_whatever_generation_is_told(
     scene_folder: Path, tmp_path: Path
 ) -> None:

@@ -32,12 +32,15 @@ def build_trainer(
     images: Path,
 ) -> BoxGRPOTrainer:
     """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
+    if recipe.engine.attention == "flex" and model.device.type == "cpu":
+        raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         shared_prefix=recipe.engine.shared_prefix,
+        attention=recipe.engine.attention,
         completions_path=recipe.out / "completions.jsonl",
     )
 

@@ -45,6 +45,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         *args: Any,
         completions_path: Path,
         shared_prefix: bool = True,
+        attention: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -61,9 +62,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             # which shards the model, does not say so.
             unwrap(self.model)._is_fsdp_managed_module = True
         if shared_prefix:
-            enable(self.accelerator.unwrap_model(self.model))
+            enable(self.accelerator.unwrap_model(self.model), attention)
             if self.ref_model is not None:
-                enable(self.accelerator.unwrap_model(self.ref_model))
+                enable(self.accelerator.unwrap_model(self.ref_model), attention)
 
     # --- which rows belong together -----------------------------------------------------------
 
