@@ -28,6 +28,9 @@ STATISTICS = (
 SIZES = ("small", "medium", "large")
 """COCO's size ranges, cut at 32 x 32 and 96 x 96 pixels."""
 
+CAPS = [1, 10, 100]
+"""Boxes per image and label that COCO's AR1, AR10 and all other statistics look at."""
+
 LABELS_AT_ONCE = 200
 """COCO's curves take 0.2 MB a label, which OVDEval's 7,301 positions would make 1.4 GB."""
 
@@ -123,15 +126,27 @@ def statistics_by_label(
         Float "12 labels"; NaN where the label has no target (of the size).
     """
     found = np.full((len(STATISTICS), n_labels), np.nan)
-    for labels, results in _accumulate(targets, preds, n_images, n_labels):
-        found[:, labels] = _summarize(results)
+    for labels, evaluator in _match(targets, preds, n_images, n_labels):
+        found[:, labels] = matched_statistics(evaluator)
     return found
 
 
 def matched_statistics(evaluator: COCOeval) -> Floats:
     """`statistics_by_label` of what `match_boxes` has matched."""
-    evaluator.accumulate()
-    return _summarize(evaluator.eval)
+    by_size = _curves(evaluator, len(SIZES) + 1, CAPS[-1:])
+    by_cap = _curves(evaluator, 1, CAPS[:-1])
+    precision = by_size["precision"][..., 0]  # IoU threshold, recall, label, size
+    recall = by_size["recall"][..., 0]  # IoU threshold, label, size
+    everything = precision[..., 0]
+    means = [
+        everything.mean(axis=(0, 1)),
+        everything[0].mean(axis=0),
+        everything[5].mean(axis=0),
+        *(precision[..., size].mean(axis=(0, 1)) for size in (1, 2, 3)),
+        *(by_cap["recall"][:, :, 0, cap].mean(axis=0) for cap in (0, 1)),
+        *(recall[:, :, size].mean(axis=0) for size in (0, 1, 2, 3)),
+    ]
+    return np.array([np.where(mean < 0, np.nan, mean) for mean in means])
 
 
 def precision_by_recall(
@@ -152,16 +167,16 @@ def precision_by_recall(
         Float "labels 101"; NaN where the label has no target.
     """
     found = np.full((n_labels, 101), np.nan)
-    for labels, results in _accumulate(targets, preds, n_images, n_labels):
-        precision = results["precision"][0, :, :, 0, -1].T
+    for labels, evaluator in _match(targets, preds, n_images, n_labels):
+        precision = _curves(evaluator, 1, CAPS[-1:])["precision"][0, :, :, 0, 0].T
         found[labels] = np.where(precision < 0, np.nan, precision)
     return found
 
 
-def _accumulate(
+def _match(
     targets: Targets, preds: Predictions, n_images: int, n_labels: int
-) -> Iterator[tuple[slice, Any]]:
-    """Hotcoco's curves of at most LABELS_AT_ONCE labels at a time, with the place of these."""
+) -> Iterator[tuple[slice, COCOeval]]:
+    """At most LABELS_AT_ONCE labels at a time, matched, with the place of these."""
     for first in range(0, n_labels, LABELS_AT_ONCE):
         beyond = min(first + LABELS_AT_ONCE, n_labels)
         evaluator = match_boxes(
@@ -170,8 +185,24 @@ def _accumulate(
             n_images,
             beyond - first,
         )
-        evaluator.accumulate()
-        yield slice(first, beyond), evaluator.eval
+        yield slice(first, beyond), evaluator
+
+
+def _curves(evaluator: COCOeval, n_sizes: int, caps: list[int]) -> Any:
+    """Hotcoco's curves of the first size ranges (1: all sizes together) and these caps on boxes.
+
+    The twelve statistics need half of the combinations that it would accumulate by itself.
+    """
+    params = evaluator.params
+    everything = params.area_rng, params.area_rng_lbl, params.max_dets
+    params.area_rng, params.area_rng_lbl = everything[0][:n_sizes], everything[1][:n_sizes]
+    params.max_dets = caps
+    evaluator.params = params
+    evaluator.accumulate()
+    curves = evaluator.eval
+    params.area_rng, params.area_rng_lbl, params.max_dets = everything
+    evaluator.params = params
+    return curves
 
 
 def statistics(by_label: Floats) -> dict[str, float | None]:
@@ -187,19 +218,3 @@ def _of_labels(table: Table, first: int, beyond: int) -> Table:
     """Rows of the labels from `first` on and before `beyond`; labels then count from 0."""
     chosen = select(table, (first <= table.label) & (table.label < beyond))
     return replace(chosen, label=chosen.label - first)
-
-
-def _summarize(results: Any) -> Floats:
-    """Means of hotcoco's curves over IoU thresholds and recall points: Float "12 labels"."""
-    precision = results["precision"][..., -1]  # IoU threshold, recall, label, size
-    recall = results["recall"]  # IoU threshold, label, size, cap on boxes
-    everything = precision[..., 0]
-    means = [
-        everything.mean(axis=(0, 1)),
-        everything[0].mean(axis=0),
-        everything[5].mean(axis=0),
-        *(precision[..., size].mean(axis=(0, 1)) for size in (1, 2, 3)),
-        *(recall[:, :, 0, cap].mean(axis=0) for cap in (0, 1, 2)),
-        *(recall[:, :, size, -1].mean(axis=0) for size in (1, 2, 3)),
-    ]
-    return np.array([np.where(mean < 0, np.nan, mean) for mean in means])
