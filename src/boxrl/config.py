@@ -252,12 +252,26 @@ def find_recipe(name: str) -> Path:
     Raises:
         UsageError: no such recipe; the message lists the known ones.
     """
-    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+    return Path(name) if Path(name).is_file() else find_shipped(name, recipes_folder(), "recipe")
+
+
+def find_shipped(name: str, folder: Path, what: str) -> Path:
+    """The YAML file of that name in a folder that ships with boxrl; a YAML path is itself.
+
+    Args:
+        name: with `.yaml` or `.yml` a path, else one of the folder's files without its ending.
+        folder: where to look.
+        what: what a file of the folder is called.
+
+    Raises:
+        UsageError: there is none of that name; the message lists those there are.
+    """
+    if name.endswith((".yaml", ".yml")):
         return Path(name)
-    path = recipes_folder() / f"{name}.yaml"
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in recipes_folder().glob("*.yaml")))
-        raise UsageError(f"unknown recipe {name!r}; recipes: {known}, or a .yaml file")
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise UsageError(f"unknown {what} {name!r}; {what}s: {known}, or a .yaml file")
     return path
 
 

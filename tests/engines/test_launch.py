@@ -27,6 +27,12 @@ def recipe_of(scene_folder: Path, out: Path, **train: Any) -> Recipe:
     return tiny_recipe(scene_folder, out, **options)
 
 
+def write_recipe(scene_folder: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "sft.yaml"
+    path.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    return path
+
+
 def assert_same_losses(got: Path, expected: Path) -> None:
     for name in ("loss", "grad_norm"):
         values = [row[name] for row in rows(expected)]
@@ -42,8 +48,7 @@ def test_sft_losses_do_not_depend_on_the_micro_batch(scene_folder: Path, tmp_pat
 
 
 def test_the_config_can_be_written_without_a_run(scene_folder: Path, tmp_path: Path) -> None:
-    written = tmp_path / "sft.yaml"
-    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    written = write_recipe(scene_folder, tmp_path)
     config = tmp_path / "accelerate.yaml"
     launch = ["--launch", "accelerate", "--num-processes", "2", "--write-config", str(config)]
     assert main(["train", str(written), *launch]) == 0
@@ -57,8 +62,7 @@ def test_deepspeed_is_asked_for_where_it_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    written = tmp_path / "sft.yaml"
-    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    written = write_recipe(scene_folder, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "deepspeed" or None)
     launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", "zero3"]
     assert main(["train", str(written), *launch]) == 2
@@ -71,8 +75,7 @@ def test_a_launch_that_fails_ends_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    written = tmp_path / "sft.yaml"
-    written.write_text(dump_recipe(recipe_of(scene_folder, tmp_path / "run")))
+    written = write_recipe(scene_folder, tmp_path)
     monkeypatch.setattr("sys.executable", "false")
     assert main(["train", str(written), "--launch", "accelerate", "--num-processes", "2"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]

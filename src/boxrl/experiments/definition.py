@@ -15,11 +15,12 @@ from boxrl.config import (
     WorldChoice,
     build_recipe,
     describe_mistakes,
+    find_shipped,
     read_yaml,
     recipes_folder,
     set_key,
 )
-from boxrl.errors import RecipeError, UsageError
+from boxrl.errors import RecipeError
 
 Way = Literal["greedy", "sampled", "shuffled_labels"]
 """How a held-out set is answered; `shuffled_labels` is greedy under another scene's question."""
@@ -228,10 +229,4 @@ def find_experiment(name: str) -> Path:
     Raises:
         UsageError: no such experiment; the message lists the known ones.
     """
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    path = experiments_folder() / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
-        raise UsageError(f"unknown experiment {name!r}; experiments: {known}, or a .yaml file")
-    return path
+    return find_shipped(name, experiments_folder(), "experiment")
