@@ -1,11 +1,12 @@
 """How fast evaluation is at the size of COCO val2017, and that it equals pycocotools.
 
-    python benchmarks/evaluate.py [--json]
+    python benchmarks/evaluate.py [--rounds 3] [--json]
 
 The data are made up by a fixed seed: 5,000 images, 36,000 targets of 80 labels, 446 of them crowd
 regions, and 50,000 predictions: near hits, duplicates, wrong labels, noise. Each step runs in a
-process of its own, on one core, from files to figures, three times but for pycocotools; the median
-is printed. The time to import stands in a column of its own: a user waits for it once per command.
+process of its own, on one core, from files to figures; the steps take turns. `times as fast` is
+pycocotools' time over the step's in the same round. The time to import stands in a column of its
+own: a user waits for it once per command. Exit status 1 where boxrl differs by more than 1e-9.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from timing import print_rows, spread
 
 IMAGES, TARGETS, PREDICTIONS, LABELS, CROWD = 5_000, 36_000, 50_000, 80, 446
 WIDTH, HEIGHT = 640, 480
@@ -138,81 +140,62 @@ def write_files(folder: Path) -> None:
 
 PROBE = """
 import json, resource, time
-busy = time.process_time()
+began = time.perf_counter()
 {imports}
-imports = round(time.process_time() - busy, 2)
-wall, busy = time.perf_counter(), time.process_time()
+imports = time.perf_counter() - began
+began = time.perf_counter()
 {code}
 print()
 print(json.dumps({{
-    "seconds": round(time.perf_counter() - wall, 2),
-    "cpu_seconds": round(time.process_time() - busy, 3),
-    "import_cpu_seconds": imports,
-    "gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    "seconds": time.perf_counter() - began,
+    "import": imports,
+    "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     "figures": figures,
 }}))
 """
 
 
 def run_step(folder: Path, imports: str, code: str) -> dict:
-    """Wall and processor seconds, peak memory and the figures of a step, in a fresh Python.
-
-    On a machine that is busy with other work, processor seconds are what a free core would need.
-    """
+    """Seconds, peak memory and the figures of a step, in a fresh Python."""
     probe = PROBE.format(imports=imports, code=code.format(folder=folder))
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     measured: dict = json.loads(done.stdout.splitlines()[-1])
     return measured
 
 
-def median_of_three(folder: Path, imports: str, code: str) -> dict:
-    """The run of three whose processor seconds lie between the others'."""
-    runs = [run_step(folder, imports, code) for _ in range(3)]
-    return sorted(runs, key=lambda run: run["cpu_seconds"])[1]
-
-
-def print_table(rows: list[dict]) -> None:
-    """A line per step."""
-    columns = {
-        "step": "step",
-        "seconds": "seconds",
-        "cpu_seconds": "processor seconds",
-        "times_as_fast": "times as fast",
-        "import_cpu_seconds": "import, processor seconds",
-        "gb": "peak GB",
+def summarize_step(name: str, runs: list[dict], peer: list[dict]) -> dict:
+    """A row of the table: the step's rounds beside those of pycocotools."""
+    ratios = [other["seconds"] / run["seconds"] for run, other in zip(runs, peer, strict=True)]
+    return {
+        "step": name,
+        "seconds": spread([run["seconds"] for run in runs], 3),
+        "times as fast": spread(ratios, 1),
+        "seconds to import": spread([run["import"] for run in runs]),
+        "peak GB": round(max(run["gb"] for run in runs), 2),
     }
-    print(f"| {' | '.join(columns.values())} |\n|{'---|' * len(columns)}")
-    for row in rows:
-        print(f"| {' | '.join(str(row[key]) for key in columns)} |")
 
 
 def main() -> int:
     """Run every step and print the table; 1 where boxrl differs from pycocotools."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     os.environ.update(ONE_CORE)
-    rows, found = [], []
+    runs: dict[str, list[dict]] = {name: [] for name in STEPS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_files(folder)
-        for name, step in STEPS.items():
-            run = run_step if name.startswith("pycocotools") else median_of_three
-            measured = run(folder, *step)
-            found.append(measured.pop("figures"))
-            rows.append({"step": name, **measured})
-            print(rows[-1], file=sys.stderr)
+        for _ in range(args.rounds):
+            for name, step in STEPS.items():
+                runs[name].append(run_step(folder, *step))
         metrics = json.loads((folder / "one" / "metrics.json").read_text())
-    theirs, ours = found[0], found[1]
+    theirs, ours = (steps[0]["figures"] for steps in list(runs.values())[:2])
     both = zip(theirs[:3], (metrics[name] for name in ("mAP", "AP50", "AP75")), strict=True)
     off = max(abs(a - b) for a, b in [*zip(theirs, ours, strict=True), *both])
-    for row in rows:
-        row["times_as_fast"] = round(rows[0]["cpu_seconds"] / row["cpu_seconds"], 1)
-    if args.json:
-        print(json.dumps({"rows": rows, "largest_difference": off}))
-    else:
-        print_table(rows)
-        print(f"\nlargest difference from pycocotools: {off:.1e}")
+    peer = next(iter(runs.values()))
+    rows = [summarize_step(name, steps, peer) for name, steps in runs.items()]
+    print_rows(rows, args.json, **{"largest difference from pycocotools": off})
     return int(off > 1e-9)
 
 

@@ -1,12 +1,11 @@
-"""How cost grows with boxes, completions, samples, image tokens and completions per group.
+"""How cost grows with boxes, completions and samples.
 
-    python benchmarks/growth.py [--curves boxes completions samples tokens group] [--json]
+    python benchmarks/growth.py [--curves boxes completions samples] [--rounds 3] [--json]
 
 Every curve is measured at several sizes that take turns in one process. `power` is k of
 cost ~ size^k between the smallest and the largest size: 1 is linear. Boxes: one completion against
-as many targets. Samples: `boxrl evaluate` without intervals, 4 boxes a sample. Tokens and group:
-forward and backward of one group on the random Qwen2.5-VL of benchmarks/grpo_step.py with 100
-completion tokens, on boxrl's path and on TRL's.
+as many targets. Samples: `boxrl evaluate` without intervals, 4 boxes a sample. How a GRPO step
+grows with image tokens, completions per prompt and their length stands under grpo_step.
 """
 
 from __future__ import annotations
@@ -72,34 +71,10 @@ def grow_samples() -> Iterator[tuple[str, Curve]]:
     yield "evaluate, samples", {n: partial(run, n) for n in (500, 2000, 8000)}
 
 
-def grow_group_steps(sizes: list[tuple[int, int]], what: str) -> Iterator[tuple[str, Curve]]:
-    """Forward and backward of one group at (image tokens, completions) on both paths."""
-    import grpo_step
-    import trl.trainer.utils
-
-    trl.trainer.utils._use_triton = lambda device: True
-    models = grpo_step.build_models()
-
-    def run(path: str, tokens: int, group: int) -> object:
-        batch = grpo_step.build_batch(tokens, 100, 1, group)
-        return grpo_step.train_step(models[path], batch, 100, path)
-
-    for path in grpo_step.PATHS:
-        yield (
-            f"{path} step, {what}",
-            {
-                (tokens if what == "image tokens" else group): partial(run, path, tokens, group)
-                for tokens, group in sizes
-            },
-        )
-
-
 CURVES: dict[str, Callable[[], Iterator[tuple[str, Curve]]]] = {
     "boxes": grow_boxes,
     "completions": grow_completions,
     "samples": grow_samples,
-    "tokens": lambda: grow_group_steps([(n, 8) for n in (64, 256, 576, 1024)], "image tokens"),
-    "group": lambda: grow_group_steps([(256, n) for n in (2, 4, 8, 16)], "completions per group"),
 }
 
 

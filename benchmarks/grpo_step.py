@@ -1,35 +1,33 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python benchmarks/grpo_step.py [--parts train growth memory generate images step] [--json]
+    python benchmarks/grpo_step.py [--parts train growth memory generate images step]
+                                   [--rounds 3] [--threads 2] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
 width 256, prompts of 150 text tokens and one image. Each path has it as its own loader prepares it,
 with the same weights. TRL's column is GRPOTrainer's method itself, its fused head scoring
-completion positions only, as it does on a GPU; on a CPU it scores all positions, which the columns
-`all positions` show. The paths take turns in one process, and the best of the repetitions counts;
-peaks of memory are taken in a process of their own each, above the loaded model.
+completion positions only, as it does on a GPU; on a CPU it would score all positions, which is
+slower still. The paths take turns in one process; peaks of memory are taken in a process of their
+own each, above the loaded model.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import trl.trainer.utils
 from PIL import Image
+from timing import compare, print_tables
 from torch import Tensor
 from transformers import PrinterCallback, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from trl import GRPOTrainer
@@ -56,8 +54,6 @@ TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256
 """Image tokens, completion tokens, groups in the micro-batch."""
 GROWTH = list(product((64, 256, 576), (4, 8, 16), (50, 100, 200)))
 """Image tokens, completions per prompt, completion tokens: one prompt each."""
-COMPACT_ON = trl.trainer.utils._use_triton
-"""TRL's own answer to whether its head scores completion positions only."""
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 
@@ -96,9 +92,8 @@ def build_model(path: str) -> Any:
 
 
 def build_models() -> dict[str, Any]:
-    """A model for each path of training; both of TRL's share one."""
-    trl_model = build_model("trl")
-    return {"trl": trl_model, "boxrl": build_model("boxrl"), "all_positions": trl_model}
+    """A model for each path of training."""
+    return {path: build_model(path) for path in PATHS}
 
 
 def build_batch(tokens: int, completion: int, groups: int, group: int = G) -> dict[str, Any]:
@@ -147,88 +142,55 @@ def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
     return log_probs(model, rows, groups)[0]
 
 
-def all_positions(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
-    """TRL's own method as it runs on a CPU."""
-    with patch.object(trl.trainer.utils, "_use_triton", COMPACT_ON):
-        return trl_log_probs(model, batch, completion)
-
-
 PATHS = {"trl": trl_log_probs, "boxrl": our_log_probs}
-TRAIN_PATHS = {**PATHS, "all_positions": all_positions}
 
 
 def train_step(model: Any, batch: dict[str, Any], completion: int, path: str) -> Tensor:
     """Forward and backward of a weighted sum of log-probabilities."""
     model.zero_grad(set_to_none=True)
-    logps = TRAIN_PATHS[path](model, batch, completion)
+    logps = PATHS[path](model, batch, completion)
     weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
     (logps * weights).mean().backward()
     return logps.detach()
 
 
-def take_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Any]:
-    """Best CPU and wall seconds of each call, the calls taking turns; and how much `trl` / it."""
-    cpu: dict[str, list[float]] = {name: [] for name in calls}
-    wall: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats):
-        for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
-            began = time.process_time(), time.perf_counter()
-            calls[name]()
-            cpu[name].append(time.process_time() - began[0])
-            wall[name].append(time.perf_counter() - began[1])
-    row: dict[str, Any] = {f"{name}_s": round(min(times), 3) for name, times in wall.items()}
-    row["times_faster"] = round(min(wall["trl"]) / min(wall["boxrl"]), 2)
-    row["times_faster_cpu"] = round(min(cpu["trl"]) / min(cpu["boxrl"]), 2)
-    if "all_positions" in wall:
-        row["times_faster_all_positions"] = round(
-            min(wall["all_positions"]) / min(wall["boxrl"]), 2
-        )
-    return row
-
-
-def bench_train(repeats: int) -> list[dict[str, Any]]:
+def bench_train(rounds: int) -> list[dict[str, Any]]:
     """Forward + backward."""
     rows = []
     models = build_models()
     for tokens, completion, groups in TRAIN:
         batch = build_batch(tokens, completion, groups)
-        kept = {path: train_step(models[path], batch, completion, path) for path in PATHS}
+        calls = {path: partial(train_step, models[path], batch, completion, path) for path in PATHS}
+        kept = {path: call() for path, call in calls.items()}
         difference = float((kept["trl"] - kept["boxrl"]).abs().max())
-
-        def call(path: str, batch: Any = batch, completion: int = completion) -> Any:
-            return lambda: train_step(models[path], batch, completion, path)
-
-        row = {"image_tokens": tokens, "completion": completion, "groups": groups}
-        row |= take_turns({path: call(path) for path in TRAIN_PATHS}, repeats)
-        rows.append(row | {"largest_difference": difference})
+        row = {"image tokens": tokens, "completion": completion, "groups": groups}
+        rows.append(row | compare(calls, rounds) | {"largest difference": difference})
         print(rows[-1], file=sys.stderr)
     return rows
 
 
-def bench_growth(cells: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
+def bench_growth(rounds: int) -> list[dict[str, Any]]:
     """Forward + backward of one prompt over the three sizes that decide what sharing it saves."""
     rows = []
     models = build_models()
-    for tokens, group, completion in cells:
+    for tokens, group, completion in GROWTH:
         batch = build_batch(tokens, completion, 1, group)
         calls = {path: partial(train_step, models[path], batch, completion, path) for path in PATHS}
-        times = take_turns(calls, 2)
-        kept = ("trl_s", "boxrl_s", "times_faster")
-        row: dict[str, Any] = {"image_tokens": tokens, "group": group, "completion": completion}
-        rows.append(row | {key: times[key] for key in kept})
+        row = {"image tokens": tokens, "group": group, "completion": completion}
+        rows.append(row | compare(calls, rounds))
         print(rows[-1], file=sys.stderr)
     return rows
 
 
-def bench_memory() -> list[dict[str, Any]]:
+def bench_memory(_rounds: int) -> list[dict[str, Any]]:
     """Peak resident memory of one step above that of the loaded model, in MB."""
     rows = []
     for tokens, completion, groups in TRAIN:
-        row: dict[str, Any] = {"image_tokens": tokens, "completion": completion, "groups": groups}
+        row: dict[str, Any] = {"image tokens": tokens, "completion": completion, "groups": groups}
         for path in PATHS:
             call = [sys.executable, __file__, "--peak", path, f"{tokens},{completion},{groups}"]
-            row[f"{path}_mb"] = int(subprocess.check_output(call))
-        row["share"] = round(row["boxrl_mb"] / row["trl_mb"], 2)
+            row[f"{path} MB"] = int(subprocess.check_output(call))
+        row["share"] = round(row["boxrl MB"] / row["trl MB"], 2)
         rows.append(row)
         print(row, file=sys.stderr)
     return rows
@@ -245,7 +207,7 @@ def print_peak(path: str, size: str) -> None:
     print((peak - before) // 2**20)
 
 
-def bench_generate(repeats: int) -> list[dict[str, Any]]:
+def bench_generate(rounds: int) -> list[dict[str, Any]]:
     """60 tokens for one group of 8."""
     rows = []
     models = {path: model.eval() for path, model in build_models().items()}
@@ -267,14 +229,14 @@ def bench_generate(repeats: int) -> list[dict[str, Any]]:
         def once(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
             outputs["boxrl"] = generate_groups(models["boxrl"], inputs, G, **options)
 
-        row = {"image_tokens": tokens, "new_tokens": 60}
-        row |= take_turns({"trl": repeated, "boxrl": once}, repeats)
-        rows.append(row | {"same_tokens": torch.equal(outputs["trl"], outputs["boxrl"])})
+        row = {"image tokens": tokens, "new tokens": 60}
+        row |= compare({"trl": repeated, "boxrl": once}, rounds)
+        rows.append(row | {"same tokens": torch.equal(outputs["trl"], outputs["boxrl"])})
         print(rows[-1], file=sys.stderr)
     return rows
 
 
-def bench_images(repeats: int) -> list[dict[str, Any]]:
+def bench_images(rounds: int) -> list[dict[str, Any]]:
     """Preprocessing of 2 prompts of 8 completions, as a generation asks for it."""
     processor = load_processor(model_folder("tiny")).image_processor
     rows = []
@@ -293,13 +255,13 @@ def bench_images(repeats: int) -> list[dict[str, Any]]:
             with once_per_image(processor):
                 twice()
 
-        row = {"image_tokens": tokens, "images": 2, "copies": len(images)}
-        rows.append(row | take_turns({"trl": twice, "boxrl": once}, repeats))
+        row = {"image tokens": tokens, "images": 2, "copies": len(images)}
+        rows.append(row | compare({"trl": twice, "boxrl": once}, rounds))
         print(rows[-1], file=sys.stderr)
     return rows
 
 
-def bench_step(repeats: int) -> list[dict[str, Any]]:
+def bench_step(rounds: int) -> list[dict[str, Any]]:
     """A whole GRPO step of one prompt: generation, rewards, forward, backward, optimizer."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -310,9 +272,9 @@ def bench_step(repeats: int) -> list[dict[str, Any]]:
                 )
                 for name in PATHS
             }
-            row = {"image_tokens": tokens, "completion": completion, "groups": 1}
+            row = {"image tokens": tokens, "completion": completion, "groups": 1}
             calls = {name: trainer.train for name, trainer in trainers.items()}
-            rows.append(row | take_turns(calls, repeats))
+            rows.append(row | compare(calls, rounds))
             print(rows[-1], file=sys.stderr)
     return rows
 
@@ -352,12 +314,23 @@ def build_trainer(out: Path, tokens: int, completion: int, shared: bool) -> Any:
     return trainer
 
 
+PARTS = {
+    f"Forward and backward, {G} completions per prompt": bench_train,
+    "Forward and backward of one prompt as image, group and completions grow": bench_growth,
+    "Peak memory of forward and backward above the loaded model": bench_memory,
+    "Generation with transformers": bench_generate,
+    "Preprocessing of images as a generation asks for it": bench_images,
+    "A whole step: generation, rewards, forward, backward, optimizer": bench_step,
+}
+NAMES = {bench.__name__.removeprefix("bench_"): title for title, bench in PARTS.items()}
+"""{name on the command line: title}."""
+
+
 def main() -> None:
-    """Run the parts and print their figures as JSON."""
+    """Run the parts and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cells", type=int, metavar="N", help="first N rows of growth (27)")
+    parser.add_argument("--parts", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -368,47 +341,8 @@ def main() -> None:
     if args.peak:
         print_peak(*args.peak)
         return
-    result, seconds = {}, {}
-    for part in args.parts:
-        began = time.monotonic()
-        result[part] = PARTS[part](args)
-        seconds[part] = time.monotonic() - began
-    if args.json:
-        print(json.dumps(result, indent=2))
-        return
-    for part, rows in result.items():
-        print(f"\n{PARTS_IN_WORDS[part]}\n")
-        print_table(rows)
-        print(f"\nThis part took {seconds[part]:.0f} s.")
-
-
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Rows of equal keys as a Markdown table."""
-    print("| " + " | ".join(key.replace("_", " ") for key in rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows:
-        cells = (f"{v:.1e}" if isinstance(v, float) and 0 < v < 1e-3 else v for v in row.values())
-        print("| " + " | ".join(map(str, cells)) + " |")
-
-
-PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
-    "train": lambda args: bench_train(args.repeats),
-    "growth": lambda args: bench_growth(GROWTH[: args.cells]),
-    "memory": lambda args: bench_memory(),
-    "generate": lambda args: bench_generate(args.repeats),
-    "images": lambda args: bench_images(args.repeats),
-    "step": lambda args: bench_step(args.repeats),
-}
-"""What can be measured."""
-
-PARTS_IN_WORDS = {
-    "train": f"Forward and backward, {G} completions per prompt, seconds:",
-    "growth": "Forward and backward of one prompt as image, group and completions grow, seconds:",
-    "memory": "Peak memory of forward and backward above the loaded model:",
-    "generate": "Generation with transformers, seconds:",
-    "images": "Preprocessing of images as a generation asks for it, seconds:",
-    "step": "A whole step: generation, rewards, forward, backward, optimizer, seconds:",
-}
+    titles = [NAMES[part] for part in args.parts]
+    print_tables({title: PARTS[title](args.rounds) for title in titles}, args.json)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def main() -> None:
         right = {name: call() / COMPLETIONS for name, call in calls.items()}
         rows += [
             {"form": form, "reader": row["what"], "ms": row["ms"],
-             "times_ours": row["times_ours"], "read_right": right[row["what"]]}
+             "times_ours": row["times_ours"], "read right": right[row["what"]]}
             for row in summarize(take_turns(calls, args.rounds), "boxrl")
         ]  # fmt: skip
     print_rows(rows, args.json, completions=COMPLETIONS)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BENCHMARKS = (
     "rewards", "parse", "evaluate", "coco_eval", "data", "convert", "generate", "grpo_step",
-    "growth", "report", "cli",
+    "growth", "report", "cli", "quickstart",
 )  # fmt: skip
 BESIDE_PEERS = {"parse", "coco_eval", "convert"}
 """Those that run in the peers' Python; `data` starts its peers there by itself."""

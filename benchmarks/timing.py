@@ -31,7 +31,7 @@ def summarize(seconds: dict[str, list[float]], ours: str) -> list[dict[str, Any]
     return [
         {
             "what": name,
-            "ms": [round(value * 1e3, 3) for value in _quartiles(times)],
+            "ms": spread([1e3 * value for value in times], 3),
             "times_ours": round(
                 median(t / o for t, o in zip(times, seconds[ours], strict=True)), 2
             ),
@@ -47,30 +47,63 @@ def _quartiles(times: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
+def compare(calls: Calls, repeats: int) -> dict[str, Any]:
+    """One row of a call named `boxrl` and one peer of it, taking turns.
+
+    `PEER ms` and `boxrl ms` as `summarize` has them; `times as fast` is [lower quartile, median,
+    upper quartile] of the peer's time over boxrl's in the same round.
+    """
+    seconds = take_turns(calls, repeats)
+    (peer,) = seconds.keys() - {"boxrl"}
+    ratios = [t / o for t, o in zip(seconds[peer], seconds["boxrl"], strict=True)]
+    times = {row["what"]: row["ms"] for row in summarize(seconds, "boxrl")}
+    return {
+        f"{peer} ms": times[peer],
+        "boxrl ms": times["boxrl"],
+        "times as fast": spread(ratios),
+    }
+
+
+def spread(values: list[float], digits: int = 2) -> list[float]:
+    """[lower quartile, median, upper quartile]."""
+    return [round(value, digits) for value in _quartiles(values)]
+
+
 def print_rows(rows: list[dict[str, Any]], as_json: bool, **more: Any) -> None:
     """The rows as one JSON object, or as a Markdown table with `more` in a line below it."""
+    print_tables({"rows": rows}, as_json, **more)
+
+
+def print_tables(tables: Mapping[str, list[dict[str, Any]]], as_json: bool, **more: Any) -> None:
+    """Several tables, under their names unless it is the only one; else as `print_rows`."""
     if as_json:
-        print(json.dumps({"rows": rows} | more))
+        print(json.dumps(dict(tables) | more))
         return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    print("| " + " | ".join(_title(key) for key in columns) + " |")
-    print("|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(_cell(row.get(key, "")) for key in columns) + " |")
+    for name, rows in tables.items():
+        if len(tables) > 1:
+            print(f"{name}:\n")
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        print("| " + " | ".join(_title(key) for key in columns) + " |")
+        print("|" + "---|" * len(columns))
+        for row in rows:
+            print("| " + " | ".join(_cell(row.get(key, "")) for key in columns) + " |")
+        print()
     if more:
-        print("\n" + "; ".join(f"{_title(key)}: {_cell(value)}" for key, value in more.items()))
+        print("; ".join(f"{_title(key)}: {_cell(value)}" for key, value in more.items()))
 
 
 def _title(key: str) -> str:
-    return {"ms": "ms: median (quartiles)", "times_ours": "times boxrl's"}.get(
-        key, key.replace("_", " ")
-    )
+    return {"ms": "ms: median (quartiles)", "times_ours": "times boxrl's"}.get(key, key)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, list) and len(value) == 3:
-        low, middle, high = (
-            f"{number:.3g}" if number < 100 else f"{number:.0f}" for number in value
-        )
-        return f"{middle} ({low} to {high})"
-    return str(value)
+        low, middle, high = map(_number, value)
+        return middle if low == high else f"{middle} ({low} to {high})"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "nothing"
+    return f"{value:.1e}" if isinstance(value, float) and 0 < value < 1e-3 else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
