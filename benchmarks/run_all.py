@@ -1,15 +1,16 @@
-"""Run every benchmark and rewrite docs/performance.md; no figure there is typed by hand.
+"""Run every benchmark and rewrite docs/performance.md, and what README.md takes from it.
 
     python benchmarks/run_all.py [NAME ...] [--peers PYTHON]
 
 All, or only those named; the sections of the others stay. PYTHON has boxrl and the peers in it
-(`make bench` makes it): the benchmarks that need them run there.
+(`make bench` makes it): the benchmarks that need them run there. No figure is typed by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import math
 import platform
 import re
 import subprocess
@@ -18,7 +19,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "performance.md"
+PAGE, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
+BEGIN, END = "<!-- shared prefix: begin -->", "<!-- shared prefix: end -->"
+SIZES = (256, 576, 1024)
+"""Image tokens of which README.md names the gain."""
 BENCHMARKS = (
     "rewards", "parse", "evaluate", "coco_eval", "data", "convert", "generate", "grpo_step",
     "growth", "report", "cli", "quickstart",
@@ -79,6 +83,29 @@ def read_sections() -> dict[str, str]:
     return {part[3:].partition(":")[0]: part for part in parts}
 
 
+def render_gain(section: str) -> str:
+    """The sentence of README.md: what sharing the prompt gains, rounded down to a tenth.
+
+    Args:
+        section: of `grpo_step`; its rows of 8 completions of 100 tokens for one prompt are read.
+    """
+    gains = []
+    for size in SIZES:
+        row = re.search(rf"^\| {size} \| 100 \| 1 \|[^|]*\|[^|]*\| ([\d.]+)", section, re.MULTILINE)
+        if row is None:
+            raise SystemExit(f"{PAGE.name}: no row of {size} image tokens under grpo_step")
+        gains.append(f"{math.floor(10 * float(row[1])) / 10}")
+    *first, last = gains
+    return f"{', '.join(first)} and {last}"
+
+
+def write_readme(section: str) -> None:
+    """Put the gain between its marks."""
+    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(f"{before}{BEGIN}{render_gain(section)}{END}{after}", "utf-8")
+
+
 def main() -> None:
     """Run the named benchmarks, keep the sections of the others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,6 +120,8 @@ def main() -> None:
     seconds = sum(map(int, re.findall(r"; took (\d+) s\.\*$", body, re.MULTILINE)))
     total = f"The sections below took {seconds / 60:.0f} minutes in all.\n"
     PAGE.write_text(f"{INTRODUCTION}\n{total}\n{body}", "utf-8")
+    if "grpo_step" in (args.names or BENCHMARKS):
+        write_readme(sections["grpo_step"])
 
 
 if __name__ == "__main__":
