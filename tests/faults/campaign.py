@@ -22,7 +22,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-MAIN = "import sys; from boxrl.cli import main; sys.exit(main())"
+# A shell starts jobs in the background with SIGINT ignored, and children inherit that.
+MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from boxrl.cli import main
+sys.exit(main())
+"""
 # rusage of a child would also count its parent's memory, from before the exec.
 PEAK = """
 import atexit, re
