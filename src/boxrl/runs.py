@@ -31,6 +31,10 @@ from boxrl import __version__
 from boxrl.data.files import open_locked, parse_json_object, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
 
+MAY_CHANGE = frozenset({"out", "train.micro_batch_prompts", "engine.threads"})
+"""Settings that a resumed run may change: where it lies and how a step is cut up, not what is
+learned. After running out of memory, fewer prompts at a time are the way on."""
+
 PACKAGES = ("numpy", "hotcoco", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
 
 
@@ -118,7 +122,9 @@ class Run:
 def differences(own: str, other: str) -> str:
     """The settings in which two recipes differ, as `key: 0.1, now 0.2`; "" where in none.
 
-    `out` may differ: a run folder can be moved to a larger disk.
+    Args:
+        own: YAML of the recipe that began.
+        other: YAML of the one that goes on; those of MAY_CHANGE may differ.
     """
     if own == other:
         return ""
@@ -126,7 +132,7 @@ def differences(own: str, other: str) -> str:
         before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
     except (yaml.YAMLError, ValueError, RecursionError):
         return "it is damaged"
-    keys = [key for key in {**before, **now} if key != "out"]
+    keys = [key for key in {**before, **now} if key not in MAY_CHANGE]
     changed = [key for key in keys if before.get(key) != now.get(key)]
     return ", ".join(f"{k}: {before.get(k, 'unset')}, now {now.get(k, 'unset')}" for k in changed)
 

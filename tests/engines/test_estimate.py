@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
-from boxrl.config import Recipe, load_recipe  # noqa: E402
+from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
 from boxrl.engines.estimate import (  # noqa: E402
+    GIB,
     Load,
     cache_bytes,
     count_parameters,
@@ -150,6 +151,34 @@ def test_dry_run_says_whether_it_fits(
         main(["train", str(written), "--dry-run", "nonsense"])
     assert main([*call[:-1], "0.001"]) == 2
     assert "even QLoRA" in capsys.readouterr().err
+
+
+def test_a_colocated_vllm_takes_its_share(
+    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "recipe.yaml"
+    written.write_text(dump_recipe(tiny_recipe(scene_folder, tmp_path / "run")))
+    dry = ["train", str(written), "--dry-run", "--gpu-memory", "8"]
+    assert main([*dry, "train.trl.use_vllm=true"]) == 0
+    told = capsys.readouterr().out
+    assert f"{0.3 * 8e9 / GIB:.1f} of them vLLM's" in told
+    assert "KV cache" not in told
+    whole = "train.trl.vllm_gpu_memory_utilization=0.95"
+    assert main([*dry, "train.trl.use_vllm=true", whole]) == 1
+    assert main([*dry, "train.trl.use_vllm=true", whole, "train.trl.vllm_mode=server"]) == 0
+    assert "vLLM" not in capsys.readouterr().out.rpartition("fits")[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--num-processes", "2"], ["--strategy", "fsdp2"], ["--write-config", "accelerate.yaml"]],
+)
+def test_an_option_of_a_launch_without_one_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "quickstart", *words]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told == f"boxrl: {words[0]}: does nothing alone; add --launch accelerate"
 
 
 def test_launch_configs_name_what_runs(scene_folder: Path, tmp_path: Path) -> None:

@@ -85,6 +85,25 @@ def test_a_killed_run_gives_the_same_figures(
         assert rows(recipe.out, "completions.jsonl") == rows(whole.out, "completions.jsonl")
 
 
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
+    method: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"method": method, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
+    whole = tiny_recipe(scene_folder, tmp_path / "whole", **options)
+    run(whole)
+    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(3, patch)
+        run(recipe)
+    smaller = tiny_recipe(scene_folder, tmp_path / "killed", micro_batch_prompts=1, **options)
+    run(smaller, resume=True)
+    # Two figures of the log are means over micro-batches, whatever their numbers of tokens.
+    averages = {"entropy": 0.0, "token_accuracy": 0.0}
+    got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole.out))
+    assert_same_rows(got, expected)
+
+
 def test_ctrl_c_ends_the_step_and_keeps_it(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

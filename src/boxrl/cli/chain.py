@@ -39,7 +39,9 @@ def add_verbs(verbs: Any) -> None:
         "--gpu-memory", type=float, metavar="GB", help="of one device, for --dry-run"
     )
     train.add_argument("--launch", choices=("accelerate",), help="on several processes")
-    train.add_argument("--num-processes", type=int, default=1, metavar="N")
+    train.add_argument(
+        "--num-processes", type=int, default=1, metavar="N", help="of --launch or --dry-run"
+    )
     train.add_argument("--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp")
     train.add_argument(
         "--write-config", type=Path, metavar="FILE", help="write accelerate's config and stop"
@@ -77,6 +79,7 @@ def run_train(args: argparse.Namespace) -> int | None:
             f"--gpu-memory goes with --dry-run and is a positive number of GB, got "
             f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
         )
+    _refuse_idle_options(args)
     recipe = load_recipe(find_recipe(args.recipe), args.overrides)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     if "out" not in recipe.model_fields_set and workers == 1:
@@ -102,6 +105,22 @@ def run_train(args: argparse.Namespace) -> int | None:
         print(f"model: {model}")
         print(f"report: boxrl report {recipe.out}")
     return None
+
+
+def _refuse_idle_options(args: argparse.Namespace) -> None:
+    """Stop where an option would do nothing.
+
+    Raises:
+        UsageError: it names what the option goes with.
+    """
+    idle = {
+        "--num-processes": args.num_processes != 1 and not (args.launch or args.dry_run),
+        "--strategy": args.strategy != "ddp" and not (args.launch or args.dry_run),
+        "--write-config": args.write_config is not None and not args.launch,
+    }
+    for option, alone in idle.items():
+        if alone:
+            raise UsageError(f"{option}: does nothing alone; add --launch accelerate")
 
 
 def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
     from rich.console import Console
     from rich.table import Table
 
-    from boxrl.engines.estimate import GIB, estimate, visible_memory
+    from boxrl.engines.estimate import GIB, estimate, visible_memory, vllm_share
 
     found = estimate(recipe, processes, strategy)
     of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
@@ -129,9 +129,12 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
     if available is None:
         console.print("no GPU here: name its memory with --gpu-memory GB")
         return 0
-    fits = found.peak <= 0.92 * available  # the rest goes to CUDA itself and to fragmentation
+    share = vllm_share(recipe)
+    needed = found.peak + share * available
+    beside = f", {share * available / GIB:.1f} of them vLLM's" if share else ""
+    fits = needed <= 0.92 * available  # the rest goes to CUDA itself and to fragmentation
     console.print(
-        f"{'fits' if fits else 'does not fit'}: {found.peak / GIB:.1f} GiB of "
+        f"{'fits' if fits else 'does not fit'}: {needed / GIB:.1f} GiB{beside}, of "
         f"{available / GIB:.1f} GiB"
     )
     if not fits:

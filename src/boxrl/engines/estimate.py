@@ -118,12 +118,14 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
         "images": rows * load.patches * patch_values(model.config.vision_config) * 4,
         "KV cache": rows * cache_bytes(model.config.get_text_config(), load, weight),
     }
+    if train.trl.get("use_vllm"):
+        del memory["KV cache"]  # vLLM keeps its own, inside its share
     kept = memory["weights"] + memory["optimizer"] + memory["images"]
     facts = _facts(counted, load, rows, checkpointed)
     training = kept + memory["gradients"] + memory["activations"]
     # To generate, each process gathers the weights that it holds a part of.
     gathered = counted["base"] * base * (1 - 1 / whole)
-    generating = kept + memory["KV cache"] + gathered if recipe.method == "grpo" else 0.0
+    generating = kept + memory.get("KV cache", 0.0) + gathered if recipe.method == "grpo" else 0.0
     return Estimate(memory, training, generating, facts)
 
 
@@ -138,6 +140,17 @@ def _facts(counted: dict[str, int], load: Load, rows: int, checkpointed: bool) -
         f"{load.tokens * passes:,} tokens a step through the language model, {tflop:,.1f} TFLOP "
         f"(a GPU that does 200 TFLOP/s needs {tflop / 200:,.2f} s, without generation)",
     ]
+
+
+def vllm_share(recipe: Recipe) -> float:
+    """Share of each GPU, in [0, 1], that a vLLM in the trainer's process takes; 0 without one.
+
+    TRL's `vllm_gpu_memory_utilization`, .3 by default, and `vllm_mode`.
+    """
+    options = recipe.train.trl
+    if not options.get("use_vllm") or options.get("vllm_mode", "colocate") != "colocate":
+        return 0.0
+    return float(options.get("vllm_gpu_memory_utilization", 0.3))
 
 
 def visible_memory() -> int | None:

@@ -85,8 +85,8 @@ def out_of_memory(error: BaseException, out: Path, when: str) -> UsageError:
     """What to change."""
     gpu = "GPU " if isinstance(error, torch.OutOfMemoryError) else ""
     return UsageError(
-        f"{out}: out of {gpu}memory {when}; lower train.micro_batch_prompts or num_generations, "
-        "train with LoRA, or see what needs it: boxrl train RECIPE --dry-run"
+        f"{out}: out of {gpu}memory {when}; lower train.micro_batch_prompts (--resume takes it) or "
+        "num_generations, train with LoRA, or see what needs it: boxrl train RECIPE --dry-run"
     )
 
 
