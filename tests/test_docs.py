@@ -243,6 +243,17 @@ def test_the_readmes_python_says_what_it_says() -> None:
         assert repr(eval(call, names)) == said.strip()
 
 
+def test_every_file_that_code_and_pages_name_exists() -> None:
+    named = re.compile(
+        r"\b(?:tests|docs|benchmarks|recipes|src/boxrl)/[\w/.-]+\.(?:py|md|yaml|json)\b"
+    )
+    made_up = {"docs/findings/NAME.json", "src/boxrl/data/mine.py"}
+    readers = [*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    for path in [*readers, *(ROOT / page for page in PAGES)]:
+        for name in set(named.findall(path.read_text("utf-8"))) - made_up:
+            assert (ROOT / name).exists(), f"{path}: there is no {name}"
+
+
 def test_every_place_names_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text("utf-8")

@@ -91,6 +91,11 @@ def overlaps(a: Boxes, b: Boxes, lowest: float) -> list[Overlap]:
 
     A few boxes are compared in plain Python: there numpy takes longer to call than to compute.
     Law: equal to the entries of `iou(a, b)` bit for bit.
+
+    Args:
+        a: "n 4", xyxy in one frame.
+        b: "m 4", of the same frame.
+        lowest: IoU from which on a pair counts.
     """
     if len(a) * len(b) > MAX_PLAIN_PAIRS:
         ious = iou(a, b)
@@ -125,7 +130,7 @@ def clip(boxes: Boxes, size_wh: tuple[float, float]) -> Boxes:
 
 
 def scale(boxes: Boxes, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> Boxes:
-    """Boxes of an image of size `from_wh` in the frame of the same image at size `to_wh`."""
+    """Boxes "n 4" of an image of size `from_wh` in the frame of the same image at size `to_wh`."""
     x, y = to_wh[0] / from_wh[0], to_wh[1] / from_wh[1]
     scaled: Boxes = boxes * np.array([x, y, x, y], dtype=np.float64)
     return scaled

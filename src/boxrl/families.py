@@ -113,6 +113,12 @@ class Family:
         rounds to nothing, which no parser could read back, the nearest side of one step is
         written instead. Law: no other side of whole steps has ends nearer to the exact ones;
         they are off by at most 1 - side / 2 steps.
+
+        Args:
+            boxes: "n 4", xyxy in original pixels.
+            size_wh: of the original image.
+            input_size_wh: the size that the model sees, where it is known; by the family's own
+                rule otherwise.
         """
         width, height = self._extent_wh(size_wh, input_size_wh)
         limit = np.array([width, height] if self.axes == "xyxy" else [height, width])

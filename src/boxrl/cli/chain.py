@@ -124,7 +124,7 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
 
 
 def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:
-    """What `boxrl evaluate` says about the answers, without its intervals."""
+    """What `boxrl evaluate` says about the answers, without its intervals; arguments as its own."""
     from boxrl.evaluate import evaluate
 
     metrics: dict[str, Any] = evaluate(

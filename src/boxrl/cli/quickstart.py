@@ -32,7 +32,14 @@ from boxrl.runs import Run
 
 
 def quickstart(out: Path, seed: int, resume: bool, overrides: Sequence[str] = ()) -> int:
-    """Run the packaged recipe into `out`; returns the exit status."""
+    """Run the packaged recipe into `out`, or go on there; returns the exit status.
+
+    Args:
+        out: the run folder.
+        seed: of scenes, training and sampling.
+        resume: continue an interrupted run.
+        overrides: `key=value` of the recipe.
+    """
     words = [f"out={out}", f"seed={seed}", *overrides]
     return run_chain(load_recipe(find_recipe("quickstart"), words), resume)
 

@@ -63,11 +63,12 @@ def read_d3(
         images: folder that `file_name` ("GROUP/NAME.jpg") starts from.
         setting: candidates are the sentences of the image's group (`intra`) or all (`inter`).
         negatives: None asks for every candidate, as the benchmark does; K asks for those that
-            the image holds and K others, drawn: the form of training data.
+            the image holds and for K others, drawn, which is the form of training data.
         seed: of that draw.
 
     Raises:
         DataError: files missing, damaged or of another form. A bad row is a `Rejected`.
+        UsageError: `negatives` is below 0.
     """
     if negatives is not None and negatives < 0:
         raise UsageError(f"--negatives {negatives}; expected 0 or more")

@@ -96,5 +96,12 @@ def write_swift(path: Path, samples: Sequence[Sample], prompt: Prompt) -> int:
 
 
 def write_easyr1(path: Path, samples: Sequence[Sample], prompt: Prompt, family: Family) -> int:
-    """Write JSON lines for EasyR1; returns how many."""
+    """Write JSON lines for EasyR1; returns how many.
+
+    Args:
+        path: replaced where it exists.
+        samples: one line each.
+        prompt: the question's wording.
+        family: the model's frame and answer syntax.
+    """
     return _write_lines(path, (easyr1_row(sample, prompt, family) for sample in samples))

@@ -137,7 +137,14 @@ class Document:
         return f"{self.path}:{self._lines[key][index]}"
 
     def rejected(self, key: str | None, index: int, error: DataError, row: Any) -> Rejected:
-        """The rejection of an array's element; `error` says what is wrong with it."""
+        """The rejection of an array's element.
+
+        Args:
+            key: of the array in the document; None where the document is the array.
+            index: of the element, from 0.
+            error: what is wrong with it.
+            row: the element as it stands.
+        """
         return Rejected(f"{self.where(key, index)}: {error}", row)
 
 

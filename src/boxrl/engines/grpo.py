@@ -31,7 +31,19 @@ def build_trainer(
     samples: Sequence[Sample],
     images: Path,
 ) -> BoxGRPOTrainer:
-    """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder."""
+    """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder.
+
+    Args:
+        recipe: rewards, sizes of a step, the run folder.
+        model: loaded, on its device.
+        processor: the model's.
+        family: the frame in which it answers.
+        samples: what is asked.
+        images: folder that the samples' image paths start at.
+
+    Raises:
+        UsageError: flex attention is asked for on a CPU.
+    """
     if recipe.engine.attention == "flex" and model.device.type == "cpu":
         raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
     return BoxGRPOTrainer(
@@ -46,7 +58,7 @@ def build_trainer(
 
 
 def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
-    """What both trainers are built with."""
+    """What both trainers are built with; arguments as `build_trainer`."""
     set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
     return {
         "model": model,

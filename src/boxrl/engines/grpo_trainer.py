@@ -300,7 +300,10 @@ def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
 
 
 def row_images(images: dict[str, Any], n_rows: int) -> list[tuple[Tensor, Tensor | None] | None]:
-    """(pixel values, grid) per row; None for rows without an image of their own."""
+    """(pixel values, grid) per row; None for rows without an image of their own.
+
+    Pixel values are "patches values" with a grid "images 3", or "tiles 3 h w" without one.
+    """
     pixels, grid = images.get("pixel_values"), images.get("image_grid_thw")
     if pixels is None:
         return [None] * n_rows

@@ -70,6 +70,11 @@ class Draws:
 
         0 on the keys of a draw's prompt and its own, -inf elsewhere. All layers of a step ask for
         the same one.
+
+        Args:
+            length: keys so far, those of the prompt and of all draws.
+            repeats: query heads that share a key head.
+            dtype: of the scores.
         """
         if self._mask.shape[-1] != length:
             n, p = self.prompt_mask.shape
@@ -117,7 +122,11 @@ class DrawsLayer(DynamicLayer):
         return self._prompt + (self.keys.shape[2] - self._prompt) // self.draws.group
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Not for beams: the draws of a prompt are independent."""
+        """Not for beams ("n*g" rows in a new order): the draws of a prompt are independent.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError("num_beams: beam search over the draws of a prompt; expected sampling")
 
 
@@ -131,6 +140,11 @@ def _with_room(states: Tensor, length: int) -> Tensor:
 
 def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
     """Let `group` draws of each row of the cache decode over its one copy.
+
+    Args:
+        cache: of n prompts, filled; its layers are replaced.
+        prompt_mask: Bool "n p", False on padding.
+        group: draws per prompt.
 
     Returns:
         False, and the cache as it was, where a layer is not of the plain growing kind.

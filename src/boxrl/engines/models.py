@@ -84,7 +84,11 @@ def read_config(folder: Path) -> Any:
 
 @contextmanager
 def telling_of(folder: Path) -> Iterator[None]:
-    """Over a damaged folder, the libraries raise anything."""
+    """Over a damaged folder, the libraries raise anything.
+
+    Raises:
+        UsageError: instead, with what they said.
+    """
     try:
         yield
     except (BoxrlError, MemoryError, torch.OutOfMemoryError):

@@ -81,7 +81,14 @@ class Engine(Protocol):
         """Versions and servers that rounding may depend on; recorded, not compared."""
 
     def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
-        """Answer every draw of `wanted` whose id is not in `done`; hand rows over as they come."""
+        """Answer every draw of `wanted` whose id is not in `done`.
+
+        Args:
+            wanted: draws in the order of the samples, those of a sample in a row.
+            done: ids of the draws that are answered.
+            sampling: how to draw.
+            keep: takes rows as they come.
+        """
 
 
 def predict(

@@ -17,7 +17,8 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
 
     Args:
         model: unwrapped from DDP; PEFT is fine.
-        inputs: what `generate` takes for all rows, left-padded, one image per row.
+        inputs: what `generate` takes for all rows, left-padded, one image per row: `input_ids`
+            Long "b p" and the rest.
         group: rows per prompt; the batch is a multiple of it.
         options: passed on to `generate`.
 
@@ -42,7 +43,8 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
 
     Args:
         model: unwrapped from DDP; PEFT is fine.
-        inputs: what `generate` takes, left-padded, one row per prompt.
+        inputs: what `generate` takes, left-padded, one row per prompt: `input_ids` Long "n p" and
+            the rest.
         group: completions per prompt.
         options: passed on to `generate`.
 

@@ -173,6 +173,19 @@ def attend_by_group(
 
     Query heads that share a key head stand behind each other as queries of that head, so that
     keys and values are not repeated for them.
+
+    Args:
+        module: the attention layer, as SDPA of transformers takes it.
+        query: "1 heads tokens d", the packed groups.
+        key: "1 kv_heads tokens d".
+        value: as `key`.
+        layout: where each group's prefix and suffixes stand.
+        scaling: of the scores.
+        dropout: of the attention weights.
+        kwargs: passed on to SDPA.
+
+    Returns:
+        "1 tokens heads d".
     """
     sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
     shared_by = query.shape[1] // key.shape[1]

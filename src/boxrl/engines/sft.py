@@ -40,7 +40,10 @@ def build_trainer(
     samples: Sequence[Sample],
     images: Path,
 ) -> BoxSFTTrainer:
-    """The trainer of an SFT recipe; the loss is on the completion only."""
+    """The trainer of an SFT recipe; the loss is on the completion only.
+
+    Arguments as `grpo.build_trainer`.
+    """
     return BoxSFTTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model),

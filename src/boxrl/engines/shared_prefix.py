@@ -117,7 +117,14 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
 
 
 def rope_positions(model: Any, prompt: Tensor, kinds: Tensor | None, grid: Tensor | None) -> Tensor:
-    """Rope positions of one unpadded prompt: "3 p" for mrope models, "1 p" for the others."""
+    """Rope positions of one unpadded prompt: "3 p" for mrope models, "1 p" for the others.
+
+    Args:
+        model: may be wrapped.
+        prompt: Long "p".
+        kinds: Long "p", 1 on image tokens; None where the model knows none.
+        grid: Long "images 3", patches along time, height and width; None without images.
+    """
     core = unwrap(model).model
     plain = torch.arange(len(prompt), device=prompt.device)[None]
     if not hasattr(core, "get_rope_index"):

@@ -60,7 +60,7 @@ class MetricsLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Write the row.
+        """Write the row; arguments as TrainerCallback's.
 
         Raises:
             FloatingPointError: loss or gradient are no longer numbers.

@@ -92,7 +92,7 @@ class Pairs:
             self.asked[image, [index[fold_label(label)] for label in row.labels]] = True
 
     def statistics(self, span: Range) -> Floats:
-        """COCO's statistics by label, over the pairs with so many boxes alone."""
+        """COCO's statistics "12 labels", over the (image, label) pairs with so many boxes alone."""
         targets, preds = self._table.targets, self._table.preds
         return statistics_by_label(
             select(targets, _within(self.boxes[targets.image, targets.label], span)),

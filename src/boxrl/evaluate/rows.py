@@ -101,7 +101,15 @@ def judge(
     confidence: Confidence = "constant",
     answer_tag: AnswerTag = "optional",
 ) -> Row:
-    """Read one completion and compare it with what is right."""
+    """Read one completion and compare it with what is right.
+
+    Args:
+        question: what was asked.
+        prediction: what was answered.
+        family: the frame of the answer.
+        confidence: what ranks boxes; see `evaluate`.
+        answer_tag: whether a completion without answer tags is read; see `evaluate`.
+    """
     size, input_size = question.sample.size_wh, prediction.input_size_wh
     parsed = parse(prediction.completion, family, size, input_size, answer_tag)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
@@ -114,7 +122,14 @@ def judge(
 def judge_completion(
     question: Question, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
 ) -> Row:
-    """Compare a parsed completion with what is right."""
+    """Compare a parsed completion with what is right.
+
+    Args:
+        question: what was asked.
+        completion: its boxes in original pixels.
+        confidence: one number per box.
+        truncated: cut at the token limit.
+    """
     sample, target, preds = question.sample, question.target, completion.parsed.detections
     value = f1(completion, target)
     boxes_asked = value is not None

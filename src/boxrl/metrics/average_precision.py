@@ -1,7 +1,9 @@
 """COCO average precision of a data set, computed by hotcoco.
 
-hotcoco's numbers equal pycocotools' (tests/test_metrics_average_precision.py). Annotations get
-ids from 1, whatever their file says: pycocotools takes a match with id 0 for no match at all.
+hotcoco's numbers equal pycocotools' (tests/test_evaluate_coco.py). Annotations get ids from 1,
+whatever their file says: pycocotools takes a match with id 0 for no match at all.
+
+Source: COCO's protocol, cocodataset.org/#detection-eval.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ Table = TypeVar("Table", Targets, Predictions)
 
 
 def select(table: Table, rows: npt.NDArray[np.bool_]) -> Table:
-    """The table's rows at those places, in their order."""
+    """The table's rows where the mask "n" is True, in their order."""
     columns: dict[str, Any] = {c.name: getattr(table, c.name)[rows] for c in fields(table)}
     return replace(table, **columns)
 
@@ -132,7 +134,7 @@ def statistics_by_label(
 
 
 def matched_statistics(evaluator: COCOeval) -> Floats:
-    """`statistics_by_label` of what `match_boxes` has matched."""
+    """`statistics_by_label` "12 labels" of what `match_boxes` has matched."""
     by_size = _curves(evaluator, len(SIZES) + 1, CAPS[-1:])
     by_cap = _curves(evaluator, 1, CAPS[:-1])
     precision = by_size["precision"][..., 0]  # IoU threshold, recall, label, size
@@ -206,7 +208,14 @@ def _curves(evaluator: COCOeval, n_sizes: int, caps: list[int]) -> Any:
 
 
 def statistics(by_label: Floats) -> dict[str, float | None]:
-    """Means over the labels that have targets; None where none has (COCO writes -1)."""
+    """Means over the labels that have targets; None where none has (COCO writes -1).
+
+    Args:
+        by_label: "12 labels", NaN where a label has no target: `statistics_by_label`.
+
+    Returns:
+        COCO's twelve statistics by name, each in [0, 1].
+    """
     known = ~np.isnan(by_label)
     sums = np.where(known, by_label, 0.0).sum(axis=1).tolist()
     counts = known.sum(axis=1).tolist()

@@ -2,6 +2,8 @@
 
 It answers with every annotated box of the image, asked for or not, each under a random asked
 label. A model that scores no higher may have learned where objects are and nothing about names.
+
+Source: boxrl.
 """
 
 from __future__ import annotations

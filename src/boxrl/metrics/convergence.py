@@ -1,4 +1,7 @@
-"""When a curve takes off and how far it has come: learning curves as numbers."""
+"""When a curve takes off and how far it has come: learning curves as numbers.
+
+Source: boxrl, after what the seed reads off its plots by eye.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A box's match depends on its own image only. So boxes are matched once, by hotcoco, and every
 bootstrap resample accumulates anew with image i counted weights[i] times.
+
+Source: COCO's protocol, `COCOeval.accumulate` of pycocotools.
 """
 
 from __future__ import annotations
@@ -101,7 +103,14 @@ class Curves:
         return self._mean_over_labels(values, self._run_curve.take(run), n_targets)
 
     def recall(self, weights: Ints) -> Floats:
-        """Recall at every IoU threshold, mean over the labels that have targets."""
+        """Recall at every IoU threshold, mean over the labels that have targets.
+
+        Args:
+            weights: "n", how often each image counts: a resample of the images.
+
+        Returns:
+            "10", in [0, 1].
+        """
         n_targets = self._count_targets(weights)
         curve = np.repeat(self._curve, self._size)
         share = weights[self._hit_image] / np.maximum(n_targets, 1)[curve % self._n_labels]

@@ -21,6 +21,9 @@ def best_of_k(values: Sequence[float], k: int) -> float:
         mean, k = n the maximum, and with values of 0 and 1 it is pass@k, unbiased:
         1 - C(n-c, k) / C(n, k) for c ones.
 
+    Raises:
+        ValueError: k is not in 1..n.
+
     Source of pass@k: Chen et al. 2021 (arXiv 2107.03374).
 
     >>> best_of_k([0.0, 1.0, 0.0, 0.0], 2)

@@ -1,4 +1,7 @@
-"""Whether the first box a model names is a box that was asked for."""
+"""Whether the first box a model names is a box that was asked for.
+
+Source: accuracy at IoU .5 of the RefCOCO data sets (Mao et al. 2016, arXiv 1511.02283).
+"""
 
 from __future__ import annotations
 

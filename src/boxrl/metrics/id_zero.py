@@ -3,6 +3,8 @@
 It marks a match by the target's id, so a match with id 0 reads as none: the detection becomes a
 false positive, and the target stays taken. OVDEval's files count ids from 0, and the numbers of
 its official script hold this fault; boxrl reproduces it where those numbers are asked for.
+
+Source: `COCOeval.evaluateImg` and `accumulate` of pycocotools.
 """
 
 from __future__ import annotations

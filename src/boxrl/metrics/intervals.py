@@ -65,7 +65,10 @@ def resample_ratio(draws: Floats, parts: Floats, wholes: Floats) -> Floats:
 
 
 def interval(values: Floats) -> Interval | None:
-    """2.5th and 97.5th percentile; None where no resample has a value."""
+    """2.5th and 97.5th percentile of the resamples' values "r"; None where all are NaN.
+
+    Source: Efron 1979, "Bootstrap Methods", the percentile interval.
+    """
     known = values[~np.isnan(values)]
     if not known.size:
         return None

@@ -3,6 +3,8 @@
 COCO ranks equal confidences by image and emission, so a model without confidences is paid for
 luck in the order of its boxes. Here equal confidences are one point of the curve, and the boxes
 from a confidence up are matched one-to-one as often as possible. No cap on boxes per image.
+
+Source: boxrl.
 """
 
 from __future__ import annotations

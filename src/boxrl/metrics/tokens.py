@@ -1,4 +1,7 @@
-"""Length of completions, as the seed's token table gives it."""
+"""Length of completions.
+
+Source: the seed's token table, whose columns these are.
+"""
 
 from __future__ import annotations
 

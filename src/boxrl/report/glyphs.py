@@ -33,7 +33,10 @@ def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
 
 
 def interval(value: float, low: float, high: float, reach: float) -> Markup:
-    """A difference with its interval on an axis from -reach to +reach, zero marked."""
+    """A difference `value` with its interval from `low` to `high`, zero marked.
+
+    The axis goes from -`reach` to +`reach`; what lies beyond stands at its end.
+    """
 
     def place(x: float) -> float:
         return 40 + 36 * max(-1.0, min(1.0, x / reach))

@@ -114,7 +114,7 @@ def count_labels(rows: Sequence[Row]) -> LabelCounts:
 
 
 def label_curves(evaluation: Evaluation | None) -> dict[str, Floats]:
-    """Each label's precision at COCO's 101 recalls, IoU 0.5; empty where nothing ranks the boxes.
+    """Each label's precision "101" at COCO's recalls, IoU 0.5; empty where nothing ranks the boxes.
 
     Law: a curve's mean is the label's AP50 in metrics.json.
     """

@@ -107,7 +107,7 @@ def _number(value: object) -> object:
 
 
 def nice_axis(title: str, low: float, high: float, count: int = 5) -> Axis:
-    """The axis with round ticks that covers low to high.
+    """The axis named `title`, with about `count` round ticks, that covers `low` to `high`.
 
     Law: the first tick is <= low, the last >= high, and there are at least two.
     """

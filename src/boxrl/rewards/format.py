@@ -12,6 +12,8 @@ def format_tags(completion: Completion, target: Target) -> float:
 
     `<think>...</think>`, white space, `<answer>...</answer>`; white space around both is allowed,
     text and further tags are not. What the answer holds is not looked at: any target will do.
+
+    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948), also that of VLM-R1.
     """
     text = completion.text.strip()
     if [text.count(tag) for tag in TAGS] != [1, 1, 1, 1]:
@@ -27,6 +29,8 @@ def choice(completion: Completion, target: Target) -> float | None:
     """1 if the answer is the right option. Range {0, 1}; None where the target has no answer.
 
     Compared as labels are: case and white space folded; one trailing period is allowed.
+
+    Source: the accuracy reward of DeepSeek-R1 (arXiv 2501.12948), an exact match.
     """
     if target.answer is None:
         return None
@@ -37,6 +41,8 @@ def count(completion: Completion, target: Target) -> float | None:
     """1 if the answer is the right number. Range {0, 1}; None where the target is no number.
 
     Digits only, leading zeros and one trailing period allowed.
+
+    Source: the accuracy reward of DeepSeek-R1 (arXiv 2501.12948), an exact match.
     """
     right = _digits(target.answer or "")
     return None if right is None else float(_digits(completion.parsed.answer) == right)

@@ -62,6 +62,8 @@ def ap(
 
     Equal confidences rank boxes by emission, so boxes after the last true positive cost nothing,
     and neither do boxes of labels that the target lacks. `f1` charges for both.
+
+    Source: COCO's AP@[.50:.05:.95], area all, as pycocotools computes it.
     """
     pairs = overlaps(preds, targets, min(thresholds))
     return average_precision(pairs, folded(preds.labels), folded(targets.labels), thresholds)
@@ -69,7 +71,10 @@ def ap(
 
 @localization
 def ap50(preds: Detections, targets: Detections) -> float:
-    """COCO AP at IoU .50. Range [0, 1]."""
+    """COCO AP at IoU .50. Range [0, 1].
+
+    Source: COCO, as `ap`.
+    """
     pairs = overlaps(preds, targets, 0.5)
     return average_precision(pairs, folded(preds.labels), folded(targets.labels), (0.5,))
 
@@ -134,7 +139,15 @@ class Matched(NamedTuple):
 def match_boxes(
     preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
 ) -> Matched:
-    """Pairs taken by highest IoU, remembered for the completion's other rewards."""
+    """Pairs taken by highest IoU, remembered for the completion's other rewards.
+
+    Args:
+        preds: of one completion, original pixels.
+        targets: its target boxes, original pixels.
+        iou_threshold: smallest IoU of a pair, in (0, 1].
+        within_label: whether labels must be equal for a pair; else a pair with a wrong label
+            keeps its match and adds no IoU.
+    """
 
     def right_label(pair: boxes.Overlap) -> bool:
         return fold_label(preds.labels[pair[0]]) == fold_label(targets.labels[pair[1]])
@@ -152,6 +165,8 @@ def iou(preds: Detections, targets: Detections) -> float:
     """IoU of the first predicted box with the target, for grounding. Range [0, 1].
 
     Labels are not compared. Of several targets, the one that fits best counts.
+
+    Source: the accuracy reward of VLM-R1 (arXiv 2504.07615) for referring expressions.
     """
     return float(boxes.iou(preds.boxes[:1], targets.boxes).max())
 
@@ -164,13 +179,15 @@ def f1(
 
     Matches are the most one-to-one pairs of equal label. Law: permuting predictions or targets
     changes nothing; a duplicate or a box of an invented label always costs.
+
+    Source: boxrl; why not the greedy matching: docs/decisions/0004-f1-uses-the-largest-matching.md.
     """
     matches = most_matches(label_overlaps(preds, targets, min(thresholds)), thresholds)
     return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
 
 
 def most_matches(pairs: Sequence[boxes.Overlap], thresholds: Sequence[float]) -> int:
-    """The most one-to-one pairs of those given, summed over IoU thresholds."""
+    """The most one-to-one pairs of those given, summed over IoU thresholds: a largest matching."""
     if len(pairs) == len({pred for pred, _, _ in pairs}):
         # No prediction has a choice: each target takes the nearest of those that want it.
         best: dict[int, float] = {}
@@ -189,7 +206,7 @@ def most_matches(pairs: Sequence[boxes.Overlap], thresholds: Sequence[float]) ->
 
 @localization
 def dense_f1(preds: Detections, targets: Detections) -> float:
-    """`f1` with a slope everywhere: 2 * sum of (1 + GIoU) / 2 / (predictions + targets). [0, 1].
+    """`f1` with a slope: 2 * sum of (1 + GIoU) / 2 / (predictions + targets). Range [0, 1].
 
     Over the best one-to-one pairs of equal label (Hungarian matching). A box that misses still
     earns the more, the nearer it is, which helps where f1 is always 0; once it is not, f1 is

@@ -91,6 +91,8 @@ def absent_labels(completion: Completion, target: Target) -> float | None:
     """-(predicted boxes whose label no target has / predicted boxes). Range [-1, 0].
 
     What `ap` does not charge for. 0 without boxes; None where boxes are not asked for.
+
+    Source: boxrl.
     """
     labels = completion.parsed.detections.labels
     if target.answer is not None:

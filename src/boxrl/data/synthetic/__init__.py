@@ -63,7 +63,7 @@ class Scene(NamedTuple):
 
 
 def scenes(world: World, count: int, seed: int, split: str) -> Iterator[Scene]:
-    """`count` scenes of a world; ids are `SPLIT-SEED-NUMBER`.
+    """`count` scenes of a world; ids are `SPLIT-SEED-NUMBER`, as `split` and `seed` say.
 
     Law: equal arguments give equal pixels and samples; different splits never share a random
     stream, so a test scene is no training scene.

@@ -241,7 +241,7 @@ class Teacher:
         return hidden
 
     def look_loss(self, batch: Batch) -> Tensor:
-        """How badly the image tokens know what is there, where, and what is asked."""
+        """A scalar: how badly the image tokens know what is there, where, and what is asked."""
         assert self.looked is not None
         hidden = self.looked.shape[-1]
         seen = F.rms_norm(self.looked, (hidden,))
@@ -260,7 +260,12 @@ class Teacher:
         return loss
 
     def answer_loss(self, batch: Batch, hidden: Tensor) -> Tensor:
-        """Next-token loss: words, counts (half weight), coordinates (smoothed)."""
+        """Next-token loss, a scalar: words, counts (half weight), coordinates (smoothed).
+
+        Args:
+            batch: of questions with their answers.
+            hidden: "b tokens h", what the last layer gave.
+        """
         labels = batch["labels"][:, 1:]
         taught = labels != -100
         wanted, in_answer = labels[taught], batch["in_answer"][:, 1:][taught]
@@ -274,7 +279,16 @@ class Teacher:
         return plain[~number].mean() + 0.5 * _mean(plain[count]) + _mean(placed)
 
     def train(self, phase: str, steps: int, total: int, start: int, seed: int, rate: float) -> None:
-        """Run one phase: `steps` of a cosine schedule over `total`, of which `start` are done."""
+        """Run one phase: `steps` of a cosine schedule over `total`, of which `start` are done.
+
+        Args:
+            phase: `look`, `answer` or `fault`.
+            steps: of this phase.
+            total: of the whole schedule.
+            start: steps that are done.
+            seed: of the scenes.
+            rate: multiplies the learning rates.
+        """
         self.model.train()
         optimizers = self.optimizers(1.5e-3 * rate, 3e-3 * rate)
         loader = torch.utils.data.DataLoader(
