@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from boxrl.engines.export import export, merge  # noqa: E402
 from boxrl.engines.folders import model_folder  # noqa: E402
 from boxrl.engines.models import load, quiet  # noqa: E402
 from boxrl.engines.train import train, training_samples  # noqa: E402
-from boxrl.errors import UsageError  # noqa: E402
+from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
 
@@ -160,3 +161,40 @@ def test_the_best_checkpoint_on_held_out_samples_is_kept(
     kept = {path.name for path in (recipe.out / "checkpoints").glob("checkpoint-*")}
     assert kept == {"checkpoint-2", "checkpoint-4"}
     assert export(recipe.out, tmp_path / "best", "best").name == "checkpoint-2"
+
+
+def synthetic_recipe(out: Path) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "drawn",
+            "method": "grpo",
+            "out": out,
+            "rewards": ["f1"],
+            "data": {"synthetic": {"train": 3, "test": 2}},
+        }
+    )
+
+
+def test_further_processes_wait_for_the_scenes_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, others = synthetic_recipe(tmp_path / "run"), []
+    with monkeypatch.context() as patch:
+        patch.setenv("RANK", "1")
+        waiting = threading.Thread(target=lambda: others.append(training_samples(recipe)))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert not recipe.out.exists()
+    drawn = training_samples(recipe)
+    waiting.join(30)
+    assert others == [drawn]
+
+
+def test_a_run_folder_that_machines_do_not_share_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("boxrl.engines.train.PATIENCE_S", 0)
+    with pytest.raises(DataError, match="put the run folder on a disk that all machines share"):
+        training_samples(synthetic_recipe(tmp_path / "run"))

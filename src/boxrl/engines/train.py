@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from boxrl.engines.predict import Sampling
 from boxrl.engines.training_log import MetricsLog, StopGracefully
 from boxrl.engines.validation import KeepBest
 from boxrl.engines.vllm_training import require_vllm
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import Family, read_family
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
@@ -31,6 +33,9 @@ from boxrl.types import Sample
 
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
+
+PATIENCE_S = 120
+"""How long a further process waits for the first one to begin drawing."""
 
 BUILD_TRAINER: dict[str, Callable[..., Any]] = {
     "grpo": grpo.build_trainer,
@@ -120,17 +125,37 @@ def _resumed_step(recipe: Recipe) -> int:
 
 
 def training_samples(recipe: Recipe) -> tuple[list[Sample], Path]:
-    """The recipe's training samples and their images folder; synthetic scenes are drawn once."""
+    """The recipe's training samples and their images folder; synthetic scenes are drawn once.
+
+    Of several processes the first draws them, inside the run folder that it has opened.
+
+    Raises:
+        DataError: the samples are bad, or another process sees nothing of the first one's scenes.
+    """
     data = recipe.data
     if data.train is not None and data.images is not None:
         return read_samples(data.train), data.images
     assert data.synthetic is not None
     folder = recipe.out / "data"
+    if os.environ.get("RANK", "0") != "0":
+        _wait_for_scenes(folder)
     for split, count in (("train", data.synthetic.train), ("test", data.synthetic.test)):
         if not (folder / f"{split}.jsonl").is_file():
             scenes = data.synthetic
             draw_files(scenes.world, count, recipe.seed, split, folder, scenes.p_absent)
     return read_samples(folder / "train.jsonl"), folder / "images"
+
+
+def _wait_for_scenes(folder: Path) -> None:
+    """Until the first process has drawn them; the test scenes come last."""
+    began = time.monotonic()
+    while not (folder / "test.jsonl").is_file():
+        if not folder.exists() and time.monotonic() - began > PATIENCE_S:
+            raise DataError(
+                f"{folder}: the first process draws its scenes there, and nothing of it is seen "
+                "here; put the run folder on a disk that all machines share"
+            )
+        time.sleep(0.1)
 
 
 def freeze(model: Any, prefix: str) -> None:
