@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,28 @@ def test_two_processes_give_the_losses_of_one(
     launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", strategy]
     assert main(["train", str(written), f"out={tmp_path / 'two'}", *launch]) == 0
     assert_same_losses(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", *ZERO])
+def test_a_launched_run_goes_on_as_if_undisturbed(
+    strategy: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "grpo.yaml"
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "whole", max_steps=3, save_steps=2, learning_rate=1e-3
+    )
+    written.write_text(dump_recipe(recipe))
+    launch = ["--launch", "accelerate", "--num-processes", "2", "--strategy", strategy]
+    assert main(["train", str(written), *launch]) == 0
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    shutil.rmtree(cut / "model")
+    shutil.rmtree(cut / "checkpoints" / "checkpoint-3")
+    assert main(["train", str(written), f"out={cut}", *launch, "--resume"]) == 0
+    assert [row["step"] for row in rows(cut)] == [1, 2, 3]
+    assert_same_losses(cut, tmp_path / "whole")
+    assert (cut / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow
