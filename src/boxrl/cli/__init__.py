@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -75,6 +76,9 @@ def _outside(error: OSError | MemoryError) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without Unicode shows a ?, as Latin-1 ones of some clusters do for tables.
+        sys.stdout.reconfigure(errors="replace")
     args = _parse(argv)
     hook = sys.unraisablehook
     # Where memory is full, every generator that is closed would say so by itself.

@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
     """The one object that `--json` promises; numbers that are not finite become null."""
     from boxrl.data.files import finite
 
-    print(json.dumps(finite(value), ensure_ascii=False))
+    print(json.dumps(finite(value)))  # escaped: right in whatever encoding the terminal has
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from boxrl.data.files import is_number
 from boxrl.data.images import read_header
 from boxrl.data.reading import (
     Document,
@@ -25,6 +26,7 @@ from boxrl.data.reading import (
     require,
     size_of,
 )
+from boxrl.data.samples import checked_crowd
 from boxrl.data.subsets import Instance, Mode, Subset, asked_labels, build_subsets, keep
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Object, Sample
@@ -210,7 +212,7 @@ def read_instance(
     if not isinstance(category, int) or category not in categories:
         raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
     bbox = placed_xywh(row.get("bbox"), size_wh, where)
-    label = Object(bbox, categories[category], row.get("iscrowd", 0) == 1)
+    label = Object(bbox, categories[category], checked_crowd(row, where))
     area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
     return Instance(label, require(row, "id", int, where) + shift, area)
 
@@ -231,9 +233,10 @@ def checked_area(value: Any, where: str) -> float:
     Raises:
         DataError: anything else; `where` starts the message.
     """
-    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if not is_number(value) or value < 0:
         raise DataError(f"{where}: area {value!r:.80}; expected square pixels, 0 or more")
-    return value
+    area: float = value
+    return area
 
 
 def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:

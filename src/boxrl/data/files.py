@@ -8,6 +8,7 @@ import gc
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,20 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 PATIENCE_S = 5.0
 """How long a write waits for another process's of the same file, most of which take no second."""
+
+
+LARGEST_WHOLE = 2**53
+"""The largest whole number that JSON's readers agree on; no size or count comes near it."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number that a float holds; True and False are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def is_whole(value: Any, lowest: int = 0) -> bool:
+    """Whether a JSON value is a whole number from `lowest` to 2^53; True and False are none."""
+    return type(value) is int and lowest <= value <= LARGEST_WHOLE
 
 
 @contextlib.contextmanager

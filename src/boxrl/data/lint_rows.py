@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.files import parse_json_object
+from boxrl.data.files import is_number, parse_json_object
 from boxrl.data.images import check_pixels
 from boxrl.data.reading import inside_folder
 from boxrl.data.samples import parse_sample, render_checked
@@ -146,7 +145,7 @@ def _mend_box(
     bbox: Any, size_wh: tuple[int, int], where: str, found: _Findings
 ) -> list[float] | None:
     """The box, cut to the image where it leaves it; None where nothing of it is left."""
-    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))):
+    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox))):
         message = f"{where}: bbox {bbox!r:.80} is not four finite numbers"
         found.error("box-malformed", message, "write x1, y1, x2, y2 in pixels", None)
         return None
@@ -259,10 +258,6 @@ def _image_defects(sample: Sample, images: Path) -> Iterator[tuple[str, str, str
         what = "turns" if turned else "mirrors or turns"
         message = f"EXIF orientation {header.orientation} {what} image {sample.image!r} on display"
         yield "image-rotated", message, "save the image upright, without the EXIF tag"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _bare(error: DataError) -> str:

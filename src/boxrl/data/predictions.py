@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from boxrl.data.files import no_cycle_search, parse_json_object, write_atomic, write_json
+from boxrl.data.files import (
+    is_number,
+    is_whole,
+    no_cycle_search,
+    parse_json_object,
+    write_atomic,
+    write_json,
+)
 from boxrl.errors import DataError, UsageError
 
 FinishReason = Literal["stop", "length", "error"]
@@ -69,18 +76,19 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     size, logprobs = row.get("input_size_wh"), row.get("box_logprobs")
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
-    if type(row.get("n_tokens", 0)) is not int or row.get("n_tokens", 0) < 0:
+    if not is_whole(row.get("n_tokens", 0)):
         raise DataError(f"{where}: n_tokens must be a whole number, got {row['n_tokens']!r:.80}")
     if row.get("finish_reason", "stop") not in ("stop", "length", "error"):
         raise DataError(
             f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
         )
     if size is not None and not (
-        isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)
+        isinstance(size, list) and len(size) == 2 and all(is_whole(v, 1) for v in size)
     ):
         raise DataError(f"{where}: input_size_wh must be [width, height], got {size!r:.80}")
     if logprobs is not None and not (
-        isinstance(logprobs, list) and all(isinstance(v, (int, float)) for v in logprobs)
+        # NaN and infinity are told of where they are ranked by.
+        isinstance(logprobs, list) and all(type(v) is float or is_number(v) for v in logprobs)
     ):
         raise DataError(f"{where}: box_logprobs must be a list of numbers, got {logprobs!r:.80}")
     return Prediction(

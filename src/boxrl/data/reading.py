@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxrl.data.files import parse_json_object, read_lines
+from boxrl.data.files import is_whole, parse_json_object, read_lines
 from boxrl.data.samples import checked_bbox, checked_image
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -246,8 +246,9 @@ def size_of(row: dict[str, Any], where: str) -> tuple[int, int]:
         DataError: one is missing or not a positive whole number.
     """
     width, height = require(row, "width", int, where), require(row, "height", int, where)
-    if width < 1 or height < 1:
-        raise DataError(f"{where}: image of {width} x {height} pixels; expected at least 1 x 1")
+    if not is_whole(width, 1) or not is_whole(height, 1):
+        size = f"{width!r:.40} x {height!r:.40}"
+        raise DataError(f"{where}: image of {size} pixels; expected 1 x 1 to 2^53 x 2^53")
     return width, height
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from boxrl.data.files import no_cycle_search, read_jsonl, write_atomic
+from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.errors import DataError
 from boxrl.types import Object, Sample, Task
 
@@ -122,8 +122,7 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
     ):
         raise DataError(f"{where}: labels must be a list of non-empty strings, got {labels!r:.80}")
     meta = row.get("meta") or {}
-    if not isinstance(meta, dict):
-        raise DataError(f"{where}: meta must be an object, got {type(meta).__name__}")
+    _check_meta(meta, (width, height), where)
     return Sample(
         id=_text(row, "id", where),
         image=checked_image(_text(row, "image", where), where),
@@ -136,6 +135,17 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
         answer=_text(row, "answer", where) if row.get("answer") is not None else None,
         meta=meta,
     )
+
+
+def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
+    """Refuse what evaluation would stumble over; all stays as it is, whatever else it says."""
+    if not isinstance(meta, dict):
+        raise DataError(f"{where}: meta must be an object, got {type(meta).__name__}")
+    for _ in parse_objects(meta.get("others", ()), size_wh, f"{where}: meta.others"):
+        pass
+    areas = meta.get("areas", [])
+    if not isinstance(areas, list) or not all(is_number(area) and area >= 0 for area in areas):
+        raise DataError(f"{where}: meta.areas must be a list of square pixels, got {areas!r:.80}")
 
 
 @lru_cache(maxsize=1024)
@@ -156,7 +166,19 @@ def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Ite
         if not isinstance(row, dict) or not isinstance(row.get("label"), str):
             raise DataError(f"{where}: an object needs a bbox and a label, got {row!r:.80}")
         bbox = checked_bbox(row.get("bbox"), size_wh, where)
-        yield Object(bbox, row["label"], bool(row.get("iscrowd", False)))
+        yield Object(bbox, row["label"], checked_crowd(row, where))
+
+
+def checked_crowd(row: dict[str, Any], where: str) -> bool:
+    """Whether an object is a crowd region: its `iscrowd`, true, false, 1, 0, null or left out.
+
+    Raises:
+        DataError: it is something else, such as a text.
+    """
+    value = row.get("iscrowd")
+    if value not in (None, 0, 1):
+        raise DataError(f"{where}: iscrowd must be true or false, got {value!r:.80}")
+    return bool(value)
 
 
 def checked_bbox(
@@ -176,10 +198,7 @@ def checked_bbox(
 
 def _bbox_mistake(value: Any, size_wh: tuple[int, int] | None) -> str:
     """What is wrong with a bbox."""
-    numbers = isinstance(value, (list, tuple)) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
-    )
-    if not numbers or len(value) != 4 or not all(abs(v) <= sys.float_info.max for v in value):
+    if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(map(is_number, value)):
         return f"bbox {value!r:.80}; expected four finite numbers x1, y1, x2, y2"
     x1, y1, x2, y2 = value
     if x1 >= x2 or y1 >= y2:
@@ -220,7 +239,7 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def _positive_int(row: dict[str, Any], key: str, where: str) -> int:
-    value = row.get(key)
-    if type(value) is not int or value < 1:
+    value: Any = row.get(key)
+    if not is_whole(value, 1):
         raise DataError(f"{where}: {key} must be a positive whole number, got {value!r:.80}")
-    return value
+    return int(value)

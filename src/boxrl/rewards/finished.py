@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxrl.data.files import read_jsonl, write_atomic
+from boxrl.data.files import is_whole, read_jsonl, write_atomic
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
@@ -52,7 +52,7 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
     size_wh, input_size_wh = _size(row, where), _input_size(row, where)
     check_size(family, size_wh, where)
     n_tokens = row.get("n_tokens")
-    if n_tokens is not None and not (type(n_tokens) is int and n_tokens >= 0):
+    if n_tokens is not None and not is_whole(n_tokens):
         raise DataError(f"{where}: n_tokens must be a whole number, got {n_tokens!r:.80}")
     parsed = parse(text, family, size_wh, input_size_wh)
     target = build_target(row.get("objects"), size_wh, where)
@@ -63,7 +63,7 @@ def _size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     sides = (row.get("width"), row.get("height"))
     if sides == (None, None):
         return None
-    if not all(type(side) is int and side > 0 for side in sides):
+    if not all(is_whole(side, 1) for side in sides):
         raise DataError(
             f"{where}: width {sides[0]!r:.40} and height {sides[1]!r:.40}; expected positive "
             "whole numbers, both or none"
@@ -75,7 +75,7 @@ def _input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     sides = row.get("input_size_wh")
     if sides is None:
         return None
-    whole = isinstance(sides, list) and all(type(side) is int and side > 0 for side in sides)
+    whole = isinstance(sides, list) and all(is_whole(side, 1) for side in sides)
     if not whole or len(sides) != 2:
         raise DataError(f"{where}: input_size_wh must be [width, height], got {sides!r:.80}")
     return sides[0], sides[1]

@@ -1,0 +1,140 @@
+"""Values that are JSON but no size, count or box: one line says so, whatever the verb."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxrl.cli import main
+
+HUGE = 10**400
+"""More than any float holds; JSON sets no limit."""
+SAMPLE = {
+    "id": "a", "image": "a.png", "width": 64, "height": 64, "task": "detection",
+    "labels": ["cat"], "objects": [{"bbox": [1, 2, 30, 40], "label": "cat"}],
+}  # fmt: skip
+ANSWER = '<answer>[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]</answer>'
+PREDICTION = {"id": "a", "completion": ANSWER, "n_tokens": 9, "finish_reason": "stop"}
+FINISHED = {"id": "a", "completion": ANSWER, "objects": SAMPLE["objects"]}
+COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "area": 1200}
+    ],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+BOX = {"bbox": [1, 2, HUGE, 40], "label": "cat"}
+
+
+def told(capsys: pytest.CaptureFixture[str], *call: str) -> str:
+    """What a call that must fail says at last."""
+    assert main(list(call)) == 1
+    said = capsys.readouterr()
+    return (said.err + said.out).strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"width": HUGE}, "width must be a positive whole number"),
+        ({"objects": [BOX]}, "expected four finite numbers"),
+        ({"objects": [BOX | {"bbox": [1, 2, 3, 4], "iscrowd": "no"}]}, "iscrowd must be true or"),
+        ({"meta": {"others": [BOX]}}, "meta.others: bbox"),
+        ({"meta": {"others": [{"bbox": "x"}]}}, "meta.others: an object needs a bbox and a label"),
+        ({"meta": {"others": 7}}, "meta.others: objects must be a list"),
+        ({"meta": {"areas": [HUGE]}}, "meta.areas must be a list of square pixels"),
+        ({"meta": {"areas": ["9"]}}, "meta.areas must be a list of square pixels"),
+        ({"meta": [1]}, "meta must be an object"),
+    ],
+)
+def test_in_samples(
+    change: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "samples.jsonl"
+    file.write_text(json.dumps(SAMPLE | change) + "\n")
+    said = told(capsys, "data", "stats", str(file))
+    assert said.startswith(f"boxrl: {file}:1: ")
+    assert words in said
+    assert "1 error" in told(capsys, "data", "lint", str(file))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_tokens": HUGE}, "n_tokens must be a whole number"),
+        ({"input_size_wh": [HUGE, 1]}, "input_size_wh must be [width, height]"),
+        ({"box_logprobs": [HUGE]}, "box_logprobs must be a list of numbers"),
+    ],
+)
+def test_in_predictions(
+    change: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, predictions = tmp_path / "samples.jsonl", tmp_path / "predictions.jsonl"
+    samples.write_text(json.dumps(SAMPLE) + "\n")
+    predictions.write_text(json.dumps(PREDICTION | change) + "\n")
+    call = ["evaluate", "--samples", str(samples), "--predictions", str(predictions)]
+    assert f"{predictions}:1: {words}" in told(capsys, *call, "--family", "plain")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_tokens": HUGE}, "n_tokens must be a whole number"),
+        ({"width": HUGE, "height": 9}, "expected positive whole numbers"),
+        ({"objects": [BOX]}, "expected four finite numbers"),
+    ],
+)
+def test_in_finished_completions(
+    change: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "finished.jsonl"
+    file.write_text(json.dumps(FINISHED | change) + "\n")
+    said = told(capsys, "score", "--completions", str(file), "--rewards", "f1,cosine")
+    assert said.startswith(f"boxrl: {file}:1: ")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "words"),
+    [
+        ("images", {"width": HUGE}, "images[0]: image of 1000"),
+        ("annotations", {"bbox": [0, 0, HUGE, 1]}, "expected four finite numbers"),
+        ("annotations", {"area": HUGE}, "expected square pixels, 0 or more"),
+        ("annotations", {"iscrowd": "yes"}, "iscrowd must be true or false, got 'yes'"),
+    ],
+)
+def test_in_coco_files(
+    array: str,
+    change: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(COCO | {array: [COCO[array][0] | change]}))
+    call = ["data", "convert", "coco", "--annotations", str(file), "--images", str(tmp_path)]
+    said = told(capsys, *call, "--out", str(tmp_path / "out.jsonl"))
+    assert said.startswith(f"boxrl: {file}:1: {array}[0]: ")
+    assert words in said
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_terminal_without_unicode_shows_the_table_and_the_json_whole(tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    label = "größe 🦊"
+    objects = [SAMPLE["objects"][0] | {"label": label}]  # type: ignore[index]
+    file.write_text(json.dumps(SAMPLE | {"labels": [label], "objects": objects}) + "\n")
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    call = [sys.executable, "-c", "import sys; from boxrl.cli import main; sys.exit(main())"]
+    for words in (["data", "stats", str(file)], ["data", "stats", str(file), "--json"]):
+        done = subprocess.run(
+            [*call, *words], env=os.environ | ascii_only, capture_output=True, text=True, check=True
+        )
+        assert "Traceback" not in done.stderr
+    assert label in json.loads(done.stdout)["labels"]
