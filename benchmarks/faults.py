@@ -42,7 +42,7 @@ def render_tables(records: list[dict[str, Any]]) -> str:
     """A sentence of sums, then one table per kind of fault."""
     lost = sum(row["lost"] for row in records)
     commits = ", ".join(dict.fromkeys(row["commit"] for row in records))
-    kinds = list(dict.fromkeys(row["fault"] for row in records))
+    kinds = sorted({row["fault"] for row in records})
     lines = [
         f"{len(records):,} faults of {len(kinds)} kinds were injected; {lost:,} things were lost."
     ]
@@ -54,7 +54,7 @@ def render_tables(records: list[dict[str, Any]]) -> str:
         for row in records:
             if row["fault"] == kind:
                 groups.setdefault((row["verb"], row["how"]), []).append(row)
-        lines += [render_row(*key, rows) for key, rows in groups.items()]
+        lines += [render_row(*key, rows) for key, rows in sorted(groups.items())]
     return "\n".join([*lines, "", f"*{describe_machine()}; commits {commits}.*"])
 
 

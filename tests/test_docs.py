@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import dropwhile, pairwise
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -241,6 +242,13 @@ def test_the_readmes_python_says_what_it_says() -> None:
         names: dict[str, object] = {}
         exec("\n".join(setup), names)
         assert repr(eval(call, names)) == said.strip()
+
+
+def test_the_readme_says_what_the_benchmark_measured() -> None:
+    module = run_path(str(ROOT / "benchmarks" / "run_all.py"))
+    measured = module["render_gain"](module["read_sections"]()["grpo_step"])
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert readme.partition(module["BEGIN"])[2].partition(module["END"])[0] == measured
 
 
 def test_every_file_that_code_and_pages_name_exists() -> None:
