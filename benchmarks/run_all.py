@@ -83,6 +83,14 @@ def read_sections() -> dict[str, str]:
     return {part[3:].partition(":")[0]: part for part in parts}
 
 
+def write_page(sections: dict[str, str]) -> None:
+    """The page of all sections, in the order of BENCHMARKS."""
+    body = "\n".join(sections[name].strip() + "\n" for name in BENCHMARKS if name in sections)
+    seconds = sum(map(int, re.findall(r"; took (\d+) s\.\*$", body, re.MULTILINE)))
+    total = f"The sections below took {seconds / 60:.0f} minutes in all.\n"
+    PAGE.write_text(f"{INTRODUCTION}\n{total}\n{body}", "utf-8")
+
+
 def render_gain(section: str) -> str:
     """The sentence of README.md: what sharing the prompt gains, rounded down to a tenth.
 
@@ -116,10 +124,7 @@ def main() -> None:
     for name in args.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr)
         sections[name] = run_benchmark(name, args.peers)
-    body = "\n".join(sections[name].strip() + "\n" for name in BENCHMARKS if name in sections)
-    seconds = sum(map(int, re.findall(r"; took (\d+) s\.\*$", body, re.MULTILINE)))
-    total = f"The sections below took {seconds / 60:.0f} minutes in all.\n"
-    PAGE.write_text(f"{INTRODUCTION}\n{total}\n{body}", "utf-8")
+        write_page(sections)  # after each: what was measured stays, whatever ends the rest
     if "grpo_step" in (args.names or BENCHMARKS):
         write_readme(sections["grpo_step"])
 
