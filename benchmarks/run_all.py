@@ -125,8 +125,8 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr)
         sections[name] = run_benchmark(name, args.peers)
         write_page(sections)  # after each: what was measured stays, whatever ends the rest
-    if "grpo_step" in (args.names or BENCHMARKS):
-        write_readme(sections["grpo_step"])
+        if name == "grpo_step":
+            write_readme(sections[name])
 
 
 if __name__ == "__main__":

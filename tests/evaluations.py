@@ -57,6 +57,3 @@ def spoil(samples: list[Sample], share: float, seed: int) -> dict[str, Predictio
         else:
             found[item.id] = prediction(item.id, render_target(item, QWEN))
     return found
-
-
-A, B, C = [0.0, 0.0, 50.0, 50.0], [50.0, 50.0, 90.0, 90.0], [60.0, 0.0, 90.0, 30.0]

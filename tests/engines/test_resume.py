@@ -24,6 +24,7 @@ from boxrl.runs import Run  # noqa: E402
 
 from .recipes import tiny_recipe  # noqa: E402
 
+PAIR = ("whole", "killed")
 FACTS = {"name": "tiny", "method": "grpo", "model": "tiny"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "GRPO": {},
@@ -56,7 +57,7 @@ def assert_same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) 
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_until_killed(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     original = training_log.MetricsLog.on_log
 
     def on_log(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
@@ -64,7 +65,9 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if state.global_step == step:
             raise Killed
 
-    monkeypatch.setattr(training_log.MetricsLog, "on_log", on_log)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training_log.MetricsLog, "on_log", on_log)
+        run(recipe)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -72,12 +75,9 @@ def test_a_killed_run_gives_the_same_figures(
     setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
-    whole = tiny_recipe(scene_folder, tmp_path / "whole", **options)
+    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
     run(whole)
-    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(4, patch)
-        run(recipe)
+    run_until_killed(recipe, 4, monkeypatch)
     assert len(rows(recipe.out)) == 4
     run(recipe, resume=True)
     assert_same_rows(rows(recipe.out), rows(whole.out))
@@ -90,14 +90,10 @@ def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
     method: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"method": method, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
-    whole = tiny_recipe(scene_folder, tmp_path / "whole", **options)
+    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
     run(whole)
-    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(3, patch)
-        run(recipe)
-    smaller = tiny_recipe(scene_folder, tmp_path / "killed", micro_batch_prompts=1, **options)
-    run(smaller, resume=True)
+    run_until_killed(recipe, 3, monkeypatch)
+    run(tiny_recipe(scene_folder, recipe.out, micro_batch_prompts=1, **options), resume=True)
     # Two figures of the log are means over micro-batches, whatever their numbers of tokens.
     averages = {"entropy": 0.0, "token_accuracy": 0.0}
     got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole.out))
