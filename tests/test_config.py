@@ -93,6 +93,10 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL + "rewards: [{name: ap, weight: heavy}]\n",
             "weight must be a number, got 'heavy'",
         ),
+        (
+            MINIMAL + f"rewards: [{{name: ap, weight: {10**400}}}]\n",
+            "weight must be a number, got 1000",
+        ),
         (MINIMAL + "rewards: [f1, f1]\n", "reward 'f1' stands twice"),
         (
             WORLD.format("nowhere"),

@@ -186,6 +186,20 @@ def test_metrics_of_a_strange_form_are_passed_over(
     assert "0.500" in report(copy, tmp_path / "report.html").text
 
 
+@pytest.mark.parametrize("odd", [10**400, float("nan"), 1e308, -1e308, "x", [], None])
+def test_log_with_values_that_are_no_numbers_is_drawn_without_them(
+    run: Path, tmp_path: Path, odd: object
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    steps = [training_step(step) for step in range(1, 21)]
+    steps[4] |= dict.fromkeys(("reward", "loss", "rewards", "grad_norm"), odd)
+    steps[7] |= {"loss": -1e308}
+    write_jsonl(copy / "metrics.jsonl", [*steps, training_step(21) | {"step": 10**400}])
+    facts = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(facts | {"seconds": odd}))
+    assert "Rewards by name" in report(copy, tmp_path / "report.html").text
+
+
 def test_questions_whose_answer_is_no_box(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     samples = read_samples(copy / "data" / "test.jsonl")

@@ -56,6 +56,20 @@ def test_watch_of_a_run_that_has_just_begun(run: Path, tmp_path: Path) -> None:
     assert "no step is logged yet" in shown(copy)
 
 
+@pytest.mark.parametrize("odd", [10**400, float("nan"), 1e308, "x", [], None])
+def test_watch_passes_over_what_is_no_number(run: Path, tmp_path: Path, odd: object) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    steps = [training_step(step) for step in (1, 2, 3)]
+    steps[1] |= {"reward": odd, "time_s": odd, "rewards": odd}
+    steps.append(steps[1] | {"step": 10**400})
+    steps[2]["rewards"]["f1"] = odd
+    write_jsonl(copy / "metrics.jsonl", steps)
+    write_jsonl(copy / "completions.jsonl", [{"step": 3, "id": "a", "rewards": {"f1": odd}}])
+    text = shown(copy)
+    assert "step 3" in text
+    assert "sampled at step 3, a" in text
+
+
 def test_watch_ends_with_the_run_and_prints_once_into_a_pipe(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from boxrl.data.files import is_number
 from boxrl.data.synthetic import check_worlds
 from boxrl.errors import RecipeError, UsageError
 from boxrl.families import build_family
@@ -60,7 +61,7 @@ WorldChoice = Annotated[str | dict[str, float], BeforeValidator(_refusing(check_
 def _check_reward(spec: Any) -> None:
     build_reward(reward_spec(spec))
     weight = spec.get("weight", 1.0) if isinstance(spec, Mapping) else 1.0
-    if type(weight) not in (int, float) or not math.isfinite(weight):
+    if not is_number(weight):
         raise UsageError(f"weight must be a number, got {weight!r:.40}")
 
 

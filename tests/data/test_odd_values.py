@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,12 @@ from typing import Any
 import pytest
 
 from boxrl.cli import main
+from boxrl.data.predictions import parse_prediction
+from boxrl.data.samples import parse_sample
+from boxrl.errors import DataError
+from boxrl.evaluate.files import parse_row, render_row
+from boxrl.evaluate.rows import Question, Row, judge
+from boxrl.families import FAMILIES
 
 HUGE = 10**400
 """More than any float holds; JSON sets no limit."""
@@ -48,8 +55,9 @@ def told(capsys: pytest.CaptureFixture[str], *call: str) -> str:
         ({"meta": {"others": [BOX]}}, "meta.others: bbox"),
         ({"meta": {"others": [{"bbox": "x"}]}}, "meta.others: an object needs a bbox and a label"),
         ({"meta": {"others": 7}}, "meta.others: objects must be a list"),
-        ({"meta": {"areas": [HUGE]}}, "meta.areas must be a list of square pixels"),
-        ({"meta": {"areas": ["9"]}}, "meta.areas must be a list of square pixels"),
+        ({"meta": {"areas": [HUGE]}}, "meta.areas: area 1000"),
+        ({"meta": {"areas": ["9"]}}, "meta.areas: area '9'; expected square pixels, 0 or more"),
+        ({"meta": {"areas": 9}}, "meta.areas must be a list of square pixels"),
         ({"meta": [1]}, "meta must be an object"),
     ],
 )
@@ -105,6 +113,7 @@ def test_in_finished_completions(
     [
         ("images", {"width": HUGE}, "images[0]: image of 1000"),
         ("annotations", {"bbox": [0, 0, HUGE, 1]}, "expected four finite numbers"),
+        ("annotations", {"bbox": [0.5, 0, HUGE, 1]}, "expected four numbers x, y, width, height"),
         ("annotations", {"area": HUGE}, "expected square pixels, 0 or more"),
         ("annotations", {"iscrowd": "yes"}, "iscrowd must be true or false, got 'yes'"),
     ],
@@ -123,6 +132,50 @@ def test_in_coco_files(
     assert said.startswith(f"boxrl: {file}:1: {array}[0]: ")
     assert words in said
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": 7}, "id is 7"),
+        ({"labels": ["cat", 3]}, "labels is ['cat', 3]"),
+        ({"status": "fine"}, "status is 'fine'"),
+        ({"formatted": 1}, "formatted is 1"),
+        ({"tp": HUGE}, "tp is 1000"),
+        ({"f1": 1e308}, "f1 is 1e+308"),
+        ({"looks": "yes"}, "looks is 'yes'"),
+        ({"predictions": [BOX | {"confidence": 1.0}]}, "predictions is [{'bbox': [1, 2, 1000"),
+        ({"predictions": [{"bbox": [1, 2, 3, 4], "confidence": 1}]}, "predictions is [{'bbox'"),
+        ({"objects": [BOX | {"area": 9}]}, "expected four finite numbers"),
+        ({"objects": [BOX | {"bbox": [1, 2, 3, 4], "area": "9"}]}, "area '9'; expected square"),
+        ({"objects": None}, "objects must be a list"),
+    ],
+)
+def test_in_the_rows_of_an_evaluation(change: dict[str, Any], words: str) -> None:
+    row = json.loads(render_row(evaluated()))
+    assert render_row(parse_row(row, "rows.jsonl:1")) == render_row(evaluated())
+    with pytest.raises(DataError, match=rf"^rows\.jsonl:1: .*{re.escape(words)}"):
+        parse_row(row | change, "rows.jsonl:1")
+
+
+def evaluated() -> Row:
+    """The judged row of SAMPLE and PREDICTION."""
+    sample, prediction = parse_sample(SAMPLE, "here"), parse_prediction(PREDICTION, "here")
+    return judge(Question.of(sample), prediction, FAMILIES["plain"])
+
+
+def test_in_the_metrics_of_an_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text(render_row(evaluated()) + "\n")
+        (tmp_path / name / "metrics.json").write_text('{"mAP": 1, "protocol": 7}')
+    said = told(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert said == (
+        f"boxrl: {tmp_path}/a/metrics.json: no metrics of an evaluation (no protocol); "
+        "evaluate again"
+    )
 
 
 def test_a_terminal_without_unicode_shows_the_table_and_the_json_whole(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.files import is_number
 from boxrl.data.images import read_header
 from boxrl.data.reading import (
     Document,
@@ -26,7 +25,7 @@ from boxrl.data.reading import (
     require,
     size_of,
 )
-from boxrl.data.samples import checked_crowd
+from boxrl.data.samples import checked_area, checked_crowd
 from boxrl.data.subsets import Instance, Mode, Subset, asked_labels, build_subsets, keep
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Object, Sample
@@ -225,18 +224,6 @@ def id_shift(document: Document) -> int:
 def as_id(value: Any) -> int | str | None:
     """The value as a key, None for what can be no id."""
     return value if isinstance(value, (int, str)) else None
-
-
-def checked_area(value: Any, where: str) -> float:
-    """An area in square pixels, 0 or more.
-
-    Raises:
-        DataError: anything else; `where` starts the message.
-    """
-    if not is_number(value) or value < 0:
-        raise DataError(f"{where}: area {value!r:.80}; expected square pixels, 0 or more")
-    area: float = value
-    return area
 
 
 def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:

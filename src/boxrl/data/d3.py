@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 from boxrl.data.coco import (
     Picture,
     as_id,
-    checked_area,
     detection_sample,
     open_coco,
     read_categories,
@@ -25,6 +24,7 @@ from boxrl.data.coco import (
 )
 from boxrl.data.pickles import read_pickle
 from boxrl.data.reading import Reading, Rejected, inside_folder, placed_xywh, require, size_of
+from boxrl.data.samples import checked_area
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Object, Sample

@@ -34,6 +34,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
+def number_or_none(value: Any) -> float | None:
+    """The JSON value if it is such a number, else None."""
+    return value if is_number(value) else None
+
+
 def is_whole(value: Any, lowest: int = 0) -> bool:
     """Whether a JSON value is a whole number from `lowest` to 2^53; True and False are none."""
     return type(value) is int and lowest <= value <= LARGEST_WHOLE

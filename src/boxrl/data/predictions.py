@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -73,7 +73,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     Raises:
         DataError: a field is missing or of the wrong type.
     """
-    size, logprobs = row.get("input_size_wh"), row.get("box_logprobs")
+    logprobs = row.get("box_logprobs")
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
     if not is_whole(row.get("n_tokens", 0)):
@@ -82,10 +82,6 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         raise DataError(
             f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
         )
-    if size is not None and not (
-        isinstance(size, list) and len(size) == 2 and all(is_whole(v, 1) for v in size)
-    ):
-        raise DataError(f"{where}: input_size_wh must be [width, height], got {size!r:.80}")
     if logprobs is not None and not (
         # NaN and infinity are told of where they are ranked by.
         isinstance(logprobs, list) and all(type(v) is float or is_number(v) for v in logprobs)
@@ -96,10 +92,24 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         completion=row["completion"],
         n_tokens=row.get("n_tokens", 0),
         finish_reason=cast(FinishReason, row.get("finish_reason", "stop")),
-        input_size_wh=(size[0], size[1]) if size else None,
+        input_size_wh=checked_input_size(row, where),
         box_logprobs=tuple(float(v) for v in logprobs) if logprobs is not None else None,
         error=row.get("error"),
     )
+
+
+def checked_input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """A row's `input_size_wh`, (width, height) in pixels; None where it is left out.
+
+    Raises:
+        DataError: it is something else than two whole numbers from 1.
+    """
+    size = row.get("input_size_wh")
+    if size is None:
+        return None
+    if not isinstance(size, list) or len(size) != 2 or not all(is_whole(v, 1) for v in size):
+        raise DataError(f"{where}: input_size_wh must be [width, height], got {size!r:.80}")
+    return size[0], size[1]
 
 
 @no_cycle_search()

@@ -271,7 +271,7 @@ def placed_xywh(
     try:
         x, y, width, height = value
         corners = (x, y, x + width, y + height)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{where}: bbox {value!r:.80}; expected four numbers x, y, width, height"
         ) from error

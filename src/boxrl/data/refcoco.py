@@ -96,7 +96,8 @@ def read_refs(folder: Path, refs_file: str, images: Path, split: str) -> Reading
             except DataError as error:
                 yield Rejected(str(error), ref)
 
-    return Reading(sum(len(ref.get("sentences", ())) for ref in chosen), rows())
+    sentences = [ref.get("sentences") for ref in chosen]
+    return Reading(sum(len(found) for found in sentences if isinstance(found, list)), rows())
 
 
 def _annotated(path: Path, images: Path) -> tuple[dict[int, _Annotated], dict[int, str]]:

@@ -144,8 +144,10 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
     for _ in parse_objects(meta.get("others", ()), size_wh, f"{where}: meta.others"):
         pass
     areas = meta.get("areas", [])
-    if not isinstance(areas, list) or not all(is_number(area) and area >= 0 for area in areas):
+    if not isinstance(areas, list):
         raise DataError(f"{where}: meta.areas must be a list of square pixels, got {areas!r:.80}")
+    for area in areas:
+        checked_area(area, f"{where}: meta.areas")
 
 
 @lru_cache(maxsize=1024)
@@ -206,6 +208,18 @@ def _bbox_mistake(value: Any, size_wh: tuple[int, int] | None) -> str:
         return f"bbox {value} has {what}; boxes are xyxy pixels, x1 < x2, y1 < y2"
     size = f" of {size_wh[0]} x {size_wh[1]}" if size_wh else ""
     return f"bbox {value} leaves the image{size}; boxes are original pixels"
+
+
+def checked_area(value: Any, where: str) -> float:
+    """An area in square pixels, 0 or more.
+
+    Raises:
+        DataError: anything else; `where` starts the message.
+    """
+    if not is_number(value) or value < 0:
+        raise DataError(f"{where}: area {value!r:.80}; expected square pixels, 0 or more")
+    area: float = value
+    return area
 
 
 def checked_image(path: str, where: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from boxrl.data.files import number_or_none
+
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -74,4 +76,4 @@ def look_up(metrics: Mapping[str, Any], key: str) -> float | None:
         head, _, rest = key.partition(".")
         inner = metrics.get(head)
         return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
-    return value if isinstance(value, (int, float)) and value == value else None
+    return number_or_none(value)

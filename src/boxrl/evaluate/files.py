@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 
 from boxrl.data.files import (
+    is_number,
+    is_whole,
     no_cycle_search,
     parse_json_object,
     read_jsonl,
@@ -19,13 +21,13 @@ from boxrl.data.files import (
     write_json,
 )
 from boxrl.data.predictions import meta_path
-from boxrl.data.samples import parse_objects
+from boxrl.data.samples import checked_area, parse_objects
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Row
 from boxrl.families import Family, build_family
 from boxrl.metrics.detection import Counts
-from boxrl.types import Detections
+from boxrl.types import Detections, Status
 
 METRICS, ROWS = "metrics.json", "rows.jsonl"
 
@@ -60,6 +62,8 @@ def read_evaluation(folder: Path) -> Evaluation:
             "make one with boxrl evaluate --out"
         )
     metrics = parse_json_object(path.read_bytes(), str(path))
+    if not isinstance(metrics.get("protocol"), dict):
+        raise DataError(f"{path}: no metrics of an evaluation (no protocol); evaluate again")
     rows = tuple(
         parse_row(row, f"{folder / ROWS}:{number}") for number, row in read_jsonl(folder / ROWS)
     )
@@ -101,30 +105,66 @@ def parse_row(content: Mapping[str, Any], where: str) -> Row:
     Raises:
         DataError: a field is missing or of another kind.
     """
-    try:
-        found = content["predictions"]
-        boxes = np.array([item["bbox"] for item in found], dtype=np.float64).reshape(-1, 4)
-        return Row(
-            id=content["id"],
-            image=content["image"],
-            task=content["task"],
-            labels=tuple(content["labels"]),
-            status=content["status"],
-            formatted=content["formatted"],
-            n_tokens=content["n_tokens"],
-            truncated=content["truncated"],
-            counts=Counts(content["tp"], content["fp"], content["fn"]),
-            f1=content["f1"],
-            correct=content["correct"],
-            looks=content["looks"],
-            unknown_labels=content["unknown_labels"],
-            preds=Detections(boxes, tuple(item["label"] for item in found)),
-            confidence=tuple(item["confidence"] for item in found),
-            objects=tuple(parse_objects(content["objects"], None, where)),
-            areas=tuple(item["area"] for item in content["objects"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: no row of an evaluation ({error!r}); evaluate again") from error
+    for name, holds in _FIELDS.items():
+        value = content.get(name)
+        if not holds(value):
+            raise DataError(
+                f"{where}: no row of an evaluation ({name} is {value!r:.80}); evaluate again"
+            )
+    objects = tuple(parse_objects(content.get("objects"), None, where))
+    found = content["predictions"]
+    boxes = np.array([item["bbox"] for item in found], dtype=np.float64).reshape(-1, 4)
+    return Row(
+        id=content["id"],
+        image=content["image"],
+        task=content["task"],
+        labels=tuple(content["labels"]),
+        status=content["status"],
+        formatted=content["formatted"],
+        n_tokens=content["n_tokens"],
+        truncated=content["truncated"],
+        counts=Counts(content["tp"], content["fp"], content["fn"]),
+        f1=content["f1"],
+        correct=content["correct"],
+        looks=content["looks"],
+        unknown_labels=content["unknown_labels"],
+        preds=Detections(boxes, tuple(item["label"] for item in found)),
+        confidence=tuple(item["confidence"] for item in found),
+        objects=objects,
+        areas=tuple(checked_area(item.get("area"), where) for item in content["objects"]),
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_verdict(value: Any) -> bool:
+    return value is None or type(value) is bool
+
+
+def _is_prediction(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("bbox"), list):
+        return False
+    numbers = [*value["bbox"], value.get("confidence")]
+    return len(numbers) == 5 and all(map(is_number, numbers)) and _is_text(value.get("label"))
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("id", "image", "task"), _is_text),
+    "labels": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "status": lambda value: value in get_args(Status),
+    **dict.fromkeys(("formatted", "truncated"), _is_flag),
+    **dict.fromkeys(("n_tokens", "tp", "fp", "fn", "unknown_labels"), is_whole),
+    "f1": lambda value: value is None or (is_number(value) and 0 <= value <= 1),
+    **dict.fromkeys(("correct", "looks"), _is_verdict),
+    "predictions": lambda value: isinstance(value, list) and all(map(_is_prediction, value)),
+}
+"""What each field of rows.jsonl must be; objects have a parser of their own."""
 
 
 def read_settings(predictions: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from boxrl.data.files import parse_json_object
+from boxrl.data.files import is_number, parse_json_object
 from boxrl.experiments.cells import Cell
 from boxrl.experiments.definition import LEARNING, Claim, Column, Experiment, Figure
 from boxrl.experiments.learning import accuracy_reward, learning_figures, reward_curve
@@ -58,7 +58,7 @@ def flatten(metrics: Mapping[str, Any], before: str = "") -> Figures:
     for key, value in metrics.items():
         if isinstance(value, Mapping):
             found |= flatten(value, f"{before}{key}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif is_number(value):
             found[f"{before}{key}"] = value
     return found
 

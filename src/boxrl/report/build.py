@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxrl.errors import BoxrlError, UsageError
+from boxrl.data.files import number_or_none
+from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import compare
 from boxrl.evaluate.evaluation import Evaluation as Judged
 from boxrl.report.curves import compared_curves, training_curves, training_warnings
@@ -121,12 +122,13 @@ def _diagnose(answered: Mapping[str, Evaluation]) -> list[Diagnosis]:
 
 def eval_title(name: str) -> str:
     """before_greedy as people read it."""
-    return name.replace("_", ", ")
+    return visible(name.replace("_", ", "))
 
 
 def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
     """Names of the runs; their folders where names repeat, numbers where those do too."""
-    for names in ([run.name for run in runs], [run.path.resolve().name for run in runs]):
+    folders = [visible(run.path.resolve().name) for run in runs]
+    for names in ([run.name for run in runs], folders):
         if len(set(names)) == len(names):
             return names
     return [f"{run.name} {number}" for number, run in enumerate(runs, start=1)]
@@ -134,13 +136,13 @@ def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
 
 def _about(run: RunFolder, name: str) -> About:
     """What a reader asks first about a run."""
-    seconds, commit = run.facts.get("seconds"), run.environment.get("commit")
+    seconds, commit = number_or_none(run.facts.get("seconds")), run.environment.get("commit")
     found = {
         "Method": str(run.facts.get("method", "")).upper(),
         "Model": run.facts.get("model"),
         "Status": run.facts.get("status"),
         "Steps": run.steps[-1]["step"] if run.steps else None,
-        "Time": f"{seconds / 60:.0f} min" if isinstance(seconds, (int, float)) else None,
+        "Time": None if seconds is None else f"{seconds / 60:.0f} min",
         "Commit": commit[:10] if isinstance(commit, str) else None,
     }
     versions = mapping(run.environment.get("versions"))
@@ -176,7 +178,7 @@ def _paired_table(
     """Figures of two runs; where they cannot be paired, `unpaired` tells reason and title."""
     try:
         compared = compare(_judged(pair[0]), _judged(pair[1]))
-    except (BoxrlError, KeyError) as error:
+    except BoxrlError as error:
         unpaired.setdefault(f"samples cannot be paired: {error}", []).append(title)
         return figure_table(title, columns, *pair, {})
     return figure_table(title, columns, *pair, compared)
@@ -184,6 +186,8 @@ def _paired_table(
 
 def _judged(evaluation: Evaluation) -> Judged:
     """As `boxrl evaluate` holds it."""
+    if not isinstance(evaluation.metrics.get("protocol"), Mapping):
+        raise DataError("metrics.json names no protocol")
     return Judged(evaluation.metrics, tuple(row.judged for row in evaluation.rows))
 
 

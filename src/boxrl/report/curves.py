@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.data.files import number_or_none
 from boxrl.metrics.convergence import take_off
 from boxrl.report.plots import Line, Mark, line_chart
+from boxrl.report.reading import mapping
 
 Step = dict[str, Any]
+LARGEST = 1e300
+"""What a curve shows at most: sums and differences of two such values are finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def compared_curves(runs: Sequence[tuple[str, Sequence[Step]]]) -> list[Chart]:
     Args:
         runs: (name, rows of metrics.jsonl) of each run.
     """
-    names = dict.fromkeys(key for _, steps in runs for s in steps for key in s.get("rewards") or {})
+    names = _reward_names([step for _, steps in runs for step in steps])
     charts = [_compared(runs, *SINGLE[0])]
     charts += [
         _compared(runs, f"Reward {name}", f"rewards/{name}", "mean reward") for name in names
@@ -100,12 +103,15 @@ def _compared(
 
 def _reward_lines(steps: Sequence[Step]) -> list[Line]:
     """The rewards by name, means before weighting."""
-    names = dict.fromkeys(name for step in steps for name in step.get("rewards") or {})
     lines = [
         Line(name, _points(steps, f"rewards/{name}"), colour=number % 6)
-        for number, name in enumerate(names)
+        for number, name in enumerate(_reward_names(steps))
     ]
     return [line for line in lines if _enough(line)]
+
+
+def _reward_names(steps: Sequence[Step]) -> list[str]:
+    return list(dict.fromkeys(name for step in steps for name in mapping(step.get("rewards"))))
 
 
 def _rewards(lines: Sequence[Line], marks: Sequence[Mark]) -> Chart | None:
@@ -141,13 +147,14 @@ def _points(steps: Sequence[Step], key: str) -> list[tuple[float, float | None]]
     if name:
         values = [value.get(name) if isinstance(value, dict) else None for value in values]
     return [
-        (float(step["step"]), _finite(value)) for step, value in zip(steps, values, strict=True)
+        (float(step["step"]), _drawable(value)) for step, value in zip(steps, values, strict=True)
     ]
 
 
-def _finite(value: Any) -> float | None:
-    usable = isinstance(value, (int, float)) and math.isfinite(value)
-    return float(value) if usable else None
+def _drawable(value: Any) -> float | None:
+    """The value where it is a number of which an axis can be made."""
+    number = number_or_none(value)
+    return None if number is None or abs(number) > LARGEST else number
 
 
 def _enough(line: Line) -> bool:

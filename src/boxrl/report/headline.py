@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.data.files import is_number
 from boxrl.evaluate.figures import FIGURES, Better, Figure, look_up
 from boxrl.report.glyphs import interval
 from boxrl.report.reading import Evaluation, mapping
@@ -177,7 +178,7 @@ def _cell(metrics: Mapping[str, Any], figure: Figure, value: float | None) -> Ce
     if value is None:
         return Cell("—")
     match mapping(metrics.get("intervals")).get(figure.key):
-        case [float() | int() as low, float() | int() as high]:
+        case [low, high] if is_number(low) and is_number(high):
             between = _between(low, high, figure.digits)
         case _:
             between = ""
@@ -192,7 +193,7 @@ def _verdict(better: Better, low: float, high: float) -> str:
 
 def _is_interval(row: Any) -> bool:
     keys = ("difference", "low", "high")
-    return isinstance(row, Mapping) and all(isinstance(row.get(k), (int, float)) for k in keys)
+    return isinstance(row, Mapping) and all(is_number(row.get(k)) for k in keys)
 
 
 def _end(row: Mapping[str, Any]) -> float:

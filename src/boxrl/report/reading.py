@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
-from boxrl.data.files import parse_json_object
+from boxrl.data.files import is_whole, parse_json_object
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
@@ -16,6 +16,7 @@ from boxrl.evaluate.rows import Confidence, Question, box_confidences, judge_com
 from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
+from boxrl.report.text import visible
 from boxrl.report.verdicts import Verdict, judge_boxes
 from boxrl.types import Completion, Parsed, Sample
 
@@ -113,7 +114,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The run's name, or its folder's."""
-        return str(self.facts.get("name") or self.path.resolve().name)
+        return visible(str(self.facts.get("name") or self.path.resolve().name))
 
     @property
     def listed_pairs(self) -> list[tuple[str, str]]:
@@ -291,7 +292,7 @@ def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
     whole, _, _cut = content.rpartition(b"\n")
     lines = enumerate(whole.split(b"\n"), start=1)
     rows = [parse_json_object(line, f"{path}:{n}") for n, line in lines if line.strip()]
-    return tuple(row for row in rows if isinstance(row.get("step"), int))
+    return tuple(row for row in rows if is_whole(row.get("step")))
 
 
 def mapping(value: object) -> Mapping[str, Any]:

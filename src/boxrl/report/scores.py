@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from boxrl.config import reward_spec
 from boxrl.errors import BoxrlError
 from boxrl.rewards import REWARDS, Reward, build_reward
 from boxrl.rewards.localization import ap, f1, weighted_sum
@@ -89,9 +90,7 @@ def _recipe_rewards(recipe: str) -> dict[str, Reward]:
 
 
 def _built(spec: Any) -> Reward | None:
-    if isinstance(spec, Mapping):
-        spec = {key: value for key, value in spec.items() if key != "weight"}
     try:
-        return build_reward(spec)
+        return build_reward(reward_spec(spec))
     except BoxrlError:
         return None

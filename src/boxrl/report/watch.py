@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from boxrl.data.files import parse_json_object
+from boxrl.data.files import is_number, is_whole, number_or_none, parse_json_object
 from boxrl.errors import DataError, UsageError
 from boxrl.report.curves import training_warnings
+from boxrl.report.reading import mapping
 from boxrl.report.text import visible
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -80,6 +81,8 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     >>> sparkline([0, 1, 2, 3], width=4)
     '▁▃▆█'
     """
+    largest = max(map(abs, values)) or 1.0  # of which sums and differences stay finite
+    values = [value / largest for value in values]
     width = min(width, len(values))
     edges = [place * len(values) // width for place in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
@@ -94,8 +97,8 @@ def _headline(facts: dict[str, Any], steps: Sequence[dict[str, Any]], total: int
     if steps:
         last = steps[-1]
         text.append(f"  step {last['step']}" + (f" of {total}" if total else ""))
-        seconds = last.get("time_s")
-        if isinstance(seconds, (int, float)) and last["step"]:
+        seconds = number_or_none(last.get("time_s"))
+        if seconds is not None and last["step"]:
             text.append(f"  {_duration(seconds)} passed")
             if total and total > last["step"]:
                 left = seconds / last["step"] * (total - last["step"])
@@ -109,21 +112,20 @@ def _curves(steps: Sequence[dict[str, Any]]) -> Table:
     table.add_column("first", justify="right")
     table.add_column("now", justify="right")
     table.add_column("")
-    rewards = [row.get("rewards") or {} for row in steps]
+    rewards = [mapping(row.get("rewards")) for row in steps]
     names = dict.fromkeys(name for row in rewards for name in row)
     series = [(visible(name), [row.get(name) for row in rewards]) for name in names]
     series += [(name, [row.get(key) for row in steps]) for key, name in SHOWN]
     for name, values in series:
-        known = [float(v) for v in values if isinstance(v, (int, float))]
+        known = [value for value in map(number_or_none, values) if value is not None]
         if known and any(known):
             table.add_row(name, f"{known[0]:.3g}", f"{known[-1]:.3g}", sparkline(known))
     return table
 
 
 def _completion(row: dict[str, Any]) -> Text:
-    rewards = row.get("rewards")
-    figures = rewards.items() if isinstance(rewards, dict) else ()
-    shown = "  ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)
+    rewards = mapping(row.get("rewards")).items()
+    shown = "  ".join(f"{name} {value:.2f}" for name, value in rewards if is_number(value))
     head = f"\nsampled at step {row.get('step')}, {row.get('id')}:  {shown}\n"
     return Text(visible(head), style="dim").append(
         visible(str(row.get("completion", "")), 1000), style="default"
@@ -163,4 +165,4 @@ def _read_lines(path: Path, tail_bytes: int | None = None) -> list[dict[str, Any
             rows.append(parse_json_object(line, str(path)))
         except DataError:
             continue  # the file is shown, not checked; boxrl report names a damaged line
-    return [row for row in rows if isinstance(row.get("step"), int)]
+    return [row for row in rows if is_whole(row.get("step"))]

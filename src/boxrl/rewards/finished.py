@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.files import is_whole, read_jsonl, write_atomic
+from boxrl.data.predictions import checked_input_size
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
@@ -49,7 +50,7 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
         raise DataError(
             f"{where}: no field objects; predictions of boxrl predict are scored by boxrl evaluate"
         )
-    size_wh, input_size_wh = _size(row, where), _input_size(row, where)
+    size_wh, input_size_wh = _size(row, where), checked_input_size(row, where)
     check_size(family, size_wh, where)
     n_tokens = row.get("n_tokens")
     if n_tokens is not None and not is_whole(n_tokens):
@@ -69,16 +70,6 @@ def _size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
             "whole numbers, both or none"
         )
     return row["width"], row["height"]
-
-
-def _input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    sides = row.get("input_size_wh")
-    if sides is None:
-        return None
-    whole = isinstance(sides, list) and all(is_whole(side, 1) for side in sides)
-    if not whole or len(sides) != 2:
-        raise DataError(f"{where}: input_size_wh must be [width, height], got {sides!r:.80}")
-    return sides[0], sides[1]
 
 
 def write_rewards(
