@@ -330,19 +330,32 @@ def _pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
     """min_pixels, max_pixels and factor as the folder's image processor states them."""
     if not family.factor or family.frame == "original":
         return {}
-    processor = _read_json(model_dir / "processor_config.json") or {}
-    image = processor.get("image_processor") or _read_json(model_dir / "preprocessor_config.json")
+    path = model_dir / "processor_config.json"
+    image = (_read_json(path) or {}).get("image_processor")
+    if not image:
+        path = model_dir / "preprocessor_config.json"
+        image = _read_json(path)
     if not image:
         return {}
-    limits: dict[str, Any] = {}
-    size = image.get("size") or {}
-    low = size.get("shortest_edge", image.get("min_pixels"))
-    high = size.get("longest_edge", image.get("max_pixels"))
-    if low and high:
-        limits.update(min_pixels=int(low), max_pixels=int(high))
+    size = (image.get("size") if isinstance(image, dict) else image) or {}
+    if not isinstance(image, dict) or not isinstance(size, dict):
+        raise UsageError(f"{path}: {size!r:.80} is no object; the model folder is damaged")
+    edges = (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels"))
+    low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in edges)
+    limits: dict[str, Any] = {"min_pixels": low, "max_pixels": high} if low and high else {}
     if "patch_size" in image and "merge_size" in image:
-        limits["factor"] = int(image["patch_size"]) * int(image["merge_size"])
+        patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
+        limits |= {"factor": patch * merge} if patch and merge else {}
     return limits
+
+
+def _pixels(value: Any, path: Path) -> int | None:
+    """A count of pixels in an image processor's config; None where it names none."""
+    if value is None:
+        return None
+    if type(value) in (int, float) and 1 <= value < 2**53:
+        return int(value)
+    raise UsageError(f"{path}: {value!r:.80} is no count of pixels; the model folder is damaged")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ pytest.importorskip("torch")
 from boxrl.cli import main
 from tests.faults.campaign import Record, changed, snapshot
 from tests.faults.test_damage import ARCHIVES, CALLS, LOCAL, SAMPLES
+from tests.faults.warm import Warm
 from tests.report_runs import write_jsonl
 
 pytestmark = pytest.mark.slow
@@ -146,6 +147,21 @@ def test_an_odd_value_is_told_of_or_passed_over(
     how = f"{file}: {len(told):,} times one value replaced by an odd one"
     saw = next((line for line, *_ in reversed(told) if line), "")
     record("odd value", verb, how, saw, sorted(lost), len(before), "files")
+
+
+@pytest.mark.parametrize("file", ["processor_config.json", "tokenizer_config.json"])
+def test_an_odd_value_in_a_model_folder(file: str, copy: Path, warm: Warm, record: Record) -> None:
+    before, told = snapshot(copy), []
+    for place, value in odd_files(copy / "model" / file):
+        (copy / "new.jsonl").unlink(missing_ok=True)
+        outcome = warm.run(*VERBS["predict"], cwd=copy)
+        assert "Traceback" not in outcome.err, (place, value, outcome.err[-3000:])
+        assert not outcome.status or outcome.line.startswith("boxrl: "), (place, value, outcome)
+        told.append((outcome.line, place, value))
+    lost = set(changed(before, snapshot(copy))) - {"new.jsonl"}
+    how = f"MODEL/{file}: {len(told):,} times one value replaced by an odd one"
+    saw = next(line for line, *_ in reversed(told) if line.startswith("boxrl: "))
+    record("odd value", "predict", how, saw, sorted(lost), len(before), "files")
 
 
 @pytest.mark.parametrize("form", ["coco", "ovdeval", "lisa", "clevr", "vlmr1", "refcoco", "d3"])

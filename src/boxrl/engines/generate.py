@@ -15,7 +15,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
 from boxrl.engines.box_logprobs import Token, box_logprobs
-from boxrl.engines.models import banned_token_ids
+from boxrl.engines.models import banned_token_ids, end_token_ids
 from boxrl.engines.predict import Draw, Keep, Sampling, batches, draws
 from boxrl.engines.prefill import generate_draws
 from boxrl.engines.questions import Questions
@@ -47,8 +47,7 @@ class Generator:
         self.processor = processor
         self.questions = Questions(family, prompt, images, control)
         self.banned = banned_token_ids(processor, family)
-        eos = model.generation_config.eos_token_id
-        self.eos = torch.tensor(eos if isinstance(eos, list) else [eos], device=model.device)
+        self.eos = torch.tensor(end_token_ids(model), device=model.device)
 
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:
         """Every draw of the samples, in order, generated as one batch."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -18,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from boxrl.data.files import is_whole
 from boxrl.engines.cpu import use_fast_patch_embedding
 from boxrl.engines.folders import model_folder
 from boxrl.engines.processors import load_processor
@@ -59,6 +61,9 @@ def load(
         loaded = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
         )
+        # What is wrong with their settings shows only when they are used.
+        processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")
+        processor.tokenizer(["a", "a b"], padding=True)
     if not quantize:
         loaded = loaded.to(device)
     if device == "cpu" and _has_conv_patch_embedding(loaded):
@@ -80,6 +85,22 @@ def read_config(folder: Path) -> Any:
             "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
         )
     return config
+
+
+def end_token_ids(model: Any) -> list[int]:
+    """Tokens that end an answer.
+
+    Raises:
+        UsageError: the model's generation config names none.
+    """
+    named = model.generation_config.eos_token_id
+    ids = named if isinstance(named, list) else [named]
+    if not ids or not all(map(is_whole, ids)):
+        raise UsageError(
+            f"{model.name_or_path}: eos_token_id is {named!r:.80}; expected the token that ends "
+            "an answer, or a list of such, in generation_config.json"
+        )
+    return ids
 
 
 @contextmanager

@@ -115,6 +115,8 @@ def load_processor(model_dir: Path) -> Any:
     if not hasattr(processor, "image_processor"):
         raise UsageError(f"{model_dir}: its processor reads no images; boxrl needs a VLM")
     processor.tokenizer.padding_side = "left"
+    if processor.tokenizer.pad_token is None:  # padding is masked, whatever stands there
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor
 
 
