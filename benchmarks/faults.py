@@ -40,12 +40,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def render_tables(records: list[dict[str, Any]]) -> str:
     """A sentence of sums, then one table per kind of fault."""
-    lost = sum(row["lost"] for row in records)
+    lost, times = (sum(row[key] for row in records) for key in ("lost", "times"))
     commits = ", ".join(dict.fromkeys(row["commit"] for row in records))
     kinds = sorted({row["fault"] for row in records})
-    lines = [
-        f"{len(records):,} faults of {len(kinds)} kinds were injected; {lost:,} things were lost."
-    ]
+    lines = [f"{times:,} faults of {len(kinds)} kinds were injected; {lost:,} things were lost."]
     for kind in kinds:
         lines += ["", f"## {kind[0].upper()}{kind[1:]}", ""]
         lines += ["| verb | what was done | times | lost | what the user saw |"]
@@ -60,12 +58,12 @@ def render_tables(records: list[dict[str, Any]]) -> str:
 
 def render_row(verb: str, how: str, rows: list[dict[str, Any]]) -> str:
     """One line of a table: how often, what was lost of how many, the last line that was printed."""
-    lost, of = sum(row["lost"] for row in rows), sum(row["of"] for row in rows)
+    lost, of, times = (sum(row[key] for row in rows) for key in ("lost", "of", "times"))
     bar = re.compile(" *[━╸]+ *")
     saw = bar.sub(" ", rows[-1]["saw"]).replace("`", "'").replace("|", "\\|")
     saw = saw if len(saw) <= LONGEST else f"{saw[:LONGEST]} ..."
     told = f"`{saw}`" if saw else ""
-    return f"| {verb} | {how} | {len(rows)} | {lost:,} of {of:,} {rows[0]['unit']} | {told} |"
+    return f"| {verb} | {how} | {times:,} | {lost:,} of {of:,} {rows[0]['unit']} | {told} |"
 
 
 def main() -> None:

@@ -181,9 +181,17 @@ class Record:
         self.path = os.environ.get("BOXRL_FAULTS")
 
     def __call__(
-        self, fault: str, verb: str, how: str, saw: str, lost: Sequence[object], of: int, unit: str
+        self,
+        fault: str,
+        verb: str,
+        how: str,
+        saw: str,
+        lost: Sequence[object],
+        of: int,
+        unit: str,
+        times: int = 1,
     ) -> None:
-        """Note one fault, and fail where something was lost.
+        """Note a fault, and fail where something was lost.
 
         Args:
             fault: its kind, a heading of the table.
@@ -193,12 +201,14 @@ class Record:
             lost: what there was before and is no more.
             of: how many there were.
             unit: what they are: rows, files, steps.
+            times: how often it was injected.
         """
         if self.path:
             row = {
                 "fault": fault,
                 "verb": verb,
                 "how": how,
+                "times": times,
                 "saw": self._plain(saw),
                 "lost": len(lost),
                 "of": of,

@@ -7,7 +7,7 @@ import pickle
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 pytest.importorskip("torch")
 
 from boxrl.cli import main
-from tests.faults.campaign import Record, changed, snapshot
+from tests.faults.campaign import Outcome, Record, changed, snapshot
 from tests.faults.test_damage import ARCHIVES, CALLS, LOCAL, SAMPLES
 from tests.faults.warm import Warm
 from tests.report_runs import write_jsonl
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[Callable[[bytes], Any], Callable[[Any], bytes]]] = {
 }
 """How a file is read and written; of JSON lines, the last one."""
 
-TOLD = re.compile(r"^boxrl: .+|^\S+: \d+ rows?, [1-9]\d* error.*", re.MULTILINE)
+TOLD = re.compile(r"boxrl: .|\S+: \d+ rows?, [1-9]\d* error")
 """The error, or what lint counted."""
 
 JUDGE = ("evaluate", "--samples", SAMPLES, "--predictions", "predictions.jsonl",
@@ -108,19 +108,23 @@ def replaced(content: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a call to its end; gives the error that the user is told of, or nothing."""
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `boxrl WORDS` in this process; a traceback would end the test."""
 
-    def run(*call: object) -> str:
+    def run(*words: object) -> Outcome:
         capsys.readouterr()
-        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as it is
-        if not main([str(word) for word in call]):
-            return ""
-        said = "".join(capsys.readouterr())
-        assert TOLD.search(said), said
-        return str(TOLD.findall(said)[-1])
+        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # its own way
+        status = main([str(word) for word in words])
+        outcome = Outcome(status, *capsys.readouterr())
+        assert not status or TOLD.match(outcome.line), outcome
+        return outcome
 
     return run
+
+
+def seen(outcomes: Sequence[Outcome]) -> str:
+    """What the user saw at the last refusal, or where nothing was refused at the end."""
+    return next((o.line for o in reversed(outcomes) if o.status), outcomes[-1].line)
 
 
 @pytest.fixture
@@ -137,51 +141,46 @@ def files(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("verb", "file"), FILES)
 def test_an_odd_value_is_told_of_or_passed_over(
-    verb: str, file: str, files: Path, say: Callable[..., str], record: Record
+    verb: str, file: str, files: Path, call: Callable[..., Outcome], record: Record
 ) -> None:
-    assert not say(*VERBS[verb])
-    before, told = snapshot(files), []
-    for place, value in odd_files(files / file):
-        told.append((say(*VERBS[verb]), place, value))
+    assert call(*VERBS[verb]).status == 0
+    before = snapshot(files)
+    outcomes = [call(*VERBS[verb]) for _ in odd_files(files / file)]
     lost = set(changed(before, snapshot(files))) - {"new.html", "new.jsonl"}
-    how = f"{file}: {len(told):,} times one value replaced by an odd one"
-    saw = next((line for line, *_ in reversed(told) if line), "")
-    record("odd value", verb, how, saw, sorted(lost), len(before), "files")
+    record("odd value", verb, f"{file}: one value replaced", seen(outcomes), sorted(lost),
+           len(before), "files", len(outcomes))  # fmt: skip
 
 
 @pytest.mark.parametrize("file", ["processor_config.json", "tokenizer_config.json"])
 def test_an_odd_value_in_a_model_folder(file: str, copy: Path, warm: Warm, record: Record) -> None:
-    before, told = snapshot(copy), []
-    for place, value in odd_files(copy / "model" / file):
+    before, outcomes = snapshot(copy), []
+    for place in odd_files(copy / "model" / file):
         (copy / "new.jsonl").unlink(missing_ok=True)
-        outcome = warm.run(*VERBS["predict"], cwd=copy)
-        assert "Traceback" not in outcome.err, (place, value, outcome.err[-3000:])
-        assert not outcome.status or outcome.line.startswith("boxrl: "), (place, value, outcome)
-        told.append((outcome.line, place, value))
+        outcomes.append(warm.run(*VERBS["predict"], cwd=copy))
+        assert "Traceback" not in outcomes[-1].err, (place, outcomes[-1])
+        assert not outcomes[-1].status or TOLD.match(outcomes[-1].line), (place, outcomes[-1])
     lost = set(changed(before, snapshot(copy))) - {"new.jsonl"}
-    how = f"MODEL/{file}: {len(told):,} times one value replaced by an odd one"
-    saw = next(line for line, *_ in reversed(told) if line.startswith("boxrl: "))
-    record("odd value", "predict", how, saw, sorted(lost), len(before), "files")
+    record("odd value", "predict", f"MODEL/{file}: one value replaced", seen(outcomes),
+           sorted(lost), len(before), "files", len(outcomes))  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["coco", "ovdeval", "lisa", "clevr", "vlmr1", "refcoco", "d3"])
 def test_an_odd_value_in_an_archive(
-    form: str, tmp_path: Path, say: Callable[..., str], record: Record
+    form: str, tmp_path: Path, call: Callable[..., Outcome], record: Record
 ) -> None:
     build, options = ARCHIVES[form]
     archive, out = tmp_path / "archive", tmp_path / "out.jsonl"
     archive.mkdir()
     annotations, images = build(archive)
-    call = ("data", "convert", form, "--annotations", annotations, "--images", images,
-            "--out", out, *options)  # fmt: skip
-    assert not say(*call)
-    before, told = snapshot(archive), []
+    words = ("data", "convert", form, "--annotations", annotations, "--images", images,
+             "--out", out, *options)  # fmt: skip
+    assert call(*words).status == 0
+    before, outcomes = snapshot(archive), []
     for file in (path for path in sorted(archive.rglob("*")) if path.suffix in KINDS):
-        for place, value in odd_files(file):
+        for place in odd_files(file):
             out.unlink(missing_ok=True)
-            told.append((say(*call), file, place, value))
-            assert out.exists() is not bool(told[-1][0]), told[-1]
+            outcomes.append(call(*words))
+            assert out.exists() is not bool(outcomes[-1].status), (file, place, outcomes[-1])
     lost = changed(before, snapshot(archive))
-    how = f"{form}: {len(told):,} times one value of an annotation file replaced by an odd one"
-    saw = next(line for line, *_ in reversed(told) if line)
-    record("odd value", "data convert", how, saw, lost, len(before), "files")
+    record("odd value", "data convert", f"{form}: one value of an annotation file replaced",
+           seen(outcomes), lost, len(before), "files", len(outcomes))  # fmt: skip
