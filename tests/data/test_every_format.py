@@ -82,19 +82,22 @@ CASES = [
 ]
 
 
+def conversion(name, build, options, folder):
+    """FOLDER/archive, built, and the call that converts it to FOLDER/out.jsonl."""
+    (folder / "archive").mkdir()
+    annotations, images = build(folder / "archive")
+    places = ("--annotations", annotations, "--images", images, "--out", folder / "out.jsonl")
+    return folder / "archive", ["data", "convert", name, *map(str, places), *options]
+
+
 @pytest.mark.parametrize(("name", "build", "options", "counts"), CASES)
 def test_a_format_is_converted_with_exact_counts(tmp_path, capsys, name, build, options, counts):
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    annotations, images = build(folder)
-    out = tmp_path / "out.jsonl"
-    places = ("--annotations", annotations, "--images", images, "--out", out)
-    args = ("data", "convert", name, *places, *options, "--json")
-    assert main([str(arg) for arg in args]) == 0
+    _, call = conversion(name, build, options, tmp_path)
+    assert main([*call, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert tuple(printed[key] for key in ("samples", "objects", "crowd", "negatives")) == counts
     assert printed["rejected"] == 0
-    assert len(read_samples(out)) == counts[0]
+    assert len(read_samples(tmp_path / "out.jsonl")) == counts[0]
 
 
 def test_every_format_is_among_them():

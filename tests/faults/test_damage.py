@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.data.test_every_format import CASES
+from tests.data.test_every_format import CASES, conversion
 from tests.faults.campaign import Record, assert_told, changed, snapshot
 from tests.faults.warm import Warm
 
@@ -110,12 +110,8 @@ def test_an_archive_with_a_damaged_file(
     form: str, tmp_path: Path, warm: Warm, record: Record
 ) -> None:
     """Each file but the images: what can be read is converted, or one line tells why not."""
-    build, options = ARCHIVES[form]
-    archive, out = tmp_path / "archive", tmp_path / "out.jsonl"
-    archive.mkdir()
-    annotations, images = build(archive)
-    call = ("data", "convert", form, "--annotations", annotations, "--images", images,
-            "--out", out, *options)  # fmt: skip
+    archive, call = conversion(form, *ARCHIVES[form], tmp_path)
+    out = tmp_path / "out.jsonl"
     assert warm.run(*call).status == 0
     told = []
     for file in (path for path in sorted(archive.rglob("*")) if path.is_file()):

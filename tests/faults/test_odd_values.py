@@ -17,6 +17,7 @@ import yaml
 pytest.importorskip("torch")
 
 from boxrl.cli import main
+from tests.data.test_every_format import conversion
 from tests.faults.campaign import Outcome, Record, changed, snapshot
 from tests.faults.test_damage import ARCHIVES, CALLS, LOCAL, SAMPLES
 from tests.faults.warm import Warm
@@ -168,12 +169,8 @@ def test_an_odd_value_in_a_model_folder(file: str, copy: Path, warm: Warm, recor
 def test_an_odd_value_in_an_archive(
     form: str, tmp_path: Path, call: Callable[..., Outcome], record: Record
 ) -> None:
-    build, options = ARCHIVES[form]
-    archive, out = tmp_path / "archive", tmp_path / "out.jsonl"
-    archive.mkdir()
-    annotations, images = build(archive)
-    words = ("data", "convert", form, "--annotations", annotations, "--images", images,
-             "--out", out, *options)  # fmt: skip
+    archive, words = conversion(form, *ARCHIVES[form], tmp_path)
+    out = tmp_path / "out.jsonl"
     assert call(*words).status == 0
     before, outcomes = snapshot(archive), []
     for file in (path for path in sorted(archive.rglob("*")) if path.suffix in KINDS):
