@@ -54,7 +54,7 @@ check: setup  ## lint, format, docstrings, types, import contracts, length of mo
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@! find src tests benchmarks docs .ci -name '*.py' -exec wc -l {} + | \
+	@! find src tests perf docs .ci -name '*.py' -exec wc -l {} + | \
 	  awk '$$2 != "total" && $$1 > 500 { print $$2 ": " $$1 " lines; a module has at most 500" }' | grep .
 
 release:  ## wheel and sdist; the wheel in an empty environment runs the first commands
@@ -70,12 +70,12 @@ fmt: setup
 	$(BIN)/ruff format .
 
 bench: setup $(PEERS)/.ready  ## rewrites the tables in docs/performance.md
-	$(BIN)/python benchmarks/run_all.py --peers $(abspath $(PEERS))/bin/python
+	$(BIN)/python perf/run_all.py --peers $(abspath $(PEERS))/bin/python
 
-$(PEERS)/.ready: benchmarks/requirements.txt constraints.txt
+$(PEERS)/.ready: perf/requirements.txt constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(PEERS)/bin/pip install --quiet -r benchmarks/requirements.txt -e .
+	$(PEERS)/bin/pip install --quiet -r perf/requirements.txt -e .
 	touch $@
 
 docs: setup  ## builds the site into site/

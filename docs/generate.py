@@ -28,7 +28,7 @@ SECTION_OF_FOLDER = {"howto": "How to", "decisions": "Decisions"}
 SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
 ROOMS = {
     "rewards": "Rewards", "evaluate": "Evaluation", "metrics": "Metrics", "data": "Data",
-    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing", "syntaxes": "Syntaxes",
+    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing", "generation": "Generation",
     "families": "Families", "types": "Types", "errors": "Errors", "boxes": "Boxes",
     "matching": "Matching", "config": "Recipes", "runs": "Run folders",
     "experiments": "Experiments", "engines": "Engines", "report": "Reports", "demo": "Demo",

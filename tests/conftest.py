@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from boxrl.data.samples import write_samples
+from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
+from boxrl.types import Sample
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,9 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.image.save(folder / "images" / scene.sample.image)
     write_samples(folder / "samples.jsonl", [scene.sample for scene in drawn])
     return folder
+
+
+@pytest.fixture(scope="session")
+def samples(scene_folder: Path) -> list[Sample]:
+    """The twelve scenes of `scene_folder`."""
+    return read_samples(scene_folder / "samples.jsonl")

@@ -245,18 +245,16 @@ def test_the_readmes_python_says_what_it_says() -> None:
 
 
 def test_the_readme_says_what_the_benchmark_measured() -> None:
-    module = run_path(str(ROOT / "benchmarks" / "run_all.py"))
+    module = run_path(str(ROOT / "perf" / "run_all.py"))
     measured = module["render_gain"](module["read_sections"]()["grpo_step"])
     readme = (ROOT / "README.md").read_text("utf-8")
     assert readme.partition(module["BEGIN"])[2].partition(module["END"])[0] == measured
 
 
 def test_every_file_that_code_and_pages_name_exists() -> None:
-    named = re.compile(
-        r"\b(?:tests|docs|benchmarks|recipes|src/boxrl)/[\w/.-]+\.(?:py|md|yaml|json)\b"
-    )
+    named = re.compile(r"\b(?:tests|docs|perf|recipes|src/boxrl)/[\w/.-]+\.(?:py|md|yaml|json)\b")
     made_up = {"docs/findings/NAME.json", "src/boxrl/data/mine.py"}
-    readers = [*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    readers = [*(ROOT / "src").rglob("*.py"), *(ROOT / "perf").glob("*.py")]
     for path in [*readers, *(ROOT / page for page in PAGES)]:
         for name in set(named.findall(path.read_text("utf-8"))) - made_up:
             assert (ROOT / name).exists(), f"{path}: there is no {name}"

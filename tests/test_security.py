@@ -12,8 +12,8 @@ from PIL import Image
 
 from boxrl.config import load_recipe
 from boxrl.data.images import FORMATS, MAX_PIXELS, check_pixels, read_header
-from boxrl.engines.questions import load_image
 from boxrl.errors import DataError, RecipeError
+from boxrl.generation.questions import load_image
 from boxrl.types import Sample
 
 ROOT = Path(__file__).parents[1]

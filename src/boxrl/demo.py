@@ -12,8 +12,8 @@ from typing import Literal
 from PIL import Image
 
 from boxrl.data.predictions import Prediction
-from boxrl.engines.predict import Draw, Engine, Sampling
 from boxrl.errors import DataError, UsageError
+from boxrl.generation.predict import Draw, Engine, Sampling
 from boxrl.parsing import extract_answer, parse
 from boxrl.prompts import Prompt, render_text
 from boxrl.report.draw import draw_detections

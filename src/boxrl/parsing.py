@@ -17,7 +17,7 @@ import numpy as np
 
 from boxrl.boxes import clip, order_corners
 from boxrl.families import Family
-from boxrl.syntaxes import SYNTAXES, Item
+from boxrl.families.syntaxes import SYNTAXES, Item
 from boxrl.types import Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]

@@ -16,7 +16,7 @@ import yaml
 
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family
-from boxrl.syntaxes import SYNTAXES
+from boxrl.families.syntaxes import SYNTAXES
 from boxrl.types import Detections, Sample
 
 DETECT = "Please carefully observe the image and detect the following targets: "

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from boxrl.report import build_report
-from tests.report_runs import build_run
+from tests.support.report_runs import build_run
 
 
 @dataclass

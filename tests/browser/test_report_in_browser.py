@@ -18,7 +18,7 @@ from boxrl.report import build_report
 from boxrl.report.live import serve
 from boxrl.report.reading import Row, read_run
 from tests.browser.conftest import Opened
-from tests.report_runs import faulty_answer, training_step, write_evaluation, write_jsonl
+from tests.support.report_runs import faulty_answer, training_step, write_evaluation, write_jsonl
 
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Opened]

@@ -14,11 +14,11 @@ from PIL import Image  # noqa: E402
 from boxrl.cli import main  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
-from boxrl.engines.folders import model_folder  # noqa: E402
-from boxrl.engines.models import banned_token_ids, load  # noqa: E402
-from boxrl.engines.questions import load_image  # noqa: E402
+from boxrl.engines.loading import banned_token_ids, load  # noqa: E402
 from boxrl.errors import DataError  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
+from boxrl.generation.model_folders import model_folder  # noqa: E402
+from boxrl.generation.questions import load_image  # noqa: E402
 
 
 def call(scene_folder: Path, out: Path, *more: str) -> list[str]:

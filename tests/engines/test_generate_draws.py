@@ -9,11 +9,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.data.predictions import read_predictions  # noqa: E402
-from boxrl.engines.folders import model_folder  # noqa: E402
 from boxrl.engines.generate import Generator  # noqa: E402
-from boxrl.engines.models import load, quiet  # noqa: E402
-from boxrl.engines.predict import Sampling, predict  # noqa: E402
+from boxrl.engines.loading import load, quiet  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
+from boxrl.generation.model_folders import model_folder  # noqa: E402
+from boxrl.generation.predict import Sampling, predict  # noqa: E402
 from boxrl.parsing import parse  # noqa: E402
 from boxrl.prompts import PROMPTS  # noqa: E402
 from boxrl.types import Sample  # noqa: E402

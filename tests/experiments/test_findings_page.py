@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "findings.py"
+SCRIPT = Path(__file__).parents[2] / "perf" / "findings.py"
 
 
 @pytest.fixture(scope="module")

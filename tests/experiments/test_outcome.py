@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from boxrl.cli.experimenting import print_outcome
+from boxrl.cli.experiment import print_outcome
 from boxrl.experiments import grid
 from boxrl.experiments.definition import load_experiment
 from boxrl.experiments.learning import learning_figures

@@ -49,9 +49,9 @@ def test_training_depends_on_rewards_and_not_on_reports(tmp_path: Path) -> None:
     source = Path(boxrl.__file__).parent
     whole = tmp_path / "a" / "boxrl"
     shutil.copytree(source, whole, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
-    before = code_version("boxrl.engines.train", whole)
+    before = code_version("boxrl.engines.training.train", whole)
     for name, same in (("report/build.py", True), ("rewards/localization.py", False)):
         with (whole / name).open("a") as handle:
             handle.write("\nEXTRA = 1\n")
         code_version.cache_clear()
-        assert (code_version("boxrl.engines.train", whole) == before) is same
+        assert (code_version("boxrl.engines.training.train", whole) == before) is same

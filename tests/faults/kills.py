@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from boxrl.data.samples import read_samples, write_samples
-from tests.chat_server import Fault, random_faults
 from tests.faults.campaign import end, start, wait_for_lines, whole_lines
+from tests.support.chat_server import Fault, random_faults
 
 
 def many_samples(scenes: Path, folder: Path, copies: int) -> Path:

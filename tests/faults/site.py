@@ -10,13 +10,13 @@ from pathlib import Path
 from boxrl.config import dump_recipe
 from boxrl.data.predictions import Prediction, meta_path, render_prediction
 from boxrl.data.samples import read_samples
-from boxrl.engines.folders import PACKAGED
 from boxrl.families import FAMILIES
+from boxrl.generation.model_folders import PACKAGED
 from boxrl.prompts import render_target
-from tests.data import test_formats
-from tests.data.archives import coco_document, write_image, write_json
-from tests.engines.recipes import tiny_recipe
-from tests.report_runs import build_run
+from tests.data.formats import test_formats
+from tests.support.archives import coco_document, write_image, write_json
+from tests.support.recipes import tiny_recipe
+from tests.support.report_runs import build_run
 
 PNG = "scenes/images/tests-0.png"
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.data.test_every_format import CASES, conversion
+from tests.data.formats.test_every_format import CASES, conversion
 from tests.faults.campaign import Record, assert_told, changed, snapshot
 from tests.faults.warm import Warm
 

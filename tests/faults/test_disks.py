@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from tests.chat_server import chat_server
-from tests.engines.recipes import tiny_recipe
 from tests.faults.campaign import Record, assert_told, limit, run, whole_lines
 from tests.faults.kills import many_samples, rows, same_rows
 from tests.faults.writers import VERBS, writers
+from tests.support.chat_server import chat_server
+from tests.support.recipes import tiny_recipe
 
 pytestmark = pytest.mark.slow
 

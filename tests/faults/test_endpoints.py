@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.chat_server import Fault, chat_server
 from tests.faults.campaign import Record, assert_told, run, whole_lines
 from tests.faults.kills import many_samples
+from tests.support.chat_server import Fault, chat_server
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ pytest.importorskip("torch")
 
 import torch
 
-from tests.chat_server import chat_server
 from tests.faults.campaign import Record, limit, run, start
 from tests.faults.test_damage import CALLS
 from tests.faults.warm import Warm
+from tests.support.chat_server import chat_server
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,6 @@ import pytest
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from tests.chat_server import chat_server
-from tests.data.archives import write_json
-from tests.engines.recipes import tiny_recipe
 from tests.experiments.test_killed_grid import command, logs
 from tests.faults.campaign import (
     Record,
@@ -35,6 +32,9 @@ from tests.faults.kills import (
     rows,
     same_rows,
 )
+from tests.support.archives import write_json
+from tests.support.chat_server import chat_server
+from tests.support.recipes import tiny_recipe
 
 pytestmark = pytest.mark.slow
 

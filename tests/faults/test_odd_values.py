@@ -17,11 +17,11 @@ import yaml
 pytest.importorskip("torch")
 
 from boxrl.cli import main
-from tests.data.test_every_format import conversion
+from tests.data.formats.test_every_format import conversion
 from tests.faults.campaign import Outcome, Record, changed, snapshot
 from tests.faults.test_damage import ARCHIVES, CALLS, LOCAL, SAMPLES
 from tests.faults.warm import Warm
-from tests.report_runs import write_jsonl
+from tests.support.report_runs import write_jsonl
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from tests.engines.recipes import tiny_recipe
 from tests.faults.campaign import Record
 from tests.faults.warm import Warm
+from tests.support.recipes import tiny_recipe
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from tests.chat_server import chat_server
-from tests.engines.recipes import tiny_recipe
 from tests.faults.campaign import Record, limit, run, start, wait_for_lines, whole_lines
 from tests.faults.kills import many_samples, rows, same_rows
+from tests.support.chat_server import chat_server
+from tests.support.recipes import tiny_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +149,7 @@ def test_too_little_memory_in_training(recipe: Path, tmp_path: Path, record: Rec
         "import torch, transformers\n"
         "def step(*args, **kwargs): torch.empty(2**60, dtype=torch.uint8)\n"
         "transformers.Trainer.training_step = step\n"
-        "import boxrl.engines.grpo_trainer as g; g.BoxGRPOTrainer.training_step = step"
+        "import boxrl.engines.training.grpo_trainer as g; g.BoxGRPOTrainer.training_step = step"
     )
     how = "a step that asks for 2^60 bytes"
     outcome = record.refused("memory", how, ["train", recipe], "out of memory at step", first=first)

@@ -13,8 +13,6 @@ import pytest
 pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe
-from tests.chat_server import chat_server
-from tests.engines.recipes import tiny_recipe
 from tests.faults.campaign import (
     Record,
     assert_told,
@@ -29,6 +27,8 @@ from tests.faults.campaign import (
 from tests.faults.kills import many_samples
 from tests.faults.site import build_site
 from tests.faults.writers import VERBS, writers
+from tests.support.chat_server import chat_server
+from tests.support.recipes import tiny_recipe
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from tests.faults.campaign import MAIN, Outcome, environment, read_output
 
 SERVER = f"""
 import json, os, sys, traceback
-import boxrl.engines.generate, boxrl.engines.train
+import boxrl.engines.generate, boxrl.engines.training.train
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

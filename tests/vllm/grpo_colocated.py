@@ -24,14 +24,14 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.generation import vllm_generation
 
 from boxrl.config import Recipe
-from boxrl.engines import grpo
-from boxrl.engines.folders import model_folder
 from boxrl.engines.generate import Generator
-from boxrl.engines.models import banned_token_ids, load, quiet
-from boxrl.engines.predict import Sampling
-from boxrl.engines.preprocessing import decode_once
-from boxrl.engines.train import training_samples
+from boxrl.engines.loading import banned_token_ids, load, quiet
+from boxrl.engines.training import grpo
+from boxrl.engines.training.preprocessing import decode_once
+from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
+from boxrl.generation.model_folders import model_folder
+from boxrl.generation.predict import Sampling
 from boxrl.prompts import build_prompt
 
 LENGTH = 64

@@ -15,7 +15,7 @@ import pytest
 
 from boxrl.cli import main
 from boxrl.data.predictions import Prediction, read_predictions
-from boxrl.engines.folders import model_folder
+from boxrl.generation.model_folders import model_folder
 
 pytestmark = pytest.mark.vllm
 

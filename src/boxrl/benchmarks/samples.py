@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.benchmarks import Benchmark, Part
-from boxrl.data import READERS
-from boxrl.data.reading import Rejected
+from boxrl.data.formats import READERS
+from boxrl.data.formats.reading import Rejected
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Sample
 

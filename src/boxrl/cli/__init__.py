@@ -8,20 +8,15 @@ import sys
 from collections.abc import Sequence
 
 from boxrl import __version__
-from boxrl.cli import (
-    benchmarking,
-    chain,
-    data,
-    demo,
-    doctor,
-    evaluating,
-    experimenting,
-    predicting,
-    reporting,
-    scoring,
-    training,
-    validating,
-)
+from boxrl.cli import benchmark as benchmarking
+from boxrl.cli import data, demo, doctor, training
+from boxrl.cli import evaluate as evaluating
+from boxrl.cli import experiment as experimenting
+from boxrl.cli import predict as predicting
+from boxrl.cli import report as reporting
+from boxrl.cli import score as scoring
+from boxrl.cli import train as chain
+from boxrl.cli import validate as validating
 from boxrl.errors import BoxrlError
 
 VERBS = (

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.converting import add_convert, add_export
+from boxrl.cli.convert import add_convert, add_export
 from boxrl.cli.numbers import whole
 from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json
 

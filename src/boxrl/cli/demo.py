@@ -10,13 +10,13 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.chain import require_train_extra
-from boxrl.cli.predicting import BUILD_ENGINE, add_endpoint, find_family
+from boxrl.cli.predict import BUILD_ENGINE, add_endpoint, find_family
+from boxrl.cli.train import require_train_extra
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from boxrl.demo import Answer, Kind
-    from boxrl.engines.predict import Engine
+    from boxrl.generation.predict import Engine
     from boxrl.prompts import Prompt
     from boxrl.types import Sample
 
@@ -98,7 +98,7 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
     import gradio
 
     from boxrl.demo import ask
-    from boxrl.engines.predict import Sampling
+    from boxrl.generation.predict import Sampling
 
     def respond(image: Any, kind: Kind, text: str, prompt: str, how: str) -> tuple[Any, ...]:
         if image is None:

@@ -18,14 +18,14 @@ from boxrl.config import Recipe, dump_recipe, find_recipe, load_recipe
 from boxrl.data.files import write_json
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
-from boxrl.engines.folders import model_folder
 from boxrl.engines.generate import Generator
-from boxrl.engines.models import load, quiet
-from boxrl.engines.predict import Sampling, predict
-from boxrl.engines.train import train, training_samples
+from boxrl.engines.loading import load, quiet
+from boxrl.engines.training.train import train, training_samples
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.figures import HEADLINES, look_up
 from boxrl.families import read_family
+from boxrl.generation.model_folders import model_folder
+from boxrl.generation.predict import Sampling, predict
 from boxrl.prompts import build_prompt
 from boxrl.report import build_report
 from boxrl.runs import Run

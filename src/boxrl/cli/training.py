@@ -53,13 +53,13 @@ def add_parity(checks: Any) -> None:
 
 def run_parity(args: argparse.Namespace) -> int:
     """Run one micro-batch three ways; exit status 1 where boxrl's differs."""
-    from boxrl.cli.chain import require_train_extra
+    from boxrl.cli.train import require_train_extra
 
     require_train_extra("boxrl doctor parity")
-    from boxrl.engines.folders import model_folder
-    from boxrl.engines.models import quiet
-    from boxrl.engines.parity import check_parity
+    from boxrl.engines.loading import quiet
+    from boxrl.engines.training.parity import check_parity
     from boxrl.families import read_family
+    from boxrl.generation.model_folders import model_folder
 
     quiet()
     folder = model_folder(args.model)
@@ -78,10 +78,10 @@ def run_parity(args: argparse.Namespace) -> int:
 
 def run_init(args: argparse.Namespace) -> None:
     """Print the recipe."""
-    from boxrl.cli.chain import require_train_extra
+    from boxrl.cli.train import require_train_extra
 
     require_train_extra("boxrl init")
-    from boxrl.engines.initial import write_recipe
+    from boxrl.engines.training.init_recipe import write_recipe
 
     print(
         write_recipe(
@@ -93,11 +93,11 @@ def run_init(args: argparse.Namespace) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Write the model folder."""
-    from boxrl.cli.chain import require_train_extra
+    from boxrl.cli.train import require_train_extra
 
     require_train_extra("boxrl export")
-    from boxrl.engines.export import export
-    from boxrl.engines.models import quiet
+    from boxrl.engines.loading import quiet
+    from boxrl.engines.training.export import export
 
     quiet()
     weights = export(args.source, args.out, args.which, args.base)
@@ -110,7 +110,7 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
     from rich.console import Console
     from rich.table import Table
 
-    from boxrl.engines.estimate import GIB, estimate, visible_memory, vllm_share
+    from boxrl.engines.training.memory import GIB, estimate, visible_memory, vllm_share
 
     found = estimate(recipe, processes, strategy)
     of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
@@ -152,7 +152,7 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> None:
         BoxrlError: one of the processes failed.
         KeyboardInterrupt: it was stopped, and has ended.
     """
-    from boxrl.engines.launching import accelerate_config
+    from boxrl.engines.training.launch import accelerate_config
     from boxrl.errors import BoxrlError, MissingExtra
 
     path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxrl.data.files import finite, write_atomic
-from boxrl.data.reading import Reading, Rejected
+from boxrl.data.formats.reading import Reading, Rejected
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.types import Sample

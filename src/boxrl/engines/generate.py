@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
-from boxrl.engines.box_logprobs import Token, box_logprobs
-from boxrl.engines.models import banned_token_ids, end_token_ids
-from boxrl.engines.predict import Draw, Keep, Sampling, batches, draws
-from boxrl.engines.prefill import generate_draws
-from boxrl.engines.questions import Questions
+from boxrl.engines.loading import banned_token_ids, end_token_ids
+from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.errors import UsageError
 from boxrl.families import Family
+from boxrl.generation.box_logprobs import Token, box_logprobs
+from boxrl.generation.predict import Draw, Keep, Sampling, batches, draws
+from boxrl.generation.questions import Questions
 from boxrl.prompts import Prompt
 from boxrl.types import Sample
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from boxrl.data.files import no_cycle_search
 from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import SHARES, box_table, is_boxes, resample_figures, share_value
-from boxrl.evaluate.table import BoxTable
 from boxrl.metrics.average_precision import statistics
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Row
-from boxrl.evaluate.table import BoxTable
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.intervals import Floats, interval, resample, resample_ratio
 from boxrl.metrics.tokens import LONG, token_table

@@ -26,11 +26,11 @@ from typing import Any
 from boxrl.config import Data, Recipe, dump_recipe
 from boxrl.data.files import parse_json_object, write_json
 from boxrl.data.synthetic import Worlds, draw_files
-from boxrl.engines.folders import model_folder
 from boxrl.experiments.definition import Experiment, HeldOut, Way, arm_recipe, is_trained
 from boxrl.experiments.sources import code_version
+from boxrl.generation.model_folders import model_folder
 
-TRAINING_CODE = "boxrl.engines.train"
+TRAINING_CODE = "boxrl.engines.training.train"
 TESTING_CODE = "boxrl.experiments.work"
 SCENES_CODE = "boxrl.data.synthetic"
 PACKAGES = ("torch", "transformers", "trl", "numpy", "hotcoco")

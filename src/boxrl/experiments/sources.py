@@ -21,7 +21,7 @@ def code_version(module: str, package: Path = PACKAGE) -> str:
     """Hash of a module and of every module of the package that it reaches by imports.
 
     Args:
-        module: dotted name, such as `boxrl.engines.train`.
+        module: dotted name, such as `boxrl.engines.training.train`.
         package: folder of the package `boxrl`.
 
     Law: unchanged by comments, docstrings and modules out of reach.

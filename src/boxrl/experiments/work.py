@@ -56,7 +56,7 @@ def main(folder: Path) -> int:
 
 def train_once(recipe: Recipe) -> None:
     """Train, go on training, or find the training finished."""
-    from boxrl.engines.train import train
+    from boxrl.engines.training.train import train
     from boxrl.runs import Run
 
     run = recipe.out / "run.json"
@@ -73,10 +73,10 @@ def train_once(recipe: Recipe) -> None:
 
 def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> None:
     """Answer and evaluate every test that has no metrics yet."""
-    from boxrl.engines.folders import model_folder
     from boxrl.engines.generate import Generator
-    from boxrl.engines.models import load, quiet
+    from boxrl.engines.loading import load, quiet
     from boxrl.families import read_family
+    from boxrl.generation.model_folders import model_folder
     from boxrl.prompts import build_prompt
 
     left = [item for item in tests if not (Path(item["folder"]) / "metrics.json").is_file()]
@@ -96,8 +96,8 @@ def _test_once(recipe: Recipe, generator: Generator, item: Mapping[str, Any]) ->
     from boxrl.data.controls import take_away
     from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
-    from boxrl.engines.predict import Sampling, predict
     from boxrl.evaluate import evaluate
+    from boxrl.generation.predict import Sampling, predict
 
     began, folder, way = time.monotonic(), Path(item["folder"]), item["way"]
     samples = read_samples(Path(item["samples"]))

@@ -1,6 +1,6 @@
 """COCO average precision of a data set, computed by hotcoco.
 
-hotcoco's numbers equal pycocotools' (tests/test_evaluate_coco.py). Annotations get ids from 1,
+hotcoco's numbers equal pycocotools' (tests/evaluate/test_coco.py). Annotations get ids from 1,
 whatever their file says: pycocotools takes a match with id 0 for no match at all.
 
 Source: COCO's protocol, cocodataset.org/#detection-eval.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from boxrl.boxes import area
 from boxrl.metrics.average_precision import STATISTICS, Predictions, Targets, match_boxes
-from boxrl.metrics.curves import ALL_SIZES, Curves, match_records
+from boxrl.metrics.precision_recall import ALL_SIZES, Curves, match_records
 
 SIZE_RANGES = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 

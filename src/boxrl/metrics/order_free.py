@@ -15,7 +15,7 @@ import numpy.typing as npt
 from boxrl.boxes import SMALLEST, area, paired_iou
 from boxrl.matching import augment_matching
 from boxrl.metrics.average_precision import Floats, Ints, Predictions, Targets
-from boxrl.metrics.curves import EPS, RECALLS
+from boxrl.metrics.precision_recall import EPS, RECALLS
 from boxrl.types import Boxes
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -9,14 +9,14 @@ from boxrl.data.files import number_or_none
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import compare
 from boxrl.evaluate.evaluation import Evaluation as Judged
+from boxrl.report.answers import Diagnosis, diagnose
 from boxrl.report.curves import compared_curves, training_curves, training_warnings
-from boxrl.report.diagnosis import Diagnosis, diagnose
-from boxrl.report.headline import Table, figure_table
+from boxrl.report.figure_table import Table, figure_table
+from boxrl.report.gallery import Payload
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.page import About, Page, write_page
-from boxrl.report.payload import Payload
 from boxrl.report.reading import Evaluation, RunFolder, mapping, read_run
-from boxrl.report.scores import build_scores
+from boxrl.report.reward_parts import build_scores
 from boxrl.report.text import visible
 
 

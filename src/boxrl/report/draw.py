@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from boxrl.data.images import FORMATS
 from boxrl.errors import DataError
+from boxrl.report.box_errors import COLOURS
 from boxrl.report.reading import Evaluation, Row, read_run
 from boxrl.report.text import visible
-from boxrl.report.verdicts import COLOURS
 from boxrl.types import Detections, fold_label
 
 TILE = 320

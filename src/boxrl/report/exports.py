@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from boxrl.boxes import xyxy_to_xywh
-from boxrl.data.coco_export import write_coco
 from boxrl.data.files import write_atomic
+from boxrl.data.formats.coco_export import write_coco
 from boxrl.errors import DataError, UsageError
 from boxrl.report.reading import Evaluation, Row, read_run
 from boxrl.types import Detections, fold_label
@@ -79,7 +79,7 @@ def write_csv(path: Path, evaluation: Evaluation) -> int:
     """One line per predicted box and per missed target; returns how many.
 
     Columns: see `COLUMNS`; boxes in pixels of the original image, `kind` as in
-    `boxrl.report.verdicts`, `score` the sample's mean F1. Text that a spreadsheet would run as
+    `boxrl.report.box_errors`, `score` the sample's mean F1. Text that a spreadsheet would run as
     a formula is written with an apostrophe before it.
     """
     count = 0
@@ -121,7 +121,7 @@ def to_fiftyone(evaluation: Evaluation, name: str | None = None) -> Any:
     """The evaluation as a `fiftyone.Dataset`, one sample for each question.
 
     Targets stand in `ground_truth`, predicted boxes in `predictions` with `confidence`, `kind` (as
-    in `boxrl.report.verdicts`) and `iou`; beside them `source_id`, `question`, `completion`,
+    in `boxrl.report.box_errors`) and `iou`; beside them `source_id`, `question`, `completion`,
     `status` and `score`.
 
     Args:

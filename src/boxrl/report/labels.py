@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from boxrl.evaluate.summary import box_table
 from boxrl.metrics.average_precision import Floats
-from boxrl.metrics.curves import RECALLS
+from boxrl.metrics.precision_recall import RECALLS
 from boxrl.report.glyphs import Points, dumbbell, precision_recall
 from boxrl.report.reading import Evaluation, Row
 from boxrl.types import fold_label

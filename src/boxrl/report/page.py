@@ -15,14 +15,14 @@ from markupsafe import Markup
 
 from boxrl import __version__
 from boxrl.data.files import write_atomic
+from boxrl.report.answers import Diagnosis
+from boxrl.report.box_errors import COLOURS, KINDS
 from boxrl.report.curves import Chart
-from boxrl.report.diagnosis import Diagnosis
-from boxrl.report.headline import Table
+from boxrl.report.figure_table import Table
+from boxrl.report.gallery import Payload
 from boxrl.report.images import place_pictures, read_pictures
 from boxrl.report.labels import LabelTable
-from boxrl.report.payload import Payload
 from boxrl.report.text import visible
-from boxrl.report.verdicts import COLOURS, KINDS
 
 Facts = Sequence[tuple[str, str]]
 

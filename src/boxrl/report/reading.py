@@ -16,8 +16,8 @@ from boxrl.evaluate.rows import Confidence, Question, box_confidences, judge_com
 from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
+from boxrl.report.box_errors import Verdict, judge_boxes
 from boxrl.report.text import visible
-from boxrl.report.verdicts import Verdict, judge_boxes
 from boxrl.types import Completion, Parsed, Sample
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-from boxrl.rewards.rows import reward_sum
+from boxrl.rewards.adapters import reward_sum
 
 REWARD_NAME = "boxrl"
 REWARD_TYPE = "batch"

@@ -7,7 +7,7 @@ from typing import Any
 
 from boxrl.families import Family
 from boxrl.rewards import Reward
-from boxrl.rewards.rows import parse_once, read_target
+from boxrl.rewards.adapters import parse_once, read_target
 from boxrl.types import Completion
 
 Message = dict[str, Any]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boxrl.errors import UsageError
-from boxrl.rewards.rows import reward_sum
+from boxrl.rewards.adapters import reward_sum
 
 
 def compute_score(

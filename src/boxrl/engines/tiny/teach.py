@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxrl.data.synthetic import CELL_PX, GRID_PX, LABELS, Scene, World, draw_scene
-from boxrl.engines.cpu import use_fast_patch_embedding
+from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.tiny.faults import render_faulty_target
 from boxrl.engines.tiny.model import SIZES, Size, build_model, build_processor
 from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, NUMBERS, number_ids

@@ -1,0 +1,154 @@
+"""Outcomes of experiments -> docs/findings.md; no figure there is typed by hand.
+
+    boxrl experiment run rewards
+    python perf/findings.py [runs/experiments/rewards ...]
+
+The results.json of each folder named goes to docs/findings/NAME.json; then the page is written
+from all that lie there, and from the texts of the experiment files as they are now.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from boxrl.experiments.definition import TEXTS, experiments_folder, load_experiment
+from boxrl.experiments.markdown import claim_words, render_markdown
+from boxrl.report.learning import draw_learning
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "findings.md"
+RESULTS = ROOT / "docs" / "findings"
+STEP_S, GPUS, STEPS = (25, 30), 8, 500
+"""Seconds of a step of the published trainer on so many A100, and the steps of its checkpoints:
+reported by its users (github.com/om-ai-lab/VLM-R1, issues 30, 77, 145, 178 and 336)."""
+
+INTRODUCTION = """# Findings
+
+The seed reports what its authors saw in one run each, without intervals. Here every finding is an
+experiment that anyone can run again, in miniature: the tiny VLM inside the package, synthetic
+scenes, several seeds, minutes on two cores. A miniature can refute that a finding holds everywhere
+and can show by which mechanism it comes about. It cannot show what a 3B model does on photographs:
+for that, the same files run at full scale.
+
+How to read the tables: percentages as the seed prints them; the seed's number in a column of its
+own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own scenes and
+samples and starts from the same weights. Arms of one seed share scenes, so claims are judged by
+differences paired by seed:
+
+- **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to
+  be alike, inside the stated margin.
+- **Failed**: the whole interval lies on the other side, or outside of the margin.
+- **Undecided**: neither. With three seeds only effects of about 2.5 standard deviations between
+  seeds are told.
+
+Nothing is corrected for the number of claims: of {n} claims, about one in forty would be held by
+luck alone if nothing had any effect.
+
+A reward *takes off* at the step where its running mean last climbs past its start plus a tenth of
+its whole rise; no step is given where the rise is less than five standard errors
+(`boxrl.metrics.convergence.take_off`). *Start* is the mean of the first two steps, *plateau* that
+of the last tenth. The *blind policy* draws every object perfectly under a random asked label. The
+*control* asks each scene another scene's question: what a model still scores there, it scores
+without reading.
+
+A commit with a plus had experiment files that were newer than it.
+
+Cost at full scale: {low:.0f} to {high:.0f} GPU hours per trained cell, from {steps} steps of {a} to
+{b} s on {gpus} A100, as users of the published trainer report them. No step of a 3B model was timed
+for this page; the first rows of a run's metrics.jsonl tell what yours takes.
+
+"""
+
+
+def keep_results(folders: list[Path]) -> None:
+    """Copy outcomes to docs/findings/NAME.json, six digits of each figure."""
+    RESULTS.mkdir(exist_ok=True)
+    for folder in folders:
+        outcome = json.loads((folder / "results.json").read_text("utf-8"), parse_float=_six_digits)
+        text = json.dumps(outcome, ensure_ascii=False) + "\n"
+        (RESULTS / f"{outcome['name']}.json").write_text(text, "utf-8")
+
+
+def _six_digits(text: str) -> float:
+    return float(f"{float(text):.6g}")
+
+
+def read_outcomes() -> tuple[list[dict[str, Any]], list[str]]:
+    """(outcomes with the texts of today, by finding; names of experiments without one)."""
+    found, missing = [], []
+    for path in sorted(experiments_folder().glob("*.yaml")):
+        results = RESULTS / f"{path.stem}.json"
+        if not results.is_file():
+            missing.append(path.stem)
+            continue
+        experiment = load_experiment(path, check_files=False)
+        texts = experiment.model_dump(include=set(TEXTS))
+        found.append(json.loads(results.read_text("utf-8")) | texts)
+    return sorted(found, key=lambda outcome: outcome["finding"]), missing
+
+
+def gpu_hours(cells: int) -> str:
+    """The price of a grid at full scale, in words."""
+    low, high = (cells * STEPS * seconds * GPUS / 3600 for seconds in STEP_S)
+    return f"{low:,.0f} to {high:,.0f} GPU hours"
+
+
+def render_summary(outcomes: list[dict[str, Any]]) -> str:
+    """One line per claim."""
+    lines = ["| finding | claim | verdict | difference |", "|---|---|---|---|"]
+    for outcome in outcomes:
+        for claim in outcome["claims"]:
+            lines.append(
+                f"| {outcome['finding']} {outcome['name']} | {claim['says']} "
+                f"| **{claim['status']}** | {claim_words(claim)} |"
+            )
+    return "\n".join(lines)
+
+
+def render_section(outcome: dict[str, Any]) -> str:
+    """An experiment's section."""
+    pictures = {f"{title} reward": link for title, link in picture_links(outcome).items()}
+    cells = len(outcome["steps"]) * len(outcome["seeds"])
+    price = f"This grid has {cells} trained cells: {gpu_hours(cells)}.\n"
+    return f"{render_markdown(outcome, pictures)}\n{price}"
+
+
+def picture_links(outcome: dict[str, Any]) -> dict[str, str]:
+    """Reward -> its curves, as seen from the page."""
+    name = outcome["name"]
+    return {title: f"images/findings/{name}_{title}.svg" for title in ("format", "accuracy")
+            if any(title in curves for curves in outcome["curves"].values())}  # fmt: skip
+
+
+def render_page() -> str:
+    """The whole page, from docs/findings/ and the experiment files."""
+    outcomes, missing = read_outcomes()
+    low, high = (STEPS * seconds * GPUS / 3600 for seconds in STEP_S)
+    introduction = INTRODUCTION.format(
+        n=sum(len(outcome["claims"]) for outcome in outcomes),
+        low=low, high=high, steps=STEPS, a=STEP_S[0], b=STEP_S[1], gpus=GPUS,
+    )  # fmt: skip
+    parts = [introduction + render_summary(outcomes), *map(render_section, outcomes)]
+    if missing:
+        names = ", ".join(f"`boxrl experiment run {name}`" for name in missing)
+        parts.append(f"## Not run yet\n\nReady to run, without an outcome here: {names}.\n")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Rewrite the page and its pictures."""
+    keep_results([Path(name) for name in sys.argv[1:]])
+    for outcome in read_outcomes()[0]:
+        pictures = draw_learning(outcome["curves"])
+        for title, link in picture_links(outcome).items():
+            path = PAGE.parent / link
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(pictures[title], "utf-8")
+    PAGE.write_text(render_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

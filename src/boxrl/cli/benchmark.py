@@ -1,0 +1,202 @@
+"""`benchmark list` and `benchmark run`: from a model and an archive to a table, in one command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, print_json
+from boxrl.errors import UsageError
+
+if TYPE_CHECKING:
+    from boxrl.benchmarks import Benchmark
+    from boxrl.evaluate.evaluation import Evaluation
+    from boxrl.types import Sample
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare `boxrl benchmark list|run`."""
+    benchmark = verbs.add_parser("benchmark", help="named benchmarks, from model to table")
+    actions = benchmark.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="layouts, protocols, published numbers")
+    listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    add_json(listing)
+    listing.set_defaults(run=run_list)
+    run = actions.add_parser("run", help="convert, predict, evaluate, report")
+    run.add_argument("name", metavar="NAME", help="see boxrl benchmark list")
+    run.add_argument("--model", metavar="M", help="as for boxrl predict")
+    run.add_argument("--data-root", type=Path, required=True, metavar="DIR")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR")
+    run.add_argument("--mode", help="labels asked for: all, positive, one_box; d3: intra, inter")
+    run.add_argument("--limit", type=whole(1), metavar="N", help="the first N samples of each part")
+    run.add_argument(
+        "--predictions", type=Path, metavar="P", help="score these, and predict nothing"
+    )
+    run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
+    run.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
+    add_json(run)
+    run.add_argument(
+        "--predict-options",
+        default="",
+        metavar="TEXT",
+        help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
+    )
+    run.set_defaults(run=run_benchmark)
+
+
+def run_list(args: argparse.Namespace) -> None:
+    """Show benchmarks."""
+    from dataclasses import asdict
+
+    from boxrl.benchmarks import BENCHMARKS, build_benchmark
+    from boxrl.benchmarks.samples import layout
+
+    chosen = [build_benchmark(name) for name in args.names] or list(BENCHMARKS.values())
+    if args.json:
+        content = {
+            b.name: {
+                "title": b.title,
+                "reader": b.reader,
+                "layout": layout(b),
+                "modes": list(b.modes),
+                "figure": b.figure,
+                "protocol": b.protocol,
+                "published": [asdict(p) for p in b.published],
+            }
+            for b in chosen
+        }
+        print_json(content)
+        return
+    from boxrl.cli.tables import print_benchmarks
+
+    print_benchmarks(chosen, detailed=bool(args.names))
+
+
+def run_benchmark(args: argparse.Namespace) -> None:
+    """Convert, predict, evaluate, report."""
+    from boxrl.benchmarks import build_benchmark
+    from boxrl.benchmarks.samples import build_samples
+    from boxrl.benchmarks.summary import evaluate_parts, summarize_benchmark
+    from boxrl.data.files import write_json
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import write_samples
+    from boxrl.evaluate.files import read_settings, settings_family
+
+    benchmark = build_benchmark(args.name)
+    predict = None if args.predictions else _predict_call(args)
+    samples, missing = build_samples(benchmark, args.data_root, args.mode, args.limit)
+    for part, reason in missing.items():
+        print(f"left out: {part}: {reason}", file=sys.stderr)
+    _check_same_samples(args.out, samples)
+    write_samples(args.out / "samples.jsonl", samples)
+    path: Path = args.predictions or args.out / "predictions.jsonl"
+    if predict:
+        with redirect_stdout(sys.stderr):  # stdout is the benchmark's own
+            failed = predict.run(predict)
+        if failed:
+            raise UsageError(f"{path}: some samples have no answer; run the same command again")
+    settings, predictions = read_settings(path), read_predictions(path)
+    parts = evaluate_parts(
+        samples,
+        predictions,
+        settings_family(settings, args.family, str(path)),
+        settings=settings,
+        resamples=args.resamples,
+    )
+    summary = summarize_benchmark(benchmark, samples, parts)
+    result = {
+        "benchmark": benchmark.name,
+        "summary": summary,
+        "parts": {name: part.metrics for name, part in parts.items()},
+        "missing": missing,
+        "protocol": benchmark.protocol,
+    }
+    write_json(args.out / "benchmark.json", result)
+    _write_run(args, benchmark, samples, parts, path)
+    if args.json:
+        print_json(result)
+        return
+    from boxrl.cli.tables import print_benchmark
+
+    print_benchmark(benchmark, summary, parts)
+
+
+def _check_same_samples(out: Path, samples: list[Sample]) -> None:
+    """Refuse answers that an earlier call left there to other questions of the same ids.
+
+    Raises:
+        UsageError: the folder holds another mode, or other data.
+    """
+    from boxrl.data.samples import read_samples, render_sample
+
+    if not ((out / "predictions.jsonl").is_file() and (out / "samples.jsonl").is_file()):
+        return
+    earlier = {sample.id: render_sample(sample) for sample in read_samples(out / "samples.jsonl")}
+    for sample in samples:
+        if earlier.get(sample.id, line := render_sample(sample)) != line:
+            raise UsageError(
+                f"{out}: holds answers to other questions (sample {sample.id!r} differs: another "
+                "--mode, or other data); choose another --out"
+            )
+
+
+def _predict_call(args: argparse.Namespace) -> argparse.Namespace:
+    """The call of `boxrl predict` over the benchmark's samples; resumable as it is."""
+    from boxrl.cli import build_parser
+
+    if args.model is None:
+        raise UsageError("benchmark run needs --model, or --predictions to score")
+    options = [
+        f"--samples={args.out / 'samples.jsonl'}",
+        f"--images={args.data_root}",
+        f"--model={args.model}",
+        f"--out={args.out / 'predictions.jsonl'}",
+        *([f"--family={args.family}"] if args.family else []),
+    ]
+    return build_parser().parse_args(["predict", *options, *_words(args.predict_options)])
+
+
+def _words(options: str) -> list[str]:
+    import shlex
+
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"--predict-options: {error}, got {options!r:.80}") from error
+
+
+def _write_run(
+    args: argparse.Namespace,
+    benchmark: Benchmark,
+    samples: list[Sample],
+    parts: dict[str, Evaluation],
+    predictions: Path,
+) -> None:
+    """A run folder with one evaluation per part, and its report."""
+    from boxrl.data.files import write_atomic, write_json
+    from boxrl.data.predictions import meta_path, read_predictions, render_prediction
+    from boxrl.data.samples import write_samples
+    from boxrl.evaluate.files import read_settings, write_evaluation
+    from boxrl.report import build_report
+
+    answers, settings = read_predictions(predictions), read_settings(predictions)
+    settings |= {"images": str(args.data_root.resolve())}
+    if args.family:
+        settings["family"] = args.family
+    for name, part in parts.items():
+        folder = args.out / "evals" / name
+        mine = [sample for sample in samples if sample.meta["part"] == name]
+        write_samples(folder / "samples.jsonl", mine)
+        with write_atomic(folder / "predictions.jsonl") as handle:
+            handle.writelines(render_prediction(answers[s.id]) + "\n" for s in mine)
+        located = {"samples": f"evals/{name}/samples.jsonl"}
+        write_json(meta_path(folder / "predictions.jsonl"), settings | located)
+        write_evaluation(folder, part)
+    facts = {"name": benchmark.name, "method": "benchmark", "model": settings.get("model")}
+    facts |= {"status": "done", "evals": list(parts), "pairs": []}
+    write_json(args.out / "run.json", facts)
+    build_report(args.out, args.out / "report.html")

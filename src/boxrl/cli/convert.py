@@ -1,0 +1,168 @@
+"""`boxrl data convert` and `data export`: other tools' files to samples, and back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from boxrl.cli.numbers import whole
+from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json
+
+# Names of the options' values stand here as well, so that --help imports no room; a test compares.
+SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
+MODES = ("all", "positive", "one_box", "single_class")
+EXPORTS = ("coco", "vlmr1", "ms-swift", "easyr1")
+
+
+def add_convert(actions: Any) -> None:
+    """Declare `data convert FORMAT`; `actions` are the subparsers of `data`."""
+    convert = actions.add_parser("convert", help="an archive's annotations to a samples file")
+    formats = convert.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    coco = _add_format(formats, "coco", "a COCO instances file", "FILE.json")
+    _add_subset_and_mode(coco)
+    coco.add_argument("--task", choices=("detection", "region"), default="detection")
+    coco.add_argument(
+        "--negatives", type=int, default=0, metavar="K", help="absent labels drawn per image"
+    )
+    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "ASPECT.json")
+    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all")
+    d3 = _add_format(formats, "d3", "D3: its pickles or one of its JSON files", "PKL_DIR|FILE.json")
+    d3.add_argument("--setting", choices=("intra", "inter"), default="intra")
+    d3.add_argument("--negatives", type=int, metavar="K", help="absent sentences drawn per image")
+    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "ROOT")
+    refcoco.add_argument(
+        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco"
+    )
+    refcoco.add_argument("--split-by", choices=("unc", "google", "umd"), default="unc")
+    refcoco.add_argument("--split", default="val", metavar="S")
+    refgta = _add_format(formats, "refgta", "RefGTA", "ROOT")
+    refgta.add_argument("--split", default="val", metavar="S")
+    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR")
+    _add_format(formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl")
+    _add_format(formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl")
+    _add_subset_and_mode(_add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml"))
+    _add_subset_and_mode(_add_format(formats, "voc", "a Pascal VOC data set", "DIR"))
+
+
+def _add_format(formats: Any, name: str, summary: str, annotations: str) -> Any:
+    """A format with the options that all have."""
+    parser = formats.add_parser(name, help=summary)
+    parser.add_argument("--annotations", type=Path, required=True, metavar=annotations)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="at most N samples")
+    parser.add_argument(
+        "--seed", type=int, metavar="N",
+        help="of everything drawn at random; with --limit, samples are drawn too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--on-error", choices=("stop", "skip"), default="stop",
+        help="at a bad row: stop (default), or leave it out and list it in FILE.rejected.jsonl",
+    )  # fmt: skip
+    add_json(parser)
+    parser.set_defaults(run=run_convert, format=name)
+    return parser
+
+
+def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--subset", type=_comma_separated, default=(), metavar="|".join(SUBSETS),
+        help="one or several, comma-separated, applied in that order",
+    )  # fmt: skip
+    parser.add_argument("--mode", choices=MODES, default="positive", help="labels asked for")
+
+
+def _comma_separated(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def add_export(actions: Any) -> None:
+    """Declare `data export FORMAT`; `actions` are the subparsers of `data`."""
+    export = actions.add_parser("export", help="samples to the files of other tools")
+    export.add_argument("format", choices=EXPORTS)
+    export.add_argument("samples", type=Path, metavar="FILE.jsonl")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument(
+        "--like", type=Path, metavar="ORIGINAL.json",
+        help="coco: the file that the samples were converted from; keeps its segmentations, "
+        "licences and every other field",
+    )  # fmt: skip
+    add_prompt(export)
+    add_json(export)
+    export.set_defaults(run=run_export)
+
+
+_COMMON = {"run", "format", "annotations", "images", "out", "limit", "on_error", "json", "debug"}
+
+
+def run_convert(args: argparse.Namespace) -> None:
+    """`boxrl data convert FORMAT`."""
+    from dataclasses import asdict
+
+    from boxrl.data.convert import convert, rejected_path
+    from boxrl.data.formats import READERS
+    from boxrl.progress import progress_bar
+
+    check_outputs([args.out, rejected_path(args.out)], [args.annotations])
+    reader = READERS[args.format]
+    options = {key: value for key, value in vars(args).items() if key not in _COMMON}
+    seed = options.pop("seed")
+    if "seed" in (reader.__kwdefaults__ or {}):
+        options["seed"] = seed or 0
+    print(f"reading {args.annotations}", file=sys.stderr)
+    reading = reader(args.annotations, args.images, **options)
+    with progress_bar(f"convert {args.format}", reading.total) as bar:
+        done = convert(
+            reading, args.out,
+            on_error=args.on_error, limit=args.limit, seed=seed, advance=bar.advance,
+        )  # fmt: skip
+    rejected = str(rejected_path(args.out)) if done.rejected else None
+    if args.json:
+        print_json({"out": str(args.out), **asdict(done), "rejected_file": rejected})
+        return
+    print(
+        f"{args.out}: {done.samples:,} samples, {done.objects:,} boxes, "
+        f"{done.crowd:,} crowd regions, {done.negatives:,} negatives"
+    )
+    if rejected:
+        print(f"{rejected}: {done.rejected:,} rows left out, each with its reason")
+    positive = args.format == "coco" and args.task == "detection" and args.mode == "positive"
+    if positive and not args.negatives:
+        print(
+            "no label is asked for that is absent, so nothing teaches the model to leave one out; "
+            "--negatives K asks for K absent labels too (docs/data.md)"
+        )
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """`boxrl data export FORMAT`."""
+    from boxrl.data.formats import exports
+    from boxrl.data.formats.coco_export import write_coco
+    from boxrl.data.samples import read_samples
+    from boxrl.errors import UsageError
+    from boxrl.families import build_family
+    from boxrl.prompts import build_prompt
+
+    prompt, family = build_prompt(args.prompt), build_family(args.family)
+    if args.like is not None and args.format != "coco":
+        raise UsageError(f"--like {args.like}: only the format coco takes an original file")
+    check_outputs([args.out], [args.samples, *([args.like] if args.like else [])])
+    samples = read_samples(args.samples)
+    if args.format == "coco":
+        written = write_coco(args.out, samples, args.like)
+        counts = {"annotations": written.annotations}
+        counts |= {"as_original": written.as_original} if args.like else {}
+    else:
+        write = {
+            "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
+            "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
+            "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
+        }
+        counts = {"rows": write[args.format]()}
+    if args.json:
+        print_json({"out": str(args.out), "samples": len(samples), **counts})
+        return
+    told = ", ".join(f"{count:,} {noun.replace('_', ' ')}" for noun, count in counts.items())
+    print(f"{args.out}: {told}")

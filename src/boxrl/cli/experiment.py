@@ -1,0 +1,145 @@
+"""`experiment list` and `experiment run`: a finding of the seed as one table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from boxrl.cli.options import add_json, print_json
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare `boxrl experiment list|run`."""
+    experiment = verbs.add_parser("experiment", help="the findings as grids of recipes")
+    actions = experiment.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="what there is, and what it asks")
+    add_json(listing)
+    listing.set_defaults(run=run_list)
+    run = actions.add_parser("run", help="run what is missing of a grid, and judge the claims")
+    run.add_argument("name", metavar="NAME", help="see boxrl experiment list; or a YAML file")
+    run.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="of the base recipe, tests. or arms."
+    )
+    run.add_argument("--seeds", metavar="N,N,...", help="default: those of the file")
+    run.add_argument("--budget", metavar="TIME", help="20m: fewer steps and seeds, to fit")
+    run.add_argument("--out", type=Path, metavar="DIR", help="default: runs/experiments/NAME")
+    run.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/experiments"),
+        metavar="DIR",
+        help="finished cells of all experiments",
+    )
+    run.add_argument("--workers", type=int, metavar="N", help="cells side by side")
+    add_json(run)
+    run.set_defaults(run=run_run)
+
+
+def run_list(args: argparse.Namespace) -> None:
+    """Show the experiments that ship with boxrl."""
+    from boxrl.experiments.definition import experiments_folder, load_experiment
+
+    paths = sorted(experiments_folder().glob("*.yaml"))
+    found = [load_experiment(path, check_files=False) for path in paths]
+    found.sort(key=lambda item: [int(part) for part in item.finding.split(",")[0].split(".")])
+    if args.json:
+        fields = {"finding", "title", "question", "seeds"}
+        content = {
+            item.name: item.model_dump(mode="json", include=fields) | {"arms": list(item.arms)}
+            for item in found
+        }
+        print_json(content)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "finding", "question", "arms")
+    for item in found:
+        table.add_row(item.name, item.finding, item.question, ", ".join(item.arms))
+    Console(highlight=False).print(table)
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """Run the grid and show its table."""
+    from boxrl.cli.train import require_train_extra
+    from boxrl.data.files import write_atomic
+    from boxrl.errors import UsageError
+    from boxrl.experiments.budget import parse_duration
+    from boxrl.experiments.definition import find_experiment, load_experiment
+    from boxrl.experiments.markdown import render_markdown
+    from boxrl.experiments.run import run_experiment
+    from boxrl.report.learning import draw_learning
+
+    path = find_experiment(args.name)
+    experiment = load_experiment(path, args.overrides)
+    seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
+    budget = parse_duration(args.budget) if args.budget else None
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: expected 1 or more")
+    require_train_extra("boxrl experiment run")
+    out = args.out or Path("runs/experiments") / experiment.name
+    try:
+        outcome = run_experiment(
+            experiment,
+            seeds,
+            out,
+            args.cache,
+            workers=args.workers,
+            budget=budget,
+            overrides=args.overrides,
+        )
+    except KeyboardInterrupt:
+        print("boxrl: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    pictures = draw_learning(outcome["curves"])
+    for title, picture in pictures.items():
+        with write_atomic(out / f"{title}.svg") as handle:
+            handle.write(picture)
+    with write_atomic(out / "finding.md") as handle:
+        handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
+    if args.json:
+        print_json(outcome)
+        return 0
+    print_outcome(outcome)
+    print(f"results: {out / 'results.json'}   section: {out / 'finding.md'}")
+    return 0
+
+
+def _parse_seeds(text: str) -> list[int]:
+    from boxrl.errors import UsageError
+
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"--seeds {text}: expected different whole numbers such as 0,1,2")
+    return [int(part) for part in parts]
+
+
+def print_outcome(outcome: Any) -> None:
+    """The table, what was given up, and the verdict of each claim."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxrl.experiments.markdown import VERDICTS, claim_words, figure_rows
+
+    console = Console(highlight=False)
+    table = Table(title=f"{outcome['finding']} {outcome['title']}", title_justify="left")
+    for head in ("figure", "arm", "seed's", "ours [95 %]"):
+        table.add_column(head, justify="left" if head in ("figure", "arm") else "right")
+    for rows in figure_rows(outcome):
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row), end_section=row is rows[-1])
+    console.print(table)
+    seeds = ", ".join(str(seed) for seed in outcome["seeds"])
+    console.print(
+        f"ours: mean [95 % interval over seeds {seeds}]; {outcome['cells_run']} cells run"
+    )
+    if outcome["gave_up"]:
+        console.print(f"within the budget: {', '.join(outcome['gave_up'])}")
+    styles = {"held": "green", "failed": "bold red", "undecided": "yellow"}
+    for claim in outcome["claims"]:
+        console.print(Text(claim["says"]))
+        words = f"  {VERDICTS[claim['status']]}: {claim_words(claim)}"
+        console.print(Text(words, style=styles[claim["status"]]))

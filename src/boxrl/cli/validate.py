@@ -1,0 +1,110 @@
+"""`boxrl validate`: gold answers through prompt, parser and rewards, without a model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from boxrl.cli.options import add_json, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boxrl.config import Recipe
+    from boxrl.rewards.gold_check import Validation
+    from boxrl.types import Sample
+
+SHOWN = 20
+"""Problems that the table shows; --json gives all."""
+
+SYNTHETIC = 200
+"""Scenes drawn for a recipe that trains on synthetic ones."""
+
+
+def add_verbs(verbs: Any) -> None:
+    """Declare `boxrl validate`."""
+    parser = verbs.add_parser(
+        "validate", help="gold answers through prompt, parser and rewards, no model"
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    add_json(parser)
+    parser.set_defaults(run=run_validate)
+
+
+def run_validate(args: argparse.Namespace) -> int:
+    """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
+    from boxrl.config import find_recipe, load_recipe
+    from boxrl.families import read_family
+    from boxrl.generation.model_folders import model_folder
+    from boxrl.progress import progress_bar
+    from boxrl.prompts import build_prompt
+    from boxrl.rewards import build_rewards
+    from boxrl.rewards.gold_check import validate
+
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
+    family = read_family(model_folder(recipe.model), recipe.family)
+    samples = _samples(recipe)
+    specs = [_without_weight(entry) for entry in recipe.rewards]
+    with progress_bar("validate", len(samples)) as bar:
+        outcome = validate(
+            samples, family, build_prompt(recipe.prompt), build_rewards(specs), bar.advance
+        )
+    if args.json:
+        print_json(_row(outcome, family.name))
+    else:
+        _print(outcome, family.name, args.recipe)
+    return 0 if outcome.valid else 1
+
+
+def _samples(recipe: Recipe) -> Sequence[Sample]:
+    from boxrl.data.samples import read_samples
+    from boxrl.data.synthetic import mixed_scenes
+
+    if recipe.data.train is not None:
+        return read_samples(recipe.data.train)
+    drawn = recipe.data.synthetic
+    assert drawn is not None  # the recipe names one of the two
+    count = min(SYNTHETIC, drawn.train)
+    first = mixed_scenes(drawn.world, count, recipe.seed, "train", drawn.p_absent)
+    return [scene.sample for scene in first]
+
+
+def _without_weight(entry: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(entry, str):
+        return entry
+    return {key: value for key, value in entry.items() if key != "weight"}
+
+
+def _row(outcome: Validation, family: str) -> dict[str, Any]:
+    return {
+        "valid": outcome.valid,
+        "family": family,
+        "samples": dict(outcome.samples),
+        "rewards": {
+            name: {"lowest": lowest, "ceiling": outcome.ceiling[name]}
+            for name, lowest in outcome.lowest.items()
+        },
+        "problems": [problem._asdict() for problem in outcome.problems],
+        "prompt": [defect._asdict() for defect in outcome.prompt_defects],
+    }
+
+
+def _print(outcome: Validation, family: str, recipe: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    tasks = ", ".join(f"{count:,} {task}" for task, count in outcome.samples.items())
+    print(f"{recipe}: {tasks} samples, answers as family {family} writes them")
+    table = Table("reward", "lowest of gold answers", "mean against exact boxes")
+    for name, lowest in outcome.lowest.items():
+        values = (lowest, outcome.ceiling[name])
+        table.add_row(name, *("does not apply" if v is None else f"{v:.4f}" for v in values))
+    Console().print(table)
+    for problem in outcome.problems[:SHOWN]:
+        print(f"error: sample {problem.id!r}: {problem.message}")
+    if len(outcome.problems) > SHOWN:
+        print(f"... and {len(outcome.problems) - SHOWN} more; --json lists all")
+    for defect in outcome.prompt_defects:
+        print(f"warning: prompt: {defect.message} [{defect.rule}]; {defect.fix}")
+    print("valid" if outcome.valid else f"{len(outcome.problems)} problems")

@@ -1,0 +1,225 @@
+"""Samples to a COCO instances file, alone or joined with the file that they were converted from.
+
+A sample holds boxes, labels, crowd flags, areas and the source's ids. Segmentations, licences and
+whatever else a COCO file tells are nine tenths of it and of no use to a model that answers with
+boxes; they stay where they are, and `like` joins them again by the ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from boxrl.data.files import write_atomic
+from boxrl.data.formats.coco import as_id, id_shift, read_categories, read_instance
+from boxrl.data.formats.reading import Document
+from boxrl.data.subsets import Instance
+from boxrl.errors import DataError
+from boxrl.types import Sample
+
+DECIMALS = 9
+"""x + width - x is width but for the last bits; COCO's own files have two decimals."""
+
+Row = dict[str, Any]
+
+
+class Written(NamedTuple):
+    """What a COCO file was written with.
+
+    Attributes:
+        annotations: all of them.
+        as_original: those that stand there as in the original file.
+    """
+
+    annotations: int
+    as_original: int
+
+
+def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = None) -> Written:
+    """Write a COCO instances file.
+
+    Samples of one image become one image. Ids of the source (`meta`) are kept where they are
+    whole, positive and unique; otherwise all of a kind are numbered from 1.
+
+    Args:
+        path: the file.
+        samples: of detection or grounding.
+        original: the file that they were converted from: what it tells beyond the samples is
+            taken from there; see `like`.
+
+    Raises:
+        DataError: samples without boxes by nature (region, counting), one label with two ids, or
+            an `original` that the samples do not come from.
+    """
+    wrong = next((s for s in samples if s.task not in ("detection", "grounding")), None)
+    if wrong is not None:
+        raise DataError(f"sample {wrong.id!r}: a {wrong.task} sample has no place in a COCO file")
+    document = build_document(samples)
+    ours = {id(row) for row in document["annotations"]}
+    if original is not None:
+        document = like(document, Document(original))
+    with write_atomic(path) as handle:
+        handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
+    rows = document["annotations"]
+    return Written(len(rows), sum(id(row) not in ours for row in rows))
+
+
+def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
+    """`images`, `annotations` and `categories`, from nothing but the samples."""
+    categories = _category_ids(samples)
+    image_ids = _image_ids(samples)
+    images: dict[str, Row] = {}
+    annotations: list[Row] = []
+    for sample in samples:
+        images.setdefault(
+            sample.image,
+            {
+                "id": image_ids[sample.image],
+                "file_name": sample.image,
+                "width": sample.width,
+                "height": sample.height,
+            },
+        )
+        annotations += _annotations(sample, image_ids[sample.image], categories)
+    _number(annotations)
+    return {
+        "images": list(images.values()),
+        "annotations": annotations,
+        "categories": [{"id": key, "name": name} for name, key in categories.items()],
+    }
+
+
+def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
+    """The document with what its original tells and samples have no field for.
+
+    An image or annotation that still says what the original's says is written as it stands there,
+    in its place; one that was changed or added is written as `document` has it, because its
+    segmentation would be another object's. What is not in `document` is not brought back,
+    categories aside.
+
+    Law: where every row of a file can be read, `convert --mode all` and then this gives the
+    file's own JSON, but that annotation ids from 0 stay raised by one.
+
+    Args:
+        document: as `build_document` makes it.
+        original: the whole COCO file.
+
+    Raises:
+        DataError: other category ids there, or no image in common.
+    """
+    names = read_categories(original)
+    ids = {name: key for key, name in names.items()}
+    _check_origin(document, original, ids)
+    sizes = {row["id"]: (row["width"], row["height"]) for row in document["images"]}
+    shift = id_shift(original)
+
+    def same_image(theirs: Row, mine: Row) -> bool:
+        return all(theirs.get(key, value) == value for key, value in mine.items())
+
+    def same_annotation(theirs: Row, mine: Row) -> bool:
+        try:
+            item = read_instance(theirs, 0, names, sizes[mine["image_id"]], "annotation")
+        except DataError:
+            return False
+        return _annotation(item, theirs["image_id"], ids) == mine
+
+    annotations = original.array("annotations")
+    if shift:
+        annotations = [{**row, "id": row["id"] + shift} for row in annotations]
+    return {
+        **original.content,
+        "images": _joined(document["images"], original.array("images"), same_image),
+        "annotations": _joined(document["annotations"], annotations, same_annotation),
+    }
+
+
+def _check_origin(document: dict[str, list[Row]], original: Document, ids: dict[str, int]) -> None:
+    """That the samples can have been converted from this file."""
+    expected = "--like takes the file that the samples were converted from"
+    for row in document["categories"]:
+        if ids.get(row["name"]) != row["id"]:
+            raise DataError(
+                f"{original.path}: category {row['name']!r} has the id {ids.get(row['name'])} "
+                f"here and {row['id']} in the samples; {expected}"
+            )
+    files = {row["id"]: row["file_name"] for row in document["images"]}
+    for row in original.array("images"):
+        key = as_id(row.get("id"))
+        if key in files and files[key] == row.get("file_name"):
+            return
+    raise DataError(f"{original.path}: has no image of the samples under its id; {expected}")
+
+
+def _joined(mine: list[Row], theirs: list[Row], same: Callable[[Row, Row], bool]) -> list[Row]:
+    """Their rows where mine say the same, mine where not, in their order; then the rest of mine."""
+    left = {row["id"]: row for row in mine}
+    joined = []
+    for row in theirs:
+        written = left.pop(as_id(row.get("id")), None)
+        if written is not None:
+            joined.append(row if same(row, written) else written)
+    return [*joined, *left.values()]
+
+
+def _annotations(sample: Sample, image_id: int, categories: dict[str, int]) -> Iterator[Row]:
+    count = len(sample.objects)
+    ids = _aligned(sample, "annotation_ids", count) or [None] * count
+    areas = _aligned(sample, "areas", count) or [None] * count
+    for item, key, area in zip(sample.objects, ids, areas, strict=True):
+        yield _annotation(Instance(item, key, area), image_id, categories)
+
+
+def _annotation(item: Instance, image_id: int, categories: dict[str, int]) -> Row:
+    """Its JSON object; the id or area may be None, for unknown."""
+    x1, y1, x2, y2 = item.object.bbox
+    width, height = round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)
+    return {
+        "id": item.annotation_id,
+        "image_id": image_id,
+        "category_id": categories[item.object.label],
+        "bbox": [x1, y1, width, height],
+        "area": width * height if item.area is None else item.area,
+        "iscrowd": int(item.object.iscrowd),
+    }
+
+
+def _aligned(sample: Sample, key: str, count: int) -> list[Any] | None:
+    """A list of `meta` that has one entry per object."""
+    value = sample.meta.get(key)
+    return value if isinstance(value, list) and len(value) == count else None
+
+
+def _number(annotations: list[Row]) -> None:
+    ids = [row["id"] for row in annotations]
+    if not all(type(key) is int and key > 0 for key in ids) or len(set(ids)) < len(ids):
+        for number, row in enumerate(annotations, start=1):
+            row["id"] = number
+
+
+def _category_ids(samples: Iterable[Sample]) -> dict[str, int]:
+    """Ids by label: the source's where every label has one, else numbered from 1."""
+    known: dict[str, int] = {}
+    labels: dict[str, None] = {}
+    for sample in samples:
+        labels.update(dict.fromkeys((*sample.labels, *(item.label for item in sample.objects))))
+        ids = _aligned(sample, "category_ids", len(sample.labels)) or ()
+        for label, key in zip(sample.labels, ids, strict=False):
+            if key is not None and known.setdefault(label, key) != key:
+                raise DataError(
+                    f"sample {sample.id!r}: label {label!r} has category id {key} here and "
+                    f"{known[label]} before; export the files one by one"
+                )
+    if set(known) == set(labels) and len(set(known.values())) == len(known):
+        return dict(sorted(known.items(), key=lambda pair: pair[1]))
+    return {label: number for number, label in enumerate(labels, start=1)}
+
+
+def _image_ids(samples: Iterable[Sample]) -> dict[str, int]:
+    known: dict[str, Any] = {}
+    for sample in samples:
+        known.setdefault(sample.image, sample.meta.get("image_id"))
+    if all(type(key) is int for key in known.values()) and len(set(known.values())) == len(known):
+        return known
+    return {image: number for number, image in enumerate(known, start=1)}

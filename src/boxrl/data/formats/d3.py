@@ -1,0 +1,226 @@
+"""D3, the Described Object Detection data set, to samples.
+
+Source: github.com/shikras/d-cube. Four pickles (sentences, annotations, images, groups), each a
+dict by id; or its COCO-form JSON files, whose categories are the sentences. Annotation is complete:
+a sentence without a box in an image describes nothing in it. Sentences of absence ("person without
+a hat") are the ABS part, the others PRES.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from boxrl.data.formats.coco import (
+    Picture,
+    as_id,
+    detection_sample,
+    open_coco,
+    read_categories,
+    read_pictures,
+)
+from boxrl.data.formats.pickles import read_pickle
+from boxrl.data.formats.reading import (
+    Reading,
+    Rejected,
+    inside_folder,
+    placed_xywh,
+    require,
+    size_of,
+)
+from boxrl.data.samples import checked_area
+from boxrl.data.subsets import Instance
+from boxrl.errors import DataError, UsageError
+from boxrl.types import Object, Sample
+
+Setting = Literal["intra", "inter"]
+
+TABLES = ("sentences", "annotations", "images", "groups")
+
+
+class Sentences(NamedTuple):
+    """The descriptions.
+
+    Attributes:
+        ids: sentence ids by text, in order of id.
+        kinds: `presence` or `absence` by text, where the source tells.
+        of_group: the texts asked for in a group of images.
+    """
+
+    ids: dict[str, int]
+    kinds: dict[str, str]
+    of_group: dict[Any, list[str]]
+
+
+def read_d3(
+    annotations: Path,
+    images: Path,
+    *,
+    setting: Setting = "intra",
+    negatives: int | None = None,
+    seed: int = 0,
+) -> Reading:
+    """One sample per image.
+
+    Args:
+        annotations: folder of the four pickles, or one of the three JSON files.
+        images: folder that `file_name` ("GROUP/NAME.jpg") starts from.
+        setting: candidates are the sentences of the image's group (`intra`) or all (`inter`).
+        negatives: None asks for every candidate, as the benchmark does; K asks for those that
+            the image holds and for K others, drawn, which is the form of training data.
+        seed: of that draw.
+
+    Raises:
+        DataError: files missing, damaged or of another form. A bad row is a `Rejected`.
+        UsageError: `negatives` is below 0.
+    """
+    if negatives is not None and negatives < 0:
+        raise UsageError(f"--negatives {negatives}; expected 0 or more")
+    opened = _open_json if annotations.suffix == ".json" else _open_pickles
+    total, sentences, pictures = opened(annotations, images)
+    rng = random.Random(seed)
+
+    def rows() -> Iterator[Sample | Rejected]:
+        for picture in pictures:
+            if isinstance(picture, Rejected):
+                yield picture
+                continue
+            labels = _asked(picture, sentences, setting, negatives, rng)
+            if labels:
+                kinds = [sentences.kinds[label] for label in labels if label in sentences.kinds]
+                meta = {"setting": setting, "group": _groups(picture.row)}
+                meta |= {"kinds": kinds} if kinds else {}
+                key = str(picture.row["id"])
+                yield detection_sample(key, picture, labels, picture.instances, sentences.ids, meta)
+
+    return Reading(total, rows())
+
+
+def _asked(
+    picture: Picture,
+    sentences: Sentences,
+    setting: Setting,
+    negatives: int | None,
+    rng: random.Random,
+) -> list[str]:
+    """Sentences in order of id, so that a sentence's place never tells whether it is there."""
+    if setting == "inter":
+        candidates = set(sentences.ids)
+    else:
+        groups = _groups(picture.row)
+        candidates = {text for group in groups for text in sentences.of_group.get(group, ())}
+    if negatives is not None:
+        present = {item.object.label for item in picture.instances}
+        absent = sorted(candidates - present, key=sentences.ids.__getitem__)
+        drawn = rng.sample(absent, min(negatives, len(absent)))
+        candidates = (candidates & present) | set(drawn)
+    return sorted(candidates, key=sentences.ids.__getitem__)
+
+
+def _groups(row: dict[str, Any]) -> list[Any]:
+    """The image's groups: ids in the pickles, the folder's name in the JSON files."""
+    groups = row.get("group_id")
+    if groups is None:
+        return [str(row.get("file_name")).rpartition("/")[0]]
+    listed = groups if isinstance(groups, list) else [groups]
+    return [group for group in listed if isinstance(group, (int, str))]
+
+
+Opened = tuple[int, Sentences, Iterable[Picture | Rejected]]
+
+
+def _open_json(path: Path, images: Path) -> Opened:
+    """A JSON file: a group's sentences are those with a box in any of its images."""
+    document = open_coco(path)
+    categories = read_categories(document)
+    pictures = document.array("images")
+    groups = {as_id(row.get("id")): _groups(row) for row in pictures}
+    of_group = defaultdict(set)
+    for row in document.array("annotations"):
+        category = row.get("category_id")
+        sentence = categories.get(category) if isinstance(category, int) else None
+        for group in groups.get(as_id(row.get("image_id")), ()):
+            of_group[group].update([sentence] if sentence else [])
+    ids = {text: key for key, text in sorted(categories.items())}
+    known = {group: sorted(texts) for group, texts in of_group.items()}
+    rows = read_pictures(document, categories, images)
+    return len(pictures), Sentences(ids, {}, known), rows
+
+
+def _open_pickles(folder: Path, images: Path) -> Opened:
+    tables = {name: _read_table(folder / f"{name}.pkl") for name in TABLES}
+    texts, ids, kinds = {}, {}, {}
+    for key, row in sorted(tables["sentences"].items()):
+        where = f"{folder / 'sentences.pkl'}: sentence {key}"
+        text = require(row, "raw_sent", str, where)
+        if text in ids:
+            raise DataError(f"{where}: {text!r} stands twice; a sentence must lead back to one id")
+        texts[key], ids[text] = text, key
+        kinds[text] = "absence" if row.get("is_negative") else "presence"
+    of_group = {
+        key: [
+            texts[sentence]
+            for sentence in require(row, "inner_sent_id", list, f"{folder / 'groups.pkl'}: {key}")
+            if as_id(sentence) in texts
+        ]
+        for key, row in tables["groups"].items()
+    }
+    rows = _pictures(folder, tables, texts, images)
+    return len(tables["images"]), Sentences(ids, kinds, of_group), rows
+
+
+def _read_table(path: Path) -> dict[int, dict[str, Any]]:
+    table = read_pickle(path)
+    if isinstance(table, dict) and all(
+        isinstance(key, int) and isinstance(row, dict) for key, row in table.items()
+    ):
+        return table
+    raise DataError(f"{path}: expected a dict of dicts by id, got {type(table).__name__}")
+
+
+def _pictures(
+    folder: Path, tables: dict[str, dict[int, dict[str, Any]]], texts: dict[int, str], images: Path
+) -> Iterator[Picture | Rejected]:
+    by_image = defaultdict(list)
+    for key, row in tables["annotations"].items():
+        by_image[as_id(row.get("image_id"))].append(key)
+    shift = int(0 in tables["annotations"])  # a 0 is COCO matching's "unmatched"
+    for place, (key, row) in enumerate(sorted(tables["images"].items())):
+        where = f"{folder / 'images.pkl'}: image {key}"
+        try:
+            size_wh = size_of(row, where)
+            inside_folder(images, require(row, "file_name", str, where), where)
+        except DataError as error:
+            yield Rejected(str(error), row)
+            continue
+        instances = []
+        for annotation in by_image.get(key, ()):
+            found = tables["annotations"][annotation]
+            where = f"{folder / 'annotations.pkl'}: annotation {annotation}"
+            try:
+                instances += _instances(found, annotation + shift, texts, size_wh, where)
+            except DataError as error:
+                yield Rejected(str(error), {**found, "segmentation": None})
+        yield Picture({**row, "id": key}, place, size_wh, instances)
+
+
+def _instances(
+    row: dict[str, Any], key: int, texts: dict[int, str], size_wh: tuple[int, int], where: str
+) -> list[Instance]:
+    """One instance per sentence that describes the object."""
+    bbox = placed_xywh(_unwrapped(row.get("bbox")), size_wh, where)
+    area = checked_area(_unwrapped(row.get("area")), where)
+    crowd = _unwrapped(row.get("iscrowd", 0)) == 1
+    numbers = require(row, "sent_id", list, where)
+    unknown = [number for number in numbers if as_id(number) not in texts]
+    if unknown:
+        raise DataError(f"{where}: sent_id {unknown[0]!r:.80} is not among the sentences")
+    return [Instance(Object(bbox, texts[number], crowd), key, area) for number in numbers]
+
+
+def _unwrapped(value: Any) -> Any:
+    """The content of the one-element containers that the pickles put around boxes and areas."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value

@@ -1,0 +1,66 @@
+"""OVDEval to samples: one file per aspect, with hard negative labels for every image.
+
+Source: github.com/om-ai-lab/OVDEval. COCO form, ids from 0; images also have `text`, the labels
+that they hold, and `neg_text`, similar labels that they do not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from boxrl.data.formats.coco import detection_sample, open_coco, read_categories, read_pictures
+from boxrl.data.formats.reading import Reading, Rejected, text_list
+from boxrl.errors import DataError
+from boxrl.types import Sample
+
+WHOLE_VOCABULARY = ("celebrity", "logo", "landmark")
+"""Aspects whose `all` mode asks for every name of the file, as the official script does."""
+
+
+def read_ovdeval(
+    annotations: Path, images: Path, *, mode: Literal["all", "positive"] = "all"
+) -> Reading:
+    """Samples of one OVDEval file; ids start with the file's name, so that files can be joined.
+
+    Args:
+        annotations: `celebrity.json`, `color.json`, ...
+        images: folder that `file_name` starts from.
+        mode: `all` asks for text and neg_text (for WHOLE_VOCABULARY for all names of the file);
+            `positive` for text alone, which leaves out images without any.
+
+    Raises:
+        DataError: the file is not in COCO form. A bad row is a `Rejected`.
+    """
+    document = open_coco(annotations)
+    categories = read_categories(document)
+    ids = {name: key for key, name in categories.items()}
+    aspect = annotations.stem
+
+    def rows() -> Iterator[Sample | Rejected]:
+        for picture in read_pictures(document, categories, images):
+            if isinstance(picture, Rejected):
+                yield picture
+                continue
+            try:
+                labels = _asked(picture.row, mode, list(ids) if aspect in WHOLE_VOCABULARY else [])
+            except DataError as error:
+                yield document.rejected("images", picture.place, error, picture.row)
+                continue
+            if labels:
+                meta = {"mode": mode, "subset": aspect}
+                key = f"{aspect}/{picture.row['id']}"
+                yield detection_sample(key, picture, labels, picture.instances, ids, meta)
+
+    return Reading(len(document.array("images")), rows())
+
+
+def _asked(row: dict[str, Any], mode: str, names: list[str]) -> list[str]:
+    """Labels in prompt order, each once."""
+    present = text_list(row.get("text"), "text", "image")
+    if mode == "positive":
+        return list(dict.fromkeys(present))
+    return names or list(
+        dict.fromkeys([*present, *text_list(row.get("neg_text", []), "neg_text", "image")])
+    )

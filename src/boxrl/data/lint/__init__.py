@@ -1,0 +1,249 @@
+"""Every defect of a samples file, before a GPU is rented for it.
+
+Rows are looked at one by one (`lint_rows`), then together: ids, labels, frames, contradictions.
+A file can be mended into a new one: what can be put right without a guess is, rows that cannot
+are left out, and every change is listed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from boxrl.data.files import read_lines, write_atomic
+from boxrl.data.lint.prompts import PromptDefect, lint_labels, lint_rendered
+from boxrl.data.lint.rows import Checked, Defect, check_image, check_row
+from boxrl.data.samples import read_samples, render_sample
+from boxrl.errors import UsageError
+from boxrl.families import FAMILIES, Family
+from boxrl.prompts import PROMPTS, Prompt
+from boxrl.types import Sample, fold_label
+
+BATCH = 256
+"""Rows whose images are read at the same time."""
+
+UNIT_GRID = 1000
+"""Models that answer in a grid of 0 to 1000; boxes of large images all below it look like it."""
+
+LARGE_SIDE_PX = 2 * UNIT_GRID
+
+
+class Lint(NamedTuple):
+    """The outcome: rows looked at and their defects, in order of lines."""
+
+    rows: int
+    defects: list[Defect]
+
+    @property
+    def errors(self) -> int:
+        """How many defects make the file unfit for training."""
+        return sum(defect.severity == "error" for defect in self.defects)
+
+
+def lint(
+    path: Path,
+    images: Path | None = None,
+    *,
+    validation: Path | None = None,
+    fixed: Path | None = None,
+    prompt: Prompt = PROMPTS["standard"],
+    family: Family = FAMILIES["plain"],
+    advance: Callable[[int], None] = lambda count: None,
+) -> Lint:
+    """Look for every defect of a samples file.
+
+    Args:
+        path: the samples file.
+        images: its images folder; None opens no image.
+        validation: a samples file that must not share an image with this one.
+        fixed: where to write a mended file; beside it `STEM.changes.jsonl` lists what was changed.
+        prompt: looked at as well, filled with the first sample of each task.
+        family: whose syntax the prompt's example must be in.
+        advance: called with the number of rows just done.
+
+    Raises:
+        DataError: no such file.
+        UsageError: `fixed` exists: mending never writes over a file.
+    """
+    if fixed is not None and fixed.exists():
+        raise UsageError(f"{fixed}: exists; --fix writes a new file, name another one")
+    across = _AcrossRows(validation, prompt, family)
+    defects: list[Defect] = []
+    rows = 0
+    with ExitStack() as stack:
+        mended = _Mended(stack, fixed) if fixed else None
+        for checked in _check_rows(path, images, advance):
+            rows += 1
+            defects += checked.defects
+            if checked.sample is not None:
+                defects += across.look_at(checked.line, checked.sample)
+            if mended is not None:
+                mended.take(checked)
+    defects += across.conclude(rows)
+    return Lint(rows, sorted(defects, key=lambda defect: defect.line))
+
+
+def changes_path(fixed: Path) -> Path:
+    """Where the changes of a mended file are listed."""
+    return fixed.with_name(f"{fixed.stem}.changes.jsonl")
+
+
+def _check_rows(
+    path: Path, images: Path | None, advance: Callable[[int], None]
+) -> Iterator[Checked]:
+    """Each row on its own; images of a batch are read in parallel."""
+    with ThreadPoolExecutor() as pool:
+        lines = read_lines(path)
+        while batch := list(islice(lines, BATCH)):
+            checked: Iterable[Checked] = (check_row(number, line) for number, line in batch)
+            if images is not None:
+                checked = pool.map(lambda row: check_image(row, images), list(checked))
+            yield from checked
+            advance(len(batch))
+
+
+class _AcrossRows:
+    """Defects that no row has by itself."""
+
+    def __init__(self, validation: Path | None, prompt: Prompt, family: Family) -> None:
+        self.validation, self.prompt, self.family = validation, prompt, family
+        self.tasks: set[str] = set()
+        held_out = read_samples(validation) if validation else []
+        self.held_out = {sample.image for sample in held_out}
+        self.ids: dict[str, int] = {}
+        self.labels: dict[str, int] = {}  # label -> first line
+        self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
+        self.interned: dict[Any, Any] = {}
+        self.large = (0, 0, 0.0)  # first line, boxes, furthest coordinate in large images
+
+    def look_at(self, line: int, sample: Sample) -> Iterator[Defect]:
+        """Defects against the rows before; remembers what later rows are compared with."""
+        first = self.ids.setdefault(sample.id, line)
+        if first != line:
+            yield Defect(
+                line, sample.id, "duplicate-id", "error", f"id already used in line {first}",
+                "make ids unique, such as by a suffix",
+            )  # fmt: skip
+        if sample.image in self.held_out:
+            yield Defect(
+                line, sample.id, "image-in-validation", "error",
+                f"image {sample.image!r} is also in {self.validation}",
+                "split by image: boxrl data split",
+            )  # fmt: skip
+        for label in sample.labels:
+            if label not in self.labels:
+                self.labels[label] = line
+                if sample.task == "detection":
+                    yield from self._warnings(line, sample, lint_labels([label]))
+        if sample.task not in self.tasks:
+            self.tasks.add(sample.task)
+            yield from self._warnings(line, sample, lint_rendered(sample, self.prompt, self.family))
+        if sample.task == "detection":
+            self._remember_answer(line, sample)
+        if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
+            start, boxes, furthest = self.large
+            furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
+            self.large = (start or line, boxes + len(sample.objects), furthest)
+
+    def _warnings(self, line: int, sample: Sample, found: list[PromptDefect]) -> Iterator[Defect]:
+        for rule, message, fix in found:
+            yield Defect(line, sample.id, f"prompt-{rule}", "warning", message, fix)
+
+    def _remember_answer(self, line: int, sample: Sample) -> None:
+        present = frozenset(item.label for item in sample.objects)
+        labels = self.interned.setdefault(sample.labels, sample.labels)
+        present = self.interned.setdefault(present, present)
+        self.answers.setdefault(sample.image, []).append((line, labels, present))
+
+    def conclude(self, rows: int) -> Iterator[Defect]:
+        """Defects of the file as a whole."""
+        if not rows:
+            yield Defect(1, "", "no-samples", "error", "the file holds no samples", "convert again")
+        yield from self._near_identical_labels()
+        yield from self._contradictions()
+        line, boxes, furthest = self.large
+        if boxes and furthest <= UNIT_GRID:
+            yield Defect(
+                line, "", "frame", "warning",
+                f"all {boxes} boxes in images of {LARGE_SIDE_PX} px and more lie within "
+                f"{UNIT_GRID} px: they look like a grid of 0 to {UNIT_GRID}",
+                "convert boxes to original pixels",
+            )  # fmt: skip
+
+    def _near_identical_labels(self) -> Iterator[Defect]:
+        alike = defaultdict(list)
+        for label in self.labels:
+            alike[_skeleton(label)].append(label)
+        for labels in alike.values():
+            if len(labels) > 1:
+                line = max(self.labels[label] for label in labels)
+                yield Defect(
+                    line, "", "near-identical-labels", "warning",
+                    f"labels {', '.join(map(repr, labels))} differ only in case, spacing, "
+                    "punctuation or a plural s",
+                    "use one spelling",
+                )  # fmt: skip
+
+    def _contradictions(self) -> Iterator[Defect]:
+        for image, answers in self.answers.items():
+            if len(answers) < 2:
+                continue
+            present = {label: line for line, _, found in answers for label in found}
+            for line, labels, found in answers:
+                for label in labels:
+                    if label in present and label not in found:
+                        yield Defect(
+                            line, "", "conflicting-negative", "error",
+                            f"{label!r} has no box here, but line {present[label]} has one in "
+                            f"the same image {image!r}",
+                            "keep one of the two",
+                        )  # fmt: skip
+
+
+_NOT_LETTERS = re.compile(r"[\W_]+")
+
+
+def _skeleton(label: str) -> str:
+    """The label without case, spacing, punctuation and a plural s."""
+    bare = _NOT_LETTERS.sub("", fold_label(label))
+    return bare[:-1] if len(bare) > 3 and bare.endswith("s") else bare or label
+
+
+class _Mended:
+    """The mended file and the list of its changes, being written."""
+
+    def __init__(self, stack: ExitStack, path: Path) -> None:
+        self.ids: set[str] = set()
+        self.samples: IO[str] = stack.enter_context(write_atomic(path))
+        self.changes: IO[str] = stack.enter_context(write_atomic(changes_path(path)))
+
+    def take(self, checked: Checked) -> None:
+        """Write the row as far as it can be mended."""
+        sample, changes = checked.sample, list(checked.changes)
+        if sample is None:
+            changes = ["left out: " + "; ".join(d.message for d in checked.defects)]
+        else:
+            unique = self._unique(sample.id)
+            if unique != sample.id:
+                changes.append(f"id {sample.id!r} is now {unique!r}")
+                sample = replace(sample, id=unique)
+            self.samples.write(render_sample(sample) + "\n")
+        for change in changes:
+            row = {"line": checked.line, "id": checked.id, "change": change}
+            self.changes.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _unique(self, key: str) -> str:
+        unique, number = key, 1
+        while unique in self.ids:
+            number += 1
+            unique = f"{key}#{number}"
+        self.ids.add(unique)
+        return unique

@@ -1,0 +1,264 @@
+"""Defects of one row of a samples file, and how they can be mended without a guess."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from boxrl.data.files import is_number, parse_json_object
+from boxrl.data.formats.reading import inside_folder
+from boxrl.data.images import check_pixels
+from boxrl.data.samples import parse_sample, render_checked
+from boxrl.errors import DataError
+from boxrl.types import Sample, fold_label
+
+
+class Defect(NamedTuple):
+    """Something wrong.
+
+    Attributes:
+        line: of the samples file, from 1.
+        id: the sample's id where the row has one.
+        rule: short name of the kind of defect.
+        severity: `error` makes the file unfit for training, `warning` is worth a look.
+        message: what is wrong.
+        fix: what to do about it.
+    """
+
+    line: int
+    id: str
+    rule: str
+    severity: Literal["error", "warning"]
+    message: str
+    fix: str
+
+
+class Checked(NamedTuple):
+    """A row after its checks.
+
+    Attributes:
+        line: of the samples file, from 1.
+        id: as far as known.
+        sample: the row, mended where needed; None where that would take a guess.
+        defects: of the row as it stands.
+        changes: what was mended in `sample`.
+    """
+
+    line: int
+    id: str
+    sample: Sample | None
+    defects: list[Defect]
+    changes: list[str]
+
+
+def check_row(line: int, content: bytes | DataError) -> Checked:
+    """All defects that a row shows without its image.
+
+    Args:
+        line: its number, from 1.
+        content: the line, or why it could not be read.
+    """
+    try:
+        if isinstance(content, DataError):
+            raise content
+        row = parse_json_object(content, "row")
+    except DataError as error:
+        defect = Defect(line, "", "json", "error", str(error), "write one JSON object a line")
+        return Checked(line, "", None, [defect], [])
+    key = row["id"] if isinstance(row.get("id"), str) else ""
+    found = _Findings(line, key)
+    try:
+        sample: Sample | None = parse_sample(row, "row")
+    except DataError as error:
+        sample = _mend_boxes(row, found, error)
+    if sample is not None and _UNWRITABLE.search(content):
+        sample = _writable(sample, found)
+    if sample is not None:
+        sample = _check_objects(sample, found)
+        _check_frame(sample, found)
+    lost = any(change is None for change in found.changes)
+    changes = [change for change in found.changes if change is not None]
+    return Checked(line, key, None if lost else sample, found.defects, changes)
+
+
+_UNWRITABLE = re.compile(rb"\\u[dD]|NaN|Infinity")
+"""What a line must hold for its sample to be unfit for writing; most lines do not."""
+
+
+def _writable(sample: Sample, found: _Findings) -> Sample | None:
+    try:
+        render_checked(sample, "row")
+    except DataError as error:
+        found.error("field", _bare(error), "write whole characters and finite numbers", None)
+        return None
+    return sample
+
+
+class _Findings:
+    """Defects and changes of one row being collected."""
+
+    def __init__(self, line: int, key: str) -> None:
+        self.line, self.key = line, key
+        self.defects: list[Defect] = []
+        self.changes: list[str | None] = []
+
+    def error(self, rule: str, message: str, fix: str, change: str | None) -> None:
+        """A defect; `change` says how it was mended, None that the row has to go."""
+        self.defects.append(Defect(self.line, self.key, rule, "error", message, fix))
+        self.changes.append(change)
+
+    def warning(self, rule: str, message: str, fix: str, change: str | None = None) -> None:
+        """A doubt, and the change where there is one."""
+        self.defects.append(Defect(self.line, self.key, rule, "warning", message, fix))
+        if change:
+            self.changes.append(change)
+
+
+def _mend_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sample | None:
+    """The sample with its bad boxes mended or taken out; None where more than boxes is wrong."""
+    objects = row.get("objects")
+    try:
+        empty = parse_sample(row | {"objects": []}, "row")
+    except DataError as other:
+        found.error("field", _bare(other), "see docs/data.md for the fields of a sample", None)
+        return None
+    if not isinstance(objects, list):
+        found.error("field", _bare(error), "objects is a list of {bbox, label}", None)
+        return None
+    kept = []
+    for index, item in enumerate(objects):
+        bbox = item.get("bbox") if isinstance(item, dict) else None
+        mended = _mend_box(bbox, empty.size_wh, f"objects[{index}]", found)
+        if mended is not None:
+            kept.append(item | {"bbox": mended})
+    try:
+        return parse_sample(row | {"objects": kept}, "row")
+    except DataError as other:
+        found.error("field", _bare(other), "an object needs a bbox and a label", None)
+        return None
+
+
+def _mend_box(
+    bbox: Any, size_wh: tuple[int, int], where: str, found: _Findings
+) -> list[float] | None:
+    """The box, cut to the image where it leaves it; None where nothing of it is left."""
+    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox))):
+        message = f"{where}: bbox {bbox!r:.80} is not four finite numbers"
+        found.error("box-malformed", message, "write x1, y1, x2, y2 in pixels", None)
+        return None
+    x1, y1, x2, y2 = bbox
+    width, height = size_wh
+    if x2 < x1 or y2 < y1:
+        xywh = x1 >= 0 and y1 >= 0 and x1 + x2 <= width and y1 + y2 <= height
+        message = f"{where}: bbox {bbox} has x2 < x1 or y2 < y1"
+        message += "; it looks like x, y, width, height" if xywh else ""
+        found.error("box-reversed", message, "write x1, y1, x2, y2 with x1 < x2, y1 < y2", None)
+        return None
+    inside = [max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)]
+    if x1 == x2 or y1 == y2:
+        message, change = f"{where}: bbox {bbox} has no area", f"{where}: left out, no area"
+        found.error("box-empty", message, "leave the box out", change)
+        return None
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        message = f"{where}: bbox {bbox} lies outside the image of {width} x {height}"
+        found.error("box-outside", message, "boxes are original pixels", None)
+        return None
+    if inside != bbox:
+        message = f"{where}: bbox {bbox} leaves the image of {width} x {height}"
+        change = f"{where}: bbox {bbox} cut to {inside}"
+        found.error("box-outside", message, "cut it to the image", change)
+    return inside
+
+
+def _check_objects(sample: Sample, found: _Findings) -> Sample:
+    """Duplicate boxes, labels that were not asked for, negatives that are none."""
+    asked = {fold_label(label) for label in sample.labels}
+    seen, kept, unasked = set(), [], []
+    for index, item in enumerate(sample.objects):
+        key = (item.bbox, fold_label(item.label))
+        where = f"objects[{index}]"
+        if key in seen:
+            change = f"{where}: left out, a duplicate"
+            message = f"{where}: {item.label!r} {list(item.bbox)} stands twice"
+            found.warning("box-duplicate", message, "keep one", change)
+        elif key[1] not in asked:
+            message = f"{where}: label {item.label!r} is not among the labels asked for"
+            change = f"{where}: moved to meta.others, not asked for"
+            found.error("label-not-asked", message, "ask for it or move it to meta.others", change)
+            unasked.append({"bbox": list(item.bbox), "label": item.label})
+        else:
+            kept.append(item)
+        seen.add(key)
+    if len(asked) < len(sample.labels):
+        message = "two labels asked for are the same once case and spacing are folded"
+        found.warning("label-duplicate", message, "ask for each once")
+    _check_others(sample, asked, found)
+    if len(kept) == len(sample.objects):
+        return sample
+    meta = dict(sample.meta)
+    for aligned in ("annotation_ids", "areas"):  # with the objects, which have changed
+        meta.pop(aligned, None)
+    if unasked:
+        meta["others"] = [*meta.get("others", []), *unasked]
+    return replace(sample, objects=tuple(kept), meta=meta)
+
+
+def _check_others(sample: Sample, asked: set[str], found: _Findings) -> None:
+    """An object in meta.others whose label was asked for contradicts the answer."""
+    others = sample.meta.get("others", ())
+    if sample.task != "detection" or not isinstance(others, list):
+        return
+    for item in others:
+        label = item.get("label") if isinstance(item, dict) else None
+        if isinstance(label, str) and fold_label(label) in asked:
+            message = f"{label!r} is asked for, but one box of it stands in meta.others"
+            found.error("conflicting-negative", message, "move it to objects", None)
+            return
+
+
+def _check_frame(sample: Sample, found: _Findings) -> None:
+    """Boxes that all lie in the first pixel were meant as shares of the image."""
+    if sample.objects and all(max(item.bbox) <= 1 for item in sample.objects):
+        message = "all coordinates are at most 1: they look like shares of the image, not pixels"
+        found.error("frame", message, "multiply by the image's width and height", None)
+
+
+def check_image(row: Checked, images: Path) -> Checked:
+    """The row with the defects that its image shows: unreadable, of another size, rotated."""
+    if row.sample is None:
+        return row
+    found = _Findings(row.line, row.id)
+    for defect in _image_defects(row.sample, images):
+        found.error(*defect, None)
+    if not found.defects:
+        return row
+    return row._replace(sample=None, defects=row.defects + found.defects)
+
+
+def _image_defects(sample: Sample, images: Path) -> Iterator[tuple[str, str, str]]:
+    """(rule, message, fix) per defect."""
+    try:
+        path = images / inside_folder(images, sample.image, "row")
+        header = check_pixels(path, "row")
+    except DataError as error:
+        yield "image-unreadable", _bare(error), "replace the image or leave the sample out"
+        return
+    turned = header.orientation >= 5
+    if header.size_wh != sample.size_wh:
+        kind = " (its sides are exchanged)" if header.size_wh == sample.size_wh[::-1] else ""
+        message = (
+            f"image {sample.image!r} has {header.size_wh[0]} x {header.size_wh[1]} px, the sample "
+            f"says {sample.width} x {sample.height}{kind}"
+        )
+        yield "image-size", message, "declare the stored size; boxes must be in its pixels"
+    if header.orientation != 1:
+        what = "turns" if turned else "mirrors or turns"
+        message = f"EXIF orientation {header.orientation} {what} image {sample.image!r} on display"
+        yield "image-rotated", message, "save the image upright, without the EXIF tag"
+
+
+def _bare(error: DataError) -> str:
+    return str(error).removeprefix("row: ")

@@ -1,0 +1,196 @@
+"""Models from a folder: the embedded tiny VLM or any vision-language model of transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+)
+from transformers.utils import logging as transformers_logging
+
+from boxrl.data.files import is_whole
+from boxrl.engines.patch_embedding import use_fast_patch_embedding
+from boxrl.engines.processors import load_processor
+from boxrl.errors import BoxrlError, UsageError
+from boxrl.families import Family
+from boxrl.generation.model_folders import model_folder
+
+
+def load(
+    model: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    quantize: str | None = None,
+) -> tuple[Any, Any]:
+    """Model and processor, on the device, ready to generate or train.
+
+    Args:
+        model: packaged name or folder.
+        dtype: `auto` (as stored; float32 on a CPU), `float32` or `bfloat16`.
+        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        threads: CPU threads of torch; its own choice by default.
+        quantize: `4bit` for QLoRA's base model.
+
+    Raises:
+        UsageError: the folder holds no vision-language model, or bitsandbytes is missing.
+    """
+    folder = model_folder(model)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"  # bfloat16 on a CPU is slower and coarser
+    transformers_logging.disable_progress_bar()
+    quantization = _quantization(quantize, device)
+    read_config(folder)
+    with telling_of(folder):
+        processor = load_processor(folder)
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
+        )
+        # What is wrong with their settings shows only when they are used.
+        processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")
+        processor.tokenizer(["a", "a b"], padding=True)
+    if not quantize:
+        loaded = loaded.to(device)
+    if device == "cpu" and _has_conv_patch_embedding(loaded):
+        use_fast_patch_embedding(loaded)
+    return loaded, processor
+
+
+def read_config(folder: Path) -> Any:
+    """The config of a vision-language model.
+
+    Raises:
+        UsageError: it is damaged, or that of a model without vision.
+    """
+    with telling_of(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UsageError(
+            f"{folder}: model_type {config.model_type!r} is no vision-language model that "
+            "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
+        )
+    return config
+
+
+def end_token_ids(model: Any) -> list[int]:
+    """Tokens that end an answer.
+
+    Raises:
+        UsageError: the model's generation config names none.
+    """
+    named = model.generation_config.eos_token_id
+    ids = named if isinstance(named, list) else [named]
+    if not ids or not all(map(is_whole, ids)):
+        raise UsageError(
+            f"{model.name_or_path}: eos_token_id is {named!r:.80}; expected the token that ends "
+            "an answer, or a list of such, in generation_config.json"
+        )
+    return ids
+
+
+@contextmanager
+def telling_of(folder: Path) -> Iterator[None]:
+    """Over a damaged folder, the libraries raise anything.
+
+    Raises:
+        UsageError: instead, with what they said.
+    """
+    try:
+        yield
+    except (BoxrlError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{folder}: holds no whole vision-language model that transformers knows ({said:.300})"
+        ) from error
+
+
+def _quantization(quantize: str | None, device: str) -> Any:
+    """QLoRA's own choice: NF4, quantized twice, computed in bfloat16."""
+    if quantize is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("quantize: 4bit needs bitsandbytes; run: pip install bitsandbytes")
+    if device != "cuda":
+        raise UsageError(f"quantize: 4bit runs on a CUDA device, got {device}; leave it out")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _has_conv_patch_embedding(model: Any) -> bool:
+    visual = getattr(getattr(model, "model", None), "visual", None)
+    projection = getattr(getattr(visual, "patch_embed", None), "proj", None)
+    return isinstance(projection, torch.nn.Conv3d)
+
+
+def save(model: Any, processor: Any, source: Path, folder: Path) -> None:
+    """Write a model folder that `load`, transformers and vLLM read.
+
+    Args:
+        model: its weights are written as they are.
+        processor: written where `source` has no processor files.
+        source: folder of the model that it was made from; see `copy_processor`.
+        folder: where to; made where it is missing.
+    """
+    model.save_pretrained(folder)
+    copy_processor(processor, source, folder)
+
+
+def copy_processor(processor: Any, source: Path, folder: Path) -> None:
+    """Copy processor files from the model that it came from, byte for byte.
+
+    A family's own processor class and video settings so survive machines that cannot load them.
+
+    Args:
+        processor: written by transformers where `source` has none of the files.
+        source: folder of that model.
+        folder: where to; must be there.
+    """
+    names = {
+        "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
+        "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    }  # fmt: skip
+    copied = [path for path in source.iterdir() if path.name in names]
+    for path in copied:
+        (folder / path.name).write_bytes(path.read_bytes())
+    if not copied:
+        processor.save_pretrained(folder)
+
+
+def banned_token_ids(processor: Any, family: Family) -> list[int]:
+    """Image and vision tokens, which must never be sampled as text.
+
+    A sampled image placeholder has no image behind it and crashes the next forward pass.
+    """
+    tokenizer = processor.tokenizer
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary[token] for token in family.image_tokens if token in vocabulary)
+
+
+def quiet() -> None:
+    """Keep library chatter that users can do nothing about off the terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(transformers|trl|torch)\.")

@@ -1,0 +1,1 @@
+"""The prompt run once per group: caches, attention, packed rows."""

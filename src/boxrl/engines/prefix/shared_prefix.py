@@ -1,0 +1,165 @@
+"""Shared-prefix forward: a prompt is run once per group, not once per completion.
+
+In detection RL a prompt is about a thousand image tokens and is repeated for every completion of
+its group. Here one packed row holds each prompt once, followed by its completions:
+
+    [ prompt_1[:-1] | s_11 | ... | s_1G | prompt_2[:-1] | s_21 | ... ]
+    s_gi = [last token of prompt_g] + completion_gi[:-1]
+
+Every completion attends to its own prompt and to itself, so log-probabilities and gradients are
+those of the padded batch. Repeating the last prompt token gives each position exactly one
+label. Images are encoded once per group. No modelling file is patched: attention is a function
+registered with transformers, and the layout reaches it as a keyword argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from boxrl.engines.prefix.attention import NAMES, Group, Layout
+
+
+def unwrap(model: Any) -> Any:
+    """The model itself inside DDP, DeepSpeed and PEFT wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    # Not by peft_config, which peft hangs on the model inside too.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def enable(model: Any, attention: str = "auto") -> None:
+    """Let the language model use shared-prefix attention; the vision tower stays on SDPA.
+
+    Args:
+        model: wrapped or not.
+        attention: a key of `prefix_attention.NAMES`.
+    """
+    names = {"text_config": NAMES[attention], "vision_config": "sdpa"}
+    unwrap(model).set_attn_implementation(names)
+
+
+def is_enabled(model: Any) -> bool:
+    """Whether `enable` was called on this model."""
+    return unwrap(model).config.get_text_config()._attn_implementation in NAMES.values()
+
+
+class Rows(NamedTuple):
+    """A batch as TRL holds it: prompts left-padded, completions right-padded.
+
+    Attributes:
+        prompt_ids, prompt_mask: "b p".
+        completion_ids, completion_mask: "b c".
+        mm_token_type_ids: "b p" or None.
+        images: per row (pixel values, grid or None), None for a row whose image is its group's.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    mm_token_type_ids: Tensor | None
+    images: list[tuple[Tensor, Tensor | None] | None]
+
+    def between(self, start: int, end: int) -> Rows:
+        """The rows from `start` up to `end`."""
+        return Rows(*(x if x is None else x[start:end] for x in self))  # type: ignore[arg-type]
+
+
+def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Layout]:
+    """The packed row's model inputs, labels as `shift_labels` included, and its layout.
+
+    Args:
+        model: wrapped or not; asked for its rope positions.
+        rows: the batch.
+        groups: row indices per prompt; the first row of each holds its image.
+    """
+    device = rows.prompt_ids.device
+    lengths = rows.completion_mask.sum(1).tolist()
+    ids, labels, positions, layout, total = [], [], [], [], 0
+    for group in groups:
+        keep = rows.prompt_mask[group[0]].bool()
+        prompt = rows.prompt_ids[group[0]][keep]
+        kinds = None if rows.mm_token_type_ids is None else rows.mm_token_type_ids[group[0]][keep]
+        image = rows.images[group[0]]
+        place = rope_positions(model, prompt, kinds, image[1] if image else None)
+        prefix = len(prompt) - 1
+        ids.append(prompt[:-1])
+        labels.append(torch.full((prefix,), -100, device=device))
+        positions.append(place[:, :-1])
+        for row in group:
+            completion = rows.completion_ids[row, : lengths[row]]
+            if len(completion):
+                ids.append(torch.cat([prompt[-1:], completion[:-1]]))
+                labels.append(completion)
+                steps = torch.arange(lengths[row], device=device)
+                positions.append(place[:, -1:] + steps)
+        layout.append(Group(total, prefix, [lengths[row] for row in group]))
+        total += prefix + sum(lengths[row] for row in group)
+    place = torch.cat(positions, 1)
+    inputs: dict[str, Any] = {
+        "input_ids": torch.cat(ids)[None],
+        "shift_labels": torch.cat(labels)[None],
+        "position_ids": place[:, None] if len(place) > 1 else place,
+        # Any 4-D mask is passed through as it is, so no total x total mask is built.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+    }
+    images = [image for group in groups if (image := rows.images[group[0]]) is not None]
+    if images:
+        inputs["pixel_values"] = torch.cat([pixels for pixels, _ in images])
+        grids = [grid for _, grid in images if grid is not None]
+        if grids:
+            inputs["image_grid_thw"] = torch.cat(grids)
+    return inputs, Layout(layout, device)
+
+
+def rope_positions(model: Any, prompt: Tensor, kinds: Tensor | None, grid: Tensor | None) -> Tensor:
+    """Rope positions of one unpadded prompt: "3 p" for mrope models, "1 p" for the others.
+
+    Args:
+        model: may be wrapped.
+        prompt: Long "p".
+        kinds: Long "p", 1 on image tokens; None where the model knows none.
+        grid: Long "images 3", patches along time, height and width; None without images.
+    """
+    core = unwrap(model).model
+    plain = torch.arange(len(prompt), device=prompt.device)[None]
+    if not hasattr(core, "get_rope_index"):
+        return plain
+    if grid is None or kinds is None:
+        return plain.expand(3, -1)
+    positions, _ = core.get_rope_index(
+        prompt[None], mm_token_type_ids=kinds[None], image_grid_thw=grid
+    )
+    place: Tensor = positions[:, 0]
+    return place
+
+
+def log_probs(
+    model: Any, rows: Rows, groups: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities and entropies of completion tokens, "b c" each, 0 on padding.
+
+    Law: equal to the padded batch's, per token and in every gradient, to float rounding.
+
+    Args:
+        model: with TRL's fused head, wrapped or not.
+        rows: the batch.
+        groups: row indices per prompt, together every row once, in order.
+
+    Returns:
+        Both; no entropies where the head gives none, as that of a reference copy.
+    """
+    inputs, layout = pack(model, rows, groups)
+    output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
+    scored = inputs["shift_labels"] != -100
+    real = rows.completion_mask.bool()
+
+    def unpack(packed: Tensor) -> Tensor:
+        return packed.new_zeros(real.shape).masked_scatter(real, packed[scored])
+
+    entropy = None if output.entropy is None else unpack(output.entropy)
+    return unpack(output.log_probs), entropy

@@ -1,0 +1,1 @@
+"""Trainers, checkpoints, memory and launches around TRL."""

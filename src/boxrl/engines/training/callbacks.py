@@ -1,0 +1,142 @@
+"""What a training run writes while it runs, and how it is stopped without losing work."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from boxrl.data.files import finite
+from boxrl.engines.training.checkpoints import cut_back
+from boxrl.engines.training.warnings import warnings
+from boxrl.progress import Bar
+
+RENAMED = {
+    "loss": "loss",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "clipped",
+    "frac_reward_zero_std": "zero_variance",
+    "entropy": "entropy",
+    "kl": "kl",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "clip_ratio/region_mean": "clip_ratio",
+    "boxes_per_target": "boxes_per_target",
+    "invented_labels": "invented_labels",
+    "duplicates": "duplicates",
+    "readable": "readable",
+    "mean_token_accuracy": "token_accuracy",
+}
+"""TRL's log keys -> those of metrics.jsonl; rewards go under `rewards` by name."""
+
+
+class MetricsLog(TrainerCallback):
+    """Appends one row per logged step to metrics.jsonl; the newest figures go to the bar.
+
+    What looks wrong is said once per kind, and kept in the row's `warnings`.
+    """
+
+    def __init__(self, path: Path, bar: Bar, max_length: int, step: int = 0) -> None:
+        """Go on after `step`; rows of later steps are made again."""
+        self.path, self.bar, self.max_length = path, bar, max_length
+        self.rows: list[dict[str, Any]] = cut_back(path, step)
+        self.told = {kind for row in self.rows for kind in row.get("warnings", ())}
+        self.before = self.rows[-1]["time_s"] if self.rows else 0.0
+        self.began = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write the row; arguments as TrainerCallback's.
+
+        Raises:
+            FloatingPointError: loss or gradient are no longer numbers.
+        """
+        if not logs or "loss" not in logs:
+            return  # the summary at the end of training
+        if state.is_world_process_zero:  # other processes log the same
+            self._append(state.global_step, logs)
+        norm = 0.0 if args.fp16 else logs.get("grad_norm") or 0.0  # fp16 skips such steps
+        if not math.isfinite(logs["loss"]) or not math.isfinite(norm):
+            raise FloatingPointError(f"step {state.global_step}: {logs}")
+
+    def _append(self, step: int, logs: dict[str, Any]) -> None:
+        row: dict[str, Any] = {
+            "step": step,
+            "time_s": round(self.before + time.monotonic() - self.began, 3),
+        }
+        row.update({new: _number(logs[old]) for old, new in RENAMED.items() if old in logs})
+        row["rewards"] = {
+            key.split("/")[1]: _number(value)
+            for key, value in logs.items()
+            if key.startswith("rewards/") and key.endswith("/mean")
+        }
+        self.rows.append(row)
+        found = warnings(self.rows, self.max_length)
+        new = {kind: text for kind, text in found.items() if kind not in self.told}
+        if new:
+            row["warnings"] = new
+            self.told |= set(new)
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(finite(row)) + "\n")
+        for text in new.values():
+            self.bar.say(f"step {step}: {text}")
+        figures = row["rewards"] or {"loss": row["loss"]}
+        shown = [f"{name} {v:.2f}" for name, v in figures.items() if v is not None]
+        self.bar.note("  ".join(shown))
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Move the bar."""
+        self.bar.advance()
+
+
+def _number(value: Any) -> float | None:
+    """TRL logs None where no value of a step applied."""
+    return None if value is None else float(value)
+
+
+class StopGracefully(TrainerCallback):
+    """SIGINT and SIGTERM end the run after the current step, with a checkpoint.
+
+    A second SIGINT stops at once; the run then goes on from the last checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopGracefully:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: Any) -> None:
+        if self.stopped and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stopped = True  # launchers send SIGTERM after what came from the terminal
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a checkpoint and the end."""
+        if self.stopped:
+            control.should_save = True
+            control.should_training_stop = True

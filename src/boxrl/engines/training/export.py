@@ -1,0 +1,93 @@
+"""Trained weights as a plain model folder that transformers and vLLM load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from boxrl.config import load_recipe
+from boxrl.engines.loading import load, save
+from boxrl.engines.training.checkpoints import last_whole
+from boxrl.errors import UsageError
+from boxrl.generation.model_folders import model_folder
+
+ADAPTER = "adapter_config.json"
+
+
+def export(source: Path, out: Path, which: str = "final", base: str | None = None) -> Path:
+    """Write `source` to `out`, adapters merged into their base model.
+
+    Args:
+        source: a run folder, one of its checkpoints, or an adapter folder.
+        out: the new model folder; must not exist, or be empty.
+        which: of a run folder: `final` (or the last checkpoint, where it has not ended), `best`
+            (on the validation samples) or `last`.
+        base: the base model; the run's recipe, or the adapter itself, names it otherwise.
+
+    Returns:
+        The folder that was exported.
+
+    Raises:
+        UsageError: `source` holds no weights, or `out` is not empty.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: is not empty; choose another folder")
+    weights = _weights(source, which)
+    source_model = model_folder(base or _base_of(weights))
+    if (weights / ADAPTER).is_file():
+        merge(source_model, weights, out)
+    else:
+        model, processor = load(str(weights), "auto", "cpu")
+        save(model.to(_stored_dtype(model)), processor, source_model, out)
+    return weights
+
+
+def merge(base: Path, adapter: Path, out: Path) -> None:
+    """Merge an adapter into its base model, in float32, and write it as the base is stored."""
+    from peft import PeftModel
+
+    model, processor = load(str(base), "float32", "cpu")
+    stored = _stored_dtype(model)
+    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    save(merged.to(stored), processor, base, out)
+
+
+def _stored_dtype(model: Any) -> torch.dtype:
+    """The dtype that a model folder's config names, whatever it was loaded in."""
+    config = json.loads((Path(model.name_or_path) / "config.json").read_text("utf-8"))
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _weights(source: Path, which: str) -> Path:
+    """The folder with the weights that are meant."""
+    if any((source / name).is_file() for name in (ADAPTER, "config.json")):
+        return source
+    if not (source / "run.json").is_file():
+        raise UsageError(f"{source}: neither a run folder nor a checkpoint")
+    if which == "final" and (source / "model" / "config.json").is_file():
+        return source / "model"
+    last = last_whole(source / "checkpoints")
+    if last is None:
+        raise UsageError(f"{source}: holds no weights yet; train it, or --resume it")
+    if which != "best":
+        return last
+    step = json.loads((last / "trainer_state.json").read_text("utf-8")).get("best_global_step")
+    if step is None:
+        raise UsageError(f"{source}: has no best checkpoint; train with train.validate_samples")
+    return source / "checkpoints" / f"checkpoint-{step}"
+
+
+def _base_of(weights: Path) -> str:
+    """The model that a run started from."""
+    for folder in (weights.parent, weights.parent.parent):
+        if (folder / "run.json").is_file():
+            return load_recipe(folder / "recipe.yaml", check_files=False).model
+    if (weights / ADAPTER).is_file():
+        config = json.loads((weights / ADAPTER).read_text("utf-8"))
+        return str(config["base_model_name_or_path"])
+    return str(weights)

@@ -1,0 +1,188 @@
+"""GRPO on box rewards: TRL's trainer with boxrl's prompts, rewards and log."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from trl import GRPOConfig
+
+from boxrl.config import Recipe, dump_recipe, reward_spec
+from boxrl.engines.loading import banned_token_ids
+from boxrl.engines.training.dataset import build_dataset
+from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
+from boxrl.errors import UsageError
+from boxrl.families import Family
+from boxrl.prompts import build_prompt
+from boxrl.rewards import build_reward
+from boxrl.rewards.trl import TRLReward
+from boxrl.types import Sample
+
+
+def build_trainer(
+    recipe: Recipe,
+    model: Any,
+    processor: Any,
+    family: Family,
+    samples: Sequence[Sample],
+    images: Path,
+) -> BoxGRPOTrainer:
+    """The trainer of a GRPO recipe; checkpoints go to the recipe's run folder.
+
+    Args:
+        recipe: rewards, sizes of a step, the run folder.
+        model: loaded, on its device.
+        processor: the model's.
+        family: the frame in which it answers.
+        samples: what is asked.
+        images: folder that the samples' image paths start at.
+
+    Raises:
+        UsageError: flex attention is asked for on a CPU.
+    """
+    if recipe.engine.attention == "flex" and model.device.type == "cpu":
+        raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
+    return BoxGRPOTrainer(
+        **common_arguments(recipe, model, processor, family),
+        args=build_config(recipe, model, banned_token_ids(processor, family)),
+        reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
+        train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
+        shared_prefix=recipe.engine.shared_prefix,
+        attention=recipe.engine.attention,
+        completions_path=recipe.out / "completions.jsonl",
+    )
+
+
+def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
+    """What both trainers are built with; arguments as `build_trainer`."""
+    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
+    return {
+        "model": model,
+        "processing_class": processor,
+        "peft_config": build_lora(recipe, family),
+        "family": family,
+        "recipe": dump_recipe(recipe),
+        "vision_learning_rate": recipe.train.vision_learning_rate,
+    }
+
+
+def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
+    """The recipe in TRL's words; whatever stands under `train.trl` has the last word."""
+    train = recipe.train
+    micro, accumulate = split_step(recipe)
+    options: dict[str, Any] = common_options(recipe, model) | {
+        "per_device_train_batch_size": micro * train.num_generations,
+        "gradient_accumulation_steps": accumulate,
+        "num_generations": train.num_generations,
+        "max_completion_length": train.max_completion_length,
+        "temperature": train.temperature,
+        "top_p": train.top_p,
+        "beta": train.beta,
+        "reward_weights": recipe.reward_weights(),
+    }
+    generation = ban(
+        train.trl.get("generation_kwargs") or {}, banned, bool(train.trl.get("use_vllm"))
+    )
+    return checked_config(GRPOConfig, options | train.trl | {"generation_kwargs": generation})
+
+
+def ban(generation: dict[str, Any], tokens: list[int], vllm: bool) -> dict[str, Any]:
+    """Generation options under which these tokens are never sampled, whatever else is asked.
+
+    Args:
+        generation: options of transformers' GenerationConfig or vLLM's SamplingParams.
+        tokens: ids of the tokens.
+        vllm: whose options they are; each has its own way to ban.
+    """
+    if not tokens:
+        return generation
+    if vllm:
+        bias = generation.get("logit_bias") or {}
+        return generation | {"logit_bias": bias | dict.fromkeys(tokens, -100.0)}
+    return generation | {"suppress_tokens": [*(generation.get("suppress_tokens") or []), *tokens]}
+
+
+def checked_config(config: Any, options: dict[str, Any]) -> Any:
+    """TRL's config; what it refuses is a mistake in the recipe.
+
+    Args:
+        config: GRPOConfig or SFTConfig.
+        options: where one stands under two names, the later is taken.
+
+    Raises:
+        UsageError: an option that TRL does not know, or options that do not go together.
+    """
+    # transformers renamed it after 5.19, the last that vLLM goes with; the new name alone is
+    # heard where both are.
+    names = ("gradient_checkpointing", "activation_checkpointing")
+    name = names[hasattr(config, names[1])]
+    spelled = {re.sub("|".join(names), name, key): value for key, value in options.items()}
+    try:
+        return config(**spelled)
+    except (TypeError, ValueError) as error:
+        reason = str(error).removeprefix(f"{config.__name__}.__init__() ")
+        raise UsageError(f"train.trl: {config.__name__} refuses the recipe: {reason}") from error
+
+
+def split_step(recipe: Recipe) -> tuple[int, int]:
+    """Prompts of one forward pass of one process, and how many passes an optimizer step takes.
+
+    Raises:
+        UsageError: the prompts of a step cannot be dealt to the processes.
+    """
+    prompts, processes = recipe.train.prompts_per_step, int(os.environ.get("WORLD_SIZE", "1"))
+    micro = recipe.train.micro_batch_prompts or max(prompts // processes, 1)
+    if prompts % (micro * processes):
+        raise UsageError(
+            f"train.prompts_per_step is {prompts}; expected a multiple of micro_batch_prompts x "
+            f"processes = {micro} x {processes}"
+        )
+    return micro, prompts // (micro * processes)
+
+
+def common_options(recipe: Recipe, model: Any) -> dict[str, Any]:
+    """Options that GRPOConfig and SFTConfig share."""
+    on_cpu = model.device.type == "cpu"
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"  # by accelerate launch
+    return {
+        "output_dir": str(recipe.out / "checkpoints"),
+        "max_steps": recipe.train.max_steps,
+        "learning_rate": recipe.train.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "save_steps": recipe.train.save_steps,
+        # Beside those that are kept by count, the best one stays.
+        "save_total_limit": recipe.train.keep_checkpoints + bool(recipe.train.validate_samples),
+        "seed": recipe.seed,
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        # accelerate runs DeepSpeed on a CPU where it is told of gloo and not of the CPU.
+        "use_cpu": on_cpu and not deepspeed,
+        "ddp_backend": "gloo" if on_cpu and deepspeed else None,
+        "bf16": not on_cpu and recipe.engine.dtype != "float32",
+        "activation_checkpointing": not on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "ddp_find_unused_parameters": False,
+    }
+
+
+def build_lora(recipe: Recipe, family: Family) -> Any:
+    """Peft's LoraConfig, or None for full fine-tuning."""
+    lora = recipe.train.lora
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    vision = re.escape(family.vision_module)
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        exclude_modules=rf"(.*\.)?{vision}\..*" if recipe.train.freeze_vision else None,
+        task_type="CAUSAL_LM",
+    )

@@ -1,0 +1,334 @@
+"""TRL's GRPOTrainer with the prompt of a group run once: in generation, scoring and training.
+
+Methods of TRL 1.16 are overridden, none is copied; the loss code is TRL's own, so every loss
+type, clipping and importance sampling stays as it is. `shared_prefix = False` gives TRL's own
+path throughout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.trainer.utils import (
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
+
+from boxrl.data.files import finite
+from boxrl.data.samples import parse_sample
+from boxrl.engines.prefix.prefill import generate_groups
+from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
+from boxrl.engines.training.preprocessing import decode_once, once_per_image
+from boxrl.engines.training.trainer_mixin import BoxTrainer
+from boxrl.engines.training.vllm_sync import expanding, forget_images, unexpanded
+from boxrl.engines.training.warnings import describe_answers
+from boxrl.errors import UsageError
+from boxrl.types import Sample
+
+COMPLETIONS_EVERY = 10
+"""Steps between sampled groups in completions.jsonl."""
+
+
+class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
+    """GRPO whose groups share their prompt; keeps one group of completions every few steps."""
+
+    def __init__(
+        self,
+        *args: Any,
+        completions_path: Path,
+        shared_prefix: bool = True,
+        attention: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.shared_prefix = shared_prefix
+        self.completions_path = completions_path
+        self._groups = torch.zeros(0, dtype=torch.long)
+        self._buffered_inputs: Any
+        self._colocated = self.use_vllm and self.vllm_mode == "colocate"
+        self._placeholders: list[list[int]] = []
+        if self.use_vllm:
+            forget_images(self.vllm_generation)
+        if self.is_fsdp_enabled:
+            # transformers asks it whether generation must keep the processes in step; accelerate,
+            # which shards the model, does not say so.
+            unwrap(self.model)._is_fsdp_managed_module = True
+        if shared_prefix:
+            enable(self.accelerator.unwrap_model(self.model), attention)
+            if self.ref_model is not None:
+                enable(self.accelerator.unwrap_model(self.ref_model), attention)
+
+    # --- which rows belong together -----------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """TRL's; rows of a group stand together here, as its sampler yields them."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        self._groups = torch.arange(len(inputs)) // size
+        once = once_per_image(self.processing_class.image_processor)
+        with once if self.shared_prefix else nullcontext():
+            batch = super()._generate_and_score_completions(decode_once(inputs))
+        if self.shared_prefix:
+            batch["group"] = self._groups.to(batch["prompt_ids"].device)
+        return batch
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, but the shuffle keeps groups whole; its own permutes single rows."""
+        if not self.shared_prefix or not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        steps = self.args.steps_per_generation
+        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            batch = shuffle_groups(split_pixel_values_by_grid(batch), self.num_generations)
+            self._buffered_inputs = [
+                unsplit_pixel_values_by_grid(keep_first_images(chunk))
+                for chunk in split_tensor_dict(batch, steps)
+            ]
+        return self._buffered_inputs[self._step % steps]
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        """TRL's; tells the log-probabilities which rows belong together."""
+        if self.shared_prefix:
+            self._groups = inputs["group"]
+        return super()._compute_loss(model, inputs)
+
+    # --- log-probabilities ---------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **images: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
+        if not self.shared_prefix:
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **images,
+            )
+        prompt = input_ids.shape[1] - logits_to_keep
+        kinds = images.get("mm_token_type_ids")
+        rows = Rows(
+            input_ids[:, :prompt],
+            attention_mask[:, :prompt],
+            input_ids[:, prompt:],
+            attention_mask[:, prompt:],
+            None if kinds is None else kinds[:, :prompt],
+            row_images(images, len(input_ids)),
+        )
+        logps: list[Tensor] = []
+        entropies: list[Tensor] = []
+        for groups in chunk_groups(self._groups.tolist(), batch_size or len(input_ids)):
+            start, end = groups[0][0], groups[-1][-1] + 1
+            part = rows.between(start, end)
+            local = [[row - start for row in group] for group in groups]
+            with self.accelerator.autocast():
+                logp, entropy = log_probs(model, part, local)
+            logps.append(logp)
+            if compute_entropy and entropy is not None:
+                entropies.append(entropy)
+        return torch.cat(logps), torch.cat(entropies) if entropies else None, None
+
+    # --- generation ----------------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """TRL's; keeps the prompts as vLLM in this process takes them, too."""
+        if self._colocated:
+            self._placeholders = unexpanded(
+                self.processing_class,
+                prompts,
+                chat_template=self.chat_template,
+                **self.chat_template_kwargs,
+            )
+        return super()._tokenize_prompts(prompts)
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *rest: Any
+    ) -> Any:
+        """TRL's; with transformers the prompt is prefilled once a group. vLLM does so itself."""
+        if self._colocated:
+            engine = self.vllm_generation
+            with _generating(engine, expanding(engine.generate, self._placeholders)):
+                return super()._generate_single_turn(
+                    prompt_ids, images, multimodal_fields, num_generations, *rest
+                )
+        single_image = images is not None and all(len(row or []) == 1 for row in images)
+        if not self.shared_prefix or self.use_vllm or not single_image:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *rest
+            )
+        model = self.accelerator.unwrap_model(self.model)
+        generate = model.generate
+
+        def once(generation_config: Any = None, **inputs: Any) -> Tensor:
+            with _generating(model, generate):  # generate_groups calls the model's own
+                return generate_groups(
+                    model, inputs, num_generations, generation_config=generation_config
+                )
+
+        with _generating(model, once):
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *rest
+            )
+
+    # --- figures and completions.jsonl ----------------------------------------------------------
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Any:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        samples = [parse_sample(json.loads(row["sample"]), "sample") for row in inputs]
+        texts = [completion[0]["content"] for completion in completions]
+        for name, value in describe_answers(texts, samples, self.family).items():
+            self._log_metric(name, value)
+        if self.accelerator.is_main_process and self.state.global_step % COMPLETIONS_EVERY == 0:
+            first = self.num_generations
+            self._keep(samples[:first], texts[:first], rewards[:first].tolist())
+        return rewards
+
+    def _keep(self, samples: list[Sample], texts: list[str], rewards: list[list[float]]) -> None:
+        rows = [
+            {
+                "step": self.state.global_step + 1,  # the one that learns from them
+                "id": sample.id,
+                "completion": text,
+                "rewards": dict(zip(self.reward_func_names, values, strict=True)),
+            }
+            for sample, text, values in zip(samples, texts, rewards, strict=True)
+        ]
+        with self.completions_path.open("a", encoding="utf-8") as handle:
+            handle.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
+
+    # --- resume ---------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's, whose order would depend on the epochs drawn in this process, as now by number."""
+        sampler = super()._get_train_sampler(dataset)
+        seed = self.args.seed
+        sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
+        return sampler
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """TRL's, with completions that further steps are still to learn from."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._step % (self.args.steps_per_generation * self.num_iterations):
+            pending = {"step": self._step, "inputs": self._buffered_inputs}
+            torch.save(pending, folder / f"generation_{self.accelerator.process_index}.pt")
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        name = f"generation_{self.accelerator.process_index}.pt"
+        if checkpoint is not None and (Path(checkpoint) / name).is_file():
+            pending = torch.load(Path(checkpoint) / name, self.accelerator.device)
+            self._step, self._buffered_inputs = pending["step"], pending["inputs"]
+
+
+@contextmanager
+def _generating(owner: Any, generate: Callable[..., Any]) -> Iterator[None]:
+    """Within the block `owner.generate` is this function."""
+    before = owner.__dict__.get("generate")
+    owner.generate = generate
+    try:
+        yield
+    finally:
+        if before is None:
+            del owner.generate  # the class's own is back
+        else:
+            owner.generate = before
+
+
+def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
+    """Permute whole blocks of `size` rows; scalars stay.
+
+    Raises:
+        UsageError: a process holds a part of a group.
+    """
+    n_rows = len(batch["prompt_ids"])
+    if n_rows % size:
+        raise UsageError(
+            f"a process holds {n_rows} completions, no whole groups of {size}; make "
+            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
+            "set engine.shared_prefix=false"
+        )
+    order = torch.randperm(n_rows // size)[:, None] * size + torch.arange(size)
+    rows = order.flatten()
+
+    def permute(value: Any) -> Any:
+        if torch.is_tensor(value):
+            return value[rows.to(value.device)] if value.ndim else value
+        return [value[row] for row in rows.tolist()] if isinstance(value, list) else value
+
+    return {key: permute(value) for key, value in batch.items()}
+
+
+def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
+    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ..."""
+    if not isinstance(chunk.get("pixel_values"), list):
+        return chunk
+    groups = chunk["group"].tolist()
+    first = [k == 0 or groups[k] != groups[k - 1] for k in range(len(groups))]
+    kept = dict(chunk)
+    for key in ("pixel_values", "image_grid_thw"):
+        if isinstance(chunk.get(key), list):
+            rows = zip(chunk[key], first, strict=True)
+            kept[key] = [value if keep else value[:0] for value, keep in rows]
+    for key in ("num_images", "num_tiles"):
+        if key in chunk:
+            counts = zip(chunk[key], first, strict=True)
+            kept[key] = [count if keep else 0 for count, keep in counts]
+    return kept
+
+
+def row_images(images: dict[str, Any], n_rows: int) -> list[tuple[Tensor, Tensor | None] | None]:
+    """(pixel values, grid) per row; None for rows without an image of their own.
+
+    Pixel values are "patches values" with a grid "images 3", or "tiles 3 h w" without one.
+    """
+    pixels, grid = images.get("pixel_values"), images.get("image_grid_thw")
+    if pixels is None:
+        return [None] * n_rows
+    counts: list[int] = images.get("num_images") or [1] * n_rows
+    if grid is None:
+        parts = pixels.split(images.get("num_tiles") or counts)
+        return [(part, None) if len(part) else None for part in parts]
+    grids = grid.split(counts)
+    patches = [int(part.prod(-1).sum()) for part in grids]
+    split = zip(pixels.split(patches), grids, strict=True)
+    return [(part, own) if len(own) else None for part, own in split]
+
+
+def chunk_groups(groups: Sequence[int], max_rows: int) -> list[list[list[int]]]:
+    """Rows by group, in chunks of at most `max_rows` rows where groups allow; never split."""
+    runs: list[list[int]] = []
+    for row, group in enumerate(groups):
+        if row and groups[row - 1] == group:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    chunks: list[list[list[int]]] = []
+    for run in runs:
+        if chunks and sum(map(len, chunks[-1])) + len(run) <= max_rows:
+            chunks[-1].append(run)
+        else:
+            chunks.append([run])
+    return chunks

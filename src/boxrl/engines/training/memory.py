@@ -1,0 +1,315 @@
+"""What a training step will need, before a GPU is asked: memory by part, tokens, work.
+
+Parameters are counted on the model's own modules without its weights; what a step keeps follows
+from the sizes in config.json. Fragmentation and CUDA's own memory are not in the figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from boxrl.config import Recipe
+from boxrl.data.samples import read_samples
+from boxrl.data.synthetic import World, scenes
+from boxrl.engines.loading import read_config, telling_of
+from boxrl.families import Family, read_family
+from boxrl.generation.model_folders import model_folder
+from boxrl.prompts import build_prompt, render_messages
+from boxrl.types import Sample
+
+GIB = 2**30
+SAMPLES_READ = 500
+CHARACTERS_PER_TOKEN = 4
+NF4_BYTES = 0.53
+"""Bytes of a weight in 4 bits with its doubly quantized scales."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes of one process.
+
+    Attributes:
+        memory: by part.
+        training: at the peak of forward and backward.
+        generating: at the peak of generation.
+        facts: tokens and work of a step, in words.
+    """
+
+    memory: dict[str, float]
+    training: float
+    generating: float
+    facts: list[str]
+
+    @property
+    def peak(self) -> float:
+        """The larger one."""
+        return max(self.training, self.generating)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one process runs through the model.
+
+    Attributes:
+        prompt: tokens of the longest prompt seen, its image included.
+        patches: of its image.
+        completion: tokens of the longest completion.
+        groups: prompts in a forward pass.
+        group: completions per prompt; 1 for SFT.
+        shared: whether the prompt is run once per group.
+    """
+
+    prompt: int
+    patches: int
+    completion: int
+    groups: int
+    group: int
+    shared: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward pass."""
+        if self.shared:
+            return self.groups * (self.prompt + self.group * self.completion)
+        return self.groups * self.group * (self.prompt + self.completion)
+
+    @property
+    def images(self) -> int:
+        """Images of a forward pass."""
+        return self.groups if self.shared else self.groups * self.group
+
+
+def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estimate:
+    """The memory of one process and the work of a step.
+
+    Args:
+        recipe: what is trained.
+        processes: that share the prompts of a step.
+        strategy: `ddp`, `zero2`, `zero3` or `fsdp2`: what they share beside that.
+    """
+    folder = model_folder(recipe.model)
+    family = read_family(folder, recipe.family)
+    model = build_empty(folder)
+    train = recipe.train
+    load = _load(recipe, family, model.config, processes)
+    rows = max(train.prompts_per_step // processes, 1) * load.group
+    weight = 2 if _half(recipe, model.config) else 4
+    counted = count_parameters(model, recipe, family)
+    whole = processes if strategy in ("zero3", "fsdp2") else 1
+    states = processes if strategy != "ddp" else 1
+    base = NF4_BYTES if train.lora and train.lora.quantize else weight
+    copies = 2 if train.beta and not train.lora and recipe.method == "grpo" else 1
+    default = train.trl.get("activation_checkpointing", recipe.engine.device != "cpu")
+    checkpointed = bool(train.trl.get("gradient_checkpointing", default))
+    vision_trained = not train.freeze_vision
+    activations = language_activations(model.config.get_text_config(), load, weight, checkpointed)
+    if vision_trained:
+        activations += vision_activations(model.config.vision_config, load, weight, checkpointed)
+    memory: dict[str, float] = {
+        "weights": copies * counted["base"] * base / whole + counted["adapters"] * weight,
+        "gradients": counted["trained"] * weight / states,
+        "optimizer": 2 * counted["trained"] * weight / states,
+        "activations": activations,
+        "images": rows * load.patches * patch_values(model.config.vision_config) * 4,
+        "KV cache": rows * cache_bytes(model.config.get_text_config(), load, weight),
+    }
+    if train.trl.get("use_vllm"):
+        del memory["KV cache"]  # vLLM keeps its own, inside its share
+    kept = memory["weights"] + memory["optimizer"] + memory["images"]
+    facts = _facts(counted, load, rows, checkpointed)
+    training = kept + memory["gradients"] + memory["activations"]
+    # To generate, each process gathers the weights that it holds a part of.
+    gathered = counted["base"] * base * (1 - 1 / whole)
+    generating = kept + memory.get("KV cache", 0.0) + gathered if recipe.method == "grpo" else 0.0
+    return Estimate(memory, training, generating, facts)
+
+
+def _facts(counted: dict[str, int], load: Load, rows: int, checkpointed: bool) -> list[str]:
+    """Tokens and work of a step, in words."""
+    passes = rows // max(load.groups * load.group, 1)
+    tflop = _step_tflop(counted["language"], load, rows, checkpointed)
+    return [
+        f"{counted['base'] / 1e6:,.0f} M parameters, {counted['trained'] / 1e6:,.1f} M trained",
+        f"longest prompt about {load.prompt:,} tokens, {load.patches:,} patches of its image; "
+        f"completions up to {load.completion:,}",
+        f"{load.tokens * passes:,} tokens a step through the language model, {tflop:,.1f} TFLOP "
+        f"(a GPU that does 200 TFLOP/s needs {tflop / 200:,.2f} s, without generation)",
+    ]
+
+
+def vllm_share(recipe: Recipe) -> float:
+    """Share of each GPU, in [0, 1], that a vLLM in the trainer's process takes; 0 without one.
+
+    TRL's `vllm_gpu_memory_utilization`, .3 by default, and `vllm_mode`.
+    """
+    options = recipe.train.trl
+    if not options.get("use_vllm") or options.get("vllm_mode", "colocate") != "colocate":
+        return 0.0
+    return float(options.get("vllm_gpu_memory_utilization", 0.3))
+
+
+def visible_memory() -> int | None:
+    """Bytes of the first GPU; None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    total: int = torch.cuda.get_device_properties(0).total_memory
+    return total
+
+
+def build_empty(folder: Any) -> Any:
+    """The model's modules without memory for its weights."""
+    config = read_config(folder)
+    with telling_of(folder), torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def count_parameters(model: Any, recipe: Recipe, family: Family) -> dict[str, int]:
+    """How many numbers the model holds, and how many of them are trained.
+
+    Args:
+        model: may lie on the meta device; only its shapes are looked at.
+        recipe: says whether adapters are trained, and the vision tower.
+        family: names the vision tower.
+
+    Returns:
+        Parameters of the `base`, of its `language` model, of `adapters`, and those `trained`.
+    """
+    lora = recipe.train.lora
+    base = language = adapters = trained = 0
+    for name, parameter in model.named_parameters():
+        vision = name.startswith(f"{family.vision_module}.")
+        base += parameter.numel()
+        language += 0 if vision else parameter.numel()
+        if not lora and not (vision and recipe.train.freeze_vision):
+            trained += parameter.numel()
+    if lora:
+        for name, module in model.named_modules():
+            frozen = recipe.train.freeze_vision and name.startswith(f"{family.vision_module}.")
+            if isinstance(module, torch.nn.Linear) and name != "lm_head" and not frozen:
+                adapters += lora.r * (module.in_features + module.out_features)
+        trained = adapters
+    return {"base": base, "language": language, "adapters": adapters, "trained": trained}
+
+
+def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -> float:
+    """Bytes that the language model keeps for the backward pass.
+
+    A layer keeps its normalized inputs (6 x hidden), queries and outputs, keys and values, and
+    four products of its MLP; with checkpointing every layer keeps its input, and one layer at a
+    time the rest.
+
+    Args:
+        text: the language model's config.
+        load: rows and tokens of a forward pass.
+        item: bytes of a number.
+        checkpointed: whether activations are computed again in the backward pass.
+    """
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
+    per_token = 6 * text.hidden_size + 2 * queries + 2 * keys + 4 * text.intermediate_size
+    seen = load.groups * load.group * (load.prompt + load.completion) if load.shared else 0
+    layer = load.tokens * per_token + seen * 2 * keys
+    inputs = load.tokens * text.hidden_size
+    layers = text.num_hidden_layers
+    kept = layers * inputs + layer if checkpointed else layers * layer
+    return float(item * (kept + 2 * inputs))
+
+
+def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -> float:
+    """Bytes that the vision tower keeps for the backward pass.
+
+    Args:
+        vision: the tower's config; the others as of `language_activations`.
+        load: images and patches of a forward pass.
+        item: bytes of a number.
+        checkpointed: whether activations are computed again in the backward pass.
+    """
+    layers = getattr(vision, "depth", None) or vision.num_hidden_layers
+    tokens = load.images * load.patches
+    layer = tokens * (12 * vision.hidden_size + 4 * vision.intermediate_size)
+    kept = layers * tokens * vision.hidden_size + layer if checkpointed else layers * layer
+    return float(item * kept)
+
+
+def cache_bytes(text: Any, load: Load, item: int) -> int:
+    """Bytes of the keys and values of one row at its longest.
+
+    Args:
+        text: the language model's config.
+        load: tokens of a prompt and of a completion.
+        item: bytes of a number.
+    """
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    per_token = 2 * text.num_key_value_heads * head * text.num_hidden_layers
+    total: int = (load.prompt + load.completion) * per_token * item
+    return total
+
+
+def patch_values(vision: Any) -> int:
+    """Numbers of one patch of an image."""
+    side = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+    frames = getattr(vision, "temporal_patch_size", 1)
+    values: int = 3 * frames * side**2
+    return values
+
+
+def _load(recipe: Recipe, family: Family, config: Any, processes: int) -> Load:
+    train = recipe.train
+    text, samples = _text_tokens(recipe, family)
+    image, patches = max(_image_tokens(sample, family, config) for sample in samples)
+    groups = train.micro_batch_prompts or max(train.prompts_per_step // processes, 1)
+    grpo = recipe.method == "grpo"
+    return Load(
+        prompt=text + image,
+        patches=patches,
+        completion=train.max_completion_length if grpo else 200,
+        groups=groups,
+        group=train.num_generations if grpo else 1,
+        shared=grpo and recipe.engine.shared_prefix,
+    )
+
+
+def _text_tokens(recipe: Recipe, family: Family) -> tuple[int, list[Sample]]:
+    """Tokens of the longest question, about, and the samples that were looked at."""
+    if recipe.data.train is not None:
+        samples = read_samples(recipe.data.train)[:SAMPLES_READ]
+    else:
+        samples = [s.sample for s in islice(scenes(World(), 8, recipe.seed, "train"), 8)]
+    prompt = build_prompt(recipe.prompt)
+    lengths = [
+        sum(
+            len(part.get("text", ""))
+            for message in render_messages(sample, prompt, family)
+            for part in message["content"]
+        )
+        for sample in samples
+    ]
+    return max(lengths) // CHARACTERS_PER_TOKEN + 20, samples
+
+
+def _image_tokens(sample: Sample, family: Family, config: Any) -> tuple[int, int]:
+    """Tokens of the sample's image in the language model, and its patches in the tower."""
+    if family.factor:
+        width, height = family.input_size_wh(sample.size_wh)
+        merge = getattr(config.vision_config, "spatial_merge_size", 2)
+        tokens = (width // family.factor) * (height // family.factor)
+        return tokens, tokens * merge**2
+    tokens = getattr(config, "image_seq_length", 256)
+    return tokens, 4 * tokens
+
+
+def _half(recipe: Recipe, config: Any) -> bool:
+    if recipe.engine.dtype != "auto":
+        return recipe.engine.dtype == "bfloat16"
+    return recipe.engine.device != "cpu" and config.dtype in (torch.bfloat16, torch.float16)
+
+
+def _step_tflop(parameters: int, load: Load, rows: int, checkpointed: bool) -> float:
+    """2 per parameter and token forwards, twice that backwards, once more where recomputed."""
+    passes = rows / max(load.groups * load.group, 1)
+    return (8 if checkpointed else 6) * parameters * load.tokens * passes / 1e12

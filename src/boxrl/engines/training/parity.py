@@ -1,0 +1,189 @@
+"""Whether log-probabilities and gradients are right: one micro-batch, three ways.
+
+Through boxrl's shared prefix, through TRL's own padded batch, and through TRL row by row, where
+nothing is padded and nothing is shared. A trainer that corrupts them silently is told at once.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from boxrl.data.synthetic import World, scenes
+from boxrl.engines.loading import load
+from boxrl.engines.prefix.prefill import tiles_per_row
+from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
+from boxrl.engines.training.grpo_trainer import row_images
+from boxrl.families import Family
+from boxrl.prompts import PROMPTS, render_answer, render_messages
+from boxrl.types import Detections
+
+GROUP = 4
+_TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
+
+LIMITS = {"float32": (1e-4, 1e-3), "bfloat16": (0.5, 0.2)}
+"""Largest difference of a log-probability and of a gradient, relative, that is rounding."""
+
+
+def check_parity(folder: Path, family: Family, dtype: str, device: str) -> dict[str, Any]:
+    """Compare the three ways on synthetic scenes of two sizes.
+
+    Args:
+        folder: of the model.
+        family: its family.
+        dtype: `auto`, `float32` or `bfloat16`.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        `dtype`, `log_prob` and `gradient`: per pair of ways the largest difference of a
+        token's log-probability, and of the gradients, relative to their norm; `ok`.
+    """
+    model, processor = load(str(folder), dtype, device)
+    model.eval()  # dropout would differ between the ways
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    enable(model)
+    batch, n_completion = _batch(processor, family, model.device)
+    if "image_grid_thw" not in batch:
+        image_token = unwrap(model).config.image_token_id
+        batch["num_tiles"] = tiles_per_row(batch["input_ids"], batch["pixel_values"], image_token)
+    ways = {
+        "boxrl": _shared(model, batch, n_completion),
+        "TRL, padded": _padded(model, batch, n_completion),
+        "TRL, row by row": _row_by_row(model, batch, n_completion),
+    }
+    mask = batch["attention_mask"][:, -n_completion:].bool()
+    log_prob, gradient = {}, {}
+    reference = "TRL, row by row"
+    for one, other in (("boxrl", reference), ("TRL, padded", reference), ("boxrl", "TRL, padded")):
+        pair = f"{one} | {other}"
+        log_prob[pair] = float((ways[one][0] - ways[other][0])[mask].abs().max())
+        gradient[pair] = _relative(ways[one][1], ways[other][1])
+    name = str(model.dtype).removeprefix("torch.")
+    near, close = LIMITS.get(name, LIMITS["bfloat16"])
+    first = f"boxrl | {reference}"
+    return {
+        "dtype": name,
+        "log_prob": log_prob,
+        "gradient": gradient,
+        "ok": log_prob[first] <= near and gradient[first] <= close,
+    }
+
+
+def _batch(processor: Any, family: Family, device: Any) -> tuple[dict[str, Any], int]:
+    """Two questions with images of different sizes, GROUP answers of different lengths each."""
+    prompts, images, answers = [], [], []
+    for number, scene in enumerate(scenes(World(), 2, 0, "parity")):
+        sample = scene.sample
+        messages = render_messages(sample, PROMPTS["standard"], family)
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+        size = (sample.width, sample.height) if number else (sample.width * 2, sample.height)
+        picture = scene.image.resize(size, Image.Resampling.BILINEAR)
+        objects = list(sample.objects) * GROUP
+        for row in range(GROUP):
+            prompts.append(text)
+            images.append([picture])
+            detections = Detections.of(objects[: row * (number + 1)])
+            answers.append(render_answer(detections, family, sample.size_wh))
+    inputs = processor(text=prompts, images=images, padding=True, return_tensors="pt").to(device)
+    tokenizer = processor.tokenizer
+    ids = [tokenizer(a, add_special_tokens=False)["input_ids"] for a in answers]
+    longest = max(map(len, ids))
+    completion = torch.zeros(len(ids), longest, dtype=torch.long, device=device)
+    mask = torch.zeros_like(completion)
+    for row, tokens in enumerate(ids):
+        completion[row, : len(tokens)] = torch.tensor(tokens, device=device)
+        mask[row, : len(tokens)] = 1
+    batch = dict(inputs)
+    batch["input_ids"] = torch.cat([inputs["input_ids"], completion], 1)
+    batch["attention_mask"] = torch.cat([inputs["attention_mask"], mask], 1)
+    if "mm_token_type_ids" in batch:
+        batch["mm_token_type_ids"] = torch.cat([batch["mm_token_type_ids"], 0 * mask], 1)
+    batch["num_images"] = [1] * len(ids)
+    return batch, longest
+
+
+def _shared(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list[Tensor]]:
+    kinds = batch.get("mm_token_type_ids")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    rows = Rows(
+        ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
+        None if kinds is None else kinds[:, :-n], row_images(batch, len(ids)),
+    )  # fmt: skip
+    groups = [list(range(k, k + GROUP)) for k in range(0, len(ids), GROUP)]
+    model.zero_grad()
+    logps, _ = log_probs(model, rows, groups)
+    return _backward(model, logps, rows.completion_mask.bool(), slice(None))
+
+
+def _padded(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list[Tensor]]:
+    model.zero_grad()
+    logps = _trl(model, batch, n)
+    mask = batch["attention_mask"][:, -n:].bool()
+    return _backward(model, logps, mask, slice(None))
+
+
+def _row_by_row(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list[Tensor]]:
+    """Each row without its padding, gradients summed."""
+    model.zero_grad()
+    mask = batch["attention_mask"]
+    pictures = row_images(batch, len(mask))
+    found = torch.zeros(len(mask), n, dtype=torch.float32, device=mask.device)
+    gradients: list[Tensor] = []
+    for row in range(len(mask)):
+        keep = mask[row].bool()
+        length = int(mask[row, -n:].sum())
+        single: dict[str, Any] = {
+            name: batch[name][row : row + 1, keep]
+            for name in ("input_ids", "attention_mask", "mm_token_type_ids")
+            if name in batch
+        }
+        picture = pictures[row]
+        if picture is not None:
+            single["pixel_values"] = picture[0]
+            if picture[1] is None:
+                single["num_tiles"] = [len(picture[0])]
+            else:
+                single["image_grid_thw"] = picture[1]
+        single["num_images"] = [1]
+        logps = _trl(model, single, length)
+        real = torch.ones_like(logps, dtype=torch.bool)
+        _, gradients = _backward(model, logps, real, slice(row, row + 1), n)
+        found[row, :length] = logps.detach()[0]
+    return found, gradients
+
+
+def _trl(model: Any, batch: dict[str, Any], n: int) -> Tensor:
+    """TRL's own method."""
+    others = {k: v for k, v in batch.items() if k not in ("input_ids", "attention_mask")}
+    logps: Tensor = GRPOTrainer._get_per_token_logps_and_entropies(
+        _TRAINER, model, batch["input_ids"], batch["attention_mask"], n, **others
+    )[0]
+    return logps
+
+
+def _backward(
+    model: Any, logps: Tensor, mask: Tensor, rows: slice, width: int | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of a sum that weights every token differently, added to those that are there."""
+    width = width or logps.shape[1]
+    weights = torch.randn(2 * GROUP, width, generator=torch.Generator().manual_seed(0))
+    chosen = weights[rows, : logps.shape[1]].to(logps.device)
+    (logps * chosen * mask).sum().backward()
+    return logps.detach(), [
+        p.grad.detach().float().clone() for p in model.parameters() if p.grad is not None
+    ]
+
+
+def _relative(one: list[Tensor], other: list[Tensor]) -> float:
+    """Norm of the difference of all gradients over their norm."""
+    error = sum((a - b).square().sum() for a, b in zip(one, other, strict=True))
+    total = sum(b.square().sum() for b in other)
+    return float((torch.as_tensor(error) / torch.as_tensor(total)).sqrt())

@@ -1,0 +1,190 @@
+"""One recipe, one run: load, train, save; interrupted runs go on where they stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback
+
+from boxrl.config import Recipe, dump_recipe
+from boxrl.data.predictions import Prediction
+from boxrl.data.samples import read_samples
+from boxrl.data.synthetic import draw_files
+from boxrl.engines.generate import Generator
+from boxrl.engines.loading import copy_processor, load, quiet
+from boxrl.engines.training import grpo, sft
+from boxrl.engines.training.best_checkpoint import KeepBest
+from boxrl.engines.training.callbacks import MetricsLog, StopGracefully
+from boxrl.engines.training.checkpoints import cut_back, last_whole, require_same_recipe, step_of
+from boxrl.engines.training.export import merge
+from boxrl.engines.training.failures import building_in_words, training_in_words
+from boxrl.engines.training.vllm_sync import require_vllm
+from boxrl.errors import DataError, UsageError
+from boxrl.families import Family, read_family
+from boxrl.generation.model_folders import model_folder
+from boxrl.generation.predict import Sampling
+from boxrl.progress import progress_bar
+from boxrl.prompts import build_prompt
+from boxrl.types import Sample
+
+ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
+"""Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
+
+PATIENCE_S = 120
+"""How long a further process waits for the first one to begin drawing."""
+
+BUILD_TRAINER: dict[str, Callable[..., Any]] = {
+    "grpo": grpo.build_trainer,
+    "sft": sft.build_trainer,
+}
+
+
+def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None = None) -> Path:
+    """Train as the recipe says, into its run folder, which is open.
+
+    Args:
+        recipe: what to do.
+        description: shown beside the progress bar.
+        score: metrics of answered samples, for `train.validate_samples`.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        KeyboardInterrupt: the run was stopped; a checkpoint has been written.
+        DataError: samples or images are bad, or the loss is no longer a number.
+        UsageError: options that do not go together, or too little memory.
+    """
+    quiet()
+    with building_in_words(recipe):
+        trainer = _build(recipe, score)
+    with training_in_words(recipe, lambda: trainer.state.global_step):
+        _run_trainer(trainer, recipe, description)
+        return _save(trainer, recipe)
+
+
+def _build(recipe: Recipe, score: ScoreAnswers | None) -> Any:
+    """The trainer, with its model loaded and its data read."""
+    if recipe.train.trl.get("use_vllm"):
+        require_vllm(recipe.engine.device)
+    family = read_family(model_folder(recipe.model), recipe.family)
+    samples, images = training_samples(recipe)
+    engine, lora = recipe.engine, recipe.train.lora
+    model, processor = load(
+        recipe.model, engine.dtype, engine.device, engine.threads, lora.quantize if lora else None
+    )
+    if recipe.train.freeze_vision:
+        freeze(model, family.vision_module)
+    trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
+    if recipe.train.validate_samples and score is not None:
+        trainer.add_callback(_validation(recipe, trainer, family, images, score))
+    return trainer
+
+
+def _save(trainer: Any, recipe: Recipe) -> Path:
+    """Write the trained weights as a model folder, adapters merged."""
+    source, folder, lora = model_folder(recipe.model), recipe.out / "model", recipe.train.lora
+    trainer.save_model(str(recipe.out / "adapter" if lora else folder))
+    if trainer.accelerator.is_main_process:
+        if lora:
+            merge(source, recipe.out / "adapter", folder)
+        else:
+            copy_processor(trainer.processing_class, source, folder)
+    return folder
+
+
+def _validation(
+    recipe: Recipe, trainer: Any, family: Family, images: Path, score: ScoreAnswers
+) -> KeepBest:
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        raise UsageError(
+            "train.validate_samples works on one process and with --strategy ddp; score the "
+            "checkpoints of a sharded run with boxrl export, predict and evaluate"
+        )
+    prompt = build_prompt(recipe.prompt)
+    file = recipe.data.test or recipe.out / "data" / "test.jsonl"
+    held_out = read_samples(file)[: recipe.train.validate_samples]
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return KeepBest(
+        Generator(model, trainer.processing_class, family, prompt, images),
+        held_out,
+        lambda answered, answers: score(answered, answers, family, recipe.prompt),
+        Sampling(max_new_tokens=recipe.train.max_completion_length),
+        recipe.out / "validation.jsonl",
+        _resumed_step(recipe),
+    )
+
+
+def _resumed_step(recipe: Recipe) -> int:
+    last = last_whole(recipe.out / "checkpoints")
+    return step_of(last) if last else 0
+
+
+def training_samples(recipe: Recipe) -> tuple[list[Sample], Path]:
+    """The recipe's training samples and their images folder; synthetic scenes are drawn once.
+
+    Of several processes the first draws them, inside the run folder that it has opened.
+
+    Raises:
+        DataError: the samples are bad, or another process sees nothing of the first one's scenes.
+    """
+    data = recipe.data
+    if data.train is not None and data.images is not None:
+        return read_samples(data.train), data.images
+    assert data.synthetic is not None
+    folder = recipe.out / "data"
+    if os.environ.get("RANK", "0") != "0":
+        _wait_for_scenes(folder)
+    for split, count in (("train", data.synthetic.train), ("test", data.synthetic.test)):
+        if not (folder / f"{split}.jsonl").is_file():
+            scenes = data.synthetic
+            draw_files(scenes.world, count, recipe.seed, split, folder, scenes.p_absent)
+    return read_samples(folder / "train.jsonl"), folder / "images"
+
+
+def _wait_for_scenes(folder: Path) -> None:
+    """Until the first process has drawn them; the test scenes come last."""
+    began = time.monotonic()
+    while not (folder / "test.jsonl").is_file():
+        if not folder.exists() and time.monotonic() - began > PATIENCE_S:
+            raise DataError(
+                f"{folder}: the first process draws its scenes there, and nothing of it is seen "
+                "here; put the run folder on a disk that all machines share"
+            )
+        time.sleep(0.1)
+
+
+def freeze(model: Any, prefix: str) -> None:
+    """Stop training of every parameter whose name starts with `prefix`."""
+    for name, parameter in model.named_parameters():
+        if name.startswith(prefix):
+            parameter.requires_grad_(False)
+
+
+def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
+    last = last_whole(recipe.out / "checkpoints")
+    done = step_of(last) if last else 0
+    if last:
+        require_same_recipe(last, dump_recipe(recipe))
+    if last and done >= recipe.train.max_steps:
+        trainer._load_from_checkpoint(str(last))  # transformers would train one step more
+        trainer.state.global_step = done
+        return
+    cut_back(recipe.out / "completions.jsonl", done)
+    with (
+        progress_bar(description, recipe.train.max_steps, done) as bar,
+        StopGracefully() as stop,
+    ):
+        length = recipe.train.max_completion_length
+        log = MetricsLog(recipe.out / "metrics.jsonl", bar, length, done)
+        trainer.args.logging_nan_inf_filter = False  # it would show a lost loss as 0
+        trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
+        trainer.add_callback(log)
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if stop.stopped:
+        raise KeyboardInterrupt

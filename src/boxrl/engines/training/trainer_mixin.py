@@ -1,0 +1,99 @@
+"""What boxrl's trainers share beside TRL's: checkpoints, resumed weights, a paced vision tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from boxrl.data.files import write_atomic
+from boxrl.engines.prefix.shared_prefix import unwrap
+from boxrl.engines.training.checkpoints import RECIPE
+from boxrl.families import Family
+
+
+class BoxTrainer:
+    """Trainer mixin, left of TRL's class.
+
+    Attributes:
+        family: the model's; it names the vision tower.
+        recipe: as YAML; every checkpoint keeps it.
+        vision_learning_rate: the vision tower's own; None leaves it at the recipe's.
+    """
+
+    model: Any
+    args: Any
+    state: Any
+    is_fsdp_enabled: bool
+
+    def __init__(
+        self,
+        *args: Any,
+        family: Family,
+        recipe: str,
+        vision_learning_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.family = family
+        self.recipe = recipe
+        self.vision_learning_rate = vision_learning_rate
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: recipe.yaml and environment.json of the run folder say more."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint that says which recipe it is of."""
+        if self.state.is_world_process_zero:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_atomic(folder / RECIPE) as handle:
+                handle.write(self.recipe)
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights as one process names them: tied ones once, as the input embeddings.
+
+        Gathered from several processes, they come under the output layer's name alone (FSDP2),
+        where who reads by the hub's names misses the input embeddings, or twice (ZeRO-2).
+        """
+        for output, source in unwrap(self.model).all_tied_weights_keys.items():
+            if state_dict and output in state_dict:
+                state_dict[source] = state_dict.pop(output)
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Start a resumed run from the checkpoint's weights.
+
+        Vision-language models are saved under the names of their hub files. transformers 5.23
+        loads them on resume under the names of the modules, matches none, and silently goes on
+        from the base model.
+        """
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            # FSDP and peft write and read names of their own.
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """The optimizer, with groups of their own for the vision tower where it has its pace."""
+        optimizer: Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
+        if self.vision_learning_rate is not None and len(optimizer.param_groups) <= 2:
+            named = self.model.named_parameters()
+            vision = {id(p) for name, p in named if f".{self.family.vision_module}." in f".{name}"}
+            pace_apart(optimizer, vision, self.vision_learning_rate)
+        return optimizer
+
+
+def pace_apart(optimizer: Optimizer, parameters: set[int], learning_rate: float) -> None:
+    """Move the parameters with these ids into groups with their own learning rate."""
+    for group in list(optimizer.param_groups):
+        apart = [p for p in group["params"] if id(p) in parameters]
+        if apart:
+            group["params"] = [p for p in group["params"] if id(p) not in parameters]
+            options = {key: value for key, value in group.items() if key != "params"}
+            optimizer.add_param_group({**options, "params": apart, "lr": learning_rate})

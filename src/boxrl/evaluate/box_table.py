@@ -1,0 +1,155 @@
+"""The boxes of judged rows as columns, and the figures that hotcoco draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from hotcoco import COCOeval
+
+from boxrl.evaluate.rows import Row
+from boxrl.metrics.average_precision import (
+    LABELS_AT_ONCE,
+    SIZES,
+    Floats,
+    Ints,
+    Predictions,
+    Targets,
+    match_boxes,
+    matched_statistics,
+    precision_by_recall,
+    statistics,
+    statistics_by_label,
+)
+from boxrl.metrics.order_free import order_free_precision
+from boxrl.metrics.precision_recall import Curves, match_records
+from boxrl.types import fold_label
+
+ERRORS = {
+    "Cls": "classification",
+    "Loc": "localization",
+    "Both": "both",
+    "Dupe": "duplicate",
+    "Bkg": "background",
+    "Miss": "missed",
+}
+"""TIDE's kinds of error: hotcoco's key -> name. (Bolya et al. 2020.)"""
+
+MAIN = ("mAP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+class BoxTable:
+    """All boxes of the rows; image i is row i, labels are folded.
+
+    Labels are those asked for in some row or annotated; predictions of other labels belong to
+    no category and stay out of AP, as COCO has it. They are false positives elsewhere.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        asked = {label for labels in {row.labels for row in rows} for label in labels}
+        annotated = {item.label for row in rows for item in row.objects}
+        self.labels = tuple(sorted({fold_label(label) for label in asked | annotated}))
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self.targets = self._targets()
+        self.preds = self._preds()
+
+    def _targets(self) -> Targets:
+        found = [(image, item) for image, row in enumerate(self.rows) for item in row.objects]
+        corners = chain.from_iterable(item.bbox for _, item in found)
+        boxes = np.fromiter(corners, np.float64, 4 * len(found)).reshape(-1, 4)
+        return Targets(
+            np.array([image for image, _ in found], dtype=np.int64),
+            np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
+            boxes,
+            np.array([item.iscrowd for _, item in found], dtype=bool),
+            np.array([value for row in self.rows for value in row.areas], dtype=np.float64),
+        )
+
+    def _preds(self) -> Predictions:
+        sizes = [len(row.preds) for row in self.rows]
+        names = [fold_label(label) for row in self.rows for label in row.preds.labels]
+        label = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)
+        image = np.repeat(np.arange(len(self.rows)), sizes)
+        boxes = np.concatenate([np.zeros((0, 4)), *(row.preds.boxes for row in self.rows)])
+        confidence = np.array([value for row in self.rows for value in row.confidence], dtype=float)
+        known = label >= 0
+        return Predictions(image[known], label[known], boxes[known], confidence[known])
+
+    @cached_property
+    def by_label(self) -> Floats:
+        """COCO's statistics of every label, Float "12 labels"."""
+        if len(self.labels) <= LABELS_AT_ONCE:
+            return matched_statistics(self.matches)
+        return statistics_by_label(self.targets, self.preds, len(self.rows), len(self.labels))
+
+    def curves(self) -> dict[str, Floats]:
+        """Precision at IoU .5 over COCO's 101 recalls, Float "101" for every label with targets."""
+        found = precision_by_recall(self.targets, self.preds, len(self.rows), len(self.labels))
+        pairs = zip(self.labels, found, strict=True)
+        return {label: curve for label, curve in pairs if not np.isnan(curve[0])}
+
+    @cached_property
+    def matches(self) -> COCOeval:
+        """COCO's matching of the whole table."""
+        return match_boxes(self.targets, self.preds, len(self.rows), len(self.labels))
+
+    def figures(self) -> dict[str, float | None]:
+        """AP over the whole table; None where there are no targets of a size."""
+        found = statistics(self.by_label)
+        figures = {name: found[name] for name in MAIN}
+        free = order_free_precision(self.targets, self.preds, len(self.labels))
+        return figures | {"mAP_order_free": free}
+
+    def per_label(self) -> dict[str, dict[str, Any]]:
+        """AP, AP50, targets and predictions of every label."""
+        n_targets = np.bincount(self.targets.label[~self.targets.crowd], minlength=len(self.labels))
+        n_preds = np.bincount(self.preds.label, minlength=len(self.labels))
+        ap, ap50 = self.by_label[:2].tolist()
+        return {
+            label: {
+                "AP": ap[i] if n_targets[i] else None,
+                "AP50": ap50[i] if n_targets[i] else None,
+                "targets": int(n_targets[i]),
+                "predictions": int(n_preds[i]),
+            }
+            for i, label in enumerate(self.labels)
+        }
+
+    def per_size(self) -> dict[str, dict[str, float | None]]:
+        """AP and AR100 of small, medium and large targets."""
+        found = statistics(self.by_label)
+        return {
+            size: {"AP": found[f"AP{size[0]}"], "AR100": found[f"AR{size[0]}"]} for size in SIZES
+        }
+
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs.
+
+        TIDE weighs missed targets by the AP of the others; where AP50 is 0 that cost is None.
+        """
+        if not len(self.targets.image):
+            return {}
+        found = self.matches.tide_errors()
+        lost = {name: found["delta_ap"][key] for key, name in ERRORS.items()}
+        return {
+            "AP50_lost": lost if statistics(self.by_label)["AP50"] else lost | {"missed": None},
+            "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
+        }
+
+    def resampled_ap(self, draws: Floats, images: Ints) -> tuple[Floats, Floats]:
+        """MAP and AP50 of every resample.
+
+        Args:
+            draws: Float "resamples images", how often each image was drawn.
+            images: Int "rows", place of each row's image among them.
+        """
+        if not self.labels:
+            return np.full(len(draws), np.nan), np.full(len(draws), np.nan)
+        curves = Curves(match_records(self.matches))
+        weights = (drawn.take(images).astype(np.int64) for drawn in draws)
+        found = np.array([curves.precision(weight) for weight in weights])
+        return found.mean(axis=1), found[:, 0]

@@ -1,0 +1,122 @@
+"""Several completions per sample to pass@k, best of k and self-consistency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.rows import Question, judge
+from boxrl.families import Family
+from boxrl.metrics.pass_at_k import best_of_k, most_agreed
+from boxrl.parsing import parse
+from boxrl.rewards.localization import f1
+from boxrl.types import Completion, Parsed, Sample, Target, fold_label
+
+
+def evaluate_draws(
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    family: Family,
+    ks: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Figures of a file made with `predict --n N`.
+
+    An answer is right where `evaluate` calls it so: grounding, region, counting and negatives as
+    a whole; detection where at IoU .5 every target is matched and no box is left over.
+
+    Args:
+        samples: what was asked.
+        predictions: by draw, ids `ID#0` to `ID#n-1`, for every sample.
+        family: the frame in which the model answered.
+        ks: sizes to report; by default 1, 2, 4, ... and n.
+
+    Returns:
+        `n` samples, `draws` per sample, `pass@k` and `best_of_k_f1` {k: mean over samples},
+        `self_consistency` {pass, f1}: the draw that the others agree with most.
+
+    Raises:
+        UsageError: the file holds single answers, or a k is larger than n.
+        DataError: draws are missing or ended in error.
+    """
+    n = _draws_per_sample(samples, predictions)
+    sizes = sorted(set(ks or [2**p for p in range(n.bit_length())] + [n]))
+    if sizes[0] < 1 or sizes[-1] > n:
+        raise UsageError(f"k must be between 1 and the {n} draws per sample, got {sizes}")
+    right, values, chosen = [], [], []
+    for sample in samples:
+        draws = [predictions[f"{sample.id}#{k}"] for k in range(n)]
+        question = Question.of(sample)
+        judged = [_judge(question, draw, family) for draw in draws]
+        right.append([hit for hit, _ in judged])
+        values.append([value for _, value in judged])
+        chosen.append(most_agreed(_agreement(sample, draws, family)))
+    return {
+        "n": len(samples),
+        "draws": n,
+        "pass@k": {str(k): _mean([best_of_k(each, k) for each in right]) for k in sizes},
+        "best_of_k_f1": {str(k): _mean([best_of_k(each, k) for each in values]) for k in sizes},
+        "self_consistency": {
+            "pass": _mean([each[k] for each, k in zip(right, chosen, strict=True)]),
+            "f1": _mean([each[k] for each, k in zip(values, chosen, strict=True)]),
+        },
+    }
+
+
+def _draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> int:
+    n = 0
+    while f"{samples[0].id}#{n}" in predictions:
+        n += 1
+    if n < 2:
+        raise UsageError(
+            "these are not several draws per sample (ids ID#0, ID#1, ...); make them with "
+            "boxrl predict --n 8 --temperature 1, or score single answers with boxrl evaluate"
+        )
+    wanted = [f"{sample.id}#{k}" for sample in samples for k in range(n)]
+    bad = [i for i in wanted if i not in predictions or predictions[i].finish_reason == "error"]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(wanted)} draws are missing or ended in error (first: {bad[0]!r}); "
+            "repeat the predict command"
+        )
+    return n
+
+
+def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float, float]:
+    """Whether the answer is right, and its f1; for answers that are not boxes both are one."""
+    row = judge(question, draw, family)
+    right = row.correct
+    if right is None:
+        right = row.counts.fp == row.counts.fn == 0
+    return float(right), float(right) if row.f1 is None else row.f1
+
+
+def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family) -> Any:
+    """How well draw j does were draw i the truth, "n n"; unreadable answers agree with none."""
+    texts = [draw.completion for draw in draws]
+    parsed = [
+        parse(draw.completion, family, sample.size_wh, draw.input_size_wh, "optional")
+        for draw in draws
+    ]
+    boxes = sample.task in ("detection", "grounding")
+    return np.array(
+        [
+            [_agree(truth, text, other, boxes) for text, other in zip(texts, parsed, strict=True)]
+            for truth in parsed
+        ]
+    )
+
+
+def _agree(truth: Parsed, text: str, other: Parsed, boxes: bool) -> float:
+    if not boxes:
+        return float(fold_label(truth.answer) == fold_label(other.answer) != "")
+    if not truth.readable:
+        return 0.0
+    return f1(Completion(text, other), Target(truth.detections)) or 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

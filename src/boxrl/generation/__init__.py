@@ -1,0 +1,1 @@
+"""Asking models: predictions through transformers, vLLM or any endpoint, without torch."""

@@ -1,0 +1,198 @@
+"""Generation by OpenAI-compatible servers: vLLM, SGLang, hosted models; needs no torch.
+
+Requests go to the least busy of the servers, a bounded number at once. What may pass (429, 5xx,
+time-outs, dropped connections, garbled answers) is tried again with exponential backoff and
+jitter; what will not pass becomes a row that ended in error, or, where every question would meet
+it (wrong key, unknown model, no image input), one clear line before anything is generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from boxrl.data.images import FORMATS
+from boxrl.data.predictions import Prediction
+from boxrl.errors import UsageError
+from boxrl.generation.box_logprobs import Token, box_logprobs
+from boxrl.generation.predict import Draw, Keep, Sampling
+from boxrl.generation.questions import GREY, Questions
+from boxrl.generation.servers import Answer, Refused, Servers
+from boxrl.types import Sample
+
+SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+PROBE_WH = (112, 112)
+ORIENTATION_TAG = 0x0112
+
+
+class Endpoint:
+    """One or more servers of the same model."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        servers: Servers,
+        model: str,
+        banned: Sequence[int] = (),
+        knows_size: bool = True,
+        extra_body: dict[str, Any] | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            questions: how samples are put.
+            servers: who answers.
+            model: the name by which they know it.
+            banned: ids of tokens that must not be sampled.
+            knows_size: whether the family's pixel limits are the model's own. Where they are
+                not, images are resized here to the size that the family's frame assumes, which
+                the server's processor then leaves alone.
+            extra_body: merged into every request; None removes a key.
+        """
+        self.versions = {"servers": " ".join(servers.urls)}
+        self.questions = questions
+        self.servers = servers
+        self.model = model
+        self.banned = banned
+        self.knows_size = knows_size
+        self.extra_body = extra_body or {}
+
+    def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
+        """Answer what is not done, many requests at once; see `predict.Engine`.
+
+        Raises:
+            UsageError: a server cannot be reached, refuses the key or the model, or takes no
+                images.
+        """
+        missing = [draw for draw in wanted if draw.id not in done]
+        asyncio.run(self._run(missing, sampling, keep))
+
+    async def _run(self, missing: Sequence[Draw], sampling: Sampling, keep: Keep) -> None:
+        finished: asyncio.Queue[Prediction] = asyncio.Queue()
+        left = iter(missing)
+
+        async def work() -> None:
+            for draw in left:
+                finished.put_nowait(await self._answer(draw, sampling))
+
+        async def write() -> None:
+            count = 0
+            while count < len(missing):
+                rows = [await finished.get()]
+                while not finished.empty():
+                    rows.append(finished.get_nowait())
+                keep(rows)
+                count += len(rows)
+
+        async with self.servers:
+            await self._probe(sampling)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(write())
+                    for _ in range(min(self.servers.capacity, len(missing))):
+                        tasks.create_task(work())
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None
+
+    async def _probe(self, sampling: Sampling) -> None:
+        """Ask every server about a grey image, so that what all questions would meet shows once."""
+        url = _data_url(_png(Image.new("RGB", PROBE_WH, GREY)), "image/png")
+        content = [_image_part(url), {"type": "text", "text": "Which colour is this?"}]
+        try:
+            await self.servers.ask_each(
+                self._body([{"role": "user", "content": content}], sampling)
+            )
+        except Refused as error:
+            raise UsageError(
+                f"{error}. It was asked about a plain image: does {self.model} take images, and "
+                "do --max-new-tokens, --logprobs and --extra-body suit the server?"
+            ) from error
+
+    async def _answer(self, draw: Draw, sampling: Sampling) -> Prediction:
+        """The row of one draw; of one that failed for good, the reason."""
+        # Reading and encoding an image takes longer than sending it; the loop goes on meanwhile.
+        messages = await asyncio.to_thread(self._messages, draw.sample)
+        body = self._body(messages, sampling)
+        if sampling.temperature > 0:
+            body.setdefault("seed", draw.seed(sampling.seed))
+        try:
+            answer = await self.servers.ask(body)
+        except Refused as error:
+            return Prediction(draw.id, "", 0, "error", error=str(error))
+        if answer.finish_reason not in ("stop", "length"):
+            reason = f"the server ended the answer with {answer.finish_reason!r:.80}"
+            return Prediction(draw.id, answer.text, answer.n_tokens, "error", error=reason)
+        return self._prediction(draw, answer)
+
+    def _messages(self, sample: Sample) -> list[dict[str, Any]]:
+        return self.questions.messages(sample, _image_part(self._image_url(sample)))
+
+    def _body(self, messages: list[dict[str, Any]], sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+        }
+        if sampling.top_p < 1:
+            body["top_p"] = sampling.top_p
+        if sampling.logprobs:
+            body["logprobs"] = True
+        if self.banned:
+            body["logit_bias"] = {str(token): -100 for token in self.banned}
+        body |= self.extra_body
+        return {key: value for key, value in body.items() if value is not None}
+
+    def _image_url(self, sample: Sample) -> str:
+        """The image as a data URL: the file's own bytes where they show what the model is to see.
+
+        Raises:
+            DataError: see `load_image`.
+        """
+        image = self.questions.image(sample)
+        size = self.questions.family.input_size_wh(image.size)
+        if not self.knows_size and size != image.size:
+            return _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
+        path = self.questions.path(sample)
+        with Image.open(path, formats=FORMATS) as stored:
+            upright = stored.getexif().get(ORIENTATION_TAG, 1) == 1
+            mime = SENT_AS_THEY_ARE.get(stored.format or "")
+            plain = stored.mode in ("RGB", "L") and upright
+        if mime is None or not plain or self.questions.control == "blank_image":
+            return _data_url(_png(image), "image/png")
+        return _data_url(path.read_bytes(), mime)
+
+    def _prediction(self, draw: Draw, answer: Answer) -> Prediction:
+        family, size = self.questions.family, draw.sample.size_wh
+        input_size = family.input_size_wh(size)
+        boxes = None
+        if answer.tokens is not None:
+            tokens = [Token(*token) for token in answer.tokens]
+            boxes = box_logprobs(answer.text, tokens, family, size, input_size)
+        return Prediction(
+            id=draw.id,
+            completion=answer.text,
+            n_tokens=answer.n_tokens,
+            finish_reason="stop" if answer.finish_reason == "stop" else "length",
+            input_size_wh=input_size,
+            box_logprobs=boxes,
+        )
+
+
+def _image_part(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _data_url(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _png(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG", compress_level=1)
+    return content.getvalue()

@@ -1,0 +1,174 @@
+"""Samples in, predictions.jsonl out, with any engine; needs no torch.
+
+A killed run goes on where it stopped, and its final file equals that of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from boxrl import __version__
+from boxrl.data.files import locked
+from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.generation.questions import Questions
+from boxrl.progress import progress_bar
+from boxrl.types import Sample
+
+Keep = Callable[[Sequence[Prediction]], None]
+"""Takes finished rows, in any order; those that are on disk already are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: mass of the likeliest tokens that are drawn from.
+        max_new_tokens: longest completion.
+        seed: of every draw.
+        batch_size: rows that are generated together; changes no result but rounding.
+        n: completions per sample.
+        logprobs: also give each box the mean log-probability of its coordinates.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 1024
+    seed: int = 0
+    batch_size: int = 32
+    n: int = 1
+    logprobs: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What a prediction depends on: all but the batch size."""
+        return {key: value for key, value in asdict(self).items() if key != "batch_size"}
+
+
+class Draw(NamedTuple):
+    """One completion to be generated: the row's id, and the sample that is asked."""
+
+    id: str
+    sample: Sample
+
+    def seed(self, seed: int) -> int:
+        """Its own random seed, 32 bits, whatever is generated beside it."""
+        return zlib.crc32(f"{seed}/{self.id}".encode())
+
+
+def draws(samples: Sequence[Sample], n: int) -> list[Draw]:
+    """Every completion to be generated, those of a sample in a row.
+
+    With n = 1 the ids are the samples' own; else they are `ID#0` to `ID#n-1`, so that no file of
+    several draws is taken for one of single answers.
+    """
+    if n == 1:
+        return [Draw(sample.id, sample) for sample in samples]
+    return [Draw(f"{sample.id}#{k}", sample) for sample in samples for k in range(n)]
+
+
+class Engine(Protocol):
+    """Whatever answers questions."""
+
+    questions: Questions
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions and servers that rounding may depend on; recorded, not compared."""
+
+    def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
+        """Answer every draw of `wanted` whose id is not in `done`.
+
+        Args:
+            wanted: draws in the order of the samples, those of a sample in a row.
+            done: ids of the draws that are answered.
+            sampling: how to draw.
+            keep: takes rows as they come.
+        """
+
+
+def predict(
+    engine: Engine,
+    samples: Sequence[Sample],
+    out: Path,
+    sampling: Sampling,
+    facts: dict[str, Any],
+    description: str = "predict",
+) -> list[Prediction]:
+    """Answer every sample that `out` does not hold yet; rows reach the disk as they come.
+
+    Law: killed at any moment and called again with the same arguments, the file ends equal to
+    that of one uninterrupted call: one row per draw, in the samples' order.
+
+    Args:
+        engine: who answers.
+        samples: what to answer.
+        out: predictions.jsonl; settings go into the .meta.json beside it.
+        sampling: how completions are drawn.
+        facts: what else the predictions depend on: model, samples, images.
+        description: shown beside the progress bar.
+
+    Returns:
+        The rows that ended in error; the next call tries them again.
+
+    Raises:
+        UsageError: `out` was made with other settings, or another process is writing it.
+    """
+    with locked(out):
+        file = PredictionsFile(out, _settings(engine, sampling, facts))
+        return _answer(engine, file, draws(samples, sampling.n), sampling, description)
+
+
+def _answer(
+    engine: Engine,
+    file: PredictionsFile,
+    wanted: Sequence[Draw],
+    sampling: Sampling,
+    description: str,
+) -> list[Prediction]:
+    """Generate what the file lacks and put it in order; returns the rows that ended in error."""
+    done = {draw.id for draw in wanted} & set(file.done)
+    failed: list[Prediction] = []
+    with progress_bar(description, len(wanted), len(done)) as bar:
+
+        def keep(rows: Sequence[Prediction]) -> None:
+            new = [row for row in rows if row.id not in file.done]
+            file.append(new)
+            failed.extend(row for row in new if row.finish_reason == "error")
+            bar.advance(len(new))
+            if failed:
+                bar.note(f"{len(failed)} failed")
+
+        if len(done) < len(wanted):
+            engine.run(wanted, done, sampling, keep)
+    file.arrange([draw.id for draw in wanted])
+    return failed
+
+
+def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict[str, Any]:
+    questions = engine.questions
+    return facts | {
+        "family": questions.family.name,
+        "min_pixels": questions.family.min_pixels,
+        "max_pixels": questions.family.max_pixels,
+        "factor": questions.family.factor,
+        "prompt": questions.prompt.name,
+        "sampling": sampling.settings(),
+        "versions": {"boxrl": __version__} | engine.versions,
+    }
+
+
+def batches(wanted: Sequence[Draw], size: int, done: set[str]) -> Iterator[Sequence[Draw]]:
+    """Runs of `size` draws of which one at least is not done.
+
+    The borders do not depend on what is done: a resumed run repeats the very batches of an
+    uninterrupted one, and with them every rounding and every random number.
+    """
+    for start in range(0, len(wanted), size):
+        batch = wanted[start : start + size]
+        if any(draw.id not in done for draw in batch):
+            yield batch

@@ -1,0 +1,116 @@
+"""Generation with vLLM in this process, on one machine; several machines are servers.
+
+vLLM batches continuously, so a chunk of many completions is handed over at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import MissingExtra, UsageError
+from boxrl.generation.box_logprobs import Token, box_logprobs
+from boxrl.generation.model_folders import image_token_ids
+from boxrl.generation.predict import Draw, Keep, Sampling
+from boxrl.generation.questions import Questions
+
+
+class OfflineVllm:
+    """A model loaded by vLLM."""
+
+    def __init__(self, folder: Path, questions: Questions, options: dict[str, Any]) -> None:
+        """Load the model.
+
+        Args:
+            folder: model folder.
+            questions: how samples are put.
+            options: vLLM's engine arguments as they stand: `dtype`, `tensor_parallel_size`,
+                `max_model_len`, `gpu_memory_utilization`, ...
+
+        Raises:
+            MissingExtra: vLLM is not installed.
+            UsageError: vLLM refuses the options or the model.
+        """
+        try:
+            import vllm
+        except ImportError as error:
+            raise MissingExtra("--engine vllm", "vllm") from error
+        self.versions = {"vllm": vllm.__version__}
+        self.questions = questions
+        self._params = vllm.SamplingParams
+        self._banned = {token: -100.0 for token in image_token_ids(folder, questions.family)}
+        one_image = {"limit_mm_per_prompt": {"image": 1, "video": 0}}
+        try:
+            self._llm = vllm.LLM(model=str(folder), **(one_image | options))
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            hint = (
+                "; replicas are servers: vllm serve --data-parallel-size N, then --engine openai"
+                if "data_parallel_size" in options
+                else "; see --engine-arg"
+            )
+            raise UsageError(f"{folder}: vLLM cannot load it ({reason:.300}){hint}") from error
+
+    def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
+        """Answer what is not done, chunk by chunk; see `predict.Engine`."""
+        missing = [draw for draw in wanted if draw.id not in done]
+        for start in range(0, len(missing), sampling.batch_size):
+            keep(self._answer(missing[start : start + sampling.batch_size], sampling))
+
+    def _answer(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        """One row per draw; a question that vLLM refuses is found by halving."""
+        try:
+            return self._generate(batch, sampling)
+        except ValueError as error:
+            if len(batch) == 1:
+                return [Prediction(batch[0].id, "", 0, "error", error=f"vLLM: {error}")]
+        half = len(batch) // 2
+        return self._answer(batch[:half], sampling) + self._answer(batch[half:], sampling)
+
+    def _generate(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        questions = self.questions
+        outputs = self._llm.chat(
+            [
+                questions.messages(
+                    draw.sample, {"type": "image_pil", "image_pil": questions.image(draw.sample)}
+                )
+                for draw in batch
+            ],
+            [self._sampling_params(draw, sampling) for draw in batch],
+            use_tqdm=False,
+        )
+        return [
+            self._prediction(draw, output.outputs[0])
+            for draw, output in zip(batch, outputs, strict=True)
+        ]
+
+    def _sampling_params(self, draw: Draw, sampling: Sampling) -> Any:
+        return self._params(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            seed=draw.seed(sampling.seed) if sampling.temperature > 0 else None,
+            logprobs=0 if sampling.logprobs else None,  # 0: of the chosen token alone
+            logit_bias=self._banned or None,
+        )
+
+    def _prediction(self, draw: Draw, output: Any) -> Prediction:
+        family, size = self.questions.family, draw.sample.size_wh
+        input_size = family.input_size_wh(size)
+        boxes = None
+        if output.logprobs is not None:
+            chosen = [
+                step[token] for step, token in zip(output.logprobs, output.token_ids, strict=True)
+            ]
+            tokens = [Token(each.decoded_token or "", each.logprob) for each in chosen]
+            boxes = box_logprobs(output.text, tokens, family, size, input_size)
+        return Prediction(
+            id=draw.id,
+            completion=output.text,
+            n_tokens=len(output.token_ids),
+            finish_reason="length" if output.finish_reason == "length" else "stop",
+            input_size_wh=input_size,
+            box_logprobs=boxes,
+        )

@@ -1,0 +1,181 @@
+"""What the page's gallery knows: samples and judged rows as compact JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from boxrl.data.samples import image_path
+from boxrl.errors import DataError, UsageError
+from boxrl.prompts import build_prompt, render_messages
+from boxrl.report.reading import Evaluation, Row
+from boxrl.report.reward_parts import Scored, score_all
+from boxrl.report.text import extract_thinking, visible
+from boxrl.types import Sample, Target
+
+MAX_LABEL = 200
+"""Characters of a label that a page shows."""
+
+
+class Payload:
+    """Samples, label names and evaluations, numbered as they are added.
+
+    The page's script reads `as_json`; its short keys are explained where they are written.
+    """
+
+    def __init__(self, scores: Sequence[Scored]) -> None:
+        self._scores = scores
+        self._labels: dict[str, int] = {}
+        self._samples: dict[object, int] = {}
+        self._sample_rows: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, Any]] = []
+        self.image_paths: list[Path] = []
+        self._images: dict[Path, int] = {}
+
+    def add(self, title: str, evaluation: Evaluation) -> int:
+        """Add an evaluation's rows; returns its number, by which views name it."""
+        prompts = _prompts(evaluation)
+        start, end = shared_ends(prompts)
+        rows = {}
+        for row, prompt in zip(evaluation.rows, prompts, strict=True):
+            own = {"prompt": prompt[len(start) : len(prompt) - len(end)]}
+            rows[self._sample(evaluation, row.sample)] = _without_none(self._row(row)) | own
+        self._evaluations.append({"title": title, "prompt": (start, end), "rows": rows})
+        return len(self._evaluations) - 1
+
+    def as_json(self, views: Sequence[tuple[int, ...]], pictures: Sequence[str | None]) -> str:
+        """Everything as JSON that may stand inside a `<script type="application/json">`.
+
+        Args:
+            views: what can be shown side by side: numbers of evaluations, left to right.
+            pictures: URLs in the order of `image_paths`.
+        """
+        content = {
+            # name, 1 for a part of the reward before it, 1 for a reward of the recipe
+            "rewards": [(s.name, int(s.part), int(s.trained)) for s in self._scores],
+            "labels": list(self._labels),
+            "samples": self._sample_rows,
+            "evaluations": self._evaluations,
+            "views": views,
+            "pictures": pictures,
+        }
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # "</script" and "<!--" would end or change the element; "<" occurs in strings only.
+        return text.replace("<", "\\u003c")
+
+    def _label(self, label: str) -> int:
+        return self._labels.setdefault(visible(label, MAX_LABEL), len(self._labels))
+
+    def _sample(self, evaluation: Evaluation, sample: Sample) -> int:
+        # Runs that hold copies of one samples file share its samples; ids alone may be chance.
+        key = (sample.id, sample.image, sample.size_wh, sample.labels, sample.objects)
+        if key not in self._samples:
+            self._samples[key] = len(self._sample_rows)
+            self._sample_rows.append(
+                _without_none(
+                    {
+                        "id": visible(sample.id, MAX_LABEL),
+                        "w": sample.width,
+                        "h": sample.height,
+                        "asked": [self._label(label) for label in sample.labels],
+                        "question": sample.question and visible(sample.question),
+                        "answer": sample.answer and visible(sample.answer),
+                        # x1, y1, x2, y2, label, 1 for a crowd region
+                        "targets": [
+                            [*_rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
+                            for item in sample.objects
+                        ],
+                        "picture": self._image(evaluation, sample),
+                    }
+                )
+            )
+        return self._samples[key]
+
+    def _image(self, evaluation: Evaluation, sample: Sample) -> int | None:
+        if evaluation.images is None:
+            return None
+        try:
+            path = image_path(evaluation.images, sample)
+        except DataError:
+            return None
+        if path not in self._images:
+            self._images[path] = len(self.image_paths)
+            self.image_paths.append(path)
+        return self._images[path]
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        preds, verdict = row.parsed.detections, row.verdict
+        finish = row.prediction.finish_reason
+        thinking = extract_thinking(row.prediction.completion)
+        return {
+            "status": row.parsed.status,
+            "text": visible(row.prediction.completion),
+            "think": None if thinking is None else visible(thinking),
+            # x1, y1, x2, y2, label, kind, IoU
+            "boxes": [
+                [*_rounded(box), self._label(label), kind, overlap]
+                for box, label, kind, overlap in zip(
+                    preds.boxes.tolist(), preds.labels, verdict.kinds, verdict.ious, strict=True
+                )
+            ],
+            "missed": verdict.missed or None,
+            "said": visible(row.parsed.answer, MAX_LABEL) if row.judged.f1 is None else None,
+            "score": round(row.score, 4),
+            "rewards": score_all(self._scores, row.completion, Target.of(row.sample)),
+            "tokens": row.prediction.n_tokens,
+            "finish": None if finish == "stop" else finish,
+            "error": row.prediction.error and visible(row.prediction.error),
+        }
+
+
+def _prompts(evaluation: Evaluation) -> list[str]:
+    """Each row's prompt as the model read it, images aside; empty where it is not known."""
+    try:
+        prompt = build_prompt(str(evaluation.meta.get("prompt")))
+    except UsageError:
+        prompt = None
+    if prompt is None or evaluation.family is None:
+        return [""] * len(evaluation.rows)
+    return [
+        visible("\n\n".join(_texts(render_messages(row.sample, prompt, evaluation.family))))
+        for row in evaluation.rows
+    ]
+
+
+def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a conversation says, system message first."""
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            yield content
+        else:
+            yield from (part["text"] for part in content if part["type"] == "text")
+
+
+def _rounded(box: Iterable[float]) -> list[float]:
+    """Tenths of a pixel; whole ones without a decimal."""
+    tenths = [round(value, 1) for value in box]
+    return [int(value) if value.is_integer() else value for value in tenths]
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def shared_ends(texts: Sequence[str]) -> tuple[str, str]:
+    """What all texts begin and end with; prompts differ in their labels only.
+
+    >>> shared_ends(["find a cat.", "find a dog."])
+    ('find a ', '.')
+    """
+    start = _shared_start(texts)
+    return start, _shared_start([text[len(start) :][::-1] for text in texts])[::-1]
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    first, last = min(texts, default=""), max(texts, default="")  # they differ the soonest
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return first[: sum(1 for _ in same)]

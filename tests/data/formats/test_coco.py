@@ -1,0 +1,264 @@
+"""COCO to samples and back, subsets, modes, bad annotations."""
+
+import json
+
+import pytest
+
+from boxrl.data.formats.coco import read_coco
+from boxrl.data.formats.reading import Rejected
+from boxrl.errors import DataError, UsageError
+from tests.support.archives import (
+    annotation,
+    boxes_of,
+    coco_document,
+    rows_of,
+    write_image,
+    write_json,
+)
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return write_json(tmp_path / "instances.json", coco_document())
+
+
+def read(path, **options):
+    return rows_of(read_coco(path, path.parent / "images", **options))
+
+
+def document_with(annotations, images=None):
+    document = coco_document()
+    return {**document, "annotations": annotations, "images": images or document["images"]}
+
+
+def test_boxes_become_corners_and_positive_mode_asks_for_what_is_there(coco):
+    first, second = read(coco)  # the third image holds nothing to ask for
+    assert (first.id, first.image, first.size_wh) == ("1", "a.jpg", (640, 480))
+    assert first.labels == ("dog", "person")
+    assert boxes_of(first) == [
+        ("dog", (10, 20, 110, 70)),
+        ("person", (0.5, 0.25, 30.6, 40.45)),
+        ("dog", (600, 400, 640, 480)),
+        ("person", (100, 100, 400, 300)),
+    ]
+    assert [item.iscrowd for item in first.objects] == [False, False, False, True]
+    assert first.meta["annotation_ids"] == [7, 3, 9, 11]
+    assert first.meta["category_ids"] == [18, 1]
+    assert first.meta["areas"][0] == 2500
+    assert boxes_of(second) == [("bottle", (50, 60, 60, 69))]
+
+
+def test_all_mode_asks_for_every_name_of_every_image(coco):
+    samples = read(coco, mode="all")
+    assert [sample.labels for sample in samples] == [("dog", "person", "bottle")] * 3
+    assert samples[2].objects == ()
+
+
+def test_absent_labels_are_drawn_by_the_seed_beside_the_present_ones(coco):
+    first, second, third = read(coco, negatives=1, seed=3)
+    assert first.labels == ("dog", "person", "bottle")  # in the file's order: place tells nothing
+    assert len(second.labels) == 2 and "bottle" in second.labels
+    assert len(third.labels) == 1 and third.objects == ()
+    assert len(read(coco, negatives=9)[1].labels) == 3
+    assert read(coco, negatives=1, seed=3) == [first, second, third]
+    assert {read(coco, negatives=1, seed=seed)[2].labels for seed in range(20)} == {
+        ("dog",), ("person",), ("bottle",),
+    }  # fmt: skip
+    single = [sample for sample in read(coco, negatives=1, mode="single_class")]
+    assert [sample.labels for sample in single if sample.image == "a.jpg"] == [
+        ("dog",), ("person",), ("bottle",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"negatives": -1}, {"mode": "all"}, {"task": "region"}])
+def test_negatives_where_none_can_be_drawn_are_a_wrong_call(coco, options):
+    with pytest.raises(UsageError, match="--negatives"):
+        read(coco, **{"negatives": 2, **options})
+
+
+def test_one_box_mode_asks_for_labels_with_exactly_one_box(coco):
+    first, second = read(coco, mode="one_box")
+    assert first.labels == ("person",)
+    assert [other["label"] for other in first.meta["others"]] == ["dog", "dog"]
+    assert second.labels == ("bottle",)
+
+
+def test_single_class_mode_asks_once_per_label(coco):
+    samples = read(coco, mode="single_class")
+    assert [sample.id for sample in samples] == ["1/dog", "1/person", "2/bottle"]
+    assert [sample.labels for sample in samples] == [("dog",), ("person",), ("bottle",)]
+    assert len(samples[0].objects) == 2
+
+
+def crowded(tmp_path):
+    """Image 1: 11 dogs and 1 person; image 2: 10 dogs; image 3: 1 tiny person."""
+    rows = [annotation(n, 1, 18, [n, n, 5, 5]) for n in range(1, 12)]
+    rows += [annotation(20, 1, 1, [100, 100, 300, 200])]
+    rows += [annotation(n, 2, 18, [n, 5, 5, 5]) for n in range(21, 31)]
+    rows += [annotation(40, 3, 1, [50, 50, 7, 7])]
+    return write_json(tmp_path / "crowded.json", document_with(rows))
+
+
+@pytest.mark.parametrize(
+    ("subset", "kept"),
+    [
+        ((), {"1": 12, "2": 10, "3": 1}),
+        (("pos_1",), {"1": 1, "2": 10, "3": 1}),  # eleven dogs are too many, ten are not
+        (("pos_2",), {"3": 1}),
+        (("pos_3",), {"2": 10, "3": 1}),
+        (("small",), {"1": 11, "2": 10, "3": 1}),  # 49 of 10,000 px is under 0.5 %
+        (("single_box",), {"3": 1}),
+        (("pos_1", "single_box"), {"1": 1, "3": 1}),
+        (("single_box", "pos_1"), {"3": 1}),  # the order counts
+    ],
+)
+def test_subsets(tmp_path, subset, kept):
+    samples = read(crowded(tmp_path), subset=subset)
+    assert {sample.id: len(sample.objects) for sample in samples} == kept
+
+
+def test_what_a_subset_drops_is_neither_asked_for_nor_forgotten(tmp_path):
+    first = read(crowded(tmp_path), subset=("pos_1",), mode="all")[0]
+    assert first.labels == ("person", "bottle")
+    assert len(first.meta["others"]) == 11
+
+
+def test_subsets_leave_crowd_regions_out(coco):
+    (second,) = read(coco, subset=("pos_2",))
+    assert second.id == "2"
+    first = read(coco, subset=("pos_3",))[0]
+    assert not any(item.iscrowd for item in first.objects)
+
+
+def test_an_unknown_subset_is_refused(coco):
+    with pytest.raises(UsageError, match="pos_1, pos_2"):
+        read(coco, subset=("pos_4",))
+
+
+def test_region_questions_have_one_right_option(coco):
+    samples = read(coco, task="region", seed=3)
+    assert [sample.id for sample in samples] == ["1/7", "1/3", "1/9", "2/5"]
+    for sample in samples:
+        assert sample.answer in sample.labels
+        assert sample.objects[0].label == sample.answer
+    assert set(samples[0].labels) == {"dog", "bottle"}  # the person in the image is no distractor
+    assert read(coco, task="region", seed=3) == samples
+
+
+@pytest.mark.parametrize(
+    ("bbox", "reason"),
+    [
+        ([10, 20, 0, 50], "zero width"),
+        ([10, 20, -5, 50], "flipped corners"),
+        ([10, 20, 700, 50], "leaves the image of 640 x 480"),
+        ([-3, 20, 10, 50], "leaves the image"),
+        ([float("nan"), 20, 10, 50], "four finite numbers"),
+        ([10, 20, float("inf"), 50], "four finite numbers"),
+        ([10, 20, 50], "x, y, width, height"),
+        ("10 20 5 5", "bbox"),
+        (None, "bbox"),
+        ([True, 0, 5, 5], "four finite numbers"),
+    ],
+)
+def test_a_bad_box_is_rejected_with_its_line_and_the_rest_is_read(tmp_path, bbox, reason):
+    rows = [annotation(1, 1, 18, [1, 2, 3, 4]), annotation(2, 1, 1, [1, 1, 1, 1]) | {"bbox": bbox}]
+    path = write_json(tmp_path / "bad.json", document_with(rows), indent=1)
+    line = 1 + path.read_text().split('"id": 2,\n   "image_id"')[0].count("\n") - 1
+    rejected, sample = read(path)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason.startswith(f"{path}:{line}: annotations[1]: ")
+    assert reason in rejected.reason
+    assert boxes_of(sample) == [("dog", (1, 2, 4, 6))]
+
+
+def test_a_box_that_leaves_the_image_by_rounding_is_cut(tmp_path):
+    rows = [annotation(1, 1, 18, [600, -0.5, 40.9, 100])]
+    (sample,) = read(write_json(tmp_path / "x.json", document_with(rows)))
+    assert boxes_of(sample) == [("dog", (600, 0, 640, 99.5))]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_id": 99},
+        {"image_id": [1]},
+        {"category_id": 99},
+        {"category_id": {}},
+        {"area": -1},
+        {"id": "x"},
+    ],
+)
+def test_a_bad_annotation_is_rejected(tmp_path, change):
+    rows = [annotation(1, 1, 18, [1, 2, 3, 4]), annotation(2, 1, 18, [1, 2, 3, 4]) | change]
+    found = read(write_json(tmp_path / "x.json", document_with(rows)))
+    assert len([row for row in found if isinstance(row, Rejected)]) == 1
+    assert len([row for row in found if not isinstance(row, Rejected)]) == 1
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b.jpg", "C:\\x.jpg"])
+def test_a_path_that_leaves_the_images_folder_is_rejected(tmp_path, name):
+    images = [{"id": 1, "file_name": name, "width": 10, "height": 10}]
+    rejected = read(write_json(tmp_path / "x.json", document_with([], images)))[0]
+    assert "leaves the images folder" in rejected.reason
+
+
+def test_a_link_out_of_the_images_folder_is_rejected(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").symlink_to("/etc/passwd")
+    (tmp_path / "images/sub").symlink_to("/etc")
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10},
+        {"id": 2, "file_name": "sub/passwd", "width": 10, "height": 10},
+    ]
+    found = read(write_json(tmp_path / "x.json", document_with([], images)))
+    assert ["link out of" in row.reason for row in found] == [True, True]
+
+
+def test_undeclared_sizes_are_read_from_headers(tmp_path):
+    write_image(tmp_path / "images/a.jpg", (33, 44))
+    document = document_with(
+        [annotation(1, 1, 18, [1, 2, 3, 4])], [{"id": 1, "file_name": "a.jpg"}]
+    )
+    (sample,) = read(write_json(tmp_path / "x.json", document))
+    assert sample.size_wh == (33, 44)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", ":1: not JSON"),
+        (b'{"images": [],\n"annotations": [}', ":2: not JSON"),
+        (b'{"images": [],\n"x": "\xff"}', ":2: not UTF-8"),
+        (json.dumps(coco_document()).encode("utf-16"), ":1: not UTF-8 (byte 0 of the file); "),
+        (b"\x1f\x8b\x08\x00", "a packed archive; unpack it first"),
+        (b'{"categories": [\n{"id": 1, "name": " "}]}', ":2: categories[0]: 'name'"),
+        (b'{"categories": [\n{"id": 1, "name": "\\ud800"}]}', "half a character"),
+        (b"[1, 2]", "expected a list 'categories'"),
+        (b'{"images": [], "annotations": [], "categories": [3]}', "expected an object"),
+        (b"[" * 100_000, "nested too deeply"),
+        (
+            b'{"images": [], "annotations": [],\n "categories": [{"id": 1, "name": "a"},\n'
+            b'{"id": 2, "name": "a"}]}',
+            ":3: category name 'a' stands twice",
+        ),
+    ],
+)
+def test_a_file_that_is_no_coco_file_is_refused_with_its_line(tmp_path, content, reason):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert str(caught.value).startswith(str(path))
+    assert reason in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(coco_document()).encode())
+    assert len(read(path)) == 2
+
+
+def test_ids_that_start_at_zero_are_raised(tmp_path):
+    rows = [annotation(0, 1, 18, [1, 2, 3, 4]), annotation(1, 1, 18, [5, 6, 7, 8])]
+    (sample,) = read(write_json(tmp_path / "x.json", document_with(rows)))
+    assert sample.meta["annotation_ids"] == [1, 2]

@@ -1,0 +1,156 @@
+"""Samples to COCO files: what samples hold alone, everything with the file they came from."""
+
+import copy
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from boxrl.cli import main
+from boxrl.data.formats.coco import read_coco
+from boxrl.data.formats.coco_export import write_coco
+from boxrl.errors import DataError
+from boxrl.types import Object
+from tests.data.formats.test_formats import ovdeval_file
+from tests.support.archives import annotation, coco_document, write_json
+
+GOLDEN = Path(__file__).parents[2] / "golden/coco/coco_val2014_100.json"
+
+
+def read(path, mode="all", **options):
+    return list(read_coco(path, path.parent / "images", mode=mode, **options).rows)
+
+
+def exported(samples, like, out, changed=0):
+    written = write_coco(out, samples, like)
+    assert written.as_original == (written.annotations - changed if like else 0)
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def rich_document():
+    """What real files hold beside boxes: every kind of field that a sample has no place for."""
+    document = coco_document()
+    document["info"] = {"description": "COCO 2017", "year": 2017}
+    document["licenses"] = [{"id": 3, "name": "CC BY", "url": "http://x"}]
+    document["type"] = "instances"
+    document["images"] = [
+        {**row, "license": 3, "coco_url": f"http://x/{row['file_name']}", "neg_category_ids": [44]}
+        for row in document["images"]
+    ]
+    del document["annotations"][4]["iscrowd"], document["annotations"][4]["area"]  # as LVIS
+    document["annotations"] += [
+        annotation(20, 2, 44, [150, -0.4, 50.7, 20], segmentation=[[1, 2, 3, 4, 5, 6]]),  # cut
+        annotation(13, 1, 44, [3, 3, 9, 9], attributes={"occluded": True}, keypoints=[0] * 51),
+    ]
+    return document
+
+
+@pytest.mark.parametrize("source", ["golden", "rich"])
+def test_nothing_is_lost_from_coco_to_samples_to_coco_through_the_command_line(
+    tmp_path, source, capsys
+):
+    path = GOLDEN
+    if source == "rich":
+        path = write_json(tmp_path / "instances.json", rich_document())
+    samples, out = tmp_path / "samples.jsonl", tmp_path / "out.json"
+    convert = ("--annotations", path, "--images", tmp_path, "--mode", "all", "--out", samples)
+    export = ("data", "export", "coco", samples, "--like", path, "--out", out)
+    for args in (("data", "convert", "coco", *convert), export):
+        assert main([str(arg) for arg in args]) == 0
+    document = json.loads(path.read_text())
+    assert json.loads(out.read_text()) == document
+    count = len(document["annotations"])
+    assert f"{out}: {count} annotations, {count} as original\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["golden", "rich"])
+def test_samples_alone_hold_every_image_box_area_crowd_flag_id_and_name(tmp_path, source):
+    document = json.loads(GOLDEN.read_text()) if source == "golden" else coco_document()
+    path = write_json(tmp_path / "in.json", document)
+    again = exported(read(path), None, tmp_path / "out.json")
+
+    def known(key, fields):
+        rows = [{name: row[name] for name in fields} for row in document[key]]
+        return sorted(rows, key=lambda row: row["id"])
+
+    def written(key):
+        return sorted(again[key], key=lambda row: row["id"])
+
+    assert written("images") == known("images", ("id", "file_name", "width", "height"))
+    assert written("categories") == known("categories", ("id", "name"))
+    fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+    assert written("annotations") == known("annotations", fields)
+
+
+def test_what_was_changed_since_is_written_as_it_is_now_without_the_old_outline(tmp_path):
+    path = write_json(tmp_path / "in.json", rich_document())
+    first, *rest = read(path)
+    moved = Object((11, 20, 110, 70), "dog")
+    changed = replace(first, objects=(moved, *first.objects[1:]))
+    again = exported([changed, *rest], path, tmp_path / "out.json", changed=1)
+    rows = {row["id"]: row for row in again["annotations"]}
+    assert rows[7] == {
+        "id": 7, "image_id": 1, "category_id": 18, "bbox": [11, 20, 99, 50], "area": 2500,
+        "iscrowd": 0,
+    }  # fmt: skip
+    assert [rows[key] for key in (3, 9)] == rich_document()["annotations"][1:3]
+
+
+def test_what_is_not_in_the_samples_is_not_brought_back_but_categories_are(tmp_path):
+    path = write_json(tmp_path / "in.json", rich_document())
+    again = exported(read(path)[1:2], path, tmp_path / "out.json")
+    assert [row["id"] for row in again["images"]] == [2]
+    assert [row["id"] for row in again["annotations"]] == [5, 20]
+    assert again["categories"] == rich_document()["categories"]
+    positive = exported(read(path, mode="positive"), path, tmp_path / "out.json")
+    assert positive["annotations"] == rich_document()["annotations"]
+    assert [row["id"] for row in positive["images"]] == [1, 2]  # the third had nothing to ask
+
+
+def test_annotation_ids_from_zero_stay_raised_and_the_rest_comes_back(tmp_path):
+    path = ovdeval_file(tmp_path)
+    document = json.loads(path.read_text())
+    (row,) = document["annotations"]
+    expected = {**document, "annotations": [{**row, "id": 1}]}
+    assert exported(read(path), path, tmp_path / "out.json") == expected
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda d: d["categories"][0].update(id=77), "category 'dog' has the id 77"),
+        (lambda d: d["categories"][0].update(name="cat"), "category 'dog' has the id None"),
+        (lambda d: d.update(images=[{**row, "id": 9} for row in d["images"]]), "no image"),
+        (lambda d: d.update(annotations=5), "expected a list 'annotations'"),
+    ],
+)
+def test_a_file_that_the_samples_do_not_come_from_is_refused(tmp_path, spoil, reason):
+    samples = read(write_json(tmp_path / "in.json", coco_document()))
+    other = copy.deepcopy(coco_document())
+    spoil(other)
+    path = write_json(tmp_path / "other.json", other)
+    with pytest.raises(DataError, match=reason) as caught:
+        write_coco(tmp_path / "out.json", samples, path)
+    assert str(caught.value).startswith(str(path))
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_like_is_for_coco_alone(tmp_path, capsys):
+    args = ("export", "vlmr1", "x.jsonl", "--like", "o.json", "--out", str(tmp_path / "y.json"))
+    assert main(["data", *args]) == 2
+    assert "--like o.json: only the format coco" in capsys.readouterr().err
+
+
+def test_random_decimals_survive_the_round_trip(tmp_path):
+    rng = random.Random(0)
+    rows = [
+        annotation(n, 1, 18, [round(rng.uniform(0, 300), 2) for _ in range(4)])
+        for n in range(1, 400)
+    ]
+    rows = [row for row in rows if min(row["bbox"][2:]) > 0 and sum(row["bbox"][1::2]) <= 480]
+    source = write_json(tmp_path / "in.json", {**coco_document(), "annotations": rows})
+    write_coco(tmp_path / "out.json", read(source))
+    again = json.loads((tmp_path / "out.json").read_text())
+    assert [row["bbox"] for row in again["annotations"]] == [row["bbox"] for row in rows]

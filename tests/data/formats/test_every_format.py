@@ -1,0 +1,104 @@
+"""Every format as its archive has it, through the command line, with exact counts."""
+
+import json
+
+import pytest
+
+from boxrl.cli import main
+from boxrl.data.formats import READERS
+from boxrl.data.samples import read_samples
+from tests.data.formats.test_formats import d3_pickles, ovdeval_file, reason_seg, refer_folder
+from tests.data.formats.test_vlmr1 import ROWS
+from tests.data.formats.test_yolo_voc import voc_xml, yolo_folder
+from tests.support.archives import coco_document, write_image, write_json
+
+
+def coco(folder):
+    return write_json(folder / "instances.json", coco_document()), folder
+
+
+def refcoco(folder):
+    return refer_folder(folder, "refcoco", "refs(unc).p"), folder
+
+
+def refgta(folder):
+    return refer_folder(folder, "refgta", "refs(utokyo).p", protocol=3), folder
+
+
+def lisa(folder):
+    reason_seg(folder)
+    return folder, folder
+
+
+def clevr(folder):
+    write_image(folder / "images/x.png")
+    row = {"image_path": "./images/x.png", "question": "How many?", "ground_truth": 4}
+    (folder / "test.jsonl").write_text(json.dumps(row) + "\n")
+    return folder / "test.jsonl", folder
+
+
+def vlmr1(folder):
+    write_image(folder / "equestrian/006.jpg")
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return folder / "train.jsonl", folder
+
+
+def voc(folder):
+    objects = [("dog", 0, (48, 240, 195, 371)), ("person", 1, (8, 12, 352, 498))]
+    (folder / "2007_000027.xml").write_text(voc_xml("2007_000027.jpg", objects))
+    return folder, folder
+
+
+# format, how it is built, options, (samples, boxes, crowd regions, negatives)
+CASES = [
+    ("coco", coco, (), (2, 4, 1, 0)),
+    ("coco", coco, ("--mode", "all"), (3, 4, 1, 1)),
+    ("coco", coco, ("--mode", "single_class"), (3, 4, 1, 0)),
+    ("coco", coco, ("--mode", "one_box"), (2, 2, 1, 0)),
+    ("coco", coco, ("--subset", "pos_2"), (1, 1, 0, 0)),
+    ("coco", coco, ("--subset", "small,single_box"), (2, 2, 0, 0)),  # the person, the bottle
+    ("coco", coco, ("--task", "region", "--seed", "1"), (4, 4, 0, 0)),
+    ("coco", coco, ("--negatives", "1"), (3, 4, 1, 1)),
+    ("ovdeval", lambda folder: (ovdeval_file(folder), folder), (), (2, 1, 0, 1)),
+    (
+        "ovdeval",
+        lambda folder: (ovdeval_file(folder), folder),
+        ("--mode", "positive"),
+        (1, 1, 0, 0),
+    ),
+    ("d3", lambda folder: (d3_pickles(folder), folder), (), (2, 3, 0, 1)),
+    ("d3", lambda folder: (d3_pickles(folder), folder), ("--setting", "inter"), (2, 3, 0, 1)),
+    ("d3", lambda folder: (d3_pickles(folder), folder), ("--negatives", "0"), (1, 3, 0, 0)),
+    ("refcoco", refcoco, ("--split", "testA"), (2, 2, 0, 0)),
+    ("refcoco", refcoco, ("--split", "test"), (3, 3, 0, 0)),
+    ("refgta", refgta, ("--split", "train"), (1, 1, 0, 0)),
+    ("lisa", lisa, (), (2, 2, 0, 0)),
+    ("clevr", clevr, (), (1, 0, 0, 0)),
+    ("vlmr1", vlmr1, (), (6, 3, 0, 1)),
+    ("yolo", yolo_folder, (), (1, 2, 0, 0)),
+    ("yolo", yolo_folder, ("--mode", "all"), (2, 2, 0, 1)),
+    ("voc", voc, (), (1, 1, 0, 0)),
+    ("voc", voc, ("--mode", "all"), (1, 1, 1, 0)),
+]
+
+
+def conversion(name, build, options, folder):
+    """FOLDER/archive, built, and the call that converts it to FOLDER/out.jsonl."""
+    (folder / "archive").mkdir()
+    annotations, images = build(folder / "archive")
+    places = ("--annotations", annotations, "--images", images, "--out", folder / "out.jsonl")
+    return folder / "archive", ["data", "convert", name, *map(str, places), *options]
+
+
+@pytest.mark.parametrize(("name", "build", "options", "counts"), CASES)
+def test_a_format_is_converted_with_exact_counts(tmp_path, capsys, name, build, options, counts):
+    _, call = conversion(name, build, options, tmp_path)
+    assert main([*call, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert tuple(printed[key] for key in ("samples", "objects", "crowd", "negatives")) == counts
+    assert printed["rejected"] == 0
+    assert len(read_samples(tmp_path / "out.jsonl")) == counts[0]
+
+
+def test_every_format_is_among_them():
+    assert {name for name, *_ in CASES} == set(READERS)

@@ -1,0 +1,230 @@
+"""The shared-prefix forward is TRL's own, token by token and gradient by gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from contextlib import nullcontext  # noqa: E402
+from functools import partial  # noqa: E402
+from itertools import pairwise  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from trl import GRPOTrainer  # noqa: E402
+
+from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
+from boxrl.engines.prefix.attention import attend_varlen  # noqa: E402
+from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs  # noqa: E402
+from boxrl.engines.training.grpo_trainer import chunk_groups, row_images, shuffle_groups  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
+from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
+
+UNEVEN = (9, 4, 1, 7, 9, 2)
+TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
+
+
+def trl_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    logps, entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        TRAINER,
+        model,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.n_completion,
+        compute_entropy=True,
+        **batch.images,
+    )
+    return logps, entropies
+
+
+def shared_log_probs(model: Any, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    n = batch.n_completion
+    kinds = batch.images.get("mm_token_type_ids")
+    rows = Rows(
+        batch.input_ids[:, :-n],
+        batch.attention_mask[:, :-n],
+        batch.input_ids[:, -n:],
+        batch.attention_mask[:, -n:],
+        None if kinds is None else kinds[:, :-n],
+        row_images(batch.images, len(batch.input_ids)),
+    )
+    groups = [list(range(k, k + size)) for k in range(0, len(batch.input_ids), size)]
+    return log_probs(model, rows, groups)
+
+
+def gradients(
+    model: Any, logps: torch.Tensor, entropies: torch.Tensor, batch: Batch
+) -> dict[str, torch.Tensor]:
+    """Of a loss that weights every completion token differently, as GRPO does."""
+    weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
+    model.zero_grad()
+    loss = ((logps.exp() * weights + 0.1 * entropies) * batch.completion_mask).sum()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal_to_trl(model: Any, batch: Batch, size: int) -> None:
+    expected = trl_log_probs(model, batch)
+    expected_gradients = gradients(model, *expected, batch)
+    enable(model)
+    got = shared_log_probs(model, batch, size)
+    got_gradients = gradients(model, *got, batch)
+    real = batch.completion_mask
+    assert (got[0] - expected[0])[real].abs().max() < 1e-5
+    assert (got[1] - expected[1])[real].abs().max() < 1e-4
+    assert not got[0][~real].any()
+    assert got_gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        assert ((got_gradients[name] - gradient).abs().max() / scale) < 1e-4, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_probs_and_gradients_equal_trl(kind: str) -> None:
+    batch = build_batch(kind, groups=3, size=4, lengths=UNEVEN)
+    assert_equal_to_trl(build_model(kind), batch, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reentrant", [False, True])
+# Reentrant checkpointing cuts LoRA gradients of the vision tower, in TRL's path as in ours.
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_equal_with_lora_and_gradient_checkpointing(kind: str, reentrant: bool) -> None:
+    model = get_peft_model(build_model(kind), LoraConfig(r=4, target_modules="all-linear"))
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    assert_equal_to_trl(model, build_batch(kind, groups=2, size=3, lengths=UNEVEN), 3)
+
+
+def test_equal_with_frozen_vision_and_a_single_group() -> None:
+    model = build_model("qwen2.5-vl")
+    model.model.visual.requires_grad_(False)
+    assert_equal_to_trl(model, build_batch("qwen2.5-vl", groups=1, size=5, lengths=UNEVEN), 5)
+
+
+@pytest.mark.parametrize("lengths", [(6, 0, 3), (0, 0, 0, 4, 2, 1)])
+def test_equal_where_completions_are_fully_masked(lengths: tuple[int, ...]) -> None:
+    batch = build_batch("qwen2.5-vl", 2, 3, lengths=lengths)
+    assert_equal_to_trl(build_model("qwen2.5-vl"), batch, 3)
+
+
+def on_gpu(batch: Batch) -> Batch:
+    return Batch(
+        batch.input_ids.cuda(), batch.attention_mask.cuda(), batch.n_completion,
+        {k: v.cuda() if torch.is_tensor(v) else v for k, v in batch.images.items()},
+    )  # fmt: skip
+
+
+def reference_varlen(
+    module: Any, query: Any, key: Any, value: Any, mask: None, *, is_causal: bool, scaling: float,
+    cu_seq_lens_q: Any, cu_seq_lens_k: Any, max_length_q: int, max_length_k: int, **_: Any,
+) -> tuple[Any, None]:  # fmt: skip
+    """What flash-attention computes for sequences of different lengths, one by one."""
+    assert is_causal and mask is None
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
+    q_ends, k_ends, outputs = cu_seq_lens_q.tolist(), cu_seq_lens_k.tolist(), []
+    assert max(b - a for a, b in pairwise(q_ends)) == max_length_q
+    assert max(b - a for a, b in pairwise(k_ends)) == max_length_k
+    for (q0, q1), (k0, k1) in zip(pairwise(q_ends), pairwise(k_ends), strict=True):
+        scores = query[:, :, q0:q1] @ key[:, :, k0:k1].transpose(2, 3) * scaling
+        hidden = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
+        weights = scores.masked_fill(~hidden, -torch.inf).softmax(-1)
+        outputs.append(weights @ value[:, :, k0:k1])
+    return torch.cat(outputs, 2).transpose(1, 2), None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_varlen_form_equals_trl(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        prefix_attention, "attend_by_group", partial(attend_varlen, kernel=reference_varlen)
+    )
+    assert_equal_to_trl(build_model(kind), build_batch(kind, 2, 3, lengths=UNEVEN), 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+# On a CPU it is not compiled, and says so.
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_the_flex_form_equals_trl(kind: str) -> None:
+    batch, model = build_batch(kind, 2, 3, lengths=UNEVEN), build_model(kind)
+    expected, _ = trl_log_probs(model, batch)
+    enable(model, "flex")
+    with torch.no_grad():  # there is no backward on a CPU
+        got, _ = shared_log_probs(model, batch, 3)
+    real = batch.completion_mask
+    assert (got - expected)[real].abs().max() < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_flex_attention_gives_the_gradients_of_sdpa(kind: str) -> None:
+    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
+    model = build_model(kind).cuda()
+    found = []
+    for attention in ("auto", "flex"):
+        enable(model, attention)
+        found.append(gradients(model, *shared_log_probs(model, batch, 4), batch))
+    for name, expected in found[0].items():
+        scale = expected.abs().max().clamp(min=1e-6)
+        assert ((found[1][name] - expected).abs().max() / scale) < 1e-3, name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_flash_attention_gives_what_sdpa_gives_in_bfloat16(kind: str) -> None:
+    pytest.importorskip("flash_attn")
+    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
+    model = build_model(kind)
+    exact, _ = trl_log_probs(model.cuda(), batch)
+    enable(model.bfloat16())
+    flash, _ = shared_log_probs(model, batch, 4)
+    real = batch.completion_mask
+    error = (flash.float() - exact)[real].abs()
+    assert error.mean() < 0.05
+
+
+def test_wrong_groups_are_seen_by_the_comparison() -> None:
+    # The control of all tests above: merging two prompts must not go unnoticed.
+    batch = build_batch("qwen2.5-vl", groups=2, size=2, lengths=(5,))
+    model = build_model("qwen2.5-vl")
+    expected, _ = trl_log_probs(model, batch)
+    enable(model)
+    merged, _ = shared_log_probs(model, batch, 4)
+    assert (merged - expected).abs().max() > 1e-2
+
+
+def test_ordinary_batches_are_unchanged_by_the_registered_attention() -> None:
+    batch = build_batch("qwen2.5-vl", groups=2, size=2, lengths=(5, 3))
+    model = build_model("qwen2.5-vl")
+    before, _ = trl_log_probs(model, batch)
+    enable(model)
+    after, _ = trl_log_probs(model, batch)
+    torch.testing.assert_close(after, before)
+
+
+def test_shuffling_keeps_groups_whole() -> None:
+    torch.manual_seed(0)
+    batch = {"prompt_ids": torch.arange(12)[:, None], "names": list("abcdefghijkl"), "n": None}
+    shuffled = shuffle_groups(batch, 3)
+    ids = shuffled["prompt_ids"][:, 0].tolist()
+    assert sorted(ids) == list(range(12))
+    assert ids != list(range(12))
+    assert all(ids[k] % 3 == 0 and ids[k + 1] == ids[k] + 1 for k in range(0, 12, 3))
+    assert shuffled["names"] == ["abcdefghijkl"[k] for k in ids]
+
+
+def test_a_part_of_a_group_is_refused() -> None:
+    with pytest.raises(UsageError, match="holds 6 completions, no whole groups of 4"):
+        shuffle_groups({"prompt_ids": torch.zeros(6, 1)}, 4)
+
+
+def test_chunks_hold_whole_groups_and_respect_the_limit_where_they_can() -> None:
+    assert chunk_groups([0, 0, 1, 1, 2, 2], 4) == [[[0, 1], [2, 3]], [[4, 5]]]
+    assert chunk_groups([0, 0, 0, 1], 2) == [[[0, 1, 2]], [[3]]]

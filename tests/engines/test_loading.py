@@ -1,0 +1,121 @@
+"""Model folders that cannot be trained: one line before anything is read or written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
+
+from boxrl.cli import main  # noqa: E402
+from boxrl.config import dump_recipe  # noqa: E402
+from boxrl.engines import processors  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
+from boxrl.generation.model_folders import model_folder  # noqa: E402
+from tests.support.recipes import tiny_recipe  # noqa: E402
+
+
+@pytest.fixture
+def text_model(tmp_path: Path) -> Path:
+    """A language model without vision, as transformers saves it."""
+    config = Qwen2Config(
+        vocab_size=600, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=1, num_key_value_heads=1,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "text")
+    AutoTokenizer.from_pretrained(model_folder("tiny")).save_pretrained(tmp_path / "text")
+    return tmp_path / "text"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "a model without vision (model_type 'qwen2', no vision_config in config.json)"),
+        (["family=qwen2.5-vl"], "model_type 'qwen2' is no vision-language model"),
+        (["family=plain", "--dry-run"], "model_type 'qwen2' is no vision-language model"),
+    ],
+)
+def test_a_model_without_vision(
+    more: list[str],
+    words: str,
+    text_model: Path,
+    scene_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_recipe(tiny_recipe(scene_folder, tmp_path / "run")))
+    assert main(["train", str(recipe), f"model={text_model}", *more]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"boxrl: {text_model}: {words}")
+    assert told.count("\n") == 1
+    assert "such as Qwen2.5-VL" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_only_torchvision_prepares_are_refused_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "paligemma"}))
+    monkeypatch.setattr(processors, "HAS_TORCHVISION", False)
+    with pytest.raises(UsageError, match=r"'paligemma' are prepared with torchvision.*pip install"):
+        processors.load_processor(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("generation_config.json", {"eos_token_id": None}, "eos_token_id is None; expected the"),
+        ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id is 'x'; expected the"),
+        ("processor_config.json", {"image_mean": []}, "no whole vision-language model"),
+        ("processor_config.json", {"resample": 77}, "77"),
+        ("processor_config.json", {"merge_size": "x"}, "'x' is no count of pixels"),
+        ("processor_config.json", {"size": 7}, "7 is no object"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "no whole vision-language model"),
+    ],
+)
+def test_a_model_with_an_unusable_setting(
+    file: str,
+    change: dict[str, object],
+    words: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = copy_with(file, change, tmp_path / "model")
+    assert predict(folder, scene_folder, tmp_path / "predictions.jsonl") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"boxrl: {folder}")
+    assert words in told
+    assert not (tmp_path / "predictions.jsonl").exists()
+
+
+def test_a_tokenizer_without_a_padding_token_pads_with_its_end_token(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy_with("tokenizer_config.json", {"pad_token": None}, tmp_path / "model")
+    for model, name in ((folder, "without.jsonl"), (model_folder("tiny"), "with.jsonl")):
+        assert predict(model, scene_folder, tmp_path / name) == 0
+    assert (tmp_path / "without.jsonl").read_text() == (tmp_path / "with.jsonl").read_text()
+
+
+def copy_with(file: str, change: dict[str, object], folder: Path) -> Path:
+    """The tiny model with settings changed in one of its files."""
+    shutil.copytree(model_folder("tiny"), folder)
+    settings = json.loads((folder / file).read_text())
+    inner = settings["image_processor"] if file == "processor_config.json" else settings
+    inner |= change
+    (folder / file).write_text(json.dumps(settings))
+    return folder
+
+
+def predict(model: Path, scenes: Path, out: Path) -> int:
+    """`boxrl predict` of two scenes."""
+    call = ["predict", "--model", model, "--samples", scenes / "samples.jsonl", "--images",
+            scenes / "images", "--limit", "2", "--max-new-tokens", "4", "--out", out]  # fmt: skip
+    return main([str(word) for word in call])

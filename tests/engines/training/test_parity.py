@@ -1,0 +1,80 @@
+"""`boxrl doctor parity` passes a healthy model and fails a corrupted path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from boxrl.cli import main  # noqa: E402
+from boxrl.engines.prefix import shared_prefix  # noqa: E402
+from boxrl.engines.training import parity  # noqa: E402
+from tests.support.random_models import KINDS, save_folder  # noqa: E402
+
+PAIRS = {
+    "boxrl | TRL, row by row",
+    "TRL, padded | TRL, row by row",
+    "boxrl | TRL, padded",
+}
+CALL = ["doctor", "parity", "--model", "tiny", "--device", "cpu", "--json"]
+
+
+def test_the_packaged_model_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(CALL) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert max(found["log_prob"].values()) < 1e-4
+    assert max(found["gradient"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folders_of_the_architectures_pass(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_folder(kind, tmp_path)
+    assert main([*CALL[:3], str(tmp_path), *CALL[4:]]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert set(found["log_prob"]) == set(found["gradient"]) == PAIRS
+    assert max(found["log_prob"].values()) < 1e-4
+    assert max(found["gradient"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_suffix_that_does_not_see_its_prompt_fails(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The shared prefix's attention, broken; TRL's own ways never meet it."""
+    original = shared_prefix.Layout.__init__
+
+    def blind(self: Any, *args: Any) -> None:
+        original(self, *args)
+        for group, mask in zip(self.groups, self.masks, strict=True):
+            mask[..., : group.prefix] = False
+
+    monkeypatch.setattr(shared_prefix.Layout, "__init__", blind)
+    save_folder(kind, tmp_path)
+    assert main([*CALL[:3], str(tmp_path), *CALL[4:-1]]) == 1
+    told = capsys.readouterr().out
+    assert "TRL, padded | TRL, row by row" in told
+    assert told.endswith("do not train; report this model\n")
+
+
+def test_a_path_that_mixes_up_positions_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flat(model: Any, prompt: Any, kinds: Any, grid: Any) -> Any:
+        return torch.arange(len(prompt))[None].expand(3, -1)
+
+    monkeypatch.setattr(shared_prefix, "rope_positions", flat)
+    assert main(CALL) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["log_prob"]["TRL, padded | TRL, row by row"] < 1e-4
+    assert found["log_prob"]["boxrl | TRL, row by row"] > parity.LIMITS["float32"][0]

@@ -1,0 +1,64 @@
+"""Images are decoded and preprocessed once each, with the same result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+
+from boxrl.data.samples import read_samples  # noqa: E402
+from boxrl.engines.loading import load, model_folder, quiet  # noqa: E402
+from boxrl.engines.processors import load_processor  # noqa: E402
+from boxrl.engines.training import grpo, preprocessing  # noqa: E402
+from boxrl.engines.training.preprocessing import once_per_image  # noqa: E402
+from boxrl.engines.training.train import training_samples  # noqa: E402
+from boxrl.families import read_family  # noqa: E402
+from tests.support.recipes import tiny_recipe  # noqa: E402
+
+
+def count_calls(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """First arguments of every call of `owner.name` from now on."""
+    original, calls = getattr(owner, name), []
+
+    def counted(first: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(first)
+        return original(first, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_features_are_those_of_every_copy(scene_folder: Path, nested: bool) -> None:
+    processor = load_processor(model_folder("tiny")).image_processor
+    samples = read_samples(scene_folder / "samples.jsonl")[:3]
+    pictures = [Image.open(scene_folder / "images" / s.image).convert("RGB") for s in samples]
+    pictures[1] = pictures[1].resize((84, 56))
+    copies = [picture.copy() for picture in pictures for _ in range(4)]
+    images = [[copy] for copy in copies] if nested else copies
+    expected = processor(images, return_tensors="pt")
+    with once_per_image(processor):
+        got = processor(images, return_tensors="pt")
+    assert got.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(got[name], expected[name])
+
+
+def test_a_training_step_prepares_each_image_once(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet()
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, prompts_per_step=3)
+    model, processor = load("tiny", "float32", "cpu", 1)
+    family = read_family(model_folder("tiny"))
+    trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
+    prepared = count_calls(type(processor.image_processor), "_preprocess", monkeypatch)
+    decoded = count_calls(preprocessing, "load_image", monkeypatch)
+    trainer.train()
+    assert len(decoded) == 3
+    assert len(prepared) == 3

@@ -1,0 +1,276 @@
+"""An interrupted run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from boxrl.config import Recipe, dump_recipe  # noqa: E402
+from boxrl.engines.training import callbacks as training_log  # noqa: E402
+from boxrl.engines.training.checkpoints import cut_back, is_whole, last_whole  # noqa: E402
+from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
+from boxrl.engines.training.train import train  # noqa: E402
+from boxrl.errors import DataError, UsageError  # noqa: E402
+from boxrl.runs import Run  # noqa: E402
+from tests.support.recipes import tiny_recipe  # noqa: E402
+
+PAIR = ("whole", "killed")
+FACTS = {"name": "tiny", "method": "grpo", "model": "tiny"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "GRPO": {},
+    "LoRA and a reference": {"lora": {"r": 4, "alpha": 8}, "beta": 0.1},
+    "SFT": {"method": "sft"},
+    "in the second epoch": {"prompts_per_step": 6, "save_steps": 3},
+    "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
+}
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would: nothing catches it."""
+
+
+def run(recipe: Recipe, resume: bool = False) -> None:
+    with Run(recipe.out, dump_recipe(recipe), FACTS, resume):
+        train(recipe)
+
+
+def rows(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    lines = (out / name).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "time_s"} for line in lines]
+
+
+def assert_same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(got) == len(expected)
+    for row, other in zip(got, expected, strict=True):
+        rewards, others = row.pop("rewards"), other.pop("rewards")
+        assert rewards == pytest.approx(others, rel=1e-4)
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+def run_until_killed(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = training_log.MetricsLog.on_log
+
+    def on_log(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == step:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training_log.MetricsLog, "on_log", on_log)
+        run(recipe)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_killed_run_gives_the_same_figures(
+    setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
+    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
+    run(whole)
+    run_until_killed(recipe, 4, monkeypatch)
+    assert len(rows(recipe.out)) == 4
+    run(recipe, resume=True)
+    assert_same_rows(rows(recipe.out), rows(whole.out))
+    if recipe.method == "grpo":
+        assert rows(recipe.out, "completions.jsonl") == rows(whole.out, "completions.jsonl")
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
+    method: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"method": method, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
+    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
+    run(whole)
+    run_until_killed(recipe, 3, monkeypatch)
+    run(tiny_recipe(scene_folder, recipe.out, micro_batch_prompts=1, **options), resume=True)
+    # Two figures of the log are means over micro-batches, whatever their numbers of tokens.
+    averages = {"entropy": 0.0, "token_accuracy": 0.0}
+    got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole.out))
+    assert_same_rows(got, expected)
+
+
+def test_ctrl_c_ends_the_step_and_keeps_it(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=4, save_steps=50)
+    original = training_log.MetricsLog.on_log
+
+    def interrupt(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training_log.MetricsLog, "on_log", interrupt)
+        run(recipe)
+    assert json.loads((recipe.out / "run.json").read_text())["status"] == "interrupted"
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+    last = last_whole(recipe.out / "checkpoints")
+    assert last is not None and last.name == "checkpoint-2"
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
+    run(recipe)
+    folder = recipe.out / "checkpoints"
+    assert last_whole(folder) == folder / "checkpoint-2"
+    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
+        damaged = tmp_path / name / "checkpoint-2"
+        shutil.copytree(folder, damaged.parent)
+        content = (damaged / name).read_bytes()
+        (damaged / name).write_bytes(content[: len(content) // 2])
+        assert not is_whole(damaged)
+        assert last_whole(damaged.parent) == damaged.parent / "checkpoint-1"
+    (folder / "checkpoint-2" / "trainer_state.json").unlink()
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1)
+    run(recipe)
+    other = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1, beta=0.1)
+    with pytest.raises(UsageError, match=r"another recipe: train\.beta: 0\.0, now 0\.1; "):
+        run(other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"learning_rate": 1e-3},
+            r"another recipe: train\.learning_rate: 0\.001, now 0\.01; remove",
+        ),
+        ({"lora": {"r": 2}}, r"another recipe: .*train\.lora\.r: 2, now unset"),
+        (None, r"holds no recipe\.yaml, so no run of boxrl wrote it; remove it"),
+    ],
+)
+def test_a_checkpoint_put_there_from_another_run_is_refused(
+    change: Any, words: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
+    other = tiny_recipe(
+        scene_folder, tmp_path / "other", max_steps=2, save_steps=1, **(change or {})
+    )
+    run(recipe)
+    run(other)
+    there = recipe.out / "checkpoints" / "checkpoint-2"
+    shutil.rmtree(there)
+    shutil.copytree(other.out / "checkpoints" / "checkpoint-2", there)
+    if change is None:
+        (there / "recipe.yaml").unlink()
+    with pytest.raises(UsageError, match=rf"checkpoint-2: .*{words}"):
+        run(recipe, resume=True)
+    shutil.rmtree(there)  # as the message says
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2]
+
+
+def test_a_run_folder_goes_on_where_it_was_moved_to(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "small", max_steps=2, save_steps=1)
+    run(recipe)
+    moved = recipe.model_copy(update={"out": tmp_path / "large"})
+    shutil.move(recipe.out, moved.out)
+    shutil.rmtree(moved.out / "checkpoints" / "checkpoint-2")
+    run(moved, resume=True)
+    assert [row["step"] for row in rows(moved.out)] == [1, 2]
+
+
+def test_a_log_loses_later_rows_and_a_line_cut_short(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    assert cut_back(log, 2) == [{"step": 1}, {"step": 2}]
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def shrink(path: Path) -> None:
+    Image.open(path).resize((30, 20)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "damage", "words"),
+    [
+        ("grpo", Path.unlink, "No such file"),
+        ("grpo", cut, "truncated"),
+        ("sft", cut, "truncated"),
+        ("sft", shrink, "30 x 20 pixels, the sample says"),
+    ],
+)
+def test_an_image_spoilt_in_the_middle_is_named_and_repaired(
+    method: str,
+    damage: Any,
+    words: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "scenes"
+    shutil.copytree(scene_folder, folder)
+    recipe = tiny_recipe(folder, tmp_path / "run", method=method, max_steps=3, save_steps=1)
+    original = training_log.MetricsLog.on_log
+
+    def spoil(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, args, state, *rest, **kwargs)
+        if state.global_step == 1:
+            for path in (folder / "images").iterdir():
+                damage(path)
+
+    told = rf"stopped at step [12] \(sample '.*\.png.*{words}.*checkpoint-[12] with --resume"
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=told):
+        patch.setattr(training_log.MetricsLog, "on_log", spoil)
+        run(recipe)
+    shutil.copytree(scene_folder, folder, dirs_exist_ok=True)
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (OSError(28, "No space left on device"), DataError, "No space left on device"),
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed"), DataError, "StreamWriter"),
+        (torch.OutOfMemoryError("CUDA out of memory"), UsageError, "out of GPU memory at step 2"),
+    ],
+)
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
+    error: Exception,
+    expected: type[Exception],
+    words: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=3, save_steps=1)
+    save = BoxGRPOTrainer._save_checkpoint
+
+    def fail_at_two(self: Any, *args: Any) -> None:
+        if self.state.global_step == 2:
+            (Path(self.args.output_dir) / "checkpoint-2").mkdir()
+            raise error
+        save(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(expected, match=words):
+        patch.setattr(BoxGRPOTrainer, "_save_checkpoint", fail_at_two)
+        run(recipe)
+    last = last_whole(recipe.out / "checkpoints")
+    assert last is not None and last.name == "checkpoint-1"
+    run(recipe, resume=True)
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]

@@ -1,0 +1,85 @@
+"""What is watched in a run, and when it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from boxrl.engines.training.warnings import describe_answers, warnings
+from boxrl.families import FAMILIES
+from boxrl.types import Object, Sample
+
+CAT = '{"bbox_2d": [0, 0, 50, 50], "label": "cat"}'
+DOG = '{"bbox_2d": [10, 10, 60, 60], "label": "dog"}'
+SAMPLE = Sample(
+    "a", "a.png", 100, 100, "detection", ("cat",),
+    (Object((0, 0, 50, 50), "cat"), Object((1, 1, 9, 9), "cat", iscrowd=True)),
+)  # fmt: skip
+
+
+def answer(*items: str) -> str:
+    return f"<answer>[{', '.join(items)}]</answer>"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([answer(CAT)], (1, 0, 0, 1)),
+        ([answer(CAT, CAT, CAT, DOG)], (4, 1 / 4, 2 / 4, 1)),
+        ([answer(CAT, DOG), "nothing to read"], (1, 1 / 2, 0, 1 / 2)),
+        ([answer(CAT), answer(CAT)], (1, 0, 0, 1)),  # the same box in two answers is no duplicate
+    ],
+)
+def test_answers_are_described(texts: list[str], expected: tuple[float, ...]) -> None:
+    found = describe_answers(texts, [SAMPLE] * len(texts), FAMILIES["plain"])
+    names = ("boxes_per_target", "invented_labels", "duplicates", "readable")
+    assert found == pytest.approx(dict(zip(names, expected, strict=True)))
+
+
+def test_figures_without_a_denominator_are_left_out() -> None:
+    negative = Sample("a", "a.png", 100, 100, "detection", ("cat",))
+    found = describe_answers(["<answer>None</answer>"], [negative], FAMILIES["plain"])
+    assert found == {"readable": 1.0}
+
+
+HEALTHY = {
+    "reward": 0.5, "zero_variance": 0.1, "completion_length": 60, "clipped": 0.0, "kl": 0.01,
+    "boxes_per_target": 1.1, "invented_labels": 0.02,
+}  # fmt: skip
+
+
+def log(n: int = 50, **now: float) -> list[dict[str, Any]]:
+    """A run that is healthy for 20 steps, and then what `now` says."""
+    return [HEALTHY | (now if step >= 20 else {}) for step in range(n)]
+
+
+def test_a_healthy_run_is_told_nothing() -> None:
+    assert warnings(log(), 1024) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "now", "words"),
+    [
+        ("variance_gone", {"zero_variance": 0.9}, "90% of the groups"),
+        ("lengths_exploding", {"completion_length": 700}, "700 tokens (at first 60)"),
+        ("lengths_exploding", {"clipped": 0.6}, "60% are cut at 1024"),
+        ("kl_exploding", {"kl": 3.0}, "KL to the reference is 3.00"),
+        ("boxes_multiplying", {"boxes_per_target": 4.0}, "4.0 boxes are written"),
+        ("labels_invented", {"invented_labels": 0.3}, "30% of the boxes"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_words(kind: str, now: dict[str, float], words: str) -> None:
+    found = warnings(log(**now), 1024)
+    assert list(found) == [kind]
+    assert words in found[kind]
+    assert warnings(log(n=39, **now), 1024) == {}
+
+
+def test_a_flat_reward_is_told_and_a_rising_one_is_not() -> None:
+    flat = [HEALTHY | {"reward": 0.5 + 0.01 * (step % 2)} for step in range(120)]
+    rising = [HEALTHY | {"reward": 0.5 + 0.002 * step} for step in range(120)]
+    assert "reward_flat" in warnings(flat, 1024)
+    assert "reward_flat" not in warnings(rising, 1024)

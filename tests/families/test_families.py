@@ -1,0 +1,199 @@
+"""Frames and syntaxes: parse is the inverse of render, for every family."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boxrl.errors import DataError, UsageError
+from boxrl.families import FAMILIES, build_family, read_family, smart_resize
+from boxrl.parsing import parse
+from boxrl.prompts import render_answer
+from boxrl.types import Detections
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/families/transcripts.json").read_text())
+LABELS = ("cat", "traffic light", "bird (flying), left", "the man; in red", "Ж 猫", 'a "b"')
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "resized_hw"),
+    [
+        ((480, 640), (476, 644)),
+        ((427, 640), (420, 644)),
+        ((254, 340), (252, 336)),
+        ((1080, 1920), (1092, 1932)),
+        ((4000, 6000), (2912, 4368)),  # over max_pixels
+        ((10, 300), (28, 308)),
+        ((14, 14), (56, 56)),  # under min_pixels
+        ((98, 98), (112, 112)),  # 3.5 rounds half to even: 4
+        ((42, 70), (56, 56)),  # 1.5 and 2.5 both round to 2
+    ],
+)
+def test_smart_resize_of_qwen2_5(size_hw, resized_hw):
+    got = smart_resize(size_hw[::-1], factor=28, min_pixels=3136, max_pixels=12_845_056)
+    assert got == resized_hw[::-1]
+
+
+def test_smart_resize_with_the_class_default_of_max_pixels():
+    assert smart_resize((1920, 1080), 28, 3136, 1_003_520) == (1316, 728)
+
+
+def test_smart_resize_of_qwen3():
+    assert FAMILIES["qwen3-vl"].input_size_wh((640, 480)) == (640, 480)
+
+
+def test_smart_resize_refuses_what_the_processor_refuses():
+    with pytest.raises(DataError, match="200 times"):
+        smart_resize((2010, 10), 28, 3136, 12_845_056)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["family"])
+def test_golden_transcripts(case):
+    parsed = parse(case["completion"], FAMILIES[case["family"]], tuple(case["size_wh"]))
+    assert parsed.status == case["status"]
+    np.testing.assert_allclose(parsed.detections.boxes, case["boxes"], atol=1e-9)
+    assert list(parsed.detections.labels) == case["labels"]
+
+
+def test_every_family_has_a_golden_transcript():
+    assert {case["family"] for case in GOLDEN} == set(FAMILIES)
+
+
+def grid_step(family, size_wh):
+    """Pixels of the original image per step of the family's coordinates, for x and y."""
+    width, height = size_wh
+    if family.frame == "grid":
+        return width / family.grid, height / family.grid
+    seen = family.input_size_wh(size_wh)
+    return width / seen[0], height / seen[1]
+
+
+def random_case(rng):
+    """A size of any usual shape and a box in it: ordinary, thin, tiny, full, or at an edge."""
+    height = rng.choice([rng.randint(20, 4000), rng.randint(1, 20)])
+    width = rng.randint(max(1, height // 100), min(100 * height, 4000))
+    box = []
+    for side in (width, height):
+        start, end = sorted(rng.uniform(0, side) for _ in range(2))
+        kind = rng.random()
+        if kind < 0.1:
+            start, end = 0.0, float(side)
+        elif kind < 0.2:
+            start, end = side * rng.uniform(0.99, 0.9999), float(side)
+        elif kind < 0.5:
+            end = min(start + rng.uniform(0.001, 6), float(side))
+        box.append((start, end))
+    (x1, x2), (y1, y2) = box
+    return (width, height), (x1, y1, x2, y2)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_ten_thousand_boxes_come_back_within_half_a_step(family):
+    rng = random.Random(family.name)
+    thin = 0
+    for _ in range(10_000):
+        size, box = random_case(rng)
+        label = rng.choice(LABELS)
+        text = render_answer(Detections(np.array([box]), (label,)), family, size)
+        parsed = parse(f"<answer>{text}</answer>", family, size)
+        assert parsed.status == "ok"
+        assert parsed.detections.labels == (label,)
+        back = parsed.detections.boxes[0]
+        assert 0 <= back[0] < back[2] <= size[0]
+        assert 0 <= back[1] < back[3] <= size[1]
+        for axis, step in enumerate(grid_step(family, size)):
+            start, end = box[axis] / step, box[axis + 2] / step
+            nearest = 0.5
+            if end - start < 1:  # no two grid lines may lie within half a step of its ends
+                nearest = max(0.5, smallest_error(start, end, size[axis] / step))
+                thin += nearest > 0.5
+            assert abs(back[axis] / step - start) <= nearest + 1e-6
+            assert abs(back[axis + 2] / step - end) <= nearest + 1e-6
+    assert thin > 100
+
+
+def smallest_error(start, end, limit):
+    """How far the ends of the nearest side of whole steps, at least one, lie; tries them all."""
+    starts = range(math.floor(start) - 1, math.ceil(start) + 2)
+    ends = range(math.floor(end) - 1, math.ceil(end) + 2)
+    sides = [(i, j) for i in starts for j in ends if 0 <= i < j <= round(limit)]
+    return min(max(abs(i - start), abs(j - end)) for i, j in sides)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_many_boxes_keep_their_order_and_labels(family):
+    boxes = np.array([[0.0, 0, 40, 40], [40, 0, 80, 40], [0, 40, 40, 80], [40, 40, 80, 80]])
+    labels = ("cat", "cat", "dog", "cat")
+    text = render_answer(Detections(boxes, labels), family, (80, 80))
+    parsed = parse(f"<answer>{text}</answer>", family, (80, 80))
+    assert parsed.detections.labels == labels
+    np.testing.assert_allclose(parsed.detections.boxes, boxes, atol=0.05)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_no_box_is_none(family):
+    text = render_answer(Detections.of(()), family, (80, 80))
+    assert parse(f"<answer>{text}</answer>", family, (80, 80)).status == "empty"
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_every_family_also_reads_json_with_its_own_key(family):
+    text = f'<answer>[{{"{family.box_key}": [1, 2, 30, 40], "label": "cat"}}]</answer>'
+    parsed = parse(text, family, (1000, 1000))
+    assert parsed.status == "ok"
+    assert parsed.items == (((1, 2, 30, 40), "cat"),)
+
+
+def test_a_side_that_rounds_to_nothing_is_one_step_wide():
+    boxes = np.array([[10.2, 5.0, 10.4, 9.0], [0.0, 0, 0.1, 1], [79.9, 0, 80, 1]])
+    rendered = FAMILIES["plain"].render_boxes(boxes, (80, 80))
+    assert rendered == [[10, 5, 11, 9], [0, 0, 1, 1], [79, 0, 80, 1]]
+
+
+def write_config(folder, model_type, processor=None):
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    if processor:
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [(kind, family.name) for family in FAMILIES.values() for kind in family.model_types],
+)
+def test_the_family_is_found_from_the_model_config(tmp_path, model_type, name):
+    assert read_family(write_config(tmp_path, model_type)).name == name
+
+
+def test_pixel_limits_come_from_the_models_own_processor(tmp_path):
+    limits = {"min_pixels": 3136, "max_pixels": 401_408, "patch_size": 14, "merge_size": 2}
+    family = read_family(write_config(tmp_path, "qwen2_5_vl", limits))
+    assert family.max_pixels == 401_408
+    assert family.input_size_wh((1920, 1080)) == (840, 448)
+
+
+def test_a_family_that_contradicts_the_config_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="belongs to 'qwen3-vl'"):
+        read_family(write_config(tmp_path, "qwen3_vl"), "qwen2.5-vl")
+
+
+def test_an_unknown_model_type_needs_a_named_family(tmp_path):
+    config = {"model_type": "llava", "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="--family"):
+        read_family(tmp_path)
+    assert read_family(tmp_path, "plain").name == "plain"
+
+
+def test_a_model_without_vision_is_told_apart(tmp_path):
+    write_config(tmp_path, "qwen2")
+    with pytest.raises(UsageError, match=r"a model without vision \(model_type 'qwen2'"):
+        read_family(tmp_path)
+
+
+def test_an_unknown_family_lists_the_known():
+    with pytest.raises(UsageError, match=r"qwen2\.5-vl"):
+        build_family("gpt")
