@@ -56,7 +56,8 @@ def test_a_float_without_a_point_is_a_number(tmp_path: Path) -> None:
 
 def test_reward_weights_stand_beside_the_rewards(tmp_path: Path) -> None:
     text = MINIMAL + "rewards: [format, {name: weighted_sum, weight: 2, match_labels: before}]\n"
-    assert load_recipe(write(tmp_path, text)).reward_weights() == [1.0, 2.0]
+    recipe = load_recipe(write(tmp_path, text))
+    assert [entry.weight for entry in recipe.rewards] == [1.0, 2.0]
 
 
 def test_three_mistakes_in_the_shipped_recipe_are_three_lines() -> None:

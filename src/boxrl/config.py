@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -28,7 +31,7 @@ from boxrl.data.synthetic import check_worlds
 from boxrl.errors import RecipeError, UsageError
 from boxrl.families import build_family
 from boxrl.prompts import build_prompt
-from boxrl.rewards import build_reward
+from boxrl.rewards import Reward, build_reward
 
 TINY_MODEL = "tiny"
 """`model:` value that names the half-taught VLM inside the package."""
@@ -56,20 +59,6 @@ def _checked(check: Any) -> AfterValidator:
 
 WorldChoice = Annotated[str | dict[str, float], BeforeValidator(_refusing(check_worlds))]
 """A world or a mixture; checked before the union, which would report a mistake once per type."""
-
-
-def _check_reward(spec: Any) -> None:
-    build_reward(reward_spec(spec))
-    weight = spec.get("weight", 1.0) if isinstance(spec, Mapping) else 1.0
-    if not is_number(weight):
-        raise UsageError(f"weight must be a number, got {weight!r:.40}")
-
-
-def reward_spec(spec: str | Mapping[str, Any]) -> str | dict[str, Any]:
-    """A recipe's reward entry without its weight, as `build_reward` takes it."""
-    if isinstance(spec, str):
-        return spec
-    return {key: value for key, value in spec.items() if key != "weight"}
 
 
 def default_out(name: str | None, method: str | None) -> Path:
@@ -174,7 +163,43 @@ class Engine(Section):
     )
 
 
-RewardEntry = Annotated[str | dict[str, Any], _checked(_check_reward)]
+@dataclass(frozen=True, slots=True)
+class WeightedReward:
+    """An entry of a recipe's `rewards`: a name, or `{name: ..., weight: ..., **settings}`.
+
+    Attributes:
+        reward: what is computed.
+        weight: its factor in the sum.
+        written: the entry as the recipe writes it.
+    """
+
+    reward: Reward
+    weight: float
+    written: str | dict[str, Any]
+
+    @classmethod
+    def parse(cls, entry: Any) -> WeightedReward:
+        """The entry, checked.
+
+        Raises:
+            ValueError: a reward, setting or weight that cannot work.
+        """
+        settings = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+        weight = settings.pop("weight", 1.0)
+        if not is_number(weight):
+            raise ValueError(f"weight must be a number, got {weight!r:.40}")
+        try:
+            reward = build_reward(settings)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return cls(reward, float(weight), entry)
+
+
+RewardEntry = Annotated[
+    WeightedReward,
+    PlainValidator(WeightedReward.parse, json_schema_input_type=str | dict[str, Any]),
+    PlainSerializer(lambda entry: entry.written),
+]
 
 
 class Recipe(Section):
@@ -197,7 +222,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _each_reward_once(self) -> Recipe:
-        names = [r if isinstance(r, str) else str(r.get("name")) for r in self.rewards]
+        names = [entry.reward.name for entry in self.rewards]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"reward {twice[0]!r} stands twice; give it a weight instead")
@@ -208,10 +233,6 @@ class Recipe(Section):
         if self.train.validate_samples and self.data.test is None and self.data.synthetic is None:
             raise ValueError("train.validate_samples needs data.test")
         return self
-
-    def reward_weights(self) -> list[float]:
-        """One weight per reward; 1 where the recipe names none."""
-        return [1.0 if isinstance(r, str) else float(r.get("weight", 1.0)) for r in self.rewards]
 
 
 MOST_VALUES = 100_000

@@ -66,7 +66,7 @@ def test_overrides_reach_the_base_the_tests_and_the_arms(tmp_path: Path) -> None
     experiment = load_experiment(write_experiment(tmp_path), overrides)
     assert arm_recipe(experiment, "ap", 0).train.max_steps == 3
     assert experiment.tests["in_domain"].scenes == 7
-    assert arm_recipe(experiment, "new", 0).rewards == ["f1"]
+    assert [entry.written for entry in arm_recipe(experiment, "new", 0).rewards] == ["f1"]
 
 
 @pytest.mark.parametrize(

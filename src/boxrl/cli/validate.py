@@ -39,17 +39,14 @@ def run_validate(args: argparse.Namespace) -> int:
     from boxrl.generation.model_folders import model_folder
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
-    from boxrl.rewards import build_rewards
     from boxrl.rewards.gold_check import validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides)
     family = read_family(model_folder(recipe.model), recipe.family)
     samples = _samples(recipe)
-    specs = [_without_weight(entry) for entry in recipe.rewards]
+    rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:
-        outcome = validate(
-            samples, family, build_prompt(recipe.prompt), build_rewards(specs), bar.advance
-        )
+        outcome = validate(samples, family, build_prompt(recipe.prompt), rewards, bar.advance)
     if args.json:
         print_json(_row(outcome, family.name))
     else:
@@ -68,12 +65,6 @@ def _samples(recipe: Recipe) -> Sequence[Sample]:
     count = min(SYNTHETIC, drawn.train)
     first = mixed_scenes(drawn.world, count, recipe.seed, "train", drawn.p_absent)
     return [scene.sample for scene in first]
-
-
-def _without_weight(entry: str | dict[str, Any]) -> str | dict[str, Any]:
-    if isinstance(entry, str):
-        return entry
-    return {key: value for key, value in entry.items() if key != "weight"}
 
 
 def _row(outcome: Validation, family: str) -> dict[str, Any]:

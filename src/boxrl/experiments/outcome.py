@@ -49,7 +49,7 @@ def read_steps(cell: Cell) -> list[dict[str, Any]]:
 
 def reward_names(cell: Cell) -> list[str]:
     """Names of the cell's rewards, in order."""
-    return [r if isinstance(r, str) else str(r["name"]) for r in cell.recipe.rewards]
+    return [entry.reward.name for entry in cell.recipe.rewards]
 
 
 def flatten(metrics: Mapping[str, Any], before: str = "") -> Figures:

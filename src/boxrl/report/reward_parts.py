@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from boxrl.config import reward_spec
-from boxrl.errors import BoxrlError
+from boxrl.config import WeightedReward
 from boxrl.rewards import REWARDS, Reward, build_reward
 from boxrl.rewards.localization import ap, f1, weighted_sum
 from boxrl.types import Completion, Target
@@ -91,6 +90,6 @@ def _recipe_rewards(recipe: str) -> dict[str, Reward]:
 
 def _built(spec: Any) -> Reward | None:
     try:
-        return build_reward(reward_spec(spec))
-    except BoxrlError:
+        return WeightedReward.parse(spec).reward
+    except ValueError:
         return None

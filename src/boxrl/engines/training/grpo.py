@@ -11,14 +11,13 @@ from typing import Any
 from transformers import set_seed
 from trl import GRPOConfig
 
-from boxrl.config import Recipe, dump_recipe, reward_spec
+from boxrl.config import Recipe, dump_recipe
 from boxrl.engines.loading import banned_token_ids
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
-from boxrl.rewards import build_reward
 from boxrl.rewards.trl import TRLReward
 from boxrl.types import Sample
 
@@ -49,7 +48,7 @@ def build_trainer(
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model, banned_token_ids(processor, family)),
-        reward_funcs=[TRLReward(build_reward(reward_spec(r)), family) for r in recipe.rewards],
+        reward_funcs=[TRLReward(entry.reward, family) for entry in recipe.rewards],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         shared_prefix=recipe.engine.shared_prefix,
         attention=recipe.engine.attention,
@@ -82,7 +81,7 @@ def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
         "temperature": train.temperature,
         "top_p": train.top_p,
         "beta": train.beta,
-        "reward_weights": recipe.reward_weights(),
+        "reward_weights": [entry.weight for entry in recipe.rewards],
     }
     generation = ban(
         train.trl.get("generation_kwargs") or {}, banned, bool(train.trl.get("use_vllm"))

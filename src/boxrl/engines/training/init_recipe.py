@@ -124,7 +124,7 @@ data:
   train: {_scalar(data.train)}
   images: {_scalar(data.images)}
   # test: held_out.jsonl                      boxrl data split makes one
-rewards: [{", ".join(str(reward) for reward in recipe.rewards)}]
+rewards: [{", ".join(entry.reward.name for entry in recipe.rewards)}]
 train:
   max_steps: {train.max_steps}
   learning_rate: {train.learning_rate:.1e}
