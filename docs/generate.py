@@ -96,7 +96,10 @@ def walk_verbs(
     """(`data convert`, its parser), parents first."""
     yield words, parser
     for action in parser._subparsers._group_actions if parser._subparsers else ():
+        first_names = {id(child): name for name, child in reversed((action.choices or {}).items())}
         for name, child in (action.choices or {}).items():
+            if name != first_names[id(child)]:
+                continue  # an alias
             yield from walk_verbs(child, f"{words} {name}".strip())
 
 

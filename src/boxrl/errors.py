@@ -13,6 +13,8 @@ parsing returns a `Parsed` with its status.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Sequence
 
 
@@ -54,3 +56,20 @@ class MissingExtra(UsageError):
         super().__init__(
             f'{feature} needs packages that are not installed; run: pip install "boxrl[{extra}]"'
         )
+
+
+def require_train_extra(feature: str) -> None:
+    """Stop with the install line where torch and its friends are missing.
+
+    Args:
+        feature: what needs them, such as `boxrl train`.
+
+    Raises:
+        MissingExtra: one of them is not installed.
+    """
+    # Libraries then fail at once instead of waiting for a network that nobody asked for.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for package in ("torch", "transformers", "trl", "datasets"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(feature, "train")

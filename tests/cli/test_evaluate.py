@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from boxrl.cli import main
-from boxrl.cli.tables import print_comparison, print_evaluation
+from boxrl.cli.compare import print_comparison
+from boxrl.cli.evaluate import print_evaluation
 from boxrl.data.predictions import PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.evaluate import compare, evaluate

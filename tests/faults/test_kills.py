@@ -142,8 +142,8 @@ def test_quickstart(tmp_path: Path, record: Record) -> None:
         text = text.replace(old, new)
     (tmp_path / "small.yaml").write_text(text)
     first = (
-        "import boxrl.cli.quickstart as q; from pathlib import Path; "
-        f"q.find_recipe = lambda name: Path({str(tmp_path / 'small.yaml')!r})"
+        "import boxrl.config as c; from pathlib import Path; "
+        f"c.find_recipe = lambda name: Path({str(tmp_path / 'small.yaml')!r})"
     )
     out = tmp_path / "run"
     call = ["quickstart", "--out", out]

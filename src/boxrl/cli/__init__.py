@@ -1,4 +1,4 @@
-"""The `boxrl` command: thin verbs, one module per group, heavy imports inside each verb."""
+"""The `boxrl` command: thin verbs, one file each, heavy imports inside each verb."""
 
 from __future__ import annotations
 
@@ -8,22 +8,37 @@ import sys
 from collections.abc import Sequence
 
 from boxrl import __version__
-from boxrl.cli import benchmark as benchmarking
-from boxrl.cli import data, demo, doctor, training
-from boxrl.cli import evaluate as evaluating
-from boxrl.cli import experiment as experimenting
-from boxrl.cli import predict as predicting
-from boxrl.cli import report as reporting
-from boxrl.cli import score as scoring
-from boxrl.cli import train as chain
-from boxrl.cli import validate as validating
+from boxrl.cli import (
+    benchmark,
+    coco_eval,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    experiment,
+    export,
+    init,
+    pass_at_k,
+    predict,
+    quickstart,
+    report,
+    score,
+    train,
+    validate,
+    watch,
+)
 from boxrl.errors import BoxrlError
 
 VERBS = (
-    chain, training, data, validating, scoring, predicting, evaluating, benchmarking, experimenting,
-    reporting, demo, doctor,
+    quickstart, demo, doctor,
+    data, init, validate, train, watch, report, export,
+    predict, evaluate, pass_at_k, compare, score, coco_eval, benchmark, experiment,
 )  # fmt: skip
-"""Modules whose `add_verbs(subparsers)` declares verbs; each verb sets `run` to its function."""
+"""A module per verb, in the order in which a newcomer needs them.
+
+`add_verb(subparsers)` declares the verb, which sets `run` to its function.
+"""
 
 
 class _OneColumn(argparse.HelpFormatter):
@@ -45,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for module in VERBS:
-        module.add_verbs(verbs)
+        module.add_verb(verbs)
     return parser
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.numbers import whole
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import add_json, print_json, whole
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
-    from boxrl.benchmarks import Benchmark
+    from rich.console import Console
+
+    from boxrl.benchmarks import Benchmark, Published
     from boxrl.evaluate.evaluation import Evaluation
     from boxrl.types import Sample
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl benchmark list|run`."""
     benchmark = verbs.add_parser("benchmark", help="named benchmarks, from model to table")
     actions = benchmark.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -71,8 +73,6 @@ def run_list(args: argparse.Namespace) -> None:
         }
         print_json(content)
         return
-    from boxrl.cli.tables import print_benchmarks
-
     print_benchmarks(chosen, detailed=bool(args.names))
 
 
@@ -120,8 +120,6 @@ def run_benchmark(args: argparse.Namespace) -> None:
     if args.json:
         print_json(result)
         return
-    from boxrl.cli.tables import print_benchmark
-
     print_benchmark(benchmark, summary, parts)
 
 
@@ -200,3 +198,74 @@ def _write_run(
     facts |= {"status": "done", "evals": list(parts), "pairs": []}
     write_json(args.out / "run.json", facts)
     build_report(args.out, args.out / "report.html")
+
+
+def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
+    """What there is; `detailed` adds layout, protocol and every published number."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxrl.benchmarks.samples import layout
+
+    console = Console(highlight=False)
+    if not detailed:
+        table = Table("name", "what", "modes", "published")
+        for item in benchmarks:
+            numbers = f"{len(item.published)} results" if item.published else "-"
+            table.add_row(item.name, item.title, ", ".join(item.modes) or "-", numbers)
+        console.print(table)
+        console.print("boxrl benchmark list NAME shows its files, protocol and published numbers")
+        return
+    for item in benchmarks:
+        console.print(Text(f"{item.name}: {item.title}", style="bold"))
+        console.print(Text(f"modes: {', '.join(item.modes)}" if item.modes else "no modes"))
+        console.print(Text(f"protocol: {item.protocol}"))
+        console.print(Text("files under --data-root:"))
+        for path in layout(item):
+            console.print(Text(f"  {path}"))
+        _print_published(console, item.published)
+
+
+def _print_published(console: Console, published: Sequence[Published]) -> None:
+    from rich.table import Table
+
+    if not published:
+        return
+    table = Table("published", "figures (%)", "source", "remark")
+    for result in published:
+        figures = ", ".join(f"{name} {value:g}" for name, value in result.figures.items())
+        table.add_row(result.model, figures, result.source, result.remark)
+    console.print(table)
+
+
+def print_benchmark(
+    benchmark: Benchmark, summary: Mapping[str, Any], parts: Mapping[str, Evaluation]
+) -> None:
+    """A benchmark's own table, then the protocol and the published numbers."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from boxrl.cli.evaluate import print_evaluation
+    from boxrl.cli.tables import format_number, new_table, print_protocol
+
+    console = Console(highlight=False)
+    if len(parts) == 1 and benchmark.reader != "d3":
+        print_evaluation(next(iter(parts.values())).metrics)
+    else:
+        table = new_table(f"{benchmark.name}: {benchmark.title}", "", "figure", "value")
+        for name, figure, value in _leaves(summary):
+            table.add_row(name, figure, format_number(value))
+        console.print(table)
+        print_protocol(console, next(iter(parts.values())).metrics["protocol"])
+    console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
+    _print_published(console, benchmark.published)
+
+
+def _leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, Any]]:
+    """(where, figure, value) of every number in nested figures."""
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{name} {key}".strip())
+        else:
+            yield name, key, value

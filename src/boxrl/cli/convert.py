@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.numbers import whole
-from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json
+from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json, whole
 
 # Names of the options' values stand here as well, so that --help imports no room; a test compares.
 SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.convert import add_convert, add_export
-from boxrl.cli.numbers import whole
-from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json
+from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json, whole
 
 if TYPE_CHECKING:
     from boxrl.data.lint import Lint
@@ -17,7 +16,7 @@ SHOWN = 40
 """Defects or labels that a table shows; --json gives all."""
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl data ACTION`."""
     data = verbs.add_parser("data", help="convert, check, describe, mix, split and export samples")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)

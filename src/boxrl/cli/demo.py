@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.predict import BUILD_ENGINE, add_endpoint, find_family
-from boxrl.cli.train import require_train_extra
-from boxrl.errors import BoxrlError, MissingExtra, UsageError
+from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
 
 if TYPE_CHECKING:
     from boxrl.demo import Answer, Kind
@@ -27,7 +26,7 @@ KEPT_S = 3600
 COLUMNS = ["label", "x1", "y1", "x2", "y2"]
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl demo`."""
     demo = verbs.add_parser("demo", help="a local page: image and question in, boxes out")
     demo.add_argument(

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.numbers import whole
-from boxrl.cli.options import add_json, print_json
-from boxrl.cli.training import add_parity
+from boxrl.cli.options import add_json, print_json, whole
+from boxrl.errors import require_train_extra
 
 SHOWN_IDS = 3
 
@@ -28,7 +27,7 @@ TORCHVISION = {
 """States of torchvision in words."""
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl doctor`, which is `doctor env`, `doctor rewards` and `doctor parity`."""
     doctor = verbs.add_parser("doctor", help="find out what is missing and which rewards leak")
     add_json(doctor)
@@ -208,3 +207,39 @@ def _verdict(name: str, reward: Mapping[str, Any]) -> str:
         some = ", ".join(flat[:SHOWN_IDS]) + (", ..." if len(flat) > SHOWN_IDS else "")
         verdict += f"; the same for every answer in {len(flat)} samples ({some})"
     return f"[bold]{name}[/] {verdict}"
+
+
+def add_parity(checks: Any) -> None:
+    """Declare `boxrl doctor parity`; `checks` are the subparsers of `doctor`."""
+    parity = checks.add_parser(
+        "parity", help="boxrl's log-probabilities and gradients beside TRL's"
+    )
+    parity.add_argument("--model", required=True, help="model folder, or tiny")
+    parity.add_argument("--family", help="found from the model's config where it is not named")
+    parity.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parity.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
+    add_json(parity, argparse.SUPPRESS)
+    parity.set_defaults(run=run_parity)
+
+
+def run_parity(args: argparse.Namespace) -> int:
+    """Run one micro-batch three ways; exit status 1 where boxrl's differs."""
+    require_train_extra("boxrl doctor parity")
+    from boxrl.engines.loading import quiet
+    from boxrl.engines.training.parity import check_parity
+    from boxrl.families import read_family
+    from boxrl.generation.model_folders import model_folder
+
+    quiet()
+    folder = model_folder(args.model)
+    result = check_parity(folder, read_family(folder, args.family), args.dtype, args.device)
+    if args.json:
+        print_json(result)
+    else:
+        for pair, difference in result["log_prob"].items():
+            gradient = result["gradient"][pair]
+            print(f"{pair:<32} log-probability {difference:.1e}   gradient {gradient:.1e}")
+        print(
+            "ok" if result["ok"] else "boxrl's differ from TRL's: do not train; report this model"
+        )
+    return 0 if result["ok"] else 1

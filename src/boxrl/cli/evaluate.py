@@ -1,25 +1,24 @@
-"""`evaluate`, `coco-eval` and `compare`: predictions to numbers."""
+"""`boxrl evaluate`: predictions to numbers."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.numbers import whole
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import add_json, print_json, whole
 from boxrl.errors import UsageError
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def add_verbs(verbs: Any) -> None:
-    """Declare the verbs of this module."""
-    _add_evaluate(verbs)
-    _add_coco_eval(verbs)
-    _add_compare(verbs)
+MAX_LABELS = 20
+"""Rows of the table by label; the others are in the JSON."""
 
 
-def _add_evaluate(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl evaluate`."""
     verb = verbs.add_parser("evaluate", help="score predictions: AP, precision, recall, ...")
     verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
     verb.add_argument(
@@ -52,42 +51,14 @@ def _add_evaluate(verbs: Any) -> None:
     )
     verb.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
     add_json(verb)
-    verb.set_defaults(run=evaluate)
+    verb.set_defaults(run=run_evaluate)
 
 
-def _add_coco_eval(verbs: Any) -> None:
-    verb = verbs.add_parser("coco-eval", help="AP and NMS-AP of a COCO results file")
-    verb.add_argument("--annotations", type=Path, required=True, metavar="A.json")
-    verb.add_argument("--predictions", type=Path, required=True, metavar="P.json")
-    verb.add_argument(
-        "--nms-ap", action="store_true", help="add NMS-AP; both as OVDEval's script gives them"
-    )
-    add_json(verb)
-    verb.set_defaults(run=coco_eval)
-
-
-def _add_compare(verbs: Any) -> None:
-    verb = verbs.add_parser("compare", help="runs over the same samples, paired with the first")
-    verb.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="run folder, RUN/evals/NAME, or folder of evaluate --out",
-    )
-    verb.add_argument("--out", type=Path, metavar="FILE.html", help="also write it as one page")
-    verb.add_argument("--force", action="store_true", help="compare although protocols differ")
-    verb.add_argument("--seed", type=whole(0), default=0)
-    verb.add_argument("--resamples", type=whole(1), default=1000)
-    add_json(verb)
-    verb.set_defaults(run=compare)
-
-
-def evaluate(args: argparse.Namespace) -> None:
+def run_evaluate(args: argparse.Namespace) -> None:
     """Score a predictions file and its controls."""
     from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
-    from boxrl.evaluate import evaluate as score
+    from boxrl.evaluate import evaluate
     from boxrl.evaluate.controls import against
     from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
 
@@ -95,7 +66,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     def run(path: Path) -> Any:
         settings = read_settings(path)
-        return score(
+        return evaluate(
             samples,
             read_predictions(path),
             settings_family(settings, args.family, str(path)),
@@ -120,50 +91,69 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.json:
         print_json(evaluation.metrics)
     else:
-        from boxrl.cli.tables import print_evaluation
-
         print_evaluation(evaluation.metrics)
 
 
-def coco_eval(args: argparse.Namespace) -> None:
-    """Score a COCO results file."""
-    from boxrl.evaluate.coco import evaluate_coco
+def print_evaluation(metrics: Mapping[str, Any]) -> None:
+    """Headline figures beside the blind policy and the controls, by size and label, protocol."""
+    from rich.console import Console
 
-    figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
-    if args.json:
-        print_json(figures)
-    else:
-        from boxrl.cli.tables import print_coco
+    from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
+    from boxrl.evaluate.figures import FIGURES, look_up
 
-        print_coco(figures)
+    console = Console(highlight=False)
+    others = {"blind policy": metrics["blind"]}
+    others |= {f"{c['control']}": c for c in metrics.get("controls", ())}
+    table = new_table(f"{metrics['n']} samples", "figure", "value", "95 % interval", *others)
+    for figure in FIGURES:
+        value = look_up(metrics, figure.key)
+        if value is not None:
+            span = format_interval(metrics["intervals"].get(figure.key))
+            beside = [format_number(look_up(other, figure.key)) for other in others.values()]
+            table.add_row(figure.name, format_number(value), span, *beside)
+    console.print(table)
+    _print_status(console, metrics["parse"])
+    _print_errors(console, metrics.get("errors"))
+    _print_labels(console, metrics["per_label"])
+    for policy in others.values():
+        if policy.get("told_apart"):
+            apart = policy["told_apart"]["told_apart"]
+            console.print(policy["told_apart"]["words"], style="" if apart else "bold red")
+    print_protocol(console, metrics["protocol"])
 
 
-def compare(args: argparse.Namespace) -> None:
-    """Pair evaluations of the same name, each run with the first."""
-    first, *others = args.runs
-    if not others or (args.json and len(others) > 1):
-        takes = "two runs" if args.json else "at least two runs"
-        raise UsageError(f"compare takes {takes}{' with --json' * args.json}, got {len(args.runs)}")
-    for other in others:
-        _compare_runs(args, first, other)
-    if args.out:
-        from boxrl.report import build_comparison
-
-        build_comparison(args.runs, args.out)
-        print(f"report: {args.out}", file=sys.stderr if args.json else sys.stdout)
+def _print_status(console: Console, parse: Mapping[str, float | None]) -> None:
+    known = {status: rate for status, rate in parse.items() if rate is not None}
+    if known:
+        console.print("answers: " + ", ".join(f"{s} {r:.1%}" for s, r in known.items() if r))
 
 
-def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
-    """Print every evaluation that two runs share: a table each, or one JSON object of all."""
-    from boxrl.cli.tables import print_comparison
-    from boxrl.evaluate import compare as pair
-    from boxrl.evaluate.opening import open_evaluation, paired_folders
+def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
+    from boxrl.cli.tables import format_number, new_table
 
-    found = {}
-    for name, folders in paired_folders(first, second).items():
-        a, b = map(open_evaluation, folders)
-        found[name] = pair(a, b, seed=args.seed, resamples=args.resamples, force=args.force)
-        if not args.json:
-            print_comparison(found[name], [str(folder) for folder in folders])
-    if args.json:
-        print_json(found.get("", found))
+    if not errors:
+        return
+    table = new_table("TIDE errors at IoU 0.5", "error", "AP50 lost", "boxes")
+    for name, lost in errors["AP50_lost"].items():
+        table.add_row(name, format_number(lost), f"{errors['counts'][name]}")
+    console.print(table)
+    if errors["AP50_lost"]["missed"] is None:
+        console.print("AP50 is 0, so TIDE cannot weigh what is missed")
+
+
+def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:
+    from rich.text import Text
+
+    from boxrl.cli.tables import format_number, new_table
+
+    with_targets = [(name, row) for name, row in labels.items() if row["targets"]]
+    if not with_targets:
+        return
+    with_targets.sort(key=lambda item: -item[1]["targets"])
+    table = new_table("by label", "label", "AP", "AP50", "targets", "predictions")
+    for name, row in with_targets[:MAX_LABELS]:
+        numbers = f"{row['targets']}", f"{row['predictions']}"
+        table.add_row(Text(name), format_number(row["AP"]), format_number(row["AP50"]), *numbers)
+    console.print(table)
+    if len(with_targets) > MAX_LABELS:
+        console.print(f"and {len(with_targets) - MAX_LABELS} labels more; --json has them all")

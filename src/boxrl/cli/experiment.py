@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import add_json, print_json
+from boxrl.errors import UsageError, require_train_extra
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl experiment list|run`."""
     experiment = verbs.add_parser("experiment", help="the findings as grids of recipes")
     actions = experiment.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -63,9 +64,7 @@ def run_list(args: argparse.Namespace) -> None:
 
 def run_run(args: argparse.Namespace) -> int:
     """Run the grid and show its table."""
-    from boxrl.cli.train import require_train_extra
     from boxrl.data.files import write_atomic
-    from boxrl.errors import UsageError
     from boxrl.experiments.budget import parse_duration
     from boxrl.experiments.definition import find_experiment, load_experiment
     from boxrl.experiments.markdown import render_markdown
@@ -108,8 +107,6 @@ def run_run(args: argparse.Namespace) -> int:
 
 
 def _parse_seeds(text: str) -> list[int]:
-    from boxrl.errors import UsageError
-
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts) or len(set(parts)) < len(parts):
         raise UsageError(f"--seeds {text}: expected different whole numbers such as 0,1,2")

@@ -1,10 +1,11 @@
-"""What several verbs share: `--json`, the prompt's options, outputs that spoil no input."""
+"""What options of several verbs share: `--json`, the prompt, ranges of numbers, safe outputs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,43 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         if path.resolve() in taken:
             raise UsageError(f"{path}: {taken[path.resolve()]}; name another file to write")
         taken[path.resolve()] = "is written by this call already"
+
+
+def whole(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of `lowest` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if value < lowest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of {lowest} or more, got {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def number(
+    lowest: float, highest: float = math.inf, *, open_below: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite number from `lowest` (above it, where open) to `highest`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if (
+            not (lowest <= value <= highest)
+            or math.isinf(value)
+            or (open_below and value == lowest)
+        ):
+            start = f"above {lowest:g}" if open_below else f"of {lowest:g} or more"
+            end = f", at most {highest:g}" if math.isfinite(highest) else ""
+            raise argparse.ArgumentTypeError(f"expected a number {start}{end}, got {text!r}")
+        return value
+
+    return parse

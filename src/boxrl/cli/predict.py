@@ -1,4 +1,4 @@
-"""Verbs that let a model answer, and that judge several answers: predict, draws."""
+"""`boxrl predict`: one completion per sample, or several; resumable."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.numbers import number, whole
-from boxrl.cli.options import add_json, print_json
-from boxrl.cli.train import require_train_extra
-from boxrl.errors import UsageError
+from boxrl.cli.options import number, whole
+from boxrl.errors import UsageError, require_train_extra
 
 if TYPE_CHECKING:
     from boxrl.families import Family
@@ -23,8 +21,8 @@ CONTROLS = ("shuffled_labels", "absent_labels", "blank_image")
 BATCH_SIZES = {"transformers": 32, "vllm": 1024, "openai": 1}
 
 
-def add_verbs(verbs: Any) -> None:
-    """Declare the verbs of this module."""
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl predict`."""
     predict = verbs.add_parser("predict", help="let a model answer every sample; resumable")
     predict.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
     predict.add_argument("--images", type=Path, required=True, metavar="DIR")
@@ -46,14 +44,6 @@ def add_verbs(verbs: Any) -> None:
     )  # fmt: skip
     add_endpoint(predict.add_argument_group("openai: any OpenAI-compatible server"))
     predict.set_defaults(run=run_predict)
-
-    draws = verbs.add_parser("draws", help="pass@k and self-consistency of predict --n")
-    draws.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
-    draws.add_argument("--predictions", type=Path, required=True, metavar="predictions.jsonl")
-    draws.add_argument("--k", metavar="1,4,8", help="sizes; powers of two where none are given")
-    draws.add_argument("--family", help="where the predictions do not say it")
-    add_json(draws)
-    draws.set_defaults(run=run_draws)
 
 
 def _add_sampling(group: Any) -> None:
@@ -227,45 +217,6 @@ def _build_openai(args: argparse.Namespace, family: Family, prompt: Prompt) -> E
         knows_size=folder.is_dir(),
         extra_body=_extra_body(args),
     )
-
-
-def run_draws(args: argparse.Namespace) -> None:
-    """Judge several completions per sample."""
-    from boxrl.data.predictions import read_predictions
-    from boxrl.data.samples import read_samples
-    from boxrl.evaluate.files import read_settings, settings_family
-    from boxrl.evaluate.pass_at_k import evaluate_draws
-
-    family = settings_family(read_settings(args.predictions), args.family, str(args.predictions))
-    figures = evaluate_draws(
-        read_samples(args.samples), read_predictions(args.predictions), family, _sizes(args.k)
-    )
-    if args.json:
-        print_json(figures)
-    else:
-        _print_draws(figures)
-
-
-def _sizes(text: str | None) -> list[int] | None:
-    try:
-        return [int(part) for part in text.split(",")] if text else None
-    except ValueError as error:
-        raise UsageError(f"--k: expected whole numbers such as 1,4,8, got {text!r}") from error
-
-
-def _print_draws(figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"{figures['n']} samples, {figures['draws']} completions each"
-    table = Table(title=title, title_justify="left")
-    for column in ("of them", "right at IoU .5", "mean F1"):
-        table.add_column(column, justify="left" if column == "of them" else "right")
-    for k, share in figures["pass@k"].items():
-        table.add_row(f"best of {k}", f"{share:.3f}", f"{figures['best_of_k_f1'][k]:.3f}")
-    agreed = figures["self_consistency"]
-    table.add_row("most agreed on", f"{agreed['pass']:.3f}", f"{agreed['f1']:.3f}")
-    Console().print(table)
 
 
 BUILD_ENGINE = {

@@ -6,46 +6,57 @@ report. Every step is the one that a 3B model takes.
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from boxrl.errors import require_train_extra
 
-from boxrl.config import Recipe, dump_recipe, find_recipe, load_recipe
-from boxrl.data.files import write_json
-from boxrl.data.predictions import read_predictions
-from boxrl.data.samples import read_samples
-from boxrl.engines.generate import Generator
-from boxrl.engines.loading import load, quiet
-from boxrl.engines.training.train import train, training_samples
-from boxrl.evaluate import Evaluation, compare, evaluate
-from boxrl.evaluate.figures import HEADLINES, look_up
-from boxrl.families import read_family
-from boxrl.generation.model_folders import model_folder
-from boxrl.generation.predict import Sampling, predict
-from boxrl.prompts import build_prompt
-from boxrl.report import build_report
-from boxrl.runs import Run
+if TYPE_CHECKING:
+    from boxrl.config import Recipe
+    from boxrl.evaluate import Evaluation
 
 
-def quickstart(out: Path, seed: int, resume: bool, overrides: Sequence[str] = ()) -> int:
-    """Run the packaged recipe into `out`, or go on there; returns the exit status.
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl quickstart`."""
+    quickstart = verbs.add_parser(
+        "quickstart", help="the whole chain on the tiny VLM inside the package"
+    )
+    quickstart.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: runs/quickstart, or -2, -3, ... behind it"
+    )
+    quickstart.add_argument("--seed", type=int, default=0, metavar="N")
+    quickstart.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    quickstart.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
+    )
+    quickstart.set_defaults(run=run_quickstart)
 
-    Args:
-        out: the run folder.
-        seed: of scenes, training and sampling.
-        resume: continue an interrupted run.
-        overrides: `key=value` of the recipe.
-    """
-    words = [f"out={out}", f"seed={seed}", *overrides]
-    return run_chain(load_recipe(find_recipe("quickstart"), words), resume)
+
+def run_quickstart(args: argparse.Namespace) -> int:
+    """Run the packaged recipe into a run folder, or go on there; returns the exit status."""
+    from boxrl.config import find_recipe, load_recipe
+    from boxrl.runs import numbered_folder
+
+    require_train_extra("boxrl quickstart")
+    out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
+    words = [f"out={out}", f"seed={args.seed}", *args.overrides]
+    return run_chain(load_recipe(find_recipe("quickstart"), words), args.resume)
 
 
 def run_chain(recipe: Recipe, resume: bool) -> int:
     """Evaluate, train, evaluate again and report, as the recipe says."""
+    from rich.console import Console
+
+    from boxrl.config import dump_recipe
+    from boxrl.data.files import write_json
+    from boxrl.engines.loading import quiet
+    from boxrl.engines.training.train import train, training_samples
+    from boxrl.evaluate import compare
+    from boxrl.report import build_report
+    from boxrl.runs import Run
+
     began = time.monotonic()
     out = recipe.out
     facts = {
@@ -85,6 +96,17 @@ def run_chain(recipe: Recipe, resume: bool) -> int:
 
 def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluation]:
     """Greedy and at the training temperature, on the held-out scenes."""
+    from boxrl.data.files import write_json
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import read_samples
+    from boxrl.engines.generate import Generator
+    from boxrl.engines.loading import load
+    from boxrl.evaluate import evaluate
+    from boxrl.families import read_family
+    from boxrl.generation.model_folders import model_folder
+    from boxrl.generation.predict import Sampling, predict
+    from boxrl.prompts import build_prompt
+
     data = recipe.out / "data"
     samples = read_samples(data / "test.jsonl")
     family = read_family(model_folder(model), recipe.family)
@@ -111,6 +133,11 @@ def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluati
 
 
 def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxrl.evaluate.figures import HEADLINES, look_up
+
     table = Table(title=title, title_justify="left")
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)

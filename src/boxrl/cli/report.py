@@ -1,4 +1,4 @@
-"""Verbs that show what happened: report, watch."""
+"""`boxrl report`: a run as one HTML page, or several side by side."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from boxrl.errors import UsageError
 
 
-def add_verbs(verbs: Any) -> None:
-    """Declare the verbs of this module."""
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl report`."""
     report = verbs.add_parser("report", help="a run as one HTML page, or several side by side")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     report.add_argument(
@@ -30,10 +30,6 @@ def add_verbs(verbs: Any) -> None:
     )
     report.add_argument("--port", type=int, default=0, metavar="N", help="of --live; a free one")
     report.set_defaults(run=run_report)
-
-    watch = verbs.add_parser("watch", help="a run in the terminal while it trains")
-    watch.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
-    watch.set_defaults(run=run_watch)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -69,12 +65,3 @@ def serve_live(run_dir: Path, port: int) -> None:
             server.serve_forever()
     except OSError as error:
         raise UsageError(f"port {port}: {error.strerror}; choose another --port") from error
-
-
-def run_watch(args: argparse.Namespace) -> None:
-    """Follow a run in the terminal."""
-    from rich.console import Console
-
-    from boxrl.report.watch import watch
-
-    watch(args.run_dir, Console())

@@ -10,7 +10,7 @@ from typing import Any
 from boxrl.cli.options import add_json, print_json
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl score`."""
     verb = verbs.add_parser("score", help="rewards of finished completions, no model")
     verb.add_argument(
@@ -31,10 +31,10 @@ def add_verbs(verbs: Any) -> None:
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
     )
     add_json(verb)
-    verb.set_defaults(run=score)
+    verb.set_defaults(run=run_score)
 
 
-def score(args: argparse.Namespace) -> None:
+def run_score(args: argparse.Namespace) -> None:
     """Score a file of completions."""
     from boxrl.families import build_family
     from boxrl.rewards import build_rewards

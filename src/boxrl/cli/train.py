@@ -1,4 +1,4 @@
-"""Verbs that train: quickstart, train."""
+"""`boxrl train`: SFT or GRPO as the recipe says, on one process or several; what it needs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import argparse
 import importlib.util
 import math
 import os
+import shlex
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from boxrl.errors import MissingExtra, UsageError
+from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
+
+if TYPE_CHECKING:
+    from boxrl.config import Recipe
 
 
-def add_verbs(verbs: Any) -> None:
-    """Declare the verbs of this module."""
-    quickstart = verbs.add_parser(
-        "quickstart", help="the whole chain on the tiny VLM inside the package"
-    )
-    quickstart.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: runs/quickstart, or -2, -3, ... behind it"
-    )
-    quickstart.add_argument("--seed", type=int, default=0, metavar="N")
-    quickstart.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    quickstart.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
-    )
-    quickstart.set_defaults(run=run_quickstart)
-
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl train`."""
     train = verbs.add_parser("train", help="SFT or GRPO, as the recipe says")
     train.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
     train.add_argument(
@@ -49,26 +43,6 @@ def add_verbs(verbs: Any) -> None:
     train.set_defaults(run=run_train)
 
 
-def require_train_extra(feature: str) -> None:
-    """Stop with the install line where torch and its friends are missing."""
-    # Libraries then fail at once instead of waiting for a network that nobody asked for.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for package in ("torch", "transformers", "trl", "datasets"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(feature, "train")
-
-
-def run_quickstart(args: argparse.Namespace) -> int:
-    """Evaluate, train, evaluate again, show the difference."""
-    require_train_extra("boxrl quickstart")
-    from boxrl.cli.quickstart import quickstart
-    from boxrl.runs import numbered_folder
-
-    out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
-    return quickstart(out, args.seed, args.resume, args.overrides)
-
-
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
     from boxrl.config import dump_recipe, find_recipe, load_recipe
@@ -86,12 +60,8 @@ def run_train(args: argparse.Namespace) -> int | None:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
     if args.dry_run:
-        from boxrl.cli.training import print_estimate
-
         return print_estimate(recipe, args.gpu_memory, args.num_processes, args.strategy)
     if args.launch:
-        from boxrl.cli.training import launch
-
         launch(args, recipe)
         return None
     from boxrl.engines.training.train import train
@@ -131,3 +101,103 @@ def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[
         samples, answers, family, prompt=prompt, answer_tag="required", resamples=2
     ).metrics
     return metrics
+
+
+def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, strategy: str) -> int:
+    """What a step needs, per process, as a table; exit status 1 where it does not fit."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxrl.engines.training.memory import GIB, estimate, visible_memory, vllm_share
+
+    found = estimate(recipe, processes, strategy)
+    of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
+    table = Table()
+    table.add_column(f"memory of {of}")
+    table.add_column("GiB", justify="right")
+    for name, size in found.memory.items():
+        table.add_row(name, f"{size / GIB:.2f}")
+    table.add_row("peak, training", f"{found.training / GIB:.2f}")
+    table.add_row("peak, generating", f"{found.generating / GIB:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    for line in found.facts:
+        console.print(line, soft_wrap=True)
+    available = gpu_memory * 1e9 if gpu_memory else visible_memory()
+    if available is None:
+        console.print("no GPU here: name its memory with --gpu-memory GB")
+        return 0
+    share = vllm_share(recipe)
+    needed = found.peak + share * available
+    beside = f", {share * available / GIB:.1f} of them vLLM's" if share else ""
+    fits = needed <= 0.92 * available  # the rest goes to CUDA itself and to fragmentation
+    console.print(
+        f"{'fits' if fits else 'does not fit'}: {needed / GIB:.1f} GiB{beside}, of "
+        f"{available / GIB:.1f} GiB"
+    )
+    if not fits:
+        console.print(
+            "smaller: train.micro_batch_prompts=1, train.lora, train.lora.quantize=4bit, "
+            "train.freeze_vision=true, --strategy zero3 on more processes"
+        )
+    return 0 if fits else 1
+
+
+def launch(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Write the accelerate config beside the run folder, print the plain command, run it.
+
+    Raises:
+        BoxrlError: one of the processes failed.
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
+    from boxrl.engines.training.launch import accelerate_config
+
+    path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
+    if args.write_config:
+        return
+    if args.strategy in ("zero2", "zero3") and importlib.util.find_spec("deepspeed") is None:
+        raise MissingExtra(f"--strategy {args.strategy}", "deepspeed")
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
+        "-m", "boxrl", "train", str(args.recipe),
+        *(o for o in args.overrides if not o.startswith("out=")), f"out={recipe.out}",
+    ]  # fmt: skip
+    if args.resume:
+        command.append("--resume")
+    plain = ["accelerate", "launch", *command[3:]]
+    print(shlex.join(plain), file=sys.stderr)
+    if status := _run_to_its_end(command):
+        # The launcher's own last lines are a traceback and a rule.
+        raise BoxrlError(
+            f"{recipe.out}: a process of the launch failed (accelerate's exit status {status}); "
+            "what it said stands above. Put it right; the same command with --resume goes on"
+        )
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Run the launcher and hand SIGTERM on to it: its processes then write a checkpoint.
+
+    A Ctrl-C reaches them by itself.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
+    stopped = []
+    with subprocess.Popen(command) as process:
+
+        def stop(number: int, _frame: Any) -> None:
+            stopped.append(number)
+            if number == signal.SIGTERM:
+                process.terminate()
+
+        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    if stopped:
+        raise KeyboardInterrupt
+    return status

@@ -21,7 +21,7 @@ SYNTHETIC = 200
 """Scenes drawn for a recipe that trains on synthetic ones."""
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verb(verbs: Any) -> None:
     """Declare `boxrl validate`."""
     parser = verbs.add_parser(
         "validate", help="gold answers through prompt, parser and rewards, no model"

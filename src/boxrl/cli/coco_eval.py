@@ -1,0 +1,53 @@
+"""`boxrl coco-eval`: a COCO results file to AP and NMS-AP."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boxrl.cli.options import add_json, print_json
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl coco-eval`."""
+    verb = verbs.add_parser("coco-eval", help="AP and NMS-AP of a COCO results file")
+    verb.add_argument("--annotations", type=Path, required=True, metavar="A.json")
+    verb.add_argument("--predictions", type=Path, required=True, metavar="P.json")
+    verb.add_argument(
+        "--nms-ap", action="store_true", help="add NMS-AP; both as OVDEval's script gives them"
+    )
+    add_json(verb)
+    verb.set_defaults(run=run_coco_eval)
+
+
+def run_coco_eval(args: argparse.Namespace) -> None:
+    """Score a COCO results file."""
+    from boxrl.evaluate.coco import evaluate_coco
+
+    figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
+    if args.json:
+        print_json(figures)
+    else:
+        print_coco(figures)
+
+
+def print_coco(figures: Mapping[str, Any]) -> None:
+    """COCO's statistics, with NMS-AP in a column of its own."""
+    from rich.console import Console
+
+    from boxrl.cli.tables import format_number, new_table, print_protocol
+
+    console = Console(highlight=False)
+    thinned = figures.get("nms_ap")
+    table = new_table("", "statistic", "AP", *(["NMS-AP"] if thinned else []))
+    for name, value in figures.items():
+        if name not in ("nms_ap", "protocol", "kept", "total"):
+            table.add_row(
+                name, format_number(value), *([format_number(thinned[name])] if thinned else [])
+            )
+    console.print(table)
+    if thinned:
+        console.print(f"NMS-AP keeps {figures['kept']} of {figures['total']} boxes")
+    print_protocol(console, figures["protocol"])

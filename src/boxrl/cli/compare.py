@@ -1,0 +1,102 @@
+"""`boxrl compare`: runs over the same samples, paired with the first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from boxrl.cli.options import add_json, print_json, whole
+from boxrl.errors import UsageError
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl compare`."""
+    verb = verbs.add_parser("compare", help="runs over the same samples, paired with the first")
+    verb.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="run folder, RUN/evals/NAME, or folder of evaluate --out",
+    )
+    verb.add_argument("--out", type=Path, metavar="FILE.html", help="also write it as one page")
+    verb.add_argument("--force", action="store_true", help="compare although protocols differ")
+    verb.add_argument("--seed", type=whole(0), default=0)
+    verb.add_argument("--resamples", type=whole(1), default=1000)
+    add_json(verb)
+    verb.set_defaults(run=run_compare)
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Pair evaluations of the same name, each run with the first."""
+    first, *others = args.runs
+    if not others or (args.json and len(others) > 1):
+        takes = "two runs" if args.json else "at least two runs"
+        raise UsageError(f"compare takes {takes}{' with --json' * args.json}, got {len(args.runs)}")
+    for other in others:
+        _compare_runs(args, first, other)
+    if args.out:
+        from boxrl.report import build_comparison
+
+        build_comparison(args.runs, args.out)
+        print(f"report: {args.out}", file=sys.stderr if args.json else sys.stdout)
+
+
+def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
+    """Print every evaluation that two runs share: a table each, or one JSON object of all."""
+    from boxrl.evaluate import compare
+    from boxrl.evaluate.opening import open_evaluation, paired_folders
+
+    found = {}
+    for name, folders in paired_folders(first, second).items():
+        a, b = map(open_evaluation, folders)
+        found[name] = compare(a, b, seed=args.seed, resamples=args.resamples, force=args.force)
+        if not args.json:
+            print_comparison(found[name], [str(folder) for folder in folders])
+    if args.json:
+        print_json(found.get("", found))
+
+
+def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Differences of two runs; in red what makes them hard to compare."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
+    from boxrl.evaluate.figures import FIGURES
+
+    console = Console(highlight=False)
+    for key, (a, b) in difference["protocol_differs"].items():
+        console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
+    columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
+    table = new_table(f"{difference['n']} samples; p of the sign test", "figure", *columns)
+    for figure in FIGURES:
+        row = difference["metrics"].get(figure.key)
+        if row is None:
+            continue
+        table.add_row(
+            figure.name,
+            format_number(row["a"]),
+            format_number(row["b"]),
+            format_number(row["difference"], "+"),
+            format_interval((row["low"], row["high"]), "+"),
+            *_sign_test(row),
+        )
+    console.print(table)
+    for letter, name in zip("ab", names, strict=True):
+        console.print(Text(f"{letter} = {name}"))
+    for what, ids in difference["flipped"].items():
+        some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+        console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+    print_protocol(console, difference["protocol"])
+
+
+def _sign_test(row: Mapping[str, Any]) -> tuple[str, str]:
+    """(better : worse, p) in words; "-" for a figure of which more is neither."""
+    if row["p_sign"] is None:
+        return "-", "-"
+    p = row["p_sign"]
+    return f"{row['better']} : {row['worse']}", "<0.001" if p < 0.001 else f"{p:.3f}"

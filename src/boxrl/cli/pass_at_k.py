@@ -1,0 +1,63 @@
+"""`boxrl pass-at-k`: what several completions per sample are worth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from boxrl.cli.options import add_json, print_json
+from boxrl.errors import UsageError
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl pass-at-k`, once called `draws`."""
+    verb = verbs.add_parser(
+        "pass-at-k", aliases=["draws"], help="pass@k and self-consistency of predict --n"
+    )
+    verb.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
+    verb.add_argument("--predictions", type=Path, required=True, metavar="predictions.jsonl")
+    verb.add_argument("--k", metavar="1,4,8", help="sizes; powers of two where none are given")
+    verb.add_argument("--family", help="where the predictions do not say it")
+    add_json(verb)
+    verb.set_defaults(run=run_pass_at_k)
+
+
+def run_pass_at_k(args: argparse.Namespace) -> None:
+    """Judge several completions per sample."""
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import read_samples
+    from boxrl.evaluate.files import read_settings, settings_family
+    from boxrl.evaluate.pass_at_k import evaluate_draws
+
+    family = settings_family(read_settings(args.predictions), args.family, str(args.predictions))
+    figures = evaluate_draws(
+        read_samples(args.samples), read_predictions(args.predictions), family, _sizes(args.k)
+    )
+    if args.json:
+        print_json(figures)
+    else:
+        print_pass_at_k(figures)
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    try:
+        return [int(part) for part in text.split(",")] if text else None
+    except ValueError as error:
+        raise UsageError(f"--k: expected whole numbers such as 1,4,8, got {text!r}") from error
+
+
+def print_pass_at_k(figures: dict[str, Any]) -> None:
+    """A row per k, and the answer that most completions agree on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{figures['n']} samples, {figures['draws']} completions each"
+    table = Table(title=title, title_justify="left")
+    for column in ("of them", "right at IoU .5", "mean F1"):
+        table.add_column(column, justify="left" if column == "of them" else "right")
+    for k, share in figures["pass@k"].items():
+        table.add_row(f"best of {k}", f"{share:.3f}", f"{figures['best_of_k_f1'][k]:.3f}")
+    agreed = figures["self_consistency"]
+    table.add_row("most agreed on", f"{agreed['pass']:.3f}", f"{agreed['f1']:.3f}")
+    Console().print(table)

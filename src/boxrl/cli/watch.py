@@ -1,0 +1,23 @@
+"""`boxrl watch`: a run in the terminal while it trains."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare `boxrl watch`."""
+    watch = verbs.add_parser("watch", help="a run in the terminal while it trains")
+    watch.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+    watch.set_defaults(run=run_watch)
+
+
+def run_watch(args: argparse.Namespace) -> None:
+    """Follow a run in the terminal."""
+    from rich.console import Console
+
+    from boxrl.report.watch import watch
+
+    watch(args.run_dir, Console())
