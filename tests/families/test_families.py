@@ -1,5 +1,6 @@
 """Frames and syntaxes: parse is the inverse of render, for every family."""
 
+import ast
 import json
 import math
 import random
@@ -10,10 +11,12 @@ import pytest
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
+from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing import parse
 from boxrl.prompts import render_answer
 from boxrl.types import Detections
 
+SOURCE = Path(__file__).parents[2] / "src/boxrl"
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/families/transcripts.json").read_text())
 LABELS = ("cat", "traffic light", "bird (flying), left", "the man; in red", "Ж 猫", 'a "b"')
 
@@ -197,3 +200,29 @@ def test_a_model_without_vision_is_told_apart(tmp_path):
 def test_an_unknown_family_lists_the_known():
     with pytest.raises(UsageError, match=r"qwen2\.5-vl"):
         build_family("gpt")
+
+
+NAMED_ELSEWHERE = {
+    "engines/processors.py": "which processor class serves a model_type without torchvision",
+    "engines/tiny/model.py": "the tiny VLM is a Qwen2.5-VL, with a tokenizer of its own",
+    "engines/tiny/teach.py": "the same",
+    "engines/tiny/tokenizer.py": "the same",
+    "rewards/easyr1.py": "default family",
+    "rewards/verl.py": "default family",
+}
+
+
+def test_facts_of_a_family_stand_in_its_record_alone():
+    facts = {name for family in FAMILIES.values() for name in (family.name, *family.model_types)}
+    facts |= {token for family in FAMILIES.values() for token in family.image_tokens}
+    facts |= set(SYNTAXES)
+    facts -= {"plain", "json", "loc", "<image>"}  # a default, and words of other meanings
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        place = path.relative_to(SOURCE).as_posix()
+        if not place.startswith("families/") and place not in NAMED_ELSEWHERE:
+            constants = ast.walk(ast.parse(path.read_text()))
+            texts = {n.value for n in constants if isinstance(n, ast.Constant)}
+            if named := facts & {text for text in texts if isinstance(text, str)}:
+                found[place] = named
+    assert found == {}

@@ -24,9 +24,6 @@ from boxrl.generation.questions import Questions
 from boxrl.prompts import Prompt
 from boxrl.types import Sample
 
-WHOLE_PROMPTS = {"paligemma"}
-"""Model types whose prompt tokens see each other both ways: it cannot be run up to its last."""
-
 OUT_OF_MEMORY = "out of memory with one completion at a time; lower --max-new-tokens"
 
 
@@ -75,7 +72,7 @@ class Generator:
     @torch.no_grad()
     def _generate(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
         prompts, group = [draw.sample for draw in batch], 1
-        if self.model.config.model_type not in WHOLE_PROMPTS:
+        if not self.questions.family.whole_prompt:
             prompts, group = _groups(batch)
         inputs = self._encode(prompts)
         # A batch's randomness follows from what is in it, so that a resumed run repeats it.

@@ -18,6 +18,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from boxrl.engines import HAS_TORCHVISION
 from boxrl.errors import UsageError
+from boxrl.families.qwen import QWEN2_5_VL
 
 
 class ImageTextProcessor(ProcessorMixin):
@@ -29,7 +30,7 @@ class ImageTextProcessor(ProcessorMixin):
     def __init__(
         self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None
     ) -> None:
-        self.image_token = "<|image_pad|>"
+        self.image_token = QWEN2_5_VL.image_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         super().__init__(
             image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template

@@ -39,11 +39,15 @@ class Syntax(NamedTuple):
         write: boxes, labels and the JSON key of boxes to text; never for no box at all.
         read: text to what it holds; None for JSON, which `parsing` reads.
         form: how a prompt calls the form.
+        is_json: whether `write` gives JSON, whatever else `read` takes.
+        tags: its markers that look like tags, as an example in a prompt may show them.
     """
 
     write: Callable[[Sequence[Box], Sequence[str], str], str]
     read: Callable[[str], Found] | None
     form: str
+    is_json: bool = False
+    tags: frozenset[str] = frozenset()
 
 
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
@@ -170,10 +174,12 @@ def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:
 
 
 SYNTAXES: dict[str, Syntax] = {
-    "json": Syntax(write_json, None, "in JSON format"),
-    "glm": Syntax(write_glm, read_glm, "in JSON format"),
+    "json": Syntax(write_json, None, "in JSON format", is_json=True),
+    "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True),
     "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points"),
-    "internvl": Syntax(write_internvl, read_internvl, "as lists of boxes"),
+    "internvl": Syntax(
+        write_internvl, read_internvl, "as lists of boxes", tags=frozenset({"ref", "box"})
+    ),
     "loc": Syntax(write_loc, read_loc, "as location tokens"),
 }
 """Every way of writing boxes, by the name that a family gives."""

@@ -99,7 +99,7 @@ def _brackets(text: str) -> Iterator[PromptDefect]:
 
 def _tags(text: str, family: Family) -> Iterator[PromptDefect]:
     """Tags that do not pair up, or that the format reward does not know."""
-    own = {"ref", "box"} if family.syntax == "internvl" else set()
+    own = SYNTAXES[family.syntax].tags
     counts: dict[str, list[int]] = {}
     for closing, name in _TAG.findall(text):
         if name not in own and name != "image":
@@ -129,7 +129,8 @@ _NUMBERS = {"x1": 1, "y1": 2, "x2": 30, "y2": 40}
 def _example(text: str, family: Family) -> Iterator[PromptDefect]:
     """The example of the answer's form must be readable by the parser, once numbers are put in."""
     start, end = text.find("[{"), text.rfind("}]")
-    read = SYNTAXES[family.syntax].read if family.syntax != "glm" else None
+    syntax = SYNTAXES[family.syntax]
+    read = None if syntax.is_json else syntax.read
     if "x1" not in text or (read is None and (start < 0 or end < start)):
         return  # no example
     example = text if read else text[start : end + 2]

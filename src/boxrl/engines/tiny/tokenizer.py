@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerFast
 
 from boxrl import prompts
 from boxrl.data.synthetic import COLOURS, SHAPES
+from boxrl.families.qwen import QWEN2_5_VL
 
 NUMBERS = 128
 """Coordinates and counts below it are single tokens."""
 
-IMAGE_TOKEN = "<|image_pad|>"
+IMAGE_TOKEN = QWEN2_5_VL.image_token
 EOS_TOKEN = "<|im_end|>"
 PAD_TOKEN = "<|endoftext|>"
 SPECIAL_TOKENS = (

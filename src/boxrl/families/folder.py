@@ -1,0 +1,70 @@
+"""What a model folder says about its family: the model's type and its processor's pixel limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from boxrl.errors import UsageError
+from boxrl.families.record import Family
+
+
+def read_pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
+    """min_pixels, max_pixels and factor as the folder's image processor states them.
+
+    Args:
+        model_dir: the folder.
+        family: whose images it prepares; one that is not resized by limits has none.
+
+    Returns:
+        What is stated, by the names of `Family`'s fields.
+
+    Raises:
+        UsageError: the processor's config is damaged.
+    """
+    if not family.factor or family.frame == "original":
+        return {}
+    path = model_dir / "processor_config.json"
+    image = (read_config_json(path) or {}).get("image_processor")
+    if not image:
+        path = model_dir / "preprocessor_config.json"
+        image = read_config_json(path)
+    if not image:
+        return {}
+    size = (image.get("size") if isinstance(image, dict) else image) or {}
+    if not isinstance(image, dict) or not isinstance(size, dict):
+        raise UsageError(f"{path}: {size!r:.80} is no object; the model folder is damaged")
+    edges = (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels"))
+    low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in edges)
+    limits: dict[str, Any] = {"min_pixels": low, "max_pixels": high} if low and high else {}
+    if "patch_size" in image and "merge_size" in image:
+        patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
+        limits |= {"factor": patch * merge} if patch and merge else {}
+    return limits
+
+
+def _pixels(value: Any, path: Path) -> int | None:
+    """A count of pixels in an image processor's config; None where it names none."""
+    if value is None:
+        return None
+    if type(value) in (int, float) and 1 <= value < 2**53:
+        return int(value)
+    raise UsageError(f"{path}: {value!r:.80} is no count of pixels; the model folder is damaged")
+
+
+def read_config_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object of a model folder; None where there is no such file.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error}); the model folder is damaged") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected a JSON object; the model folder is damaged")
+    return content

@@ -1,0 +1,15 @@
+"""InternVL, whose images are cut into tiles."""
+
+from boxrl.families.record import Family
+
+INTERNVL = Family(
+    name="internvl",
+    frame="grid",
+    syntax="internvl",
+    grid=1000,
+    factor=0,
+    model_types=("internvl", "internvl_chat"),
+    image_token="<IMG_CONTEXT>",
+    image_tokens=("<img>", "</img>", "<IMG_CONTEXT>"),
+    vision_module="model.vision_tower",
+)

@@ -1,0 +1,45 @@
+"""Qwen-VL: markers and a grid in 2, JSON in pixels of the resized image in 2.5, on a grid in 3."""
+
+from boxrl.families.record import Family
+
+_IMAGE_TOKEN = "<|image_pad|>"
+_IMAGE_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    _IMAGE_TOKEN,
+    "<|video_pad|>",
+)
+
+QWEN2_VL = Family(
+    name="qwen2-vl",
+    frame="grid",
+    syntax="qwen2",
+    grid=1000,
+    model_types=("qwen2_vl",),
+    image_token=_IMAGE_TOKEN,
+    image_tokens=_IMAGE_TOKENS,
+    vision_module="model.visual",
+)
+
+QWEN2_5_VL = Family(
+    name="qwen2.5-vl",
+    frame="resized",
+    model_types=("qwen2_5_vl",),
+    image_token=_IMAGE_TOKEN,
+    image_tokens=_IMAGE_TOKENS,
+    vision_module="model.visual",
+)
+
+QWEN3_VL = Family(
+    name="qwen3-vl",
+    frame="grid",
+    grid=1000,
+    factor=32,
+    min_pixels=65_536,
+    max_pixels=16_777_216,
+    model_types=("qwen3_vl", "qwen3_vl_moe"),
+    image_token=_IMAGE_TOKEN,
+    image_tokens=_IMAGE_TOKENS,
+    vision_module="model.visual",
+)
