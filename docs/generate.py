@@ -26,15 +26,15 @@ SECTION_OF_FOLDER = {"howto": "How to", "decisions": "Decisions"}
 """Of pages that mkdocs.yml does not name; all others are Evidence."""
 
 SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
-ROOMS = {
+PACKAGES = {
     "rewards": "Rewards", "evaluate": "Evaluation", "metrics": "Metrics", "data": "Data",
-    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing", "generation": "Generation",
-    "families": "Families", "types": "Types", "errors": "Errors", "boxes": "Boxes",
-    "matching": "Matching", "config": "Recipes", "runs": "Run folders",
+    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing",
+    "generation": "Generation", "families": "Families", "types": "Types", "errors": "Errors",
+    "boxes": "Boxes", "matching": "Matching", "config": "Recipes", "runs": "Run folders",
     "experiments": "Experiments", "engines": "Engines", "report": "Reports", "demo": "Demo",
     "environment": "Environment", "progress": "Progress",
 }  # fmt: skip
-"""Rooms of boxrl with a page of their own under reference/, and its title."""
+"""What has a page of its own under reference/, and its title."""
 
 
 def on_config(config: Any) -> Any:
@@ -61,7 +61,7 @@ def on_files(files: Files, config: Any) -> Files:
     made = {name: move_links((ROOT / source).read_text("utf-8"))
             for source, name in PAGES_OF_THE_ROOT.items()}  # fmt: skip
     made["reference/cli.md"] = render_command_line()
-    made |= {f"reference/{room}.md": render_room(room) for room in ROOMS}
+    made |= {f"reference/{name}.md": render_package(name) for name in PACKAGES}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -76,7 +76,7 @@ def move_links(text: str) -> str:
     text = text.replace("](docs/", "](").replace('src="docs/', 'src="')
     for source, name in PAGES_OF_THE_ROOT.items():
         text = text.replace(f"]({source})", f"]({name})")
-    return re.sub(r"\]\(((?:recipes|benchmarks|src|tests|deploy)/[^)]*)\)", rf"]({SOURCE}\1)", text)
+    return re.sub(r"\]\(((?:recipes|perf|src|tests|deploy)/[^)]*)\)", rf"]({SOURCE}\1)", text)
 
 
 def render_command_line() -> str:
@@ -103,17 +103,17 @@ def walk_verbs(
             yield from walk_verbs(child, f"{words} {name}".strip())
 
 
-def render_room(room: str) -> str:
+def render_package(name: str) -> str:
     """A heading and one mkdocstrings block per public module."""
-    blocks = "\n\n".join(f"::: boxrl.{module}" for module in list_modules(room))
-    return f"# {ROOMS[room]}\n\n{blocks}\n"
+    blocks = "\n\n".join(f"::: boxrl.{module}" for module in list_modules(name))
+    return f"# {PACKAGES[name]}\n\n{blocks}\n"
 
 
-def list_modules(room: str) -> list[str]:
-    """The room's dotted modules, the package first."""
+def list_modules(package: str) -> list[str]:
+    """Dotted modules of a package, itself first; a module alone is its own."""
     folder = ROOT / "src" / "boxrl"
-    if not (folder / room).is_dir():
-        return [room]
-    inside = (folder / room).rglob("*.py")
+    if not (folder / package).is_dir():
+        return [package]
+    inside = (folder / package).rglob("*.py")
     dotted = (".".join(path.relative_to(folder).with_suffix("").parts) for path in inside)
     return sorted(name.removesuffix(".__init__") for name in dotted if "._" not in name[:-9])

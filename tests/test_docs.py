@@ -1,7 +1,7 @@
 """Commands in README.md and docs/ are the program's own.
 
 Every ```bash block is held against the parser, the Makefile and the extras. Blocks of the classes
-`fast` and `slow` are also run, page by page, in a folder that holds what the page assumes: the
+`run` and `slow` are also run, page by page, in a folder that holds what the page assumes: the
 tiny VLM stands in the place of a downloaded model, and training is cut to two steps.
 """
 
@@ -25,26 +25,10 @@ from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
 
 ROOT = Path(__file__).parents[1]
-CLASSES = {
-    "README.md": "parse slow parse",
-    "CONTRIBUTING.md": "parse",
-    "docs/data.md": "fast fast fast",
-    "docs/howto/add_dataset.md": "fast",
-    "docs/howto/add_reward.md": "fast",
-    "docs/howto/cluster.md": "parse parse parse parse parse",
-    "docs/howto/demo.md": "parse parse",
-    "docs/howto/experiments.md": "parse parse",
-    "docs/howto/predict.md": "slow parse parse slow",
-    "docs/howto/train_your_own.md": "slow slow slow",
-    "docs/howto/vllm.md": "parse parse parse",
-    "docs/quickstart.md": "parse slow slow",
-    "docs/rewards.md": "fast",
-    "docs/tiny.md": "parse",
-    "docs/tutorial.md": "slow slow slow slow slow slow",
-}
-"""One word per ```bash block of a page, in order.
+CLASSES = ("parse", "run", "slow")
+"""Of a ```bash block, in its fence: ```bash {.run}. From the quickest to the slowest.
 
-`fast` and `slow` blocks are run, slow ones by `make test-slow`; `parse` is for what needs a GPU, a
+`run` and `slow` blocks are run, slow ones by `make test-slow`; `parse` is for what needs a GPU, a
 cluster, a server, an archive or a network.
 """
 OTHER_PROGRAMS = {"git", "cd", "hf", "sbatch", "sky", "docker", "vllm", "export", "pytest"}
@@ -52,16 +36,16 @@ PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 )
-BLOCK = re.compile(r"^( *)```bash\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^( *)```bash *([^\n]*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
-def read_blocks(page: str) -> list[list[str]]:
-    """The commands of each ```bash block: continued lines joined, comments dropped."""
+def read_blocks(page: str) -> list[tuple[str, list[str]]]:
+    """(class, commands) of each ```bash block: continued lines joined, comments dropped."""
     blocks = []
-    for _, body in BLOCK.findall((ROOT / page).read_text("utf-8")):
+    for _, info, body in BLOCK.findall((ROOT / page).read_text("utf-8")):
         joined = body.replace("\\\n", " ")
         lines = [" ".join(shlex.split(line, comments=True)) and line for line in joined.split("\n")]
-        blocks.append([line.strip() for line in lines if line])
+        blocks.append((info.strip("{.}"), [line.strip() for line in lines if line]))
     return blocks
 
 
@@ -72,23 +56,22 @@ def split(command: str) -> list[str]:
     return list(dropwhile(lambda word: re.match(r"[A-Z]+=", word), words))
 
 
-def read_pages_with(*classes: str) -> list[str]:
-    """Pages with a block of one of these classes, and with nothing slower."""
-    order = ("parse", "fast", "slow")
-    return [
-        page
-        for page, words in CLASSES.items()
-        if max(words.split(), key=order.index) in classes and (ROOT / page).is_file()
-    ]
+def read_pages_with(slowest: str) -> list[str]:
+    """Pages with a block of this class, and with nothing slower."""
+    return [page for page in PAGES if max(map(_rank, read_blocks(page)), default=-1)
+            == CLASSES.index(slowest)]  # fmt: skip
+
+
+def _rank(block: tuple[str, list[str]]) -> int:
+    return CLASSES.index(block[0]) if block[0] in CLASSES else -1
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_declared(page: str) -> None:
-    found, declared = len(read_blocks(page)), len(CLASSES.get(page, "").split())
-    assert found == declared, (
-        f"{page} has {found} bash blocks, CLASSES in {__file__} declares {declared}: "
-        "say for each whether it is run (fast, slow) or only parsed"
-    )
+def test_every_block_says_whether_it_is_run(page: str) -> None:
+    for kind, commands in read_blocks(page):
+        assert kind in CLASSES, (
+            f"{page}: write ```bash {{.run}}, {{.slow}} or {{.parse}} above {commands[0]!r}"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -125,8 +108,8 @@ def check_command(command: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_exists(page: str) -> None:
-    for block in read_blocks(page):
-        for command in block:
+    for _, commands in read_blocks(page):
+        for command in commands:
             check_command(command)
 
 
@@ -215,14 +198,14 @@ def run(command: str) -> None:
 
 def run_page(page: str) -> Iterator[str]:
     """Run the blocks that are to be run; yields the commands."""
-    for block, kind in zip(read_blocks(page), CLASSES[page].split(), strict=True):
-        for command in block if kind != "parse" else ():
+    for kind, commands in read_blocks(page):
+        for command in commands if kind != "parse" else ():
             if split(command)[0] == "boxrl":
                 run(command)
                 yield command
 
 
-@pytest.mark.parametrize("page", read_pages_with("fast"))
+@pytest.mark.parametrize("page", read_pages_with("run"))
 def test_the_commands_of_a_page_run(page: str, workplace: Path) -> None:
     assert list(run_page(page))
 
@@ -234,9 +217,10 @@ def test_the_commands_of_a_page_that_trains_run(page: str, workplace: Path) -> N
     assert list(run_page(page))
 
 
-def test_the_readmes_python_says_what_it_says() -> None:
-    page = (ROOT / "README.md").read_text("utf-8")
-    for code in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_python_of_a_page_gives_what_its_last_comment_says(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         body, _, said = code.rpartition("# ")
         *setup, call = re.split(r"\n(?=\w)", body.strip())
         names: dict[str, object] = {}
@@ -253,11 +237,50 @@ def test_the_readme_says_what_the_benchmark_measured() -> None:
 
 def test_every_file_that_code_and_pages_name_exists() -> None:
     named = re.compile(r"\b(?:tests|docs|perf|recipes|src/boxrl)/[\w/.-]+\.(?:py|md|yaml|json)\b")
-    made_up = {"docs/findings/NAME.json", "src/boxrl/data/mine.py"}
+    made_up = {"docs/findings/NAME.json", "src/boxrl/data/formats/mine.py"}
     readers = [*(ROOT / "src").rglob("*.py"), *(ROOT / "perf").glob("*.py")]
     for path in [*readers, *(ROOT / page for page in PAGES)]:
         for name in set(named.findall(path.read_text("utf-8"))) - made_up:
             assert (ROOT / name).exists(), f"{path}: there is no {name}"
+
+
+NAME_IN_FILE = re.compile(r"`(\w+)` in `((?:src|tests|perf)/[\w/.-]+\.py)`")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_name_that_a_page_puts_into_a_file_is_there(page: str) -> None:
+    for name, file in NAME_IN_FILE.findall((ROOT / page).read_text("utf-8")):
+        defined = rf"^(?:def|class) {name}\b|^{name}\b.* = "
+        found = re.search(defined, (ROOT / file).read_text("utf-8"), re.MULTILINE)
+        assert found, f"{page}: {file} does not define {name}"
+
+
+def test_where_would_i_look_names_two_files_at_most_and_a_page() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = page.partition("## Where would I look")[2].partition("\n\nThe how-tos")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line]
+    assert len(rows) == 8
+    for task, places, said in rows:
+        files = NAME_IN_FILE.findall(places)
+        assert 1 <= len(files) <= 2, task
+        assert places.count(".py`") == len(files), f"{task}: a file without its registry"
+        pages = re.findall(r"`(docs/[\w/]+\.md)`", said)
+        assert [*map(Path.is_file, (ROOT / page for page in pages))] == [True], task
+
+
+def test_contributing_lists_the_layers_of_the_import_contract() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    contract = tools["importlinter"]["contracts"][0]
+    assert f"`{' > '.join(contract['layers'])}`" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_the_changelog_keeps_to_its_form() -> None:
+    known = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    versions = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1:]
+    for version in versions:
+        kinds = re.findall(r"^### (.*)$", version, re.MULTILINE)
+        assert kinds == [kind for kind in known if kind in kinds], version.partition("\n")[0]
+        assert "\n- " not in version.partition("\n### ")[0], "an entry under no heading"
 
 
 def test_every_place_names_the_same_version() -> None:
@@ -267,7 +290,20 @@ def test_every_place_names_the_same_version() -> None:
     assert f"\nversion: {__version__}\n" in citation
 
 
-def test_every_room_has_a_page_in_the_python_reference() -> None:
-    rooms = {path.stem for path in (ROOT / "src/boxrl").iterdir() if path.suffix in ("", ".py")}
+def list_packages() -> set[str]:
+    """Packages and modules right below boxrl."""
+    paths = (ROOT / "src/boxrl").iterdir()
+    names = {path.stem for path in paths if path.suffix in ("", ".py")}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_every_package_has_a_page_in_the_python_reference() -> None:
     pages = re.findall(r"reference/(\w+)\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
-    assert {room for room in rooms if not room.startswith("_")} == set(pages)
+    assert list_packages() == set(pages)
+
+
+def test_the_architecture_page_names_every_package() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]*`) \|.*\| `(src/[\w/.]+)` \|$", page, re.MULTILINE)
+    assert list_packages() == {name for names, _ in rows for name in re.findall(r"\w+", names)}
+    assert all((ROOT / file).is_file() for _, file in rows)
