@@ -108,6 +108,7 @@ def _protocol(
     answer_tag: AnswerTag,
 ) -> dict[str, Any]:
     """How the numbers came about."""
+    limits = family.limits()
     return {
         "mode": _named(samples, "mode"),
         "subset": _named(samples, "subset"),
@@ -117,8 +118,8 @@ def _protocol(
         "sampling": settings.get("sampling"),
         "family": family.name,
         "frame": family.frame,
-        "min_pixels": family.min_pixels if family.frame == "resized" else None,
-        "max_pixels": family.max_pixels if family.frame == "resized" else None,
+        "min_pixels": limits["min_pixels"],
+        "max_pixels": limits["max_pixels"],
         "confidence": confidence,
         "ties": "equal confidences rank by sample, then by emission",
         "answer_tag": answer_tag,

@@ -24,6 +24,9 @@ PROTOCOL_KEYS = (
 )  # fmt: skip
 """What must be equal before two runs may be compared."""
 
+LIMITS = frozenset({"min_pixels", "max_pixels"})
+"""Keys that contradict each other only where both runs state them."""
+
 
 @no_cycle_search()
 def compare(
@@ -96,10 +99,11 @@ def compare(
 def protocol_difference(a: Evaluation, b: Evaluation) -> dict[str, list[Any]]:
     """Protocol keys that matter for comparing and differ: {key: [a's value, b's value]}."""
     first, second = a.metrics["protocol"], b.metrics["protocol"]
+    pairs = {key: [first.get(key), second.get(key)] for key in PROTOCOL_KEYS}
     return {
-        key: [first.get(key), second.get(key)]
-        for key in PROTOCOL_KEYS
-        if first.get(key) != second.get(key)
+        key: pair
+        for key, pair in pairs.items()
+        if pair[0] != pair[1] and not (key in LIMITS and None in pair)
     }
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from boxrl.errors import UsageError
-from boxrl.families.folder import read_config_json, read_pixel_limits
+from boxrl.families.folder import read_config_json, read_resizing
 from boxrl.families.frames import Axes, Frame
 from boxrl.families.gemma import GEMMA, PALIGEMMA
 from boxrl.families.glm import GLM_4V
@@ -31,27 +31,47 @@ __all__ = [
 ]  # fmt: skip
 
 
-def build_family(name: str) -> Family:
-    """The family of that name.
+def build_family(name: str, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
+    """The family of that name, with the pixel limits of its released models or others.
+
+    Args:
+        name: key of FAMILIES.
+        min_pixels: least area of an image as the model sees it, in pixels; its own where None.
+        max_pixels: largest area.
 
     Raises:
-        UsageError: unknown name; the message lists the known ones.
+        UsageError: unknown name; the message lists the known ones. Limits that the family does
+            not have, or that contradict each other.
     """
     if name not in FAMILIES:
         raise UsageError(f"unknown family {name!r}; families: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    return FAMILIES[name].with_limits(min_pixels, max_pixels)
 
 
-def read_family(model_dir: Path, name: str | None = None) -> Family:
-    """The family of a model folder, with the pixel limits of its own image processor.
+def read_family(
+    model_dir: Path,
+    name: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> Family:
+    """The family of a model folder, with the pixel limits of its own image processor or others.
 
     Args:
         model_dir: folder with config.json and the processor's config.
         name: the family the user named, or None to find it from config.json's model_type.
+        min_pixels: as of `build_family`; the folder's own where None.
+        max_pixels: the same.
 
     Raises:
-        UsageError: no config.json, an unknown model type, or `name` contradicts the config.
+        UsageError: no config.json, an unknown model type, `name` contradicts the config, or limits
+            that the family does not have or that contradict each other.
     """
+    family = _find_family(model_dir, name)
+    family = replace(family, **read_resizing(model_dir, family))
+    return family.with_limits(min_pixels, max_pixels)
+
+
+def _find_family(model_dir: Path, name: str | None) -> Family:
     config = read_config_json(model_dir / "config.json")
     if config is None:
         raise UsageError(f"{model_dir}: no config.json; --model takes a model folder")
@@ -64,19 +84,18 @@ def read_family(model_dir: Path, name: str | None = None) -> Family:
                 f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
                 f"{model_type!r} belongs to {found.name!r}; leave --family out"
             )
-    elif found is None and not any("vision" in key for key in config):
+        return family
+    if found is None and not any("vision" in key for key in config):
         raise UsageError(
             f"{model_dir}: a model without vision (model_type {model_type!r}, no vision_config in "
             "config.json); boxrl needs a vision-language model, such as Qwen2.5-VL"
         )
-    elif found is None:
+    if found is None:
         raise UsageError(
             f"{model_dir}: model_type {model_type!r} belongs to no known family; "
             f"name one with --family: {', '.join(FAMILIES)}"
         )
-    else:
-        family = found
-    return replace(family, **read_pixel_limits(model_dir, family))
+    return found
 
 
 _RECORDS = (PLAIN, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, INTERNVL, GLM_4V, PALIGEMMA, GEMMA)

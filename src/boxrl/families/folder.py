@@ -10,12 +10,12 @@ from boxrl.errors import UsageError
 from boxrl.families.record import Family
 
 
-def read_pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
-    """min_pixels, max_pixels and factor as the folder's image processor states them.
+def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
+    """How the folder's own image processor resizes, where it says so.
 
     Args:
         model_dir: the folder.
-        family: whose images it prepares; one that is not resized by limits has none.
+        family: whose processor it is.
 
     Returns:
         What is stated, by the names of `Family`'s fields.
@@ -23,25 +23,44 @@ def read_pixel_limits(model_dir: Path, family: Family) -> dict[str, Any]:
     Raises:
         UsageError: the processor's config is damaged.
     """
-    if not family.factor or family.frame == "original":
-        return {}
+    path, image = read_processor(model_dir)
+    size = image.get("size") or {}
+    if not isinstance(size, dict):
+        raise UsageError(f"{path}: {size!r:.80} is no object; the model folder is damaged")
+    if family.has_limits:
+        return _read_limits(path, image, size, family.limit_frames)
+    whole = read_config_json(model_dir / "processor_config.json") or {}
+    tokens = image.get("image_seq_length", whole.get("image_seq_length"))
+    stated = {"side": _pixels(size.get("height"), path), "side_tokens": _pixels(tokens, path)}
+    return {name: value for name, value in stated.items() if value}
+
+
+def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """The image processor's settings and the file that holds them; empty where there are none.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
     path = model_dir / "processor_config.json"
     image = (read_config_json(path) or {}).get("image_processor")
     if not image:
         path = model_dir / "preprocessor_config.json"
-        image = read_config_json(path)
-    if not image:
-        return {}
-    size = (image.get("size") if isinstance(image, dict) else image) or {}
-    if not isinstance(image, dict) or not isinstance(size, dict):
-        raise UsageError(f"{path}: {size!r:.80} is no object; the model folder is damaged")
+        image = read_config_json(path) or {}
+    if not isinstance(image, dict):
+        raise UsageError(f"{path}: {image!r:.80} is no object; the model folder is damaged")
+    return path, image
+
+
+def _read_limits(
+    path: Path, image: dict[str, Any], size: dict[str, Any], frames: int
+) -> dict[str, Any]:
     edges = (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels"))
     low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in edges)
-    limits: dict[str, Any] = {"min_pixels": low, "max_pixels": high} if low and high else {}
+    stated = {"min_pixels": low // frames, "max_pixels": high // frames} if low and high else {}
     if "patch_size" in image and "merge_size" in image:
         patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
-        limits |= {"factor": patch * merge} if patch and merge else {}
-    return limits
+        stated |= {"factor": patch * merge} if patch and merge else {}
+    return stated
 
 
 def _pixels(value: Any, path: Path) -> int | None:

@@ -1,8 +1,10 @@
-"""How image processors resize an image before a model sees it."""
+"""How image processors resize an image before a model sees it. The ONE place that computes it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 from boxrl.errors import DataError
 
@@ -50,3 +52,62 @@ def smart_resize(
             math.ceil(side * ratio / factor) * factor for side in (height, width)
         )
     return new_width, new_height
+
+
+def glm_resize(
+    size_wh: tuple[int, int], factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size to which GLM-V's processors resize an image.
+
+    An image with a side under `factor` is enlarged until it has none; then as `smart_resize`.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        factor: as of `smart_resize`.
+        min_pixels: as of `smart_resize`.
+        max_pixels: as of `smart_resize`; GLM's own settings count both over two frames.
+
+    Source: transformers, models/glm4v/image_processing_glm4v.py.
+    """
+    if min(size_wh) < factor:
+        ratio = max(factor / side for side in size_wh)
+        size_wh = (int(size_wh[0] * ratio), int(size_wh[1] * ratio))
+    return smart_resize(size_wh, factor, min_pixels, max_pixels)
+
+
+RESIZERS: dict[str, Callable[[tuple[int, int], int, int, int], tuple[int, int]]] = {
+    "smart": smart_resize,
+    "glm": glm_resize,
+}
+"""(size_wh, factor, min_pixels, max_pixels) -> size, by the name that a family gives."""
+
+MOST_TILES = 12
+
+
+def count_tiles(size_wh: tuple[int, int], side: int) -> int:
+    """How many tiles InternVL cuts an image into, the thumbnail of several included.
+
+    The grid whose aspect ratio is nearest, of at most `MOST_TILES`; of equally near ones the
+    larger, where the image has more than half its area.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        side: of a tile in pixels.
+
+    Source: transformers, models/got_ocr2/image_processing_got_ocr2.py.
+    """
+    width, height = size_wh
+    best, nearest = 1, math.inf
+    for columns, rows in _tile_grids():
+        distance = abs(width / height - columns / rows)
+        roomy = width * height > 0.5 * side * side * columns * rows
+        if distance < nearest or (distance == nearest and roomy):
+            best, nearest = columns * rows, distance
+    return best + 1 if best > 1 else 1
+
+
+@lru_cache(maxsize=1)
+def _tile_grids() -> list[tuple[int, int]]:
+    sides = range(1, MOST_TILES + 1)
+    grids = [(columns, rows) for columns in sides for rows in sides if columns * rows <= MOST_TILES]
+    return sorted(grids, key=math.prod)

@@ -151,15 +151,16 @@ def _answer(
 
 def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict[str, Any]:
     questions = engine.questions
-    return facts | {
-        "family": questions.family.name,
-        "min_pixels": questions.family.min_pixels,
-        "max_pixels": questions.family.max_pixels,
-        "factor": questions.family.factor,
-        "prompt": questions.prompt.name,
-        "sampling": sampling.settings(),
-        "versions": {"boxrl": __version__} | engine.versions,
-    }
+    return (
+        facts
+        | questions.family.limits()
+        | {
+            "family": questions.family.name,
+            "prompt": questions.prompt.name,
+            "sampling": sampling.settings(),
+            "versions": {"boxrl": __version__} | engine.versions,
+        }
+    )
 
 
 def batches(wanted: Sequence[Draw], size: int, done: set[str]) -> Iterator[Sequence[Draw]]:

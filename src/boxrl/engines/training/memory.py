@@ -294,13 +294,11 @@ def _text_tokens(recipe: Recipe, family: Family) -> tuple[int, list[Sample]]:
 
 def _image_tokens(sample: Sample, family: Family, config: Any) -> tuple[int, int]:
     """Tokens of the sample's image in the language model, and its patches in the tower."""
-    if family.factor:
-        width, height = family.input_size_wh(sample.size_wh)
-        merge = getattr(config.vision_config, "spatial_merge_size", 2)
-        tokens = (width // family.factor) * (height // family.factor)
-        return tokens, tokens * merge**2
-    tokens = getattr(config, "image_seq_length", 256)
-    return tokens, 4 * tokens
+    tokens = family.count_image_tokens(sample.size_wh)
+    if tokens is None:
+        tokens = getattr(config, "image_seq_length", 256)
+    merge = getattr(config.vision_config, "spatial_merge_size", 2)
+    return tokens, tokens * merge**2
 
 
 def _half(recipe: Recipe, config: Any) -> bool:

@@ -1,0 +1,121 @@
+"""Sizes as models see them: the rules against transformers' own processors, and their limits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boxrl.errors import DataError, UsageError
+from boxrl.families import FAMILIES, build_family, read_family, smart_resize
+from boxrl.families.resizing import count_tiles, glm_resize
+
+SIZES = [
+    (640, 480), (427, 640), (1920, 1080), (6000, 4000), (97, 61), (300, 200), (28, 28), (14, 14),
+    (1, 1), (5, 900), (27, 332), (1093, 6), (42, 70), (98, 98), (3000, 3000), (4000, 27),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [(3136, 12_845_056), (65_536, 401_408), (3136, 3136)])
+@pytest.mark.parametrize("factor", [28, 32])
+def test_smart_resize_is_transformers_own(factor, limits):
+    from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as theirs
+
+    for width, height in SIZES:
+        expected = theirs.smart_resize(height, width, factor, *limits)
+        assert smart_resize((width, height), factor, *limits)[::-1] == expected
+
+
+@pytest.mark.parametrize("limits", [(6272, 5_880_000), (65_536, 401_408), (3136, 3136)])
+def test_glm_resize_is_transformers_own_over_two_frames(limits):
+    from transformers.models.glm4v import image_processing_pil_glm4v as theirs
+
+    low, high = (2 * limit for limit in limits)
+    for width, height in SIZES:
+        expected = theirs.smart_resize(2, height, width, min_pixels=low, max_pixels=high)
+        assert glm_resize((width, height), 28, *limits)[::-1] == expected
+
+
+def test_tiles_are_transformers_own():
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    processor = GotOcr2ImageProcessorPil(
+        size={"height": 448, "width": 448}, crop_to_patches=True, max_patches=12
+    )
+    for width, height in [*SIZES, (896, 448), (1200, 400), (448, 448), (500, 500), (900, 900)]:
+        expected = processor.get_number_of_image_patches(height, width)
+        assert count_tiles((width, height), 448) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "tokens"),
+    [
+        ("qwen2.5-vl", (640, 480), 23 * 17),
+        ("qwen3-vl", (640, 480), 20 * 15),
+        ("glm-4v", (640, 480), 23 * 17),
+        ("internvl", (640, 480), 256 * 13),
+        ("internvl", (448, 448), 256),
+        ("paligemma", (640, 480), 256),
+        ("gemma", (4000, 3000), 256),
+        ("plain", (640, 480), None),
+    ],
+)
+def test_tokens_of_an_image(name, size, tokens):
+    assert FAMILIES[name].count_image_tokens(size) == tokens
+
+
+@pytest.mark.parametrize("name", [name for name, f in FAMILIES.items() if f.has_limits])
+def test_shapes_that_the_processor_refuses_are_refused(name):
+    with pytest.raises(DataError, match="200 times"):
+        FAMILIES[name].input_size_wh((28 * 201 + 1, 28))
+
+
+def test_limits_of_ones_own_move_the_size():
+    family = build_family("qwen2.5-vl", max_pixels=401_408)
+    assert family.input_size_wh((1920, 1080)) == (840, 448)
+    assert build_family("qwen2.5-vl", 262_144).input_size_wh((384, 303)) == (588, 476)
+    assert family.limits() == {"min_pixels": 3136, "max_pixels": 401_408, "factor": 28}
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "message"),
+    [
+        ("qwen2.5-vl", (500_000, 400_000), "min_pixels 500,000 is above max_pixels 400,000"),
+        ("qwen3-vl", (None, 50_000), "min_pixels 65,536 is above max_pixels 50,000; .* name both"),
+        ("qwen2.5-vl", (13_000_000, None), "13,000,000 is above max_pixels 12,845,056; .* both"),
+        ("qwen2.5-vl", (100, 700), "max_pixels 700 is below one patch .* 28 x 28 = 784"),
+        ("qwen2.5-vl", (0, None), "min_pixels: expected a whole number of pixels, got 0"),
+        ("qwen2.5-vl", (None, "401408"), "max_pixels: expected a whole number .* got '401408'"),
+        ("qwen2.5-vl", (None, True), "max_pixels: expected a whole number"),
+        ("internvl", (None, 401_408), "'internvl' has no pixel limits: its images are cut into"),
+        ("gemma", (3136, None), "has no pixel limits: its images are brought to one square"),
+        ("plain", (3136, None), "has no pixel limits: .* nobody knows"),
+    ],
+)
+def test_limits_that_cannot_be_are_told_in_one_line(name, limits, message):
+    with pytest.raises(UsageError, match=message) as told:
+        build_family(name, *limits)
+    assert "\n" not in str(told.value)
+
+
+def write_folder(folder: Path, model_type: str, **files: dict) -> Path:
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_folders_limits_are_its_processors_own(tmp_path):
+    image = {"size": {"shortest_edge": 12_544, "longest_edge": 802_816}, "patch_size": 14}
+    folder = write_folder(tmp_path, "glm4v", preprocessor_config=image | {"merge_size": 2})
+    assert read_family(folder).limits() == {
+        "min_pixels": 6272, "max_pixels": 401_408, "factor": 28,
+    }  # fmt: skip
+    assert read_family(folder, max_pixels=200_704).max_pixels == 200_704
+
+
+def test_a_folders_square_and_tokens_are_its_processors_own(tmp_path):
+    image = {"size": {"height": 448, "width": 448}, "image_seq_length": 1024}
+    folder = write_folder(tmp_path, "paligemma", preprocessor_config=image)
+    assert read_family(folder).count_image_tokens((640, 480)) == 1024
+    with pytest.raises(UsageError, match="no pixel limits"):
+        read_family(folder, max_pixels=401_408)
