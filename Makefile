@@ -82,7 +82,7 @@ docs: setup  ## builds the site into site/
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
-tiny: setup  ## teaches the tiny VLM from nothing: taught and half taught, about 20 minutes
+tiny: setup  ## trains the tiny VLM from nothing, `tiny-taught` and `tiny`, about 20 minutes
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
 clean:

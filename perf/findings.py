@@ -27,13 +27,13 @@ reported by its users (github.com/om-ai-lab/VLM-R1, issues 30, 77, 145, 178 and 
 
 INTRODUCTION = """# Findings
 
-The seed reports what its authors saw in one run each, without intervals. Here every finding is an
-experiment that anyone can run again, in miniature: the tiny VLM inside the package, synthetic
-scenes, several seeds, minutes on two cores. A miniature can refute that a finding holds everywhere
-and can show by which mechanism it comes about. It cannot show what a 3B model does on photographs:
-for that, the same files run at full scale.
+The [VLM-R1-OVD blog](https://om-ai-lab.github.io/2025_03_24.html) reports what its authors saw in
+one run each, without intervals. Here every finding is an experiment that anyone can run again, in
+miniature: the tiny VLM inside the package, synthetic scenes, several seeds, minutes on two cores. A
+miniature can refute that a finding holds everywhere and can show by which mechanism it comes about.
+It cannot show what a 3B model does on photographs: for that, the same files run at full scale.
 
-How to read the tables: percentages as the seed prints them; the seed's number in a column of its
+How to read the tables: percentages as the blog prints them; the blog's number in a column of its
 own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own scenes and
 samples and starts from the same weights. Arms of one seed share scenes, so claims are judged by
 differences paired by seed:

@@ -290,6 +290,18 @@ def test_every_place_names_the_same_version() -> None:
     assert f"\nversion: {__version__}\n" in citation
 
 
+def test_a_seed_is_a_random_seed_and_weights_are_under_trained() -> None:
+    wrong = re.compile(
+        r"[Tt]he[ \n]+seed(?! (?:of|that|is|in)\b)|\bseed's|seed blog|half[- ]taught"
+    )
+    folders = (ROOT / name for name in ("src", "docs", "recipes", "perf"))
+    paths = [path for folder in folders for path in folder.rglob("*")
+             if path.suffix in (".py", ".md", ".yaml", ".json")]  # fmt: skip
+    for path in [*paths, *(ROOT / page for page in PAGES)]:
+        found = wrong.search(path.read_text("utf-8"))
+        assert not found, f"{path}: {found[0]!r}; say the VLM-R1-OVD blog, or under-trained"
+
+
 def list_packages() -> set[str]:
     """Packages and modules right below boxrl."""
     paths = (ROOT / "src/boxrl").iterdir()

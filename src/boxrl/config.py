@@ -34,7 +34,7 @@ from boxrl.prompts import build_prompt
 from boxrl.rewards import Reward, build_reward
 
 TINY_MODEL = "tiny"
-"""`model:` value that names the half-taught VLM inside the package."""
+"""`model:` value that names the under-trained VLM inside the package."""
 
 PACKAGED_MODELS = (TINY_MODEL, "tiny-taught")
 """Models inside the package by name."""

@@ -84,8 +84,8 @@ PROMPTS: dict[str, Prompt] = {
     "none": Prompt("none", DIRECT),
     "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
 }
-"""The seed's prompts by name, grammar included; `none` asks for no thinking, and `missing_space`
-is `standard` with the fault that delayed the seed's training (section 5.1)."""
+"""The VLM-R1-OVD blog's prompts by name, grammar included; `none` asks for no thinking, and
+`missing_space` is `standard` with the fault that delayed the blog's training (section 5.1)."""
 
 
 def build_prompt(name: str) -> Prompt:
@@ -159,7 +159,7 @@ def render_output(family: Family) -> str:
 
 
 OUTPUT = render_output(FAMILIES["plain"])
-"""How JSON boxes are to be written, in the seed's words."""
+"""How JSON boxes are to be written, in the blog's words."""
 
 
 def render_problem(

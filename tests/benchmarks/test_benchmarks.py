@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
-from boxrl.benchmarks.published import SEED
+from boxrl.benchmarks.published import OVD_BLOG
 from boxrl.benchmarks.samples import build_samples, layout
 from boxrl.benchmarks.summary import ASPECTS
 from boxrl.cli import main
@@ -299,5 +299,5 @@ def test_every_number_of_the_seed_stands_in_the_docs() -> None:
     numbers = {float(text) for text in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", page)}
     for benchmark in BENCHMARKS.values():
         for result in benchmark.published:
-            if result.source == SEED:
+            if result.source == OVD_BLOG:
                 assert numbers.issuperset(result.figures.values()), (benchmark.name, result.model)

@@ -43,14 +43,14 @@ def test_differences_are_paired_by_seed(outcome: dict[str, Any]) -> None:
 def test_a_claim_is_told_in_words_beside_the_seeds_own_number(outcome: dict[str, Any]) -> None:
     better, longer, alike = (claim_words(claim) for claim in outcome["claims"])
     assert better.startswith("mAP (in_domain, greedy), ap minus ap50: +10.0 [+10.0, +10.0]")
-    assert better.endswith("over 3 seeds; the seed: +0.3")
+    assert better.endswith("over 3 seeds; the blog: +0.3")
     assert longer.startswith("tokens.mean (in_domain, greedy), ap50 minus ap")
     assert alike.endswith("alike means within 1.0")
 
 
 def test_the_seeds_numbers_have_a_column_of_their_own(outcome: dict[str, Any]) -> None:
     heads, rows = table_rows(outcome)
-    assert heads == ["arm", "mAP, seed", "mAP", "tokens", "format takes off"]
+    assert heads == ["arm", "mAP, blog", "mAP", "tokens", "format takes off"]
     by_arm = {row[0]: row[1:] for row in rows}
     assert by_arm["ap"][:2] == ["27.4", "51.0 [48.5, 53.5]"]
     assert by_arm["untrained"][0] == ""

@@ -111,8 +111,8 @@ def _coco(name: str, subset: str | None, what: str) -> Benchmark:
         (Part(name, *COCO_VAL, options),),
         "mAP",
         "COCO AP, every confidence 1. Crowd regions are left out of subsets. Labels that a subset "
-        "drops from an image are not asked for there. The seed does not say its mode; its base "
-        "model's 23.6 suggests `positive`, the technical report's 14.2 is `all`.",
+        "drops from an image are not asked for there. The VLM-R1-OVD blog does not say its "
+        "mode; its base model's 23.6 suggests `positive`, the technical report's 14.2 is `all`.",
         COCO_MODES if subset else ("all", "positive", "one_box"),
     )
 
@@ -129,7 +129,7 @@ def _refcoco(name: str) -> Benchmark:
         tuple(Part(split, (".",), images, options | {"split": split}, files) for split in splits),
         "grounding_accuracy@0.5",
         "Share of expressions whose first box has IoU >= .5. VLM-R1 scores the first 2,000 (at "
-        "the seed's time 500) of a shuffled split and asks for IoU > .5.",
+        "the blog's time 500) of a shuffled split and asks for IoU > .5.",
     )
 
 
@@ -176,7 +176,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
         ),
         "grounding_accuracy@0.5",
-        "As refcoco. The seed's numbers are of a private subsample of 500.",
+        "As refcoco. The blog's numbers are of a private subsample of 500.",
     ),
     "lisa": Benchmark(
         "lisa",

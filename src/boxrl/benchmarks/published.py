@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SEED = "om-ai-lab blog 2025-03-24"
+OVD_BLOG = "VLM-R1-OVD blog, 2025-03-24"
 REPORT = "VLM-R1 technical report, arXiv 2504.07615v2"
-BLOG = "om-ai-lab blog 2025-03-20"
+EARLIER_BLOG = "VLM-R1 blog, 2025-03-20"
 PERCEPTION_R1 = "Perception-R1, detection results"
 GRIFFON = "Griffon/Vision-R1, main results"
 OVDEVAL = "OVDEval, docs/benchmark.png"
@@ -45,30 +45,30 @@ ALL = "all 80 names in the prompt"
 
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "coco_pos_1": (
-        Published("Qwen2.5-VL-3B", _detection(23.6, 70.14, 47.69), SEED, POSITIVE),
-        Published("3B, RL, fixed data, enhanced prompt", _detection(24.5, 68.2, 50.27), SEED),
-        Published("Qwen2.5-VL-7B", _detection(24.6, 71.53, 50.56), SEED, POSITIVE),
-        Published("7B, RL, fixed data, enhanced prompt", _detection(24.6, 68.1, 55.15), SEED),
-        Published("3B, RL on small objects", _detection(22.3, 71.39, 43.36), SEED),
-        Published("3B, RL on single boxes", _detection(21.1, 55.02, 49.46), SEED),
-        Published("3B, RL on regions", _detection(18.4, 66.01, 34.57), SEED),
-        Published("3B, RL on detection and regions", _detection(21.7, 63.98, 46.75), SEED),
-        Published("3B, RL on detection, one label", _detection(23.8, 65.58, 48.92), SEED),
-        Published("Qwen2.5-VL-3B", {"mAP": 23.7}, SEED, "23.6 in its section 5.3"),
-        Published("3B, RL on COCO", {"mAP": 23.5}, SEED),
-        Published("3B, SFT on COCO", {"mAP": 25.5}, SEED),
+        Published("Qwen2.5-VL-3B", _detection(23.6, 70.14, 47.69), OVD_BLOG, POSITIVE),
+        Published("3B, RL, fixed data, enhanced prompt", _detection(24.5, 68.2, 50.27), OVD_BLOG),
+        Published("Qwen2.5-VL-7B", _detection(24.6, 71.53, 50.56), OVD_BLOG, POSITIVE),
+        Published("7B, RL, fixed data, enhanced prompt", _detection(24.6, 68.1, 55.15), OVD_BLOG),
+        Published("3B, RL on small objects", _detection(22.3, 71.39, 43.36), OVD_BLOG),
+        Published("3B, RL on single boxes", _detection(21.1, 55.02, 49.46), OVD_BLOG),
+        Published("3B, RL on regions", _detection(18.4, 66.01, 34.57), OVD_BLOG),
+        Published("3B, RL on detection and regions", _detection(21.7, 63.98, 46.75), OVD_BLOG),
+        Published("3B, RL on detection, one label", _detection(23.8, 65.58, 48.92), OVD_BLOG),
+        Published("Qwen2.5-VL-3B", {"mAP": 23.7}, OVD_BLOG, "23.6 in its section 5.3"),
+        Published("3B, RL on COCO", {"mAP": 23.5}, OVD_BLOG),
+        Published("3B, SFT on COCO", {"mAP": 25.5}, OVD_BLOG),
         Published("Qwen2.5-VL-3B", _detection(14.2, 56.06, 33.79), REPORT, ALL),
         Published("Qwen2.5-VL-7B", _detection(14.4, 54.73, 33.36), REPORT, ALL),
         Published("3B, SFT on D3", _detection(18.5, 53.15, 39.4), REPORT, ALL),
         Published("3B, RL on D3", _detection(21.1, 67.34, 43.84), REPORT, ALL),
     ),
     "coco_pos_3": (
-        Published("3B, RL, AP50", _detection(27.1, 70.17, 58.05), SEED),
-        Published("3B, RL, AP", _detection(27.4, 71.11, 57.86), SEED),
-        Published("3B, RL, weighted_sum", _detection(27.5, 71.32, 57.72), SEED),
-        Published("3B, RL, weighted_sum + cosine", _detection(29.3, 76.95, 59.11), SEED),
+        Published("3B, RL, AP50", _detection(27.1, 70.17, 58.05), OVD_BLOG),
+        Published("3B, RL, AP", _detection(27.4, 71.11, 57.86), OVD_BLOG),
+        Published("3B, RL, weighted_sum", _detection(27.5, 71.32, 57.72), OVD_BLOG),
+        Published("3B, RL, weighted_sum + cosine", _detection(29.3, 76.95, 59.11), OVD_BLOG),
         Published(
-            "3B, RL, weighted_sum + cosine + repetition", _detection(28.8, 77.08, 57.98), SEED
+            "3B, RL, weighted_sum + cosine + repetition", _detection(28.8, 77.08, 57.98), OVD_BLOG
         ),
     ),
     "coco": (
@@ -86,7 +86,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "position": 47.9, "relationship": 13.1, "negation": 38.7,
                 "five_aspect_mean.NMS-AP": 25.46,
             },
-            BLOG,
+            EARLIER_BLOG,
             "NMS-AP",
         ),
         Published(
@@ -96,7 +96,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "position": 40.5, "relationship": 16.2, "negation": 39.0,
                 "five_aspect_mean.NMS-AP": 29.08,
             },
-            BLOG,
+            EARLIER_BLOG,
             "NMS-AP",
         ),
         Published(
@@ -106,7 +106,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "position": 33.7, "relationship": 13.1, "negation": 34.4,
                 "five_aspect_mean.NMS-AP": 26.5,
             },
-            BLOG,
+            EARLIER_BLOG,
             "NMS-AP",
         ),
         Published(
@@ -116,7 +116,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "position": 42.9, "relationship": 21.5, "negation": 37.7,
                 "five_aspect_mean.NMS-AP": 31.01,
             },
-            BLOG,
+            EARLIER_BLOG,
             "NMS-AP",
         ),
         Published(
@@ -125,7 +125,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "proper_noun": 53.33, "attribute": 25.1, "position": 65.4, "relationship": 26.1,
                 "negation": 56.4, "five_aspect_mean.AP": 45.27,
             },
-            SEED,
+            OVD_BLOG,
             "called mAP; above the report's 32B (36.79), so perhaps trained on OVDEval or positive",
         ),
         Published(
@@ -134,7 +134,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
                 "proper_noun": 51.87, "attribute": 24.7, "position": 63.1, "relationship": 26.6,
                 "negation": 50.9, "five_aspect_mean.AP": 43.43,
             },
-            SEED,
+            OVD_BLOG,
             "as above",
         ),
         Published(
@@ -161,11 +161,11 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("3B, SFT", {"val": 88.7}, REPORT, "step 600"),
         Published("3B, RL", {"val": 90.55}, REPORT, "step 600"),
         Published(
-            "Qwen2.5-VL-3B", {"mean of three sets": 73.73}, SEED,
+            "Qwen2.5-VL-3B", {"mean of three sets": 73.73}, OVD_BLOG,
             "500 of each of refcoco, refcoco+, refcocog, boxes not rescaled",
         ),
-        Published("3B, RL on COCO", {"mean of three sets": 73.87}, SEED, "as above"),
-        Published("3B, SFT on COCO", {"mean of three sets": 83.2}, SEED, "as above"),
+        Published("3B, RL on COCO", {"mean of three sets": 73.87}, OVD_BLOG, "as above"),
+        Published("3B, SFT on COCO", {"mean of three sets": 83.2}, OVD_BLOG, "as above"),
     ),
     "refcoco+": (
         Published("Qwen2.5-VL-3B", {"val": 81.95}, REPORT),
@@ -178,9 +178,9 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("3B, RL", {"val": 87.1}, REPORT, "step 600"),
     ),
     "refgta": (
-        Published("Qwen2.5-VL-3B", {"test": 71.8}, SEED, "500 expressions"),
-        Published("3B, RL on COCO", {"test": 67.4}, SEED, "500 expressions"),
-        Published("3B, SFT on COCO", {"test": 70.4}, SEED, "500 expressions"),
+        Published("Qwen2.5-VL-3B", {"test": 71.8}, OVD_BLOG, "500 expressions"),
+        Published("3B, RL on COCO", {"test": 67.4}, OVD_BLOG, "500 expressions"),
+        Published("3B, SFT on COCO", {"test": 70.4}, OVD_BLOG, "500 expressions"),
     ),
     "lisa": (
         Published("Qwen2.5-VL-3B", {"test": 56.51}, REPORT),
@@ -190,9 +190,9 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     "superclevr": (
         Published("Qwen2-VL-2B", {"accuracy": 48.0}, R1_V),
         Published("2B, GRPO, 100 steps", {"accuracy": 82.5}, R1_V),
-        Published("old trainer (734e46)", {"accuracy": 85.0}, SEED),
-        Published("new trainer (a301eb)", {"accuracy": 87.0}, SEED),
-        Published("vLLM (85d9f4)", {"accuracy": 87.0}, SEED, "that commit is not public"),
+        Published("old trainer (734e46)", {"accuracy": 85.0}, OVD_BLOG),
+        Published("new trainer (a301eb)", {"accuracy": 87.0}, OVD_BLOG),
+        Published("vLLM (85d9f4)", {"accuracy": 87.0}, OVD_BLOG, "that commit is not public"),
     ),
     "odinw13": (
         Published(

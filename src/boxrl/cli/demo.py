@@ -177,7 +177,7 @@ def _cells(answer: Answer) -> tuple[Any, ...]:
 
 
 def _example() -> tuple[Any, Sample]:
-    """A scene to begin with, of the world that the tiny VLM was taught."""
+    """A scene to begin with, of the world that the tiny VLM was trained on."""
     from boxrl.data.synthetic import World, scenes
 
     scene = next(iter(scenes(World(), 1, seed=3, split="demo")))

@@ -1,4 +1,4 @@
-"""`experiment list` and `experiment run`: a finding of the seed as one table."""
+"""`experiment list` and `experiment run`: a finding of the VLM-R1-OVD blog as one table."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def print_outcome(outcome: Any) -> None:
 
     console = Console(highlight=False)
     table = Table(title=f"{outcome['finding']} {outcome['title']}", title_justify="left")
-    for head in ("figure", "arm", "seed's", "ours [95 %]"):
+    for head in ("figure", "arm", "blog's", "ours [95 %]"):
         table.add_column(head, justify="left" if head in ("figure", "arm") else "right")
     for rows in figure_rows(outcome):
         for row in rows:

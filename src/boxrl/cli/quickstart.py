@@ -1,6 +1,6 @@
 """`boxrl quickstart`: the whole chain, one straight file.
 
-Synthetic scenes -> evaluate the half-taught tiny VLM -> GRPO on box rewards -> evaluate again ->
+Synthetic scenes -> evaluate the under-trained tiny VLM -> GRPO on box rewards -> evaluate again ->
 report. Every step is the one that a 3B model takes.
 """
 

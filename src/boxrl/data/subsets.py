@@ -14,7 +14,7 @@ from boxrl.errors import UsageError
 from boxrl.types import Object
 
 MAX_BOXES = 10
-"""The seed says both "fewer than 10" and "more than 10 are filtered out"; ten boxes are kept."""
+"""Ten boxes are kept: the VLM-R1-OVD blog says "fewer than 10" and "filters out more than 10"."""
 
 SMALL_SHARE = 0.005
 """A small box covers less than this share of its image."""

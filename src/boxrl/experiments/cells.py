@@ -124,7 +124,7 @@ def build_cells(
 
     Args:
         experiment: what to run.
-        seeds: every arm is run under each; the held-out scenes are those of the seed.
+        seeds: every arm is run under each; its held-out scenes are drawn with it.
         cache_folder: see the module's docstring.
         share_of_steps: of each recipe's own number.
     """

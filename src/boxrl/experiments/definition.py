@@ -62,11 +62,11 @@ class Column(Figure):
     """A figure as a column of the table."""
 
     title: str
-    percent: bool = Field(True, description="shown times 100, as the seed shows shares")
+    percent: bool = Field(True, description="shown times 100, as the VLM-R1-OVD blog shows shares")
 
 
 class Claim(Figure):
-    """A sentence of the seed as a difference between two arms."""
+    """A sentence of the blog as a difference between two arms."""
 
     says: str
     higher: str | None = Field(None, description="arm whose figure is to be higher")
@@ -95,7 +95,7 @@ class Experiment(Section):
     """
 
     name: str
-    finding: str = Field(description="section of the seed")
+    finding: str = Field(description="section of the blog")
     title: str
     question: str
     setting: str = Field("", description="what the miniature keeps and what it leaves out")
@@ -105,9 +105,9 @@ class Experiment(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
     columns: list[Column] = Field(min_length=1)
     published: dict[str, dict[str, float]] = Field(
-        default_factory=dict, description="arm -> column -> the seed's number"
+        default_factory=dict, description="arm -> column -> the blog's number"
     )
-    published_from: str = Field("", description="what the seed measured")
+    published_from: str = Field("", description="what the blog measured")
     claims: list[Claim] = Field(default_factory=list)
     reading: str = Field("", description="what the outcome means, without figures")
     full_scale: str = Field("", description="recipes and commands on a cluster")

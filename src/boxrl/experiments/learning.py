@@ -13,7 +13,7 @@ FIRST_STEPS = 2
 
 
 def accuracy_reward(names: Sequence[str]) -> str | None:
-    """The first reward that is not `format`: what the seed calls the accuracy reward."""
+    """The first reward that is not `format`: what the VLM-R1-OVD blog calls the accuracy reward."""
     return next((name for name in names if name != "format"), None)
 
 

@@ -1,4 +1,4 @@
-"""An outcome as Markdown: the seed's table beside ours, and each claim with its verdict."""
+"""An outcome as Markdown: the blog's table beside ours, and each claim with its verdict."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def render_mean(mean: Mean | None, percent: bool, sign: str = "") -> str:
 
 
 def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of the table: per figure the seed's number, then ours; blind policy last."""
+    """(heads, rows) of the table: per figure the blog's number, then ours; blind policy last."""
     heads, rows = ["arm"], [[arm] for arm in _arms(outcome)]
     for column, cells in zip(outcome["columns"], figure_rows(outcome), strict=True):
-        heads += [f"{column['title']}, seed"] if column["published"] else []
+        heads += [f"{column['title']}, blog"] if column["published"] else []
         heads.append(column["title"])
         for row in rows:
             found = next((cell for cell in cells if cell[1] == row[0]), None)
@@ -51,7 +51,7 @@ def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
 
 
 def figure_rows(outcome: Outcome) -> list[list[tuple[str, str, str, str]]]:
-    """Per figure its rows (figure, arm, the seed's number, ours); its name stands in the first."""
+    """Per figure its rows (figure, arm, the blog's number, ours); its name stands in the first."""
     figures = []
     for column in outcome["columns"]:
         percent, published = column["percent"], column["published"]
@@ -87,7 +87,7 @@ def claim_words(claim: Mapping[str, Any]) -> str:
     if "within" in claim:
         words += f", alike means within {render_number(claim['within'], percent)}"
     if claim["published"] is not None:
-        words += f"; the seed: {claim['published']:+.1f}"
+        words += f"; the blog: {claim['published']:+.1f}"
     return words
 
 
@@ -102,7 +102,7 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     lines = [f"## {outcome['finding']} {outcome['title']}", "", outcome["question"], ""]
     lines += [_set_up(outcome), ""]
     if outcome["published_from"]:
-        lines += [f"The seed's numbers: {outcome['published_from']}", ""]
+        lines += [f"The blog's numbers: {outcome['published_from']}", ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *_controls(outcome)]

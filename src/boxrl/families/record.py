@@ -181,7 +181,7 @@ class Family:
     def render_boxes(
         self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None
     ) -> list[list[int]]:
-        """Original pixels -> the integers that the model is taught to write; `round_coordinates`.
+        """Original pixels -> the integers that the model is trained to write; `round_coordinates`.
 
         Args:
             boxes: "n 4", xyxy in original pixels.

@@ -12,7 +12,7 @@ from boxrl.families import Family
 
 WEIGHTS = Path(__file__).parents[1] / "engines" / "tiny" / "weights"
 PACKAGED = dict(zip(PACKAGED_MODELS, (WEIGHTS / "half_taught", WEIGHTS / "taught"), strict=True))
-"""Models inside the package by name; `tiny` is half taught, as base models are."""
+"""Models inside the package by name; `tiny` is under-trained: RL has something to repair."""
 
 
 def model_folder(model: str) -> Path:

@@ -1,6 +1,6 @@
 """When a curve takes off and how far it has come: learning curves as numbers.
 
-Source: boxrl, after what the seed reads off its plots by eye.
+Source: boxrl, after what the VLM-R1-OVD blog reads off its plots by eye.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Counts of one image: greedy one-to-one matching at IoU .5, within the label.
 
-Source: precision and recall as the seed reports them; the order of matching is boxrl's, by IoU.
+Source: precision and recall as the VLM-R1-OVD blog reports them; boxrl matches in order of IoU.
 """
 
 from __future__ import annotations

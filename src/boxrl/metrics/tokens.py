@@ -1,6 +1,6 @@
 """Length of completions.
 
-Source: the seed's token table, whose columns these are.
+Source: the VLM-R1-OVD blog's token table, whose columns these are.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Probe(NamedTuple):
 
 
 def gold_items(sample: Sample) -> list[Item]:
-    """The target's boxes as a model is taught to write them, in whole pixels."""
+    """The target's boxes as a model is trained to write them, in whole pixels."""
     targets = Target.of(sample).detections
     boxes = FAMILIES["plain"].render_boxes(targets.boxes, sample.size_wh)
     return [(tuple(box), label) for box, label in zip(boxes, targets.labels, strict=True)]

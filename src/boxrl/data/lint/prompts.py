@@ -1,6 +1,6 @@
-"""Defects of a prompt's text. A missing space cost the seed 60 training steps.
+"""Defects of a prompt's text. A missing space cost the VLM-R1-OVD blog 60 training steps.
 
-Source: the seed, section 5.1: accuracy began to rise at step 125 with "...by person.Output each",
+Source: the blog, section 5.1: accuracy began to rise at step 125 with "...by person.Output each",
 and at step 65 once the space was there.
 """
 

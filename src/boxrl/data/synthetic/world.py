@@ -43,7 +43,8 @@ class World:
         p_near: share of distractors that must have the colour or the shape of an asked label.
         max_objects: shapes in a scene at most.
         asked_first: asked shapes are placed before others, so that the first always finds a
-            place. The standard world, as the packaged weights were taught, leaves it to chance.
+            place. The standard world, on which the packaged weights were trained, leaves it to
+            chance.
         ask: what is asked, see `boxrl.data.synthetic.asking`.
     """
 

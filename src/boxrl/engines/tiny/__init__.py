@@ -1,1 +1,1 @@
-"""The embedded tiny VLM: real Qwen2.5-VL architecture, taught on synthetic scenes."""
+"""The embedded tiny VLM: real Qwen2.5-VL architecture, trained on synthetic scenes."""

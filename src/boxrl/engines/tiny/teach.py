@@ -8,7 +8,7 @@ makes DIR/taught and DIR/half_taught. Three phases, in steps, all from one seed:
             learn what is in each cell, where its box is, and whether it is asked for;
 2. answer   next-token loss on gold completions, coordinates with a target smoothed over
             neighbouring numbers, the heads kept at a small weight;
-3. fault    a short while on faulty completions: the half-taught model has the habits that RL
+3. fault    a short while on faulty completions: the under-trained model has the habits that RL
             repairs in real base models (broken format, duplicates, junk boxes, answers on
             negatives, loose boxes).
 """

@@ -58,7 +58,7 @@ def build_trainer(
 
 def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
     """What both trainers are built with; arguments as `build_trainer`."""
-    set_seed(recipe.seed)  # adapters are drawn before TRL sets the seed
+    set_seed(recipe.seed)  # adapters are drawn before TRL seeds
     return {
         "model": model,
         "processing_class": processor,
