@@ -6,8 +6,6 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 from __future__ import annotations
 
 import difflib
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +26,9 @@ from pydantic import (
 
 from boxrl.data.files import is_number
 from boxrl.data.synthetic import check_worlds
-from boxrl.errors import RecipeError, UsageError
+from boxrl.errors import DataError, RecipeError, UsageError
 from boxrl.families import build_family
+from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.prompts import build_prompt
 from boxrl.rewards import Reward, build_reward
 
@@ -235,33 +234,6 @@ class Recipe(Section):
         return self
 
 
-MOST_VALUES = 100_000
-"""A recipe of more values is none; a few lines of aliases can unfold to billions."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML where 1e-6 is a number and a key may stand only once."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} is no key")
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} stands twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
 def recipes_folder() -> Path:
     """The recipes that ship with boxrl: inside the wheel, or in the checkout."""
     inside = Path(__file__).parent / "recipes"
@@ -352,37 +324,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: it is not YAML, or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 (byte {error.start})") from error
+        text = read_text(path, MOST_YAML_BYTES)
+    except DataError as error:
+        raise UsageError(str(error)) from error
     try:
-        content = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # months of 13, deep nesting
+        content = parse_yaml(text)
+    except yaml.YAMLError as error:
         said = " ".join(str(error).split()).replace('"<unicode string>"', str(path))
         raise RecipeError(str(path), [said]) from error
     if not isinstance(content, dict):
         raise RecipeError(str(path), ["expected keys and values; see recipes/ for examples"])
-    if _unfolded(content, {}) > MOST_VALUES:
-        raise RecipeError(str(path), [f"its aliases unfold to more than {MOST_VALUES:,} values"])
     return content
-
-
-def _unfolded(value: Any, sizes: dict[int, float]) -> float:
-    """How many values YAML's `*alias` make of the few that are written; inf for a ring.
-
-    Args:
-        value: as YAML gives it.
-        sizes: of the sections seen so far, by id.
-    """
-    if not isinstance(value, (dict, list)):
-        return 1
-    if id(value) not in sizes:
-        sizes[id(value)] = math.inf  # where it is met again inside itself
-        parts = value.values() if isinstance(value, dict) else value
-        sizes[id(value)] = 1 + sum(_unfolded(part, sizes) for part in parts)
-    return sizes[id(value)]
 
 
 def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
@@ -392,8 +344,8 @@ def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
         yield f"override {override!r}: expected key=value, for example train.max_steps=3"
         return
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = parse_yaml(text)
+    except yaml.YAMLError:
         yield f"override {override!r}: the value is not YAML"
         return
     *parents, last = key.split(".")

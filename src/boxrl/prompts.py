@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
 from boxrl.families.syntaxes import SYNTAXES
+from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.types import Detections, Sample
 
 DETECT = "Please carefully observe the image and detect the following targets: "
@@ -115,10 +116,10 @@ def read_prompt(path: Path) -> Prompt:
         UsageError: no such file, no mapping, an unknown field or placeholder.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: prompt cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = parse_yaml(read_text(path, MOST_YAML_BYTES))
+    except DataError as error:
+        raise UsageError(f"prompt {error}") from error
+    except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     known = [field.name for field in fields(Prompt) if field.name != "name"]
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):

@@ -28,8 +28,9 @@ from typing import Any
 import yaml
 
 from boxrl import __version__
-from boxrl.data.files import open_locked, parse_json_object, write_atomic, write_json
+from boxrl.data.files import open_locked, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
+from boxrl.guard.files import parse_yaml, read_json_object
 
 MAY_CHANGE = frozenset({"out", "train.micro_batch_prompts", "engine.threads"})
 """Settings that a resumed run may change: where it lies and how a step is cut up, not what is
@@ -90,7 +91,7 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
         path = self.path / "run.json"
-        return parse_json_object(path.read_bytes(), str(path))
+        return read_json_object(path)
 
     def update(self, **facts: Any) -> None:
         """Change facts in run.json."""
@@ -129,8 +130,8 @@ def differences(own: str, other: str) -> str:
     if own == other:
         return ""
     try:
-        before, now = (dict(_settings(yaml.safe_load(text))) for text in (own, other))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        before, now = (dict(_settings(parse_yaml(text))) for text in (own, other))
+    except yaml.YAMLError:
         return "it is damaged"
     keys = [key for key in {**before, **now} if key not in MAY_CHANGE]
     changed = [key for key in keys if before.get(key) != now.get(key)]

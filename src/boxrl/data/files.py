@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
-
 from boxrl.errors import DataError, UsageError
+from boxrl.guard.files import parse_json_object
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is no sample; the bound keeps a damaged file from filling the memory."""
@@ -98,32 +97,6 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if isinstance(line, DataError):
             raise line
         yield number, parse_json_object(line, f"{path}:{number}")
-
-
-def parse_json_object(line: bytes | str, where: str) -> dict[str, Any]:
-    """The JSON object in `line`; `where` starts the error message.
-
-    Raises:
-        DataError: not UTF-8, not JSON, or not an object.
-    """
-    line = line.rstrip()  # a cut line is told as such, not by its newline
-    try:
-        row = _decode_json(line)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 (byte {error.start} of the line)") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
-    return row
-
-
-def _decode_json(text: bytes | str) -> Any:
-    """`json.loads`, for JSON that is well formed twice as fast."""
-    try:
-        return msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        return json.loads(text)  # takes more, such as NaN, and says better what is wrong
 
 
 def open_locked(path: Path, target: Path, patience_s: float = 0.0) -> IO[str]:

@@ -14,15 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from boxrl.data.files import (
-    is_number,
-    is_whole,
-    no_cycle_search,
-    parse_json_object,
-    write_atomic,
-    write_json,
-)
+from boxrl.data.files import is_number, is_whole, no_cycle_search, write_atomic, write_json
 from boxrl.errors import DataError, UsageError
+from boxrl.guard.files import parse_json_object, read_json_object
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -181,7 +175,7 @@ class PredictionsFile:
                 f"{self.path}: exists without {meta.name}, so its settings are unknown; "
                 "choose another --out"
             )
-        made_with = parse_json_object(meta.read_bytes(), str(meta))
+        made_with = read_json_object(meta)
         wanted = json.loads(json.dumps(settings))
         changed = [
             f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"

@@ -15,7 +15,6 @@ from boxrl.data.files import (
     is_number,
     is_whole,
     no_cycle_search,
-    parse_json_object,
     read_jsonl,
     write_atomic,
     write_json,
@@ -26,6 +25,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.evaluation import Evaluation
 from boxrl.evaluate.rows import Row
 from boxrl.families import Family, build_family
+from boxrl.guard.files import read_json_object
 from boxrl.metrics.detection import Counts
 from boxrl.types import Detections, Status
 
@@ -61,7 +61,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             f"{folder}: holds no evaluation ({METRICS} and {ROWS}); "
             "make one with boxrl evaluate --out"
         )
-    metrics = parse_json_object(path.read_bytes(), str(path))
+    metrics = read_json_object(path)
     if not isinstance(metrics.get("protocol"), dict):
         raise DataError(f"{path}: no metrics of an evaluation (no protocol); evaluate again")
     rows = tuple(
@@ -174,7 +174,7 @@ def read_settings(predictions: Path) -> dict[str, Any]:
         DataError: it is no JSON object.
     """
     path = meta_path(predictions)
-    return parse_json_object(path.read_bytes(), str(path)) if path.is_file() else {}
+    return read_json_object(path) if path.is_file() else {}
 
 
 def settings_family(settings: Mapping[str, Any], named: str | None, where: str) -> Family:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from boxrl.data.files import parse_json_object
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
@@ -18,6 +17,7 @@ from boxrl.evaluate.files import (
     read_settings,
     settings_family,
 )
+from boxrl.guard.files import read_json_object
 
 
 def open_evaluation(folder: Path) -> Evaluation:
@@ -52,7 +52,7 @@ def open_evaluation(folder: Path) -> Evaluation:
 def _stated_protocol(folder: Path) -> dict[str, Any]:
     """The protocol in metrics.json; empty where there is none."""
     path = folder / METRICS
-    metrics = parse_json_object(path.read_bytes(), str(path)) if path.is_file() else {}
+    metrics = read_json_object(path) if path.is_file() else {}
     protocol = metrics.get("protocol")
     return protocol if isinstance(protocol, dict) else {}
 

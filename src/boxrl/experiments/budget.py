@@ -9,12 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import yaml
-
 from boxrl.config import Recipe
-from boxrl.data.files import parse_json_object
 from boxrl.errors import UsageError
 from boxrl.experiments.definition import Experiment, arm_recipe, is_trained
+from boxrl.guard.files import parse_yaml, read_json_object
 
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1)
 """Shares of the recipes' steps that a plan may take."""
@@ -76,19 +74,16 @@ def measured_costs(cache_folder: Path) -> dict[tuple[str, str, int], Cost]:
     """Median cost by workload over the cells that stand finished in the cache."""
     found: dict[tuple[str, str, int], list[Cost]] = {}
     for path in sorted(cache_folder.glob("cells/*/seconds.json")):
-        cell = parse_json_object((path.parent / "cell.json").read_bytes(), str(path))
+        cell = read_json_object(path.parent / "cell.json")
         log = path.parent / "run" / "metrics.jsonl"
         if not cell["trained"] or not log.is_file():
             continue
-        recipe = Recipe.model_validate(yaml.safe_load(cell["recipe"]))
+        recipe = Recipe.model_validate(parse_yaml(cell["recipe"]))
         times = [json.loads(line)["time_s"] for line in log.read_text("utf-8").splitlines()]
         if len(times) < 2:
             continue
         step = (times[-1] - times[0]) / (len(times) - 1)
-        tests = [
-            parse_json_object(file.read_bytes(), str(file))
-            for file in path.parent.glob("tests/*/metrics.json")
-        ]
+        tests = [read_json_object(file) for file in path.parent.glob("tests/*/metrics.json")]
         answer = sum(t["seconds"] for t in tests) / max(1, sum(t["n"] for t in tests))
         found.setdefault(workload(recipe), []).append(Cost(step, answer))
     return {

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.config import Data, Recipe, dump_recipe
-from boxrl.data.files import parse_json_object, write_json
+from boxrl.data.files import write_json
 from boxrl.data.synthetic import Worlds, draw_files
 from boxrl.experiments.definition import Experiment, HeldOut, Way, arm_recipe, is_trained
 from boxrl.experiments.sources import code_version
 from boxrl.generation.model_folders import model_folder
+from boxrl.guard.files import read_json_object
 
 TRAINING_CODE = "boxrl.engines.training.train"
 TESTING_CODE = "boxrl.experiments.work"
@@ -89,7 +90,7 @@ class Cell:
         run = self.recipe.out / "run.json"
         if not self.trained:
             return True
-        return run.is_file() and parse_json_object(run.read_bytes(), str(run))["status"] == "done"
+        return run.is_file() and read_json_object(run)["status"] == "done"
 
     def is_done(self) -> bool:
         """Whether there is nothing left to do."""

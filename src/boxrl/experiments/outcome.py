@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from boxrl.data.files import is_number, parse_json_object
+from boxrl.data.files import is_number
 from boxrl.experiments.cells import Cell
 from boxrl.experiments.definition import LEARNING, Claim, Column, Experiment, Figure
 from boxrl.experiments.learning import accuracy_reward, learning_figures, reward_curve
 from boxrl.experiments.statistics import Mean, judge, mean_interval
+from boxrl.guard.files import read_json_object
 
 Figures = dict[str, float]
 Results = Mapping[str, Mapping[int, Mapping[str, Figures]]]
@@ -33,7 +34,7 @@ def read_results(cells: Sequence[Cell]) -> dict[str, dict[int, dict[str, Figures
         found = results.setdefault(cell.arm, {}).setdefault(cell.seed, {})
         for test in cell.tests:
             path = cell.test_folder(test) / "metrics.json"
-            metrics = parse_json_object(path.read_bytes(), str(path))
+            metrics = read_json_object(path)
             kept = {key: value for key, value in metrics.items() if key not in LEFT_OUT}
             found[f"{test.name} {test.way}"] = flatten(kept)
         if cell.trained:
@@ -177,7 +178,7 @@ def cost(cells: Sequence[Cell]) -> dict[str, float]:
         training += training_seconds(cell.recipe.out) if cell.trained else 0.0
         for test in cell.tests:
             path = cell.test_folder(test) / "metrics.json"
-            testing += parse_json_object(path.read_bytes(), str(path))["seconds"]
+            testing += read_json_object(path)["seconds"]
     return {"training": training, "testing": testing}
 
 

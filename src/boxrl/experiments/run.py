@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.data.files import parse_json_object, write_json
+from boxrl.data.files import write_json
 from boxrl.experiments import grid, outcome
 from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
 from boxrl.experiments.cells import Cell, build_cells
 from boxrl.experiments.definition import TEXTS, Experiment, HeldOut, arm_recipe, is_trained
+from boxrl.guard.files import read_json_object
 from boxrl.runs import describe_environment
 
 CALIBRATION_STEPS = 4
@@ -105,7 +106,7 @@ def _kept_plan(
     text = json.dumps([experiment.model_dump(mode="json"), list(seeds), budget, workers])
     asked = hashlib.sha256(text.encode()).hexdigest()
     if path.is_file():
-        kept = parse_json_object(path.read_bytes(), str(path))
+        kept = read_json_object(path)
         if kept["asked"] == asked:
             return Plan(tuple(kept["seeds"]), kept["share"], kept["seconds"])
     costs = _costs(experiment, seeds[0], workers, cache_folder, launch)

@@ -19,11 +19,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from boxrl.config import Recipe, dump_recipe
-from boxrl.data.files import parse_json_object, write_json
+from boxrl.data.files import write_json
 from boxrl.errors import BoxrlError
+from boxrl.guard.files import parse_yaml, read_json_object
 
 if TYPE_CHECKING:
     from boxrl.engines.generate import Generator
@@ -35,8 +34,8 @@ BATCH = 64
 def main(folder: Path) -> int:
     """Do what is left to do of a cell; returns the exit status."""
     path = folder / "cell.json"
-    cell = parse_json_object(path.read_bytes(), str(path))
-    recipe = Recipe.model_validate(yaml.safe_load(cell["recipe"]))
+    cell = read_json_object(path)
+    recipe = Recipe.model_validate(parse_yaml(cell["recipe"]))
     with (folder / ".lock").open("w") as lock:
         # Two grids may share a cell: the second one waits and finds it finished.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,7 +60,7 @@ def train_once(recipe: Recipe) -> None:
 
     run = recipe.out / "run.json"
     started = run.is_file()
-    if started and parse_json_object(run.read_bytes(), str(run))["status"] == "done":
+    if started and read_json_object(run)["status"] == "done":
         return
     if not started:
         shutil.rmtree(recipe.out, ignore_errors=True)  # killed before its first file stood

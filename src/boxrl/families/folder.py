@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families.record import Family
+from boxrl.guard.files import read_json_object
 
 
 def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
@@ -81,9 +81,6 @@ def read_config_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); the model folder is damaged") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected a JSON object; the model folder is damaged")
-    return content
+        return read_json_object(path)
+    except DataError as error:
+        raise UsageError(f"{error}; the model folder is damaged") from error

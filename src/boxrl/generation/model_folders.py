@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from boxrl.config import PACKAGED_MODELS
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import Family
+from boxrl.guard.files import read_json_object
 
 WEIGHTS = Path(__file__).parents[1] / "engines" / "tiny" / "weights"
 PACKAGED = dict(zip(PACKAGED_MODELS, (WEIGHTS / "half_taught", WEIGHTS / "taught"), strict=True))
@@ -46,9 +46,11 @@ def image_token_ids(folder: Path, family: Family) -> list[int]:
     if not path.is_file():
         return []
     try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
+        added = read_json_object(path)["added_tokens"]
         return sorted(token["id"] for token in added if token["content"] in family.image_tokens)
-    except (ValueError, KeyError, TypeError) as error:
+    except DataError as error:
+        raise UsageError(f"{error}; the model folder is damaged") from error
+    except (KeyError, TypeError) as error:
         raise UsageError(
             f"{path}: no tokenizer ({error!r}); the model folder is damaged"
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
-from boxrl.data.files import is_whole, parse_json_object
+from boxrl.data.files import is_whole
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import BoxrlError, DataError, UsageError
@@ -15,6 +15,7 @@ from boxrl.evaluate.files import settings_family
 from boxrl.evaluate.rows import Confidence, Question, box_confidences, judge_completion
 from boxrl.evaluate.rows import Row as JudgedRow
 from boxrl.families import Family
+from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.parsing import AnswerTag, parse
 from boxrl.report.box_errors import Verdict, judge_boxes
 from boxrl.report.text import visible
@@ -301,7 +302,7 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    return parse_json_object(path.read_bytes(), str(path))
+    return read_json_object(path)
 
 
 def _read_text(path: Path) -> str:

@@ -14,8 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from boxrl.data.files import is_number, is_whole, number_or_none, parse_json_object
+from boxrl.data.files import is_number, is_whole, number_or_none
 from boxrl.errors import DataError, UsageError
+from boxrl.guard.files import (
+    MOST_YAML_BYTES,
+    parse_json_object,
+    parse_yaml,
+    read_json_object,
+    read_text,
+)
 from boxrl.report.curves import training_warnings
 from boxrl.report.reading import mapping
 from boxrl.report.text import visible
@@ -49,7 +56,7 @@ def watch(run_dir: Path, console: Console, every_s: float = 2.0) -> None:
         console.print(shown)
         return
     with Live(shown, console=console, refresh_per_second=4) as live:
-        while _read_object(run_dir / "run.json").get("status") == "running":
+        while read_json_object(run_dir / "run.json").get("status") == "running":
             time.sleep(every_s)
             live.update(describe(run_dir))
 
@@ -62,7 +69,7 @@ def describe(run_dir: Path) -> RenderableType:
     """
     if not (run_dir / "run.json").is_file():
         raise UsageError(f"{run_dir}: holds no run; expected run.json in it")
-    facts, steps = _read_object(run_dir / "run.json"), _read_lines(run_dir / "metrics.jsonl")
+    facts, steps = read_json_object(run_dir / "run.json"), _read_lines(run_dir / "metrics.jsonl")
     parts: list[RenderableType] = [_headline(facts, steps, _max_steps(run_dir / "recipe.yaml"))]
     if steps:
         parts.append(_curves(steps))
@@ -140,14 +147,10 @@ def _duration(seconds: float) -> str:
 
 def _max_steps(recipe: Path) -> int | None:
     try:
-        content = yaml.safe_load(recipe.read_text("utf-8"))
-        return int(content["train"]["max_steps"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
+        steps = parse_yaml(read_text(recipe, MOST_YAML_BYTES))["train"]["max_steps"]
+    except (DataError, yaml.YAMLError, KeyError, TypeError):
         return None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    return parse_json_object(path.read_bytes(), str(path))
+    return steps if is_whole(steps, 1) else None
 
 
 def _read_lines(path: Path, tail_bytes: int | None = None) -> list[dict[str, Any]]:

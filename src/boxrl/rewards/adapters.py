@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from boxrl.data.files import parse_json_object
 from boxrl.data.samples import parse_sample
 from boxrl.errors import UsageError
 from boxrl.families import Family, build_family
+from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.types import Completion, Parsed, Target

@@ -16,9 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxrl.data.files import is_whole, parse_json_object, read_lines
+from boxrl.data.files import is_whole, read_lines
 from boxrl.data.samples import checked_bbox, checked_image
 from boxrl.errors import DataError
+from boxrl.guard.files import parse_json_object
 from boxrl.types import Sample
 
 ROUNDING_PX = 1.0

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.files import is_number, parse_json_object
+from boxrl.data.files import is_number
 from boxrl.data.formats.reading import inside_folder
 from boxrl.data.images import check_pixels
 from boxrl.data.samples import parse_sample, render_checked
 from boxrl.errors import DataError
+from boxrl.guard.files import parse_json_object
 from boxrl.types import Sample, fold_label
 
 
