@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
 from boxrl.families.resizing import count_tiles, glm_resize
+
+
+@pytest.fixture(autouse=True, scope="module")
+def transformers_importable():
+    repair_torchvision()
+
 
 SIZES = [
     (640, 480), (427, 640), (1920, 1080), (6000, 4000), (97, 61), (300, 200), (28, 28), (14, 14),
