@@ -1,7 +1,7 @@
 """The real command line in child processes, and a record of what each fault did.
 
 With BOXRL_FAULTS=FILE.jsonl every injected fault leaves a row there, from which
-`perf/faults.py` makes the table of docs/reliability.md.
+`perf/faults.py` makes docs/reliability.csv and the table of docs/reliability.md.
 """
 
 from __future__ import annotations
