@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from boxrl.cli import main
 from boxrl.config import load_recipe
 from boxrl.data.images import FORMATS, MAX_PIXELS, check_pixels, read_header
 from boxrl.errors import DataError, RecipeError
+from boxrl.generation.model_folders import model_folder
 from boxrl.generation.questions import load_image
 from boxrl.types import Sample
+from tests.support.report_runs import build_run
 
 ROOT = Path(__file__).parents[1]
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
@@ -106,3 +111,52 @@ def test_a_hostile_recipe_is_one_mistake(text: str, said: str, tmp_path: Path) -
         load_recipe(path)
     assert len(raised.value.mistakes) == 1
     assert len(str(raised.value)) < 1000
+
+
+@pytest.fixture
+def evil_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose recipe names the function of a module that leaves a mark when it is imported."""
+    run = build_run(tmp_path / "run", samples=3)
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\nx = len\n"
+    (tmp_path / "evil.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
+    rewards = '[format, "evil:x", "antigravity:x", {name: "os:system"}, "builtins:print"]'
+    recipe = f"name: a\nmethod: grpo\nmodel: tiny\ndata: {{synthetic: {{}}}}\nrewards: {rewards}\n"
+    (run / "recipe.yaml").write_text(recipe)
+    return run
+
+
+def test_reading_a_run_imports_nothing_that_it_names(
+    evil_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, out = evil_run / "evals/before_greedy/predictions.jsonl", tmp_path / "e"
+    for call in (
+        ["report", evil_run],
+        ["report", evil_run, evil_run, "--out", tmp_path / "two.html"],
+        ["watch", evil_run],
+        ["compare", evil_run, evil_run, "--out", tmp_path / "three.html"],
+        ["evaluate", "--samples", evil_run / "data/test.jsonl", "--predictions", answers],
+        ["evaluate", "--samples", evil_run / "data/test.jsonl", "--predictions", answers,
+         "--out", out, "--resamples", 0],
+        ["doctor", "env"],
+    ):  # fmt: skip
+        assert main([str(word) for word in call]) == 0, capsys.readouterr().err
+        assert not (tmp_path / "ran").exists(), call
+    assert "antigravity" not in sys.modules
+    page = (evil_run / "report.html").read_text("utf-8")
+    assert "reward evil:x is not computed: a report runs no code that a run names" in page
+
+
+def test_exporting_a_run_imports_nothing_that_it_names(evil_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    shutil.copytree(model_folder("tiny"), evil_run / "model")
+    assert main(["export", str(evil_run), "--out", str(tmp_path / "plain")]) == 0
+    assert (tmp_path / "plain" / "config.json").is_file()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_training_imports_what_its_recipe_names(evil_run: Path, tmp_path: Path) -> None:
+    """The one door: the user's own command."""
+    main(["validate", str(evil_run / "recipe.yaml")])
+    assert (tmp_path / "ran").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from boxrl.data.files import number_or_none
@@ -16,7 +16,7 @@ from boxrl.report.gallery import Payload
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.page import About, Page, write_page
 from boxrl.report.reading import Evaluation, RunFolder, mapping, read_run
-from boxrl.report.reward_parts import build_scores
+from boxrl.report.reward_parts import Scores, build_scores
 from boxrl.report.text import visible
 
 
@@ -32,7 +32,8 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
         UsageError: there is no such folder, or it holds no run.
     """
     run = read_run(run_dir)
-    gallery = Payload(build_scores(run.recipe))
+    scores = build_scores(run.recipe)
+    gallery = Payload(scores.computed)
     answered = {name: found for name, found in run.evaluations.items() if found.rows}
     numbers = {name: gallery.add(eval_title(name), found) for name, found in answered.items()}
     views: list[tuple[int, ...]] = [(numbers[a], numbers[b]) for a, b in run.pairs]
@@ -41,7 +42,7 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
     page = Page(
         title=run.name,
         runs=[_about(run, run.name)],
-        missing=run.missing,
+        missing=[*run.missing, *_not_computed(scores)],
         tables=_tables(run),
         charts=training_curves(run.steps),
         warnings=training_warnings(run.steps),
@@ -69,7 +70,8 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         raise UsageError(f"{len(run_dirs)} run; a comparison needs at least two")
     read = [read_run(path) for path in run_dirs]
     runs = dict(zip(_distinct_names(read), read, strict=True))
-    gallery = Payload(build_scores(read[0].recipe))
+    scores = build_scores(read[0].recipe)
+    gallery = Payload(scores.computed)
     missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
     unpaired: dict[str, list[str]] = {}
     tables, labels = [], []
@@ -90,6 +92,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         runs=[_about(run, name) for name, run in runs.items()],
         missing=[
             *missing,
+            *_not_computed(scores),
             *(f"{'; '.join(tables)}: {reason}" for reason, tables in unpaired.items()),
         ],
         tables=tables,
@@ -103,6 +106,12 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         views=views,
     )
     write_page(page, out)
+
+
+def _not_computed(scores: Scores) -> Iterator[str]:
+    """A line for each reward of the recipe that the gallery cannot show."""
+    for name in scores.left_out:
+        yield f"reward {name} is not computed: a report runs no code that a run names"
 
 
 def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, Evaluation]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from boxrl.config import WeightedReward
+from boxrl.guard.files import parse_yaml
 from boxrl.rewards import REWARDS, Reward, build_reward
 from boxrl.rewards.localization import ap, f1, weighted_sum
 from boxrl.types import Completion, Target
@@ -48,14 +49,28 @@ class Scored:
     score: Scorer
 
 
-def build_scores(recipe: str) -> list[Scored]:
+class Scores(NamedTuple):
+    """What a page computes of a recipe's rewards, and what it does not.
+
+    Attributes:
+        computed: boxrl's own rewards, those of the recipe first, with its settings.
+        left_out: names in the recipe that are none of boxrl's: a page runs no code that a run
+            names.
+    """
+
+    computed: list[Scored]
+    left_out: list[str]
+
+
+def build_scores(recipe: str) -> Scores:
     """The recipe's rewards with its settings, then the others of boxrl with theirs.
 
     Args:
-        recipe: YAML text of a recipe; empty or unreadable where there is none. Rewards that are
-            not installed here are left out.
+        recipe: YAML text of a recipe; empty or unreadable where there is none.
     """
-    trained = _recipe_rewards(recipe)
+    entries = {_name(entry): entry for entry in _entries(recipe)}
+    own = {name: _built(entry) for name, entry in entries.items() if name in REWARDS}
+    trained = {name: reward for name, reward in own.items() if reward}
     others = [build_reward(name) for name in REWARDS if name not in trained]
     scores = []
     for reward in [*trained.values(), *others]:
@@ -63,7 +78,7 @@ def build_scores(recipe: str) -> list[Scored]:
         if not reward.settings:
             parts = PARTS.get(reward.name, {})
             scores += [Scored(name, True, False, score) for name, score in parts.items()]
-    return scores
+    return Scores(scores, [name for name in entries if name not in REWARDS])
 
 
 def score_all(
@@ -74,22 +89,22 @@ def score_all(
     return [None if value is None else round(float(value), 3) for value in values]
 
 
-def _recipe_rewards(recipe: str) -> dict[str, Reward]:
+def _entries(recipe: str) -> list[Any]:
+    """The entries of a recipe's `rewards`, unchecked."""
     try:
-        content = yaml.safe_load(recipe)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    specs = content.get("rewards") if isinstance(content, Mapping) else None
-    found: dict[str, Reward] = {}
-    for spec in specs if isinstance(specs, list) else []:
-        reward = _built(spec)
-        if reward is not None:
-            found[reward.name] = reward
-    return found
+        content = parse_yaml(recipe)
+    except yaml.YAMLError:
+        return []
+    entries = content.get("rewards") if isinstance(content, Mapping) else None
+    return entries if isinstance(entries, list) else []
 
 
-def _built(spec: Any) -> Reward | None:
+def _name(entry: Any) -> str:
+    return str(entry.get("name") if isinstance(entry, Mapping) else entry)
+
+
+def _built(entry: Any) -> Reward | None:
     try:
-        return WeightedReward.parse(spec).reward
+        return WeightedReward.parse(entry).reward
     except ValueError:
         return None

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from boxrl.config import load_recipe
+from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.engines.loading import load, save
 from boxrl.engines.training.checkpoints import last_whole
 from boxrl.errors import UsageError
 from boxrl.generation.model_folders import model_folder
+from boxrl.guard.files import read_json_object
 
 ADAPTER = "adapter_config.json"
 
@@ -86,8 +87,8 @@ def _base_of(weights: Path) -> str:
     """The model that a run started from."""
     for folder in (weights.parent, weights.parent.parent):
         if (folder / "run.json").is_file():
-            return load_recipe(folder / "recipe.yaml", check_files=False).model
+            # Not `load_recipe`, which would import the rewards that the recipe names.
+            return str(read_yaml(folder / "recipe.yaml").get("model", TINY_MODEL))
     if (weights / ADAPTER).is_file():
-        config = json.loads((weights / ADAPTER).read_text("utf-8"))
-        return str(config["base_model_name_or_path"])
+        return str(read_json_object(weights / ADAPTER).get("base_model_name_or_path"))
     return str(weights)
