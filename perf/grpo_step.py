@@ -33,11 +33,10 @@ from transformers import PrinterCallback, Qwen2_5_VLConfig, Qwen2_5_VLForConditi
 from trl import GRPOTrainer
 
 from boxrl.config import Recipe
-from boxrl.engines.loading import load, quiet
+from boxrl.engines.loading import load, load_processor, quiet
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs
-from boxrl.engines.processors import load_processor
 from boxrl.engines.training import grpo
 from boxrl.engines.training.grpo_trainer import row_images
 from boxrl.engines.training.preprocessing import once_per_image

@@ -70,6 +70,6 @@ def require_train_extra(feature: str) -> None:
     # Libraries then fail at once instead of waiting for a network that nobody asked for.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for package in ("torch", "transformers", "trl", "datasets"):
+    for package in ("torch", "torchvision", "transformers", "trl", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(feature, "train")

@@ -36,7 +36,10 @@ MAY_CHANGE = frozenset({"out", "train.micro_batch_prompts", "engine.threads"})
 """Settings that a resumed run may change: where it lies and how a step is cut up, not what is
 learned. After running out of memory, fewer prompts at a time are the way on."""
 
-PACKAGES = ("numpy", "hotcoco", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
+PACKAGES = (
+    "numpy", "hotcoco", "torch", "torchvision", "transformers", "trl", "accelerate", "peft",
+    "datasets",
+)  # fmt: skip
 
 
 class Run:

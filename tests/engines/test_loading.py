@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import dump_recipe  # noqa: E402
-from boxrl.engines import processors  # noqa: E402
-from boxrl.errors import UsageError  # noqa: E402
+from boxrl.engines import loading  # noqa: E402
+from boxrl.errors import MissingExtra  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -58,13 +58,12 @@ def test_a_model_without_vision(
     assert not (tmp_path / "run").exists()
 
 
-def test_images_that_only_torchvision_prepares_are_refused_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_torchvision_nothing_is_loaded_and_its_install_line_is_named(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "paligemma"}))
-    monkeypatch.setattr(processors, "HAS_TORCHVISION", False)
-    with pytest.raises(UsageError, match=r"'paligemma' are prepared with torchvision.*pip install"):
-        processors.load_processor(tmp_path)
+    monkeypatch.setattr(loading, "repair_torchvision", lambda: False)
+    with pytest.raises(MissingExtra, match=r'pip install "boxrl\[train\]"'):
+        loading.load("tiny")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from boxrl.engines.processors import load_processor
+from boxrl.engines.loading import load_processor
 from boxrl.generation.model_folders import model_folder
 
 VOCABULARY, IMAGE, VIDEO, VISION_START, VISION_END = 256, 4, 5, 6, 7

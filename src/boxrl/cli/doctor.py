@@ -20,7 +20,7 @@ LEAK = 0.05
 """Share of samples from which on a verdict names a probe; a box may truly fill its image."""
 
 TORCHVISION = {
-    "missing": "missing; images are prepared with Pillow instead",
+    "missing": "missing; no model that reads images can be loaded",
     "works": "works",
     "repaired": "built for another torch; repaired in memory, images are prepared with it",
 }

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from boxrl.engines import HAS_TORCHVISION
-from boxrl.engines.torchvision_repair import was_repaired
+from boxrl.engines.torchvision_repair import repair_torchvision, was_repaired
 
 GIB = 2**30
 
@@ -20,10 +19,11 @@ def describe_devices() -> dict[str, Any]:
         name = torch.cuda.get_device_name(index)
         sizes = {"memory_gib": round(total / GIB, 1), "free_gib": round(free / GIB, 1)}
         gpus.append({"name": name} | sizes)
+    found = repair_torchvision()
     works = "repaired" if was_repaired() else "works"
     return {
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "cuda": torch.version.cuda,
         "gpus": gpus,
-        "torchvision": works if HAS_TORCHVISION else "missing",
+        "torchvision": works if found else "missing",
     }

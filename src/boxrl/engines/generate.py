@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,12 @@ class Generator:
         images: Path,
         control: str | None = None,
     ) -> None:
-        self.versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        self.versions = {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "torchvision": version("torchvision"),
+            "image_processor": type(processor.image_processor).__name__,
+        }
         self.model = model
         self.processor = processor
         self.questions = Questions(family, prompt, images, control)

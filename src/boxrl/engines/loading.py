@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
-from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoModelForImageTextToText,
-    BitsAndBytesConfig,
-)
 from transformers.utils import logging as transformers_logging
 
 from boxrl.data.files import is_whole
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
-from boxrl.engines.processors import load_processor
-from boxrl.errors import BoxrlError, UsageError
+from boxrl.engines.torchvision_repair import repair_torchvision
+from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.families import Family
 from boxrl.generation.model_folders import model_folder
 
@@ -45,6 +40,7 @@ def load(
 
     Raises:
         UsageError: the folder holds no vision-language model, or bitsandbytes is missing.
+        MissingExtra: torchvision is missing.
     """
     folder = model_folder(model)
     if threads is not None:
@@ -58,7 +54,7 @@ def load(
     read_config(folder)
     with telling_of(folder):
         processor = load_processor(folder)
-        loaded = AutoModelForImageTextToText.from_pretrained(
+        loaded = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
         )
         # What is wrong with their settings shows only when they are used.
@@ -71,6 +67,24 @@ def load(
     return loaded, processor
 
 
+def load_processor(folder: Path) -> Any:
+    """The processor of a model folder, padding on the left as generation and TRL need it.
+
+    Raises:
+        UsageError: the folder holds no processor that reads images.
+        MissingExtra: torchvision is missing.
+    """
+    if not repair_torchvision():
+        raise MissingExtra("preparing images", "train")
+    processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    if not hasattr(processor, "image_processor"):
+        raise UsageError(f"{folder}: its processor reads no images; boxrl needs a VLM")
+    processor.tokenizer.padding_side = "left"
+    if processor.tokenizer.pad_token is None:  # padding is masked, whatever stands there
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    return processor
+
+
 def read_config(folder: Path) -> Any:
     """The config of a vision-language model.
 
@@ -78,8 +92,8 @@ def read_config(folder: Path) -> Any:
         UsageError: it is damaged, or that of a model without vision.
     """
     with telling_of(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise UsageError(
             f"{folder}: model_type {config.model_type!r} is no vision-language model that "
             "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
@@ -129,7 +143,7 @@ def _quantization(quantize: str | None, device: str) -> Any:
         raise UsageError("quantize: 4bit needs bitsandbytes; run: pip install bitsandbytes")
     if device != "cuda":
         raise UsageError(f"quantize: 4bit runs on a CUDA device, got {device}; leave it out")
-    return BitsAndBytesConfig(
+    return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -34,7 +34,7 @@ from boxrl.guard.files import read_json_object
 TRAINING_CODE = "boxrl.engines.training.train"
 TESTING_CODE = "boxrl.experiments.work"
 SCENES_CODE = "boxrl.data.synthetic"
-PACKAGES = ("torch", "transformers", "trl", "numpy", "hotcoco")
+PACKAGES = ("torch", "torchvision", "transformers", "trl", "numpy", "hotcoco")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ vLLM batches continuously, so a chunk of many completions is handed over at once
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class OfflineVllm:
             import vllm
         except ImportError as error:
             raise MissingExtra("--engine vllm", "vllm") from error
-        self.versions = {"vllm": vllm.__version__}
+        self.versions = {"vllm": vllm.__version__} | {
+            name: version(name) for name in ("torch", "transformers", "torchvision")
+        }
         self.questions = questions
         self._params = vllm.SamplingParams
         self._banned = {token: -100.0 for token in image_token_ids(folder, questions.family)}

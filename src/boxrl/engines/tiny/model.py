@@ -16,11 +16,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from boxrl.data.synthetic import GRID_PX
-from boxrl.engines.processors import ImageTextProcessor
 from boxrl.engines.tiny.tokenizer import (
     EOS_TOKEN,
     IMAGE_TOKEN,
@@ -59,12 +60,14 @@ SIZES = {
 """The sizes by name; `base` is the one inside the package."""
 
 
-def build_processor() -> ImageTextProcessor:
+def build_processor() -> Qwen2_5_VLProcessor:
     """Processor of the tiny VLM: every square image becomes 112 x 112 px, 16 image tokens."""
     # A little above 112 x 112, so that rounding never costs a square image a row of patches.
     size = {"shortest_edge": GRID_PX**2, "longest_edge": GRID_PX**2 + PATCH**2}
-    images = Qwen2VLImageProcessorPil(size=size, patch_size=PATCH, merge_size=MERGE)
-    return ImageTextProcessor(images, build_tokenizer())
+    options = {"size": size, "patch_size": PATCH, "merge_size": MERGE}
+    images, videos = Qwen2VLImageProcessor(**options), Qwen2VLVideoProcessor(**options)
+    tokenizer = build_tokenizer()
+    return Qwen2_5_VLProcessor(images, tokenizer, videos, tokenizer.chat_template)
 
 
 def build_model(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import random
 import time
@@ -327,34 +326,11 @@ class Teacher:
     def save(self, folder: Path) -> None:
         """Write the model folder: weights, config, tokenizer, processor, chat template."""
         self.model.save_pretrained(folder)
-        save_processor(self.processor, folder)
+        self.processor.save_pretrained(folder)
 
 
 def _mean(values: Tensor) -> Tensor:
     return values.mean() if values.numel() else values.new_zeros(())
-
-
-def save_processor(processor: Any, folder: Path) -> None:
-    """Write tokenizer, chat template and a processor config that other loaders read too.
-
-    transformers with torchvision and vLLM load the full Qwen2_5_VLProcessor, which wants a
-    video processor section beside the image processor.
-    """
-    processor.save_pretrained(folder)
-    path = folder / "processor_config.json"
-    config = json.loads(path.read_text("utf-8"))
-    config["processor_class"] = "Qwen2_5_VLProcessor"
-    image = config["image_processor"]
-    kept = ("size", "patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std")
-    config["video_processor"] = {
-        "video_processor_type": "Qwen2VLVideoProcessor",
-        **{key: image[key] for key in kept},
-    }
-    path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text("utf-8"))
-    settings["processor_class"] = "Qwen2_5_VLProcessor"
-    path.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
 def main() -> None:
