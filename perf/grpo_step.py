@@ -24,6 +24,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boxrl.engines.training  # noqa: F401  # first: readies torchvision, which trl imports
+
+# isort: split
 import torch
 import trl.trainer.utils
 from PIL import Image

@@ -1,23 +1,37 @@
-"""Everything outside engines/ works where torch is not installed."""
+"""What needs no torch leaves it unloaded where it is installed, and works where it is not."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-HIDDEN = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "vllm")
+from tests.support.chat_server import chat_server
+
+SOURCE = Path(__file__).parents[1] / "src"
+HEAVY = ("torch", "torchvision", "transformers", "trl", "datasets", "peft", "accelerate", "vllm")
+CHECKED = f"""
+import sys
+def check(what):
+    if loaded := set({HEAVY!r}) & set(sys.modules):
+        sys.exit(f"{{what}} loads {{loaded}}")
+"""
+installed = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("torchvision")), reason="needs torch and torchvision"
+)
+
 WITHOUT = f"""
 import importlib.abc, importlib.util, sys
 class Hide(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {HIDDEN!r}:
+        if name.split(".")[0] in {HEAVY!r}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hide())
 find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda n, *a: None if n.split(".")[0] in {HIDDEN!r} else find_spec(n, *a)
+importlib.util.find_spec = lambda n, *a: None if n.split(".")[0] in {HEAVY!r} else find_spec(n, *a)
 """
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 
@@ -28,11 +42,65 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def outside_engines() -> list[str]:
+    """Every module but those of the torch room."""
+    files = sorted(SOURCE.rglob("*.py"))
+    names = [".".join(file.relative_to(SOURCE).with_suffix("").parts) for file in files]
+    return [
+        name.removesuffix(".__init__")
+        for name in names
+        if not name.startswith("boxrl.engines.") or name == "boxrl.engines.__init__"
+    ]
+
+
+@installed
+def test_every_module_outside_engines_leaves_torch_unloaded() -> None:
+    modules = [name for name in outside_engines() if not name.endswith("__main__")]
+    code = f"import importlib\nfor name in {modules!r}:\n    importlib.import_module(name)\n"
+    code += "    check(name)\n"
+    result = subprocess.run([sys.executable, "-c", CHECKED + code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert len(modules) > 100
+
+
+@installed
+def test_verbs_that_need_no_torch_leave_it_unloaded(scene_folder: Path, tmp_path: Path) -> None:
+    samples, answers = scene_folder / "samples.jsonl", tmp_path / "run" / "predictions.jsonl"
+    finished = tmp_path / "finished.jsonl"
+    finished.write_text('{"id": "a", "completion": "[]", "objects": []}\n')
+    several, evals = tmp_path / "several.jsonl", tmp_path / "run" / "evals" / "val"
+    with chat_server() as server:
+        ask = (
+            f"predict --samples {samples} --images {scene_folder / 'images'} --model tiny "
+            f"--engine openai --base-url {server.url}"
+        )
+        calls = [
+            "validate quickstart data.synthetic.train=2",
+            f"{ask} --out {answers}",
+            f"{ask} --out {several} --n 2 --temperature 1",
+            f"evaluate --samples {samples} --predictions {answers} --out {evals}",
+            f"pass-at-k --samples {samples} --predictions {several}",
+            f"compare {evals} {evals}",
+            f"score --completions {finished} --rewards f1,ap",
+            f"data lint {samples}",
+            f"data stats {samples}",
+            f"doctor rewards --samples {samples}",
+            "benchmark list",
+        ]
+        code = "from boxrl.cli import main\nfor call in sys.argv[1:]:\n"
+        code += "    if main(call.split()): sys.exit(call)\n    check(call)\n"
+        result = subprocess.run(
+            [sys.executable, "-c", CHECKED + code, *calls], capture_output=True, text=True
+        )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     "module",
     [
         "boxrl.rewards", "boxrl.data.samples", "boxrl.data.synthetic", "boxrl.metrics",
         "boxrl.evaluate", "boxrl.report", "boxrl.config", "boxrl.cli", "boxrl.parsing",
+        "boxrl.generation.predict", "boxrl.generation.endpoint", "boxrl.benchmarks",
     ],
 )  # fmt: skip
 def test_modules_import_without_torch(module: str) -> None:
@@ -50,6 +118,19 @@ def test_a_missing_extra_names_the_install_line(verb: tuple[str, ...], tmp_path:
     assert 'pip install "boxrl[train]"' in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("missing", ["torch", "torchvision", "trl"])
+def test_each_missing_package_of_the_extra_is_told(missing: str, tmp_path: Path) -> None:
+    hidden = WITHOUT.replace(repr(HEAVY), repr((missing,)))
+    code = "from boxrl.cli import main; sys.exit(main(sys.argv[1:]))"
+    call = ["quickstart", "--out", str(tmp_path / "r")]
+    result = subprocess.run(
+        [sys.executable, "-c", hidden + code, *call], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stderr.endswith('run: pip install "boxrl[train]"\n')
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_imports_nothing_heavy() -> None:

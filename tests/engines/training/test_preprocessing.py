@@ -12,8 +12,12 @@ torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 
 from boxrl.data.samples import read_samples  # noqa: E402
-from boxrl.engines.loading import load, model_folder, quiet  # noqa: E402
-from boxrl.engines.loading import load_processor  # noqa: E402
+from boxrl.engines.loading import (  # noqa: E402
+    load,
+    load_processor,
+    model_folder,
+    quiet,
+)
 from boxrl.engines.training import grpo, preprocessing  # noqa: E402
 from boxrl.engines.training.preprocessing import once_per_image  # noqa: E402
 from boxrl.engines.training.train import training_samples  # noqa: E402
