@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import MODEL_FAMILY, add_device, add_max_new_tokens, integer
+from boxrl.cli.options import MODEL_FAMILY, add_device, integer
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import BUILD_ENGINE, add_endpoint, find_family
 from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
@@ -42,7 +42,10 @@ def add_verb(verbs: Any) -> None:
         "--prompt", default="standard", metavar="NAME|FILE.yaml",
         help="prompt template selected at first; a file is added to the choice",
     )  # fmt: skip
-    add_max_new_tokens(verb)
+    verb.add_argument(
+        "--max-new-tokens", type=int, default=1024, metavar="N",
+        help="longest completion, in tokens",
+    )  # fmt: skip
     verb.add_argument(
         "--port", type=integer(1), metavar="N", help="port (default: the first free from 7860)"
     )
@@ -58,6 +61,8 @@ def run_demo(args: argparse.Namespace) -> None:
     args.engine = "openai" if args.base_url else "transformers"
     if args.engine == "transformers":
         require_train_extra("boxrl demo")
+    if args.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     from boxrl.prompts import PROMPTS, build_prompt
 
     prompt = build_prompt(args.prompt)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, integer, print_json
+from boxrl.cli.options import add_json, print_json
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 
@@ -47,7 +47,7 @@ def add_verb(verbs: Any) -> None:
         help="folder of finished runs, shared by all experiments",
     )  # fmt: skip
     run.add_argument(
-        "--workers", type=integer(1), metavar="N",
+        "--workers", type=int, metavar="N",
         help="runs side by side (default: one per CPU core, or one on a GPU)",
     )  # fmt: skip
     add_json(run)
@@ -91,6 +91,8 @@ def run_run(args: argparse.Namespace) -> int:
     experiment = load_experiment(path, args.overrides)
     seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
     budget = parse_duration(args.budget) if args.budget else None
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: expected 1 or more")
     require_train_extra("boxrl experiment run")
     out = args.out or Path("runs/experiments") / experiment.name
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from boxrl.cli.options import add_images, add_samples, integer, number
+from boxrl.cli.options import add_images, add_samples
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
@@ -20,9 +20,9 @@ def add_verb(verbs: Any) -> None:
     add_samples(verb)
     add_images(verb)
     verb.add_argument("--model", required=True, help="model folder, or tiny")
-    verb.add_argument("--gpus", type=integer(1), default=1, metavar="N", help="number of GPUs")
+    verb.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs")
     verb.add_argument(
-        "--gpu-memory", type=number(0, open_below=True), default=24.0, metavar="GB",
+        "--gpu-memory", type=float, default=24.0, metavar="GB",
         help="memory of one GPU",
     )  # fmt: skip
     verb.add_argument(

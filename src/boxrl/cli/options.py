@@ -68,14 +68,6 @@ def add_seed(parser: Any, of: str) -> None:
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help=f"random seed {of}")
 
 
-def add_max_new_tokens(parser: Any) -> None:
-    """Declare `--max-new-tokens`."""
-    parser.add_argument(
-        "--max-new-tokens", type=integer(1), default=1024, metavar="N",
-        help="longest completion, in tokens",
-    )  # fmt: skip
-
-
 def add_device(parser: Any, dtype: str = "auto") -> None:
     """Declare `--device` and `--dtype`, whose default is `dtype`."""
     parser.add_argument(

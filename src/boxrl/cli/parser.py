@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
 COLUMN = 24
 """Where the help of options and verbs starts, in every verb alike."""
@@ -41,6 +41,10 @@ class CommandParser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """What `--help` prints."""
         return f"{super().format_help()}\nexample:\n  {self.example}\n"
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with one line instead of the whole usage."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _print_help(self, args: argparse.Namespace) -> int:
         self.print_help()

@@ -13,7 +13,6 @@ from boxrl.cli.options import (
     MODEL_FAMILY,
     add_device,
     add_images,
-    add_max_new_tokens,
     add_samples,
     add_seed,
     integer,
@@ -83,7 +82,10 @@ def _add_sampling(group: Any) -> None:
         "--top-p", type=number(0, 1, open_below=True), default=1.0, metavar="P",
         help="nucleus sampling: only the likeliest tokens that sum to P",
     )  # fmt: skip
-    add_max_new_tokens(group)
+    group.add_argument(
+        "--max-new-tokens", type=integer(1), default=1024, metavar="N",
+        help="longest completion, in tokens",
+    )  # fmt: skip
     add_seed(group, "of sampling and of --control")
     group.add_argument(
         "--n", type=integer(1), default=1, metavar="N", help="completions per sample"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_overrides, integer, number
+from boxrl.cli.options import add_overrides, integer
 from boxrl.cli.parser import add_command
 from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
 
@@ -34,7 +35,7 @@ def add_verb(verbs: Any) -> None:
         "--dry-run", action="store_true", help="estimate the memory of a step and stop"
     )
     verb.add_argument(
-        "--gpu-memory", type=number(0, open_below=True), metavar="GB",
+        "--gpu-memory", type=float, metavar="GB",
         help="with --dry-run: memory of one GPU (default: that of the GPU here)",
     )  # fmt: skip
     verb.add_argument(
@@ -60,6 +61,11 @@ def run_train(args: argparse.Namespace) -> int | None:
     from boxrl.config import dump_recipe, find_recipe, load_recipe
     from boxrl.runs import Run, numbered_folder
 
+    if args.gpu_memory is not None and not (args.dry_run and 0 < args.gpu_memory < math.inf):
+        raise UsageError(
+            f"--gpu-memory goes with --dry-run and is a positive number of GB, got "
+            f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
+        )
     _refuse_idle_options(args)
     recipe = load_recipe(find_recipe(args.recipe), args.overrides)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
@@ -92,17 +98,13 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
     """
     several = args.launch or args.dry_run
     idle = {
-        "--gpu-memory": ("--dry-run", args.gpu_memory is not None and not args.dry_run),
-        "--num-processes": ("--launch accelerate", args.num_processes != 1 and not several),
-        "--strategy": ("--launch accelerate", args.strategy != "ddp" and not several),
-        "--write-config": (
-            "--launch accelerate",
-            args.write_config is not None and not args.launch,
-        ),
+        "--num-processes": args.num_processes != 1 and not several,
+        "--strategy": args.strategy != "ddp" and not several,
+        "--write-config": args.write_config is not None and not args.launch,
     }
-    for option, (needed, alone) in idle.items():
+    for option, alone in idle.items():
         if alone:
-            raise UsageError(f"{option} has no effect without {needed}")
+            raise UsageError(f"{option} has no effect without --launch accelerate")
 
 
 def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:
