@@ -14,11 +14,11 @@ from PIL import Image
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
 from boxrl.generation.predict import Draw, Engine, Sampling
-from boxrl.parsing import extract_answer, parse
+from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_text
 from boxrl.report.draw import draw_detections
 from boxrl.report.text import extract_thinking
-from boxrl.types import Parsed, Sample
+from boxrl.types import Asked, Parsed, Sample
 
 Kind = Literal["labels", "sentence"]
 
@@ -102,7 +102,9 @@ def ask(
     if row.finish_reason == "error":
         raise DataError(f"the model gave no answer: {row.error}")
     family = engine.questions.family
-    parsed = parse(row.completion, family, sample.size_wh, row.input_size_wh, "optional")
+    parsed = parse(
+        row.completion, family, sample.size_wh, row.input_size_wh, "optional", Asked.of(sample)
+    )
     return Answer(
         asked=render_text(sample, prompt, family),
         thinking=extract_thinking(row.completion),
@@ -120,7 +122,7 @@ def summarise(answer: Answer) -> str:
     count = len(parsed.detections)
     boxes = "the model says there are none" if parsed.status == "empty" else f"{count} boxes"
     facts = ["1 box" if count == 1 else boxes, f"parse status {parsed.status}"]
-    if extract_answer(answer.raw) is None:
+    if not parsed.tagged:
         facts.append("no answer tag, the whole text was read")
     if parsed.dropped:
         facts.append(f"{parsed.dropped} unusable items dropped")

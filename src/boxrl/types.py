@@ -6,10 +6,10 @@ Any other frame shows in the name; sizes are `size_wh`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,34 @@ class Sample:
         return self.width, self.height
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a completion was asked for, as far as reading it goes.
+
+    Attributes:
+        labels: the names asked for.
+        task: as in `Sample`.
+    """
+
+    labels: tuple[str, ...]
+    task: Task = "detection"
+
+    @classmethod
+    def of(cls, sample: Sample) -> Asked:
+        """What the sample asks for."""
+        return cls(sample.labels, sample.task)
+
+    @property
+    def sole_label(self) -> str | None:
+        """The label of a box that names none; None where several were asked for."""
+        return self.labels[0] if len(self.labels) == 1 or self.grounds else None
+
+    @property
+    def grounds(self) -> bool:
+        """Whether one thing was described and its place asked for."""
+        return self.task == "grounding" and bool(self.labels)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """Boxes with their labels, in emission order.
@@ -91,19 +119,21 @@ class Detections:
         return cls(boxes, tuple(o.label for o in objects))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parsed:
+class Parsed(NamedTuple):
     """What a completion says, read without ever raising.
 
     Attributes:
         detections: usable boxes, original pixels, clipped to the image where its size is known.
         status: `ok`; `empty` (says that there are none); `partial` (some items unusable, or cut
-            JSON repaired); `malformed` (an answer that cannot be read); `missing` (no answer tag).
+            JSON repaired); `malformed` (an answer that cannot be read); `missing` (no answer).
         answer: the text that was read as the answer.
         dropped: items that could not be used, zero-area boxes included.
         flipped: boxes whose corners had to be reordered.
-        items: (box as written, folded label) of every well-formed item, zero-area ones included.
+        written: boxes as written of every well-formed item, zero-area ones included.
+        names: their labels as written.
         kept: indices of the items that became detections, in order; None where all did.
+        tagged: whether the answer stood in `<answer>` tags.
+        reason: why nothing could be read; "" where the answer is readable.
     """
 
     detections: Detections
@@ -111,8 +141,16 @@ class Parsed:
     answer: str = ""
     dropped: int = 0
     flipped: int = 0
-    items: tuple[tuple[tuple[float, ...], str], ...] = ()
+    written: Sequence[tuple[float, ...]] = ()
+    names: Sequence[str] = ()
     kept: tuple[int, ...] | None = None
+    tagged: bool = False
+    reason: str = ""
+
+    @property
+    def items(self) -> list[tuple[tuple[float, ...], str]]:
+        """(box as written, folded label) of every well-formed item."""
+        return list(zip(self.written, map(fold_label, self.names), strict=True))
 
     @property
     def readable(self) -> bool:
@@ -120,21 +158,37 @@ class Parsed:
         return self.status not in ("malformed", "missing")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Completion:
     """One completion as rewards see it: raw text, its parse, its length.
 
     Attributes:
-        text: everything the model wrote after the prompt.
-        parsed: the parse of `text`, made once.
+        text: everything the model wrote after the prompt; where the prompt had opened the thought
+            already, with that `<think>` in front.
         n_tokens: completion tokens counted by whoever generated them; None where unknown.
         progress: share of the training steps that were done, in [0, 1]; None outside training.
     """
 
-    text: str
-    parsed: Parsed
-    n_tokens: int | None = None
-    progress: float | None = None
+    __slots__ = ("_parsed", "n_tokens", "progress", "text")
+
+    def __init__(
+        self,
+        text: str,
+        parsed: Parsed | Callable[[], Parsed],
+        n_tokens: int | None = None,
+        progress: float | None = None,
+    ) -> None:
+        """Keep `text` beside its parse, or beside what reads it once it is asked for."""
+        self.text = text
+        self._parsed = parsed
+        self.n_tokens = n_tokens
+        self.progress = progress
+
+    @property
+    def parsed(self) -> Parsed:
+        """The parse of `text`, made at most once; a reward of form alone never makes it."""
+        if not isinstance(self._parsed, Parsed):
+            self._parsed = self._parsed()
+        return self._parsed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

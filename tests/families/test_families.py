@@ -147,7 +147,7 @@ def test_every_family_also_reads_json_with_its_own_key(family):
     text = f'<answer>[{{"{family.box_key}": [1, 2, 30, 40], "label": "cat"}}]</answer>'
     parsed = parse(text, family, (1000, 1000))
     assert parsed.status == "ok"
-    assert parsed.items == (((1, 2, 30, 40), "cat"),)
+    assert parsed.items == [((1, 2, 30, 40), "cat")]
 
 
 def test_a_side_that_rounds_to_nothing_is_one_step_wide():

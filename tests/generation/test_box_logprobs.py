@@ -11,10 +11,11 @@ from boxrl.families import FAMILIES, Family, build_family
 from boxrl.generation.box_logprobs import Token, box_logprobs, find_coordinates, place_tokens
 from boxrl.parsing import parse
 from boxrl.prompts import render_answer
-from boxrl.types import Detections
+from boxrl.types import Detections, Sample
 
 PLAIN = build_family("plain")
 SIZE = (100, 100)
+SAMPLE = Sample("1", "1.png", *SIZE, "detection", ("a", "b"))
 
 
 def characters(text: str) -> list[Token]:
@@ -80,7 +81,7 @@ def test_every_family_one_number_per_box_in_emission_order(
     family = FAMILIES[name]
     detections = Detections(np.array(found, dtype=float), ("a cat 5",) * len(found))
     text = f"<think>3 boxes</think><answer>{render_answer(detections, family, SIZE)}</answer>"
-    means = box_logprobs(text, characters(text), family, SIZE)
+    means = box_logprobs(text, characters(text), family, SAMPLE)
     parsed = parse(text, family, SIZE)
     spans = find_coordinates(text, parsed)
     assert means is not None and spans is not None
@@ -93,7 +94,7 @@ def test_every_family_one_number_per_box_in_emission_order(
 
 @given(st.text(max_size=200))
 def test_any_text_gets_as_many_numbers_as_boxes_or_none(text: str) -> None:
-    means = box_logprobs(text, characters(text), PLAIN, SIZE)
+    means = box_logprobs(text, characters(text), PLAIN, SAMPLE)
     if means is not None:
         assert len(means) == len(parse(text, PLAIN, SIZE, answer_tag="optional").detections)
 
@@ -103,7 +104,7 @@ def test_tokens_that_hold_a_digit_count_with_their_glue() -> None:
     pieces = ('[{"bbox_2d": [', "1", ", 2", ", ", "3", ", 4", "5", '], "label": "', "a", '"}]')
     tokens = [Token(piece, -float(2**k)) for k, piece in enumerate(pieces)]
     expected = -(2 + 4 + 16 + 32 + 64) / 5
-    assert box_logprobs(text, tokens, PLAIN, SIZE) == pytest.approx((expected,))
+    assert box_logprobs(text, tokens, PLAIN, SAMPLE) == pytest.approx((expected,))
 
 
 def test_tokens_that_left_no_text_are_passed_over() -> None:
@@ -115,4 +116,4 @@ def test_tokens_that_left_no_text_are_passed_over() -> None:
 
 def test_tokens_that_do_not_cover_a_box_give_nothing() -> None:
     text = '[{"bbox_2d": [1, 2, 3, 4], "label": "a"}]'
-    assert box_logprobs(text, [Token("other", -1.0)], PLAIN, SIZE) is None
+    assert box_logprobs(text, [Token("other", -1.0)], PLAIN, SAMPLE) is None

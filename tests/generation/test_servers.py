@@ -156,8 +156,8 @@ def test_each_box_gets_the_mean_of_its_coordinate_tokens(
         predict(engine, samples, out, Sampling(logprobs=True), {})
     for row in read_predictions(out).values():
         text = row.completion
-        (x1, y1, x2, y2), _ = parse(text, build_family("plain"), (224, 224)).items[0]
-        start = text.index(f"[{x1}, {y1}, {x2}, {y2}]")
+        box, _ = parse(text, build_family("plain"), (224, 224)).items[0]
+        start = text.index(str(list(map(int, box))))
         end = text.index("]", start)
         digits = [k for k in range(start, end) if text[k].isdigit()]
         assert row.box_logprobs == pytest.approx([-sum(digits) / len(digits) / 100])

@@ -137,8 +137,10 @@ def test_ten_thousand_boxes_are_scored_in_bounded_time(name: str) -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 2000, (10_000, 2))
     boxes = np.hstack([corners, corners + rng.integers(1, 200, (10_000, 2))]).astype(float)
-    items = tuple((tuple(box), "cat") for box in boxes.tolist())
-    parsed = Parsed(Detections(boxes, ("cat",) * 10_000), "ok", items=items)
+    labels = ("cat",) * 10_000
+    parsed = Parsed(
+        Detections(boxes, labels), "ok", written=list(map(tuple, boxes.tolist())), names=labels
+    )
     started = time.perf_counter()
     value = REWARDS[name](
         Completion("", parsed, 1000), Target(Detections(boxes[:100], ("cat",) * 100))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from boxrl.families import FAMILIES
-from boxrl.parsing import extract_answer, parse
+from boxrl.parsing import parse
+from boxrl.parsing.answers import find_answer
 from boxrl.rewards import score
 
 ROWS = [
@@ -35,11 +36,11 @@ def differences() -> list[tuple[dict[str, Any], str]]:
 
 def rule(text: str, name: str) -> str:
     """The rule of docs/rewards.md that explains a difference."""
-    answer = extract_answer(text)
+    found = find_answer(text)
     if name == "format":
         return "one thought, one answer" if text.count("<answer>") > 1 else "none"
-    if answer is None:
-        return "no answer tag"
+    if not found.tagged:
+        return found.reason
     status = parse(text, FAMILIES["plain"], None).status
     if status == "malformed":
         return "no repair by guessing" if name == "repetition" else "none"
@@ -47,7 +48,7 @@ def rule(text: str, name: str) -> str:
         return "cut JSON is read item by item"
     if status == "empty":
         return "[] means None"
-    return "the fence is optional" if "```json" not in answer else "none"
+    return "the fence is optional" if "```json" not in found.answer else "none"
 
 
 def test_valid_and_crowded_rows_equal_the_reference(

@@ -81,7 +81,9 @@ def test_the_status_of_each_answer_is_logged_in_a_column_per_reward() -> None:
 def test_a_completion_is_parsed_once_for_all_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
     original = rows.parse
-    monkeypatch.setattr(rows, "parse", lambda *args: parsed.append(args) or original(*args))
+    monkeypatch.setattr(
+        rows, "parse", lambda *args, **options: parsed.append(args) or original(*args, **options)
+    )
     rows.parse_once.cache_clear()
     for name in REWARDS:
         call(name, [RIGHT, "None"])

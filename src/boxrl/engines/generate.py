@@ -136,12 +136,12 @@ class Generator:
         length = int(ended.int().argmax()) + 1 if stopped else len(ids)
         tokenizer, family = self.processor.tokenizer, self.questions.family
         completion = tokenizer.decode(ids[:length], skip_special_tokens=True)
-        size, input_size = draw.sample.size_wh, family.input_size_wh(draw.sample.size_wh)
+        input_size = family.input_size_wh(draw.sample.size_wh)
         boxes = None
         if logprobs is not None:
             texts = [tokenizer.decode([token]) for token in ids[:length].tolist()]
             tokens = [Token(*pair) for pair in zip(texts, logprobs[:length], strict=True)]
-            boxes = box_logprobs(completion, tokens, family, size, input_size)
+            boxes = box_logprobs(completion, tokens, family, draw.sample, input_size)
         return Prediction(
             id=draw.id,
             completion=completion,

@@ -14,7 +14,7 @@ from boxrl.families import Family
 from boxrl.metrics.pass_at_k import best_of_k, most_agreed
 from boxrl.parsing import parse
 from boxrl.rewards.localization import f1
-from boxrl.types import Completion, Parsed, Sample, Target, fold_label
+from boxrl.types import Asked, Completion, Parsed, Sample, Target, fold_label
 
 
 def evaluate_draws(
@@ -97,8 +97,9 @@ def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float,
 def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family) -> Any:
     """How well draw j does were draw i the truth, "n n"; unreadable answers agree with none."""
     texts = [draw.completion for draw in draws]
+    size, asked = sample.size_wh, Asked.of(sample)
     parsed = [
-        parse(draw.completion, family, sample.size_wh, draw.input_size_wh, "optional")
+        parse(draw.completion, family, size, draw.input_size_wh, "optional", asked)
         for draw in draws
     ]
     boxes = sample.task in ("detection", "grounding")

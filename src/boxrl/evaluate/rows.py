@@ -17,7 +17,17 @@ from boxrl.metrics.grounding import first_box_hits
 from boxrl.parsing import AnswerTag, parse
 from boxrl.rewards.format import choice, count, format_tags
 from boxrl.rewards.localization import f1
-from boxrl.types import Completion, Detections, Object, Parsed, Sample, Status, Target, fold_label
+from boxrl.types import (
+    Asked,
+    Completion,
+    Detections,
+    Object,
+    Parsed,
+    Sample,
+    Status,
+    Target,
+    fold_label,
+)
 
 Confidence = Literal["constant", "order", "logprob"]
 
@@ -111,7 +121,8 @@ def judge(
         answer_tag: whether a completion without answer tags is read; see `evaluate`.
     """
     size, input_size = question.sample.size_wh, prediction.input_size_wh
-    parsed = parse(prediction.completion, family, size, input_size, answer_tag)
+    asked = Asked.of(question.sample)
+    parsed = parse(prediction.completion, family, size, input_size, answer_tag, asked)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
     confidences = box_confidences(prediction, parsed, confidence)
     return judge_completion(

@@ -161,7 +161,7 @@ class Family:
         Returns:
             "n 4" in the family's frame and order of axes, not rounded.
         """
-        return to_coordinates(boxes, size_wh, self._extent_wh(size_wh, input_size_wh), self.axes)
+        return to_coordinates(boxes, size_wh, self.extent_wh(size_wh, input_size_wh), self.axes)
 
     def from_frame(self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None) -> Boxes:
         """Original pixels of what the model wrote.
@@ -176,7 +176,7 @@ class Family:
         Returns:
             "n 4", xyxy in pixels of the original image, not clipped to it.
         """
-        return from_coordinates(boxes, size_wh, self._extent_wh(size_wh, input_size_wh), self.axes)
+        return from_coordinates(boxes, size_wh, self.extent_wh(size_wh, input_size_wh), self.axes)
 
     def render_boxes(
         self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None
@@ -188,12 +188,17 @@ class Family:
             size_wh: of the original image.
             input_size_wh: as for `to_frame`.
         """
-        extent_wh = self._extent_wh(size_wh, input_size_wh)
+        extent_wh = self.extent_wh(size_wh, input_size_wh)
         exact = to_coordinates(boxes, size_wh, extent_wh, self.axes)
         return round_coordinates(exact, extent_wh, self.axes)
 
-    def _extent_wh(self, size_wh: Size, input_size_wh: Size | None) -> Size:
-        """Width and height of the whole image in the model's coordinates."""
+    def extent_wh(self, size_wh: Size, input_size_wh: Size | None) -> Size:
+        """Width and height of the whole image in the model's coordinates.
+
+        Args:
+            size_wh: of the original image.
+            input_size_wh: as for `to_frame`.
+        """
         if self.frame == "grid":
             return self.grid, self.grid
         if self.frame == "original":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from boxrl.families import Family
 from boxrl.parsing import parse
-from boxrl.types import Parsed
+from boxrl.types import Asked, Parsed, Sample
 
 Span = tuple[int, int]
 """Start and end, in characters of the completion."""
@@ -35,7 +35,7 @@ def box_logprobs(
     completion: str,
     tokens: Sequence[Token],
     family: Family,
-    size_wh: tuple[int, int],
+    sample: Sample,
     input_size_wh: tuple[int, int] | None = None,
 ) -> tuple[float, ...] | None:
     """Mean log-probability of each box's coordinate tokens.
@@ -44,7 +44,7 @@ def box_logprobs(
         completion: the text; special tokens may be missing from it.
         tokens: all tokens in order of generation, special ones included.
         family: whose frame and syntax the answer is in.
-        size_wh: size of the original image.
+        sample: what was asked, of which image.
         input_size_wh: size the model saw, as for `parse`.
 
     Returns:
@@ -53,7 +53,8 @@ def box_logprobs(
         cannot be found among the tokens, as when a server shortens them, or a log-probability
         is no finite number.
     """
-    parsed = parse(completion, family, size_wh, input_size_wh, answer_tag="optional")
+    asked = Asked.of(sample)
+    parsed = parse(completion, family, sample.size_wh, input_size_wh, "optional", asked)
     boxes = find_coordinates(completion, parsed)
     if boxes is None:
         return None
@@ -74,7 +75,7 @@ def box_logprobs(
 def find_coordinates(completion: str, parsed: Parsed) -> list[list[Span]] | None:
     """Where the four numbers of every kept box are written, in emission order.
 
-    Items are sought from the end of the answer backwards, because its last array is the one
+    Items are sought from the end of the answer backwards, because a later array is the one
     that counts.
 
     Returns:

@@ -173,7 +173,7 @@ class Endpoint:
         boxes = None
         if answer.tokens is not None:
             tokens = [Token(*token) for token in answer.tokens]
-            boxes = box_logprobs(answer.text, tokens, family, size, input_size)
+            boxes = box_logprobs(answer.text, tokens, family, draw.sample, input_size)
         return Prediction(
             id=draw.id,
             completion=answer.text,

@@ -108,7 +108,7 @@ class OfflineVllm:
                 step[token] for step, token in zip(output.logprobs, output.token_ids, strict=True)
             ]
             tokens = [Token(each.decoded_token or "", each.logprob) for each in chosen]
-            boxes = box_logprobs(output.text, tokens, family, size, input_size)
+            boxes = box_logprobs(output.text, tokens, family, draw.sample, input_size)
         return Prediction(
             id=draw.id,
             completion=output.text,

@@ -19,7 +19,7 @@ from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.parsing import AnswerTag, parse
 from boxrl.report.box_errors import Verdict, judge_boxes
 from boxrl.report.text import visible
-from boxrl.types import Completion, Parsed, Sample
+from boxrl.types import Asked, Completion, Parsed, Sample
 
 T = TypeVar("T")
 RUN_PARTS = ("run.json", "metrics.jsonl", "evals")
@@ -274,7 +274,8 @@ def _judge_all(
 
 def _judge(sample: Sample, prediction: Prediction, family: Family, rule: _Rule) -> Row:
     size = prediction.input_size_wh
-    parsed = parse(prediction.completion, family, sample.size_wh, size, rule.answer_tag)
+    asked = Asked.of(sample)
+    parsed = parse(prediction.completion, family, sample.size_wh, size, rule.answer_tag, asked)
     completion = Completion(prediction.completion, parsed, prediction.n_tokens)
     confidence = box_confidences(prediction, parsed, rule.confidence)
     truncated = prediction.finish_reason == "length"

@@ -30,7 +30,7 @@ from boxrl.rewards.localization import (
 )
 from boxrl.rewards.shaping import absent_labels, cosine, repetition
 from boxrl.rewards.targets import build_targets, check_size
-from boxrl.types import Completion, Target
+from boxrl.types import Asked, Completion, Target
 
 RewardFunction = Callable[..., float | None]
 PERFECT = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
@@ -153,6 +153,7 @@ def score(
     sizes: Sequence[tuple[int, int] | None] | None = None,
     family: str | Family = "plain",
     input_sizes: Sequence[tuple[int, int] | None] | None = None,
+    asked: Sequence[Asked | None] | None = None,
 ) -> dict[str, list[float | None]]:
     """Rewards of finished completions, which answer in original pixels unless `family` says else.
 
@@ -167,6 +168,7 @@ def score(
         family: in whose frame and syntax the completions are; a name or the family itself.
         input_sizes: per completion (width, height) of the image as the model saw it, where
             that is not what the family's own rule gives.
+        asked: per completion what was asked, where answers may leave out the only label.
 
     Returns:
         Per reward name n values; None = not applicable.
@@ -184,19 +186,21 @@ def score(
     n = len(completions)
     given = {
         "objects": objects, "n_tokens": n_tokens, "sizes": sizes, "input_sizes": input_sizes,
+        "asked": asked,
     }  # fmt: skip
     for what, values in given.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
     sizes = sizes or [None] * n
     input_sizes = input_sizes or [None] * n
+    asked = asked or [None] * n
     family = build_family(family) if isinstance(family, str) else family
     targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
     steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
     for row, text in enumerate(completions):
         check_size(family, sizes[row], f"sizes[{row}]")
-        parsed = parse(text, family, sizes[row], input_sizes[row])
+        parsed = partial(parse, text, family, sizes[row], input_sizes[row], asked=asked[row])
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
         for function, keep in steps:
             keep(function(completion, targets[row]))

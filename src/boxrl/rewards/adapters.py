@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from boxrl.data.samples import parse_sample
@@ -17,24 +17,31 @@ from boxrl.families import Family, build_family
 from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.rewards import Reward, Spec, build_rewards
-from boxrl.types import Completion, Parsed, Target
+from boxrl.types import Asked, Completion, Parsed, Target
 
 
 @lru_cache(maxsize=2048)
-def read_target(line: str) -> tuple[Target, tuple[int, int]]:
-    """Target and image size of a line of a samples file.
+def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
+    """Target, what was asked, and image size of a line of a samples file.
 
     Raises:
         DataError: the line is no sample.
     """
     sample = parse_sample(parse_json_object(line, "sample"), "sample")
-    return Target.of(sample), sample.size_wh
+    return Target.of(sample), Asked.of(sample), sample.size_wh
 
 
 @lru_cache(maxsize=2048)
-def parse_once(text: str, family: Family, size_wh: tuple[int, int]) -> Parsed:
-    """`parsing.parse`, remembered for the other rewards of the same batch."""
-    return parse(text, family, size_wh)
+def parse_once(text: str, family: Family, size_wh: tuple[int, int], asked: Asked) -> Parsed:
+    """`parsing.parse`, remembered for the other rewards of the same batch.
+
+    Args:
+        text: the completion.
+        family: in whose frame and syntax it answers.
+        size_wh: of the original image, in pixels.
+        asked: what it was asked.
+    """
+    return parse(text, family, size_wh, asked=asked)
 
 
 class RewardSum:
@@ -69,8 +76,9 @@ class RewardSum:
 
         A reward that does not apply adds nothing and stands as 0: these trainers know no None.
         """
-        target, size_wh = read_target(line)
-        completion = Completion(text, parse_once(text, self.family, size_wh), n_tokens)
+        target, asked, size_wh = read_target(line)
+        parsed = partial(parse_once, text, self.family, size_wh, asked)
+        completion = Completion(text, parsed, n_tokens)
         values = {reward.name: reward(completion, target) or 0.0 for reward in self.rewards}
         pairs = zip(self.weights, values.values(), strict=True)
         return sum(weight * value for weight, value in pairs), values

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from boxrl.data.files import is_whole, read_jsonl, write_atomic
 from boxrl.data.predictions import checked_input_size
@@ -14,7 +15,7 @@ from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
 from boxrl.rewards import Reward
 from boxrl.rewards.targets import build_target, check_size
-from boxrl.types import Completion, Target
+from boxrl.types import Asked, Completion, Target, Task
 
 
 class Finished(NamedTuple):
@@ -26,7 +27,10 @@ class Finished(NamedTuple):
 
 
 def read_finished(path: Path, family: Family = FAMILIES["plain"]) -> list[Finished]:
-    """Rows `{"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, "input_size_wh"?}`.
+    """Rows of completions beside their targets.
+
+    `{"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, "input_size_wh"?, "labels"?,
+    "task"?}`; the last two say what was asked, as in a samples file.
 
     Args:
         path: the file.
@@ -55,9 +59,22 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
     n_tokens = row.get("n_tokens")
     if n_tokens is not None and not is_whole(n_tokens):
         raise DataError(f"{where}: n_tokens must be a whole number, got {n_tokens!r:.80}")
-    parsed = parse(text, family, size_wh, input_size_wh)
+    asked = _asked(row, where)
+    parsed = partial(parse, text, family, size_wh, input_size_wh, asked=asked)
     target = build_target(row.get("objects"), size_wh, where)
     return Finished(row["id"], Completion(text, parsed, n_tokens), target)
+
+
+def _asked(row: Mapping[str, Any], where: str) -> Asked | None:
+    labels, task = row.get("labels"), row.get("task", "detection")
+    if labels is None:
+        return None
+    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise DataError(f"{where}: labels must be a list of strings, got {labels!r:.80}")
+    if task not in get_args(Task):
+        known = ", ".join(get_args(Task))
+        raise DataError(f"{where}: unknown task {task!r:.40}; tasks: {known}")
+    return Asked(tuple(labels), task)
 
 
 def _size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from boxrl.families import Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_target
 from boxrl.rewards import RANGES, Reward
-from boxrl.types import Completion, Detections, Sample, Target, fold_label
+from boxrl.types import Asked, Completion, Detections, Sample, Target, fold_label
 
 TOLERANCE = 1e-9
 
@@ -80,7 +80,7 @@ def validate(
             outcome.prompt_defects += lint_rendered(sample, prompt, family)
         outcome.samples[sample.task] += 1
         text = render_target(sample, family)
-        parsed = parse(text, family, sample.size_wh)
+        parsed = parse(text, family, sample.size_wh, asked=Asked.of(sample))
         completion = Completion(text, parsed, n_tokens=0, progress=0.0)
         exact = Target.of(sample)
         mistakes = (

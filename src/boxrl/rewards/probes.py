@@ -18,7 +18,7 @@ from boxrl.boxes import iou
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
 from boxrl.rewards import Reward
-from boxrl.types import Completion, Sample, Target
+from boxrl.types import Asked, Completion, Sample, Target
 
 Item = tuple[tuple[float, ...], str]
 """A box, original pixels, and its label."""
@@ -175,7 +175,7 @@ PROBES: dict[str, Probe] = {
 def probe_completion(sample: Sample, answer: str) -> Completion:
     """A well-formed completion with this answer, read as family `plain` reads it."""
     text = f"<think>{len(sample.objects)} objects</think>\n<answer>{answer}</answer>"
-    parsed = parse(text, FAMILIES["plain"], sample.size_wh)
+    parsed = parse(text, FAMILIES["plain"], sample.size_wh, asked=Asked.of(sample))
     return Completion(text, parsed, n_tokens=len(text) // CHARACTERS_PER_TOKEN)
 
 

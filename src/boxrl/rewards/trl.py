@@ -40,9 +40,9 @@ class TRLReward:
         progress = training_progress(trainer_state)
         values, statuses = [], []
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
-            target, size_wh = read_target(line)
+            target, asked, size_wh = read_target(line)
             text = completion_text(written)
-            parsed = parse_once(text, self.family, size_wh)
+            parsed = parse_once(text, self.family, size_wh, asked)
             values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
         if log_extra is not None:

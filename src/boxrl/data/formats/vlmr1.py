@@ -29,7 +29,8 @@ from boxrl.data.images import read_header
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
-from boxrl.parsing import extract_array, says_none
+from boxrl.parsing.answers import says_none
+from boxrl.parsing.json_items import read_items
 from boxrl.prompts import GROUND, render_answer, render_problem
 from boxrl.types import Detections, Object, Sample, Task
 
@@ -178,20 +179,15 @@ def _answer_objects(
     """Objects of the answer; None where it is no answer of boxes at all."""
     if says_none(answer):
         return ()
-    array, whole = extract_array(answer)
-    if array is None or not whole:
+    rows, rest = read_items(answer, "bbox_2d", expression, bare=expression is not None)
+    if rest.unusable and rest.whole:
+        raise DataError(f"{where}: an object of the answer is no box: {rest.reason}")
+    if rest.dropped or not rest.whole or not (rows.boxes or rest.says_nothing):
         return None
-    if len(array) == 4 and all(isinstance(value, (int, float)) for value in array):
-        array = [{"bbox_2d": array, "label": expression or ""}]
-    objects = []
-    for number, item in enumerate(array):
-        if not isinstance(item, dict):
-            return None
-        label = expression or item.get("label")
-        if not isinstance(label, str) or not label:
-            raise DataError(f"{where}: box {number} of the answer has no label")
-        objects.append(Object(placed_xyxy(item.get("bbox_2d"), size_wh, where), label))
-    return tuple(objects)
+    return tuple(
+        Object(placed_xyxy(box, size_wh, where), expression or label)
+        for box, label in zip(rows.boxes, rows.labels, strict=True)
+    )
 
 
 def conversation_row(sample: Sample) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from boxrl.families import Family
 from boxrl.metrics.detection import ratio
 from boxrl.parsing import parse
-from boxrl.types import Sample, fold_label
+from boxrl.types import Asked, Sample, fold_label
 
 WINDOW = 20
 """Steps that a figure is averaged over, then and now."""
@@ -34,10 +34,10 @@ def describe_answers(
     """
     boxes = invented = duplicates = targets = readable = 0
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse(text, family, sample.size_wh)
-        asked = set(map(fold_label, sample.labels))
+        parsed = parse(text, family, sample.size_wh, asked=Asked.of(sample))
+        known = set(map(fold_label, sample.labels))
         boxes += len(parsed.items)
-        invented += sum(label not in asked for _, label in parsed.items)
+        invented += sum(label not in known for _, label in parsed.items)
         duplicates += len(parsed.items) - len(set(parsed.items))
         targets += sum(not item.iscrowd for item in sample.objects)
         readable += parsed.readable

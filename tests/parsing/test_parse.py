@@ -21,7 +21,7 @@ DOG = '{"bbox_2d": [5, 6, 7, 8], "label": "dog"}'
         (f"<answer>[{CAT}]</answer>", "ok", ["cat"]),
         (f"<answer>```json\n[{CAT}, {DOG}]\n```</answer>", "ok", ["cat", "dog"]),
         (f"<answer>[{CAT}]</answer> no, <answer>[{DOG}]</answer>", "ok", ["dog"]),  # the last
-        (f"<answer>[{CAT}] or [{DOG}]</answer>", "ok", ["dog"]),  # the last array
+        (f"<answer>[{CAT}] or [{DOG}]</answer>", "ok", ["cat", "dog"]),  # an array per label
         (f"<answer>[{CAT}, {DOG}", "missing", []),  # no closing tag
         (f"<answer>[{CAT}, {DOG[:20]}</answer>", "partial", ["cat"]),  # cut JSON
         (f'<answer>[{CAT}, {{"label": "dog"}}]</answer>', "partial", ["cat"]),  # no box

@@ -1,0 +1,126 @@
+"""Completions to detections. The ONE parser; it never raises.
+
+A completion is a thought, then an answer, then the answer's items: `answers` finds the first two,
+`json_items` or the family's own syntax the third; here items become boxes in original pixels.
+Completions are hostile input: every scan is linear in the text, with a bounded number of decoding
+attempts.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from math import inf
+from typing import Literal
+
+import numpy as np
+
+from boxrl.boxes import clip, order_corners
+from boxrl.families import Family
+from boxrl.families.syntaxes import SYNTAXES
+from boxrl.parsing.answers import find_answer, says_none
+from boxrl.parsing.json_items import Rest, Rows, read_array, read_items
+from boxrl.types import Asked, Detections, Parsed, Status
+
+AnswerTag = Literal["required", "optional"]
+
+NOTHING = Detections(np.zeros((0, 4)), ())
+_WHOLE = Rest()
+
+
+def parse(
+    text: str,
+    family: Family,
+    size_wh: tuple[int, int] | None,
+    input_size_wh: tuple[int, int] | None = None,
+    answer_tag: AnswerTag = "required",
+    asked: Asked | None = None,
+) -> Parsed:
+    """Read a completion.
+
+    Args:
+        text: the completion, any text at all; where the prompt opened the thought, with `<think>`
+            in front (`answers.as_read`).
+        family: whose frame and syntax the answer is in.
+        size_wh: size of the original image; None (only for families that answer in original
+            pixels) leaves boxes unclipped.
+        input_size_wh: size the model saw; None applies the family's own rule.
+        answer_tag: `optional` reads all that stands behind the thought where there is no complete
+            answer tag.
+        asked: what was asked, where that is known: names boxes without a label where one label
+            was asked for, and lets grounding answer with four bare numbers.
+
+    Returns:
+        Detections in original pixels and how the answer read; see `Parsed`.
+    """
+    found = find_answer(text)
+    answer = found.answer
+    if not found.tagged and (answer_tag == "required" or found.reason == "open thought"):
+        return Parsed(NOTHING, "missing", reason=found.reason)
+    if says_none(answer):
+        return Parsed(NOTHING, "empty", answer, tagged=found.tagged)
+    label = asked.sole_label if asked else None
+    if SYNTAXES[family.syntax].read is None:
+        rows = read_array(answer, family.box_key, label)
+        if rows is not None:  # most answers by far
+            return _place(rows, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
+    rows, rest = _read(answer, family, label, asked is not None and asked.grounds)
+    if rows.boxes:
+        return _place(rows, rest, answer, found.tagged, family, size_wh, input_size_wh)
+    status: Status = "empty" if rest.says_nothing else "malformed"
+    reason = "" if rest.says_nothing else rest.reason
+    return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
+
+
+def _read(answer: str, family: Family, label: str | None, bare: bool) -> tuple[Rows, Rest]:
+    """The answer's items: in the family's own syntax, else in JSON."""
+    syntax = SYNTAXES[family.syntax].read
+    if syntax is not None:
+        items, broken = syntax(answer)
+        if items:
+            named = [name or label or "" for _, name in items]
+            return Rows([box for box, _ in items], named), Rest(unusable=broken)
+    return read_items(answer, family.box_key, label, bare)
+
+
+def _place(
+    rows: Rows,
+    rest: Rest,
+    answer: str,
+    tagged: bool,
+    family: Family,
+    size_wh: tuple[int, int] | None,
+    input_size_wh: tuple[int, int] | None,
+) -> Parsed:
+    """Bring items into original pixels, in order of emission."""
+    written, labels = rows.boxes, tuple(rows.labels)
+    numbers = list(chain.from_iterable(written))
+    boxes = np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, 4)
+    width, height = family.extent_wh(size_wh, input_size_wh) if size_wh else (inf, inf)
+    if family.axes == "yxyx":
+        width, height = height, width
+    odd = [
+        (x1, y1, x2, y2)
+        for x1, y1, x2, y2 in written
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height)
+    ]
+    flipped = sum(x1 > x2 or y1 > y2 for x1, y1, x2, y2 in odd) if odd else 0
+    if flipped:
+        boxes = order_corners(boxes)
+    if family.frame != "original":
+        if size_wh is None:
+            raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
+        boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
+    elif odd and size_wh is not None:
+        boxes = clip(boxes, size_wh)
+    kept: tuple[int, ...] | None = None
+    if odd:
+        has_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+        if len(has_area) < len(boxes):
+            kept = tuple(has_area.tolist())
+            boxes, labels = boxes[has_area], tuple([labels[k] for k in kept])
+    status: Status = "ok" if rest.whole and not rest.unusable else "partial"
+    dropped = rest.dropped + len(written) - len(labels)
+    return Parsed(
+        Detections(boxes, labels), status, answer, dropped, flipped, rows.boxes, rows.labels, kept,
+        tagged,
+    )  # fmt: skip

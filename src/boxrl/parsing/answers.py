@@ -1,0 +1,68 @@
+"""Where in a completion the thought ends and the answer stands."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+THOUGHT = ("<think>", "</think>")
+ANSWER = ("<answer>", "</answer>")
+
+_FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+
+
+class FoundAnswer(NamedTuple):
+    """The answer of a completion.
+
+    Attributes:
+        answer: its text, stripped; all that stands behind the thought where it is not tagged.
+        tagged: whether it stands in a complete `<answer>...</answer>`.
+        reason: why there is no tagged answer; "" where there is one.
+    """
+
+    answer: str
+    tagged: bool
+    reason: str = ""
+
+
+def as_read(completion: str, opened: bool) -> str:
+    """The completion with the `<think>` in front that its prompt had opened already."""
+    return THOUGHT[0] + completion if opened else completion
+
+
+def opens_thought(prompt: str) -> bool:
+    r"""Whether a rendered prompt ends inside an open thought, so that the completion begins there.
+
+    >>> opens_thought("<|im_start|>assistant\n<think>\n"), opens_thought("a <think>b</think>")
+    (True, False)
+    """
+    return prompt.rfind(THOUGHT[0]) > prompt.rfind(THOUGHT[1])
+
+
+def find_answer(text: str) -> FoundAnswer:
+    """The answer of a completion: behind its thought, the last complete `<answer>...</answer>`.
+
+    The thought ends at the last `</think>`; nothing inside a thought is ever an answer.
+
+    Args:
+        text: the completion, with `<think>` in front where the prompt opened it.
+    """
+    end_of_thought = text.rfind(THOUGHT[1])
+    start = end_of_thought + len(THOUGHT[1]) if end_of_thought >= 0 else 0
+    if text.find(THOUGHT[0], start) >= 0:
+        return FoundAnswer("", False, "open thought")
+    last_close = text.rfind(ANSWER[1], start)
+    opening = text.rfind(ANSWER[0], start, last_close) if last_close >= 0 else -1
+    if opening < 0:
+        return FoundAnswer(text[start:].strip(), False, "no answer tag")
+    body = opening + len(ANSWER[0])
+    return FoundAnswer(text[body : text.find(ANSWER[1], body)].strip(), True)
+
+
+def says_none(answer: str) -> bool:
+    """Whether the answer is the word None, any case, fenced or not, a trailing period allowed."""
+    if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"
+        return False
+    fenced = _FENCE.match(answer.strip())
+    word = fenced.group(1) if fenced else answer
+    return word.strip().rstrip(".").strip().casefold() == "none"

@@ -1,0 +1,60 @@
+"""Where the thought ends and where the answer stands."""
+
+import pytest
+
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+from boxrl.parsing.answers import as_read, find_answer, opens_thought
+
+CAT = '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]'
+NO_TAG = "no answer tag"
+DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "tagged", "reason"),
+    [
+        (f"<think>a</think><answer>{CAT}</answer>", CAT, True, ""),
+        (f"<answer>{CAT}</answer>", CAT, True, ""),  # no thought at all
+        (f"<answer>{CAT}</answer>, no: <answer> {DOG} </answer>", DOG, True, ""),  # the last one
+        (f"<answer>{CAT}</answer> so", CAT, True, ""),  # words behind it
+        (f"<think>is it {CAT}?</think>\nNone", "None", False, NO_TAG),
+        (f"is it {CAT}?</think>\n\nNone", "None", False, NO_TAG),  # a server's own reader
+        (CAT, CAT, False, NO_TAG),
+        (f"<think>a</think><answer>{CAT}", f"<answer>{CAT}", False, NO_TAG),  # cut
+        (f"<think>it may be <answer>{CAT}</answer>", "", False, "open thought"),  # cut in thinking
+        (f"<think>so <answer>{CAT}</answer></think><answer>[{{", "<answer>[{", False, NO_TAG),
+        (f"<think>so <answer>{CAT}</answer></think>", "", False, NO_TAG),  # quoted alone
+        (f"<think>a</think>b</think><answer>{CAT}</answer>", CAT, True, ""),  # the last </think>
+        ("</answer><answer>", "</answer><answer>", False, NO_TAG),
+        ("", "", False, NO_TAG),
+    ],
+)  # fmt: skip
+def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
+    assert find_answer(text) == (answer, tagged, reason)
+
+
+def test_what_the_prompt_opened_stands_in_front():
+    completion = f"is it {CAT}?"
+    assert parse(completion, FAMILIES["plain"], None, answer_tag="optional").status == "ok"
+    opened = as_read(completion, opened=True)
+    assert parse(opened, FAMILIES["plain"], None, answer_tag="optional").status == "missing"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("<|im_start|>assistant\n", False),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),  # thinking switched off
+        ("write <think>...</think>\n<|im_start|>assistant\n<think>", True),
+    ],
+)
+def test_a_rendered_prompt_tells_whether_it_opens_the_thought(prompt, opened):
+    assert opens_thought(prompt) is opened
+
+
+@pytest.mark.parametrize("tag", ["required", "optional"])
+def test_an_open_thought_leaves_no_answer(tag):
+    parsed = parse(f"<think>perhaps {CAT}", FAMILIES["plain"], None, answer_tag=tag)
+    assert (parsed.status, parsed.reason, len(parsed.detections)) == ("missing", "open thought", 0)

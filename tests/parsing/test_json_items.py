@@ -1,0 +1,109 @@
+"""Containers that models put their boxes into, and what is passed over in them."""
+
+import pytest
+
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+from boxrl.types import Asked
+
+PLAIN = FAMILIES["plain"]
+A, B = (f'{{"bbox_2d": [{x}, 2, 30, 40], "label": "cat"}}' for x in (1, 5))
+D, E = (f'{{"bbox_2d": [{x}, 2, 30, 40], "label": "dog"}}' for x in (3, 7))
+BARE = '{"bbox_2d": [1, 2, 30, 40]}'
+
+
+def read(answer, asked=None):
+    parsed = parse(f"<answer>{answer}</answer>", PLAIN, (100, 100), asked=asked)
+    found = zip(parsed.detections.boxes[:, 0], parsed.detections.labels, strict=True)
+    return parsed, [f"{label} {int(x)}" for x, label in found]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "dropped", "status"),
+    [
+        (A, ["cat 1"], 0, "ok"),  # one bare object
+        (f"```json\n{A}\n```", ["cat 1"], 0, "ok"),
+        (f"{A}]", ["cat 1"], 0, "ok"),  # the opening bracket is lost
+        (f"{A}\n{D}", ["cat 1", "dog 3"], 0, "ok"),  # JSON lines
+        (f"{A},\n{D}", ["cat 1", "dog 3"], 0, "ok"),
+        (f"1. {A}\n2. {B}", ["cat 1", "cat 5"], 0, "ok"),  # objects always add up
+        (f"[{A}]\n[{D}]", ["cat 1", "dog 3"], 0, "ok"),  # side by side
+        (f"[{A}], [{B}]", ["cat 1", "cat 5"], 0, "ok"),  # the same label, side by side
+        (f"```json\n[{A}]\n```\n```json\n[{B}]\n```", ["cat 1", "cat 5"], 0, "ok"),
+        (f"Cats: [{A}, {B}]\nDogs: [{D}]", ["cat 1", "cat 5", "dog 3"], 0, "ok"),  # per class
+        (f"Cats: [{A}]\nDogs: []", ["cat 1"], 0, "ok"),
+        (f"[{A}, {D}], no: [{B}]", ["dog 3", "cat 5"], 0, "ok"),  # a revision of the cats
+        (f"[{A}, {D}], that is [{A}, {D}]", ["cat 1", "dog 3"], 0, "ok"),  # a repetition
+        (f"[{A}] and {B}", ["cat 1", "cat 5"], 0, "ok"),
+        (f"{A}, I am [0.9] sure", ["cat 1"], 1, "ok"),
+        (f"[{A}] [1]", ["cat 1"], 1, "ok"),
+        (f"[{A}] []", ["cat 1"], 0, "ok"),  # a box, then `[]`: no box is taken back
+        (f"[[{A}], [{D}]]", ["cat 1", "dog 3"], 0, "ok"),  # a list of lists
+        (f'{{"boxes": [{A}, {D}]}}', ["cat 1", "dog 3"], 0, "ok"),
+        (f'{{"result": {{"boxes": [{A}], "count": 1}}}}', ["cat 1"], 0, "ok"),
+        (f"I see {{x}} cats: [{A}]", ["cat 1"], 0, "ok"),  # braces of prose
+        (f"see [the image]: [{A}]", ["cat 1"], 0, "ok"),  # brackets of prose
+        (f"[{A}, 5]", ["cat 1"], 1, "partial"),
+        (f'[{A}, {{"label": "dog"}}]', ["cat 1"], 1, "partial"),
+        (f"[{A} {D}]", ["cat 1", "dog 3"], 0, "partial"),  # no comma
+        (f"[{A}, {D}", ["cat 1", "dog 3"], 0, "partial"),  # cut behind an item
+        (f"[{A}, {D[:20]}", ["cat 1"], 1, "partial"),  # cut in an item
+        (f'{{"boxes": [{A}, {D[:20]}', ["cat 1"], 2, "partial"),
+        (f"[{A}, {D}], no: [{B}, {E[:20]}", ["dog 3", "cat 5"], 1, "partial"),
+        ("[]", [], 0, "empty"),
+        ("There is none: []", [], 0, "empty"),
+        ('{"boxes": []}', [], 0, "empty"),
+        ("[1]", [], 1, "malformed"),
+        ("[1, 2, 30, 40]", [], 1, "malformed"),  # in grounding alone a box
+        (BARE, [], 1, "malformed"),  # no label, and none is known
+    ],
+)
+def test_boxes_are_read_from_any_container(answer, found, dropped, status):
+    parsed, boxes = read(answer)
+    assert (boxes, parsed.dropped, parsed.status) == (found, dropped, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (BARE, ["the cat 1"]),
+        (f"[{BARE}]", ["the cat 1"]),
+        ('[{"bbox_2d": [1, 2, 30, 40], "label": ""}]', ["the cat 1"]),
+        ("[1, 2, 30, 40]", ["the cat 1"]),
+        ("The box is [1, 2, 30, 40].", ["the cat 1"]),
+        ("[[1, 2, 30, 40], [5, 2, 30, 40]]", ["the cat 1", "the cat 5"]),
+        ("[[1, 2, 30, 40], [5, 2, 3", ["the cat 1"]),
+        ("[1, 2, 30]", []),
+        (f"[{A}]", ["cat 1"]),  # what is named keeps its name
+    ],
+)
+def test_grounding_needs_no_label_and_no_object(answer, found):
+    assert read(answer, Asked(("the cat",), "grounding"))[1] == found
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [(("cat",), ["cat 1"]), (("cat", "dog"), []), ((), [])]
+)
+def test_a_box_without_a_label_has_the_only_one_that_was_asked_for(labels, found):
+    assert read(f"[{BARE}]", Asked(labels))[1] == found
+    assert read("[1, 2, 30, 40]", Asked(labels))[1] == []  # detection answers with objects
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("a cat on the left", "no JSON"),
+        ("[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat'}]", "broken JSON"),
+        ('[{"bbox_2d": [1, 2, 30, 40], "label": "c', "broken JSON"),
+        ('[{"bbox": [1, 2, 30, 40], "label": "cat"}]', "no bbox_2d"),
+        (f"[{BARE}]", "no label"),
+        ('[{"bbox_2d": [1, 2, 30], "label": "cat"}]', "bbox_2d is not four finite numbers"),
+        ('[{"bbox_2d": ["1", "2", "30", "40"], "label": "cat"}]', "bbox_2d is not four finite numbers"),
+        ('[{"bbox_2d": [[1, 2, 30, 40]], "label": "cat"}]', "bbox_2d is not four finite numbers"),
+        ('[{"bbox_2d": [1, 2, 30, 1e999], "label": "cat"}]', "bbox_2d is not four finite numbers"),
+        ("[0.9]", "brackets without boxes"),
+    ],
+)
+def test_an_unreadable_answer_says_why(answer, reason):
+    parsed, found = read(answer)
+    assert (found, parsed.status, parsed.reason) == ([], "malformed", reason)
