@@ -26,15 +26,10 @@ SECTION_OF_FOLDER = {"howto": "How to", "decisions": "Decisions"}
 """Of pages that mkdocs.yml does not name; all others are Evidence."""
 
 SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
-PACKAGES = {
-    "rewards": "Rewards", "evaluate": "Evaluation", "metrics": "Metrics", "data": "Data",
-    "benchmarks": "Benchmarks", "prompts": "Prompts", "parsing": "Parsing",
-    "generation": "Generation", "families": "Families", "types": "Types", "errors": "Errors",
-    "boxes": "Boxes", "matching": "Matching", "config": "Recipes", "runs": "Run folders",
-    "experiments": "Experiments", "engines": "Engines", "report": "Reports", "demo": "Demo",
-    "environment": "Environment", "progress": "Progress",
+TITLES = {
+    "config": "Recipes", "evaluate": "Evaluation", "report": "Reports", "runs": "Run folders",
 }  # fmt: skip
-"""What has a page of its own under reference/, and its title."""
+"""Of pages under reference/ that are not titled like their package."""
 
 
 def on_config(config: Any) -> Any:
@@ -61,7 +56,7 @@ def on_files(files: Files, config: Any) -> Files:
     made = {name: move_links((ROOT / source).read_text("utf-8"))
             for source, name in PAGES_OF_THE_ROOT.items()}  # fmt: skip
     made["reference/cli.md"] = render_command_line()
-    made |= {f"reference/{name}.md": render_package(name) for name in PACKAGES}
+    made |= {f"reference/{name}.md": render_package(name) for name in list_packages()}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -103,10 +98,17 @@ def walk_verbs(
             yield from walk_verbs(child, f"{words} {name}".strip())
 
 
+def list_packages() -> list[str]:
+    """Packages and modules right below boxrl."""
+    paths = (ROOT / "src" / "boxrl").iterdir()
+    names = {path.stem for path in paths if path.suffix in ("", ".py")}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
 def render_package(name: str) -> str:
     """A heading and one mkdocstrings block per public module."""
     blocks = "\n\n".join(f"::: boxrl.{module}" for module in list_modules(name))
-    return f"# {PACKAGES[name]}\n\n{blocks}\n"
+    return f"# {TITLES.get(name, name.capitalize())}\n\n{blocks}\n"
 
 
 def list_modules(package: str) -> list[str]:

@@ -1,9 +1,9 @@
-"""Quickstart runs -> the table and picture of the README, and a table over seeds.
+"""Quickstart runs -> the table of docs/quickstart.md, three rows of it in the README, the picture.
 
     python perf/quickstart_table.py runs/seed0 runs/seed1 runs/seed2
 
-The first run fills README.md and docs/images/before_after.png; all of them are printed as one
-Markdown table, for docs/log.md.
+The first run fills docs/quickstart.md, README.md and docs/images/before_after.png; all of them are
+printed as one Markdown table, for docs/log.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from boxrl.evaluate.figures import HEADLINES, look_up
 from boxrl.report.draw import draw_before_after
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- quickstart table: begin -->", "<!-- quickstart table: end -->"
+PAGE, README = ROOT / "docs" / "quickstart.md", ROOT / "README.md"
+TABLE = ("<!-- quickstart table: begin -->", "<!-- quickstart table: end -->")
+ROWS = ("<!-- quickstart rows: begin -->", "<!-- quickstart rows: end -->")
+SHOWN = ("mAP", "f1", "negatives.accuracy")
+"""Of the README's three rows."""
+
 WAYS = ("greedy", "sampled")
 
 
@@ -28,7 +33,7 @@ def read_differences(run: Path, how: str) -> dict[str, Any]:
     return metrics
 
 
-def render_readme_table(run: Path) -> str:
+def render_table(run: Path) -> str:
     """Greedy and sampled, before and after, with the paired interval and the blind policy."""
     metrics = json.loads((run / "evals" / "before_greedy" / "metrics.json").read_text("utf-8"))
     blind = metrics["blind"]
@@ -55,6 +60,29 @@ def render_readme_table(run: Path) -> str:
     return "\n".join(lines)
 
 
+def render_rows(table: str) -> str:
+    """The README's rows of the table: greedy and the blind policy."""
+    names = [figure.name for figure in HEADLINES if figure.key in SHOWN]
+    lines = ["| | before | after | difference [95 %] | blind |", "|" + "---|" * 5]
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] in names:
+            lines.append(f"| {' | '.join([*cells[:4], cells[-1]])} |")
+    return "\n".join(lines)
+
+
+def read_between(page: Path, marks: tuple[str, str]) -> str:
+    """What stands between two marks of a page."""
+    return page.read_text("utf-8").partition(marks[0])[2].partition(marks[1])[0].strip()
+
+
+def write_between(page: Path, marks: tuple[str, str], content: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, _, rest = page.read_text("utf-8").partition(marks[0])
+    after = rest.partition(marks[1])[2]
+    page.write_text(f"{before}{marks[0]}\n{content}\n{marks[1]}{after}", "utf-8")
+
+
 def render_seed_table(runs: list[Path]) -> str:
     """One line per run and way: before -> after [interval of the difference]."""
     head = ["run", "", *(figure.name for figure in HEADLINES)]
@@ -75,13 +103,11 @@ def render_seed_table(runs: list[Path]) -> str:
 
 
 def main() -> None:
-    """Rewrite the README's table and picture, print the table over seeds."""
+    """Rewrite both tables and the picture, print the table over seeds."""
     runs = [Path(name) for name in sys.argv[1:]]
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    table = render_readme_table(runs[0])
-    readme.write_text(f"{text[:start]}\n{table}\n{text[end:]}", "utf-8")
+    table = render_table(runs[0])
+    write_between(PAGE, TABLE, table)
+    write_between(README, ROWS, render_rows(table))
     draw_before_after(runs[0], ROOT / "docs" / "images" / "before_after.png")
     print(render_seed_table(runs))
 

@@ -165,6 +165,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "models").mkdir()
     (folder / "models" / "Qwen2.5-VL-3B-Instruct").symlink_to(weights / "taught")
     (folder / "recipes").symlink_to(ROOT / "recipes")
+    run("boxrl data export vlmr1 train.jsonl --out ovd.jsonl")
     write_page_files(folder)
     return folder
 

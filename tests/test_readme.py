@@ -1,0 +1,55 @@
+"""What README says of the program, held against the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from runpy import run_path
+
+from boxrl.data.formats import READERS
+from boxrl.families import FAMILIES
+from boxrl.rewards.probes import PROBES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def row(head: str) -> str:
+    """A line of the table of what boxrl works with."""
+    (found,) = re.findall(rf"^\| {head} \| (.*) \|$", README, re.MULTILINE)
+    return found
+
+
+def names(head: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", row(head))
+
+
+def test_the_rows_of_figures_are_those_of_the_quickstart_page() -> None:
+    module = run_path(str(ROOT / "perf" / "quickstart_table.py"))
+    table = module["read_between"](module["PAGE"], module["TABLE"])
+    rows = module["read_between"](module["README"], module["ROWS"])
+    assert rows == module["render_rows"](table)
+    assert rows.count("\n") == 1 + len(module["SHOWN"])
+
+
+def test_every_family_is_named() -> None:
+    assert sorted(names("models to train") + names("models to evaluate")) == sorted(FAMILIES)
+
+
+def test_every_format_is_named() -> None:
+    assert sorted(names("data")) == sorted(READERS)
+
+
+def test_the_known_exploits_are_counted() -> None:
+    count = sum(probe.worse for probe in PROBES.values())
+    for page in ("README.md", "docs/tutorial.md", "docs/rewards.md", "docs/concepts.md"):
+        text = (ROOT / page).read_text("utf-8")
+        said = re.findall(r"\b(\d+) (?:known |such )?exploits|plays (\d+) \|", text)
+        assert {int(a or b) for a, b in said} == {count}, page
+
+
+def test_the_tree_names_every_package() -> None:
+    tree = README.partition("## The tree")[2].partition("## ")[0]
+    packages = [path.name for path in (ROOT / "src/boxrl").iterdir() if path.is_dir()]
+    for package in packages:
+        assert package.startswith("_") or f" {package}/" in tree, package
