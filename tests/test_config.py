@@ -83,7 +83,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "name: y\n", "5: 'name' stands twice"),
+        (MINIMAL + "name: y\n", "5: duplicate key 'name'"),
         ("- 1\n", "expected keys and values"),
         (MINIMAL + "prompt: shouting\n", "unknown prompt 'shouting'"),
         (MINIMAL + "family: gpt\n", "unknown family 'gpt'"),
@@ -98,7 +98,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL + f"rewards: [{{name: ap, weight: {10**400}}}]\n",
             "weight must be a number, got 1000",
         ),
-        (MINIMAL + "rewards: [f1, f1]\n", "reward 'f1' stands twice"),
+        (MINIMAL + "rewards: [f1, f1]\n", "duplicate reward 'f1'"),
         (
             WORLD.format("nowhere"),
             "data.synthetic.world: unknown world 'nowhere'; worlds: standard",
@@ -112,7 +112,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             "data.synthetic.world: expected the name of a world, or {name: share}",
         ),
         (WORLD.format("7"), "data.synthetic.world: expected the name of a world, or {name: share}"),
-        (MINIMAL + "? [a]\n: 1\n", "5: ['a'] is no key"),
+        (MINIMAL + "? [a]\n: 1\n", "5: ['a'] is not a valid key"),
         ("name: x\nmethod: grpo\nout: o\ndata: foo\n", "data: "),
     ],
 )

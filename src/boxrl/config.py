@@ -224,7 +224,7 @@ class Recipe(Section):
         names = [entry.reward.name for entry in self.rewards]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"reward {twice[0]!r} stands twice; give it a weight instead")
+            raise ValueError(f"duplicate reward {twice[0]!r}; give it a weight instead")
         return self
 
     @model_validator(mode="after")
@@ -317,7 +317,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, where 1e-6 is a number and no key stands twice.
+    """The mapping in a YAML file, where 1e-6 is a number and no key is duplicate.
 
     Raises:
         UsageError: the file cannot be read.
@@ -353,7 +353,7 @@ def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            yield f"override {override!r}: {parent!r} is no section"
+            yield f"override {override!r}: {parent!r} is not a section"
             return
     section[last] = value
 

@@ -111,7 +111,7 @@ def test_duplicate_image_ids_do_not_become_duplicate_samples(tmp_path, capsys):
     archive = write_json(tmp_path / "x.json", document)
     status, _, errors = run(capsys, *convert(archive, tmp_path / "out.jsonl", "--mode", "all"))
     assert status == 1
-    assert f"{archive}:1: images[3]: id 1 stands twice" in errors
+    assert f"{archive}:1: images[3]: duplicate id 1" in errors
 
 
 def test_a_killed_conversion_leaves_no_file_under_the_final_name(tmp_path):

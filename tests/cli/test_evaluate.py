@@ -88,7 +88,7 @@ def test_controls_stand_beside_the_run(
     assert "apart from the control blank_image" in " ".join(printed.split())
     files[-1] = "--control=DIR/one.jsonl"
     assert verb(run_folder, "evaluate", *files) == 2
-    assert "one.jsonl is no control" in capsys.readouterr().err
+    assert "one.jsonl is not a control" in capsys.readouterr().err
 
 
 def test_the_family_must_be_known_and_not_contradicted(

@@ -59,7 +59,7 @@ def test_score_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ({**ROW, "input_size_wh": [9]}, "c.jsonl:2: input_size_wh must be [width, height], got"),
         ({**ROW, "completion": None}, "c.jsonl:2: a row needs an id and a completion"),
         ({**ROW, "width": 9}, "c.jsonl:2: width 9 and height None"),
-        ({**ROW, "n_tokens": -1}, "c.jsonl:2: n_tokens must be a whole number, got -1"),
+        ({**ROW, "n_tokens": -1}, "c.jsonl:2: n_tokens must be an integer >= 0, got -1"),
         ([1], "c.jsonl:2: expected a JSON object"),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_bad_row_is_named(
     [
         ("appp", "unknown reward 'appp'; rewards: format, ap,"),
         ("appp,iou,f2", "unknown rewards 'appp', 'f2'; rewards: format, ap,"),
-        ("ap,ap", "stands twice in ap, ap"),
+        ("ap,ap", "duplicate reward in ap, ap"),
     ],
 )
 def test_a_wrong_reward_is_a_wrong_call(

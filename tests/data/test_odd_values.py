@@ -49,7 +49,7 @@ def told(capsys: pytest.CaptureFixture[str], *call: str) -> str:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"width": HUGE}, "width must be a positive whole number"),
+        ({"width": HUGE}, "width must be an integer >= 1"),
         ({"objects": [BOX]}, "expected four finite numbers"),
         ({"objects": [BOX | {"bbox": [1, 2, 3, 4], "iscrowd": "no"}]}, "iscrowd must be true or"),
         ({"meta": {"others": [BOX]}}, "meta.others: bbox"),
@@ -75,7 +75,7 @@ def test_in_samples(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n_tokens": HUGE}, "n_tokens must be a whole number"),
+        ({"n_tokens": HUGE}, "n_tokens must be an integer >= 0"),
         ({"input_size_wh": [HUGE, 1]}, "input_size_wh must be [width, height]"),
         ({"box_logprobs": [HUGE]}, "box_logprobs must be a list of numbers"),
     ],
@@ -93,8 +93,8 @@ def test_in_predictions(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n_tokens": HUGE}, "n_tokens must be a whole number"),
-        ({"width": HUGE, "height": 9}, "expected positive whole numbers"),
+        ({"n_tokens": HUGE}, "n_tokens must be an integer >= 0"),
+        ({"width": HUGE, "height": 9}, "expected positive integers"),
         ({"objects": [BOX]}, "expected four finite numbers"),
     ],
 )

@@ -87,7 +87,7 @@ def test_predictions_without_their_settings_are_refused(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({"id": "a"}, "needs an id and a completion"),
-        ({"id": "a", "completion": "", "n_tokens": -1}, "n_tokens must be a whole number"),
+        ({"id": "a", "completion": "", "n_tokens": -1}, "n_tokens must be an integer >= 0"),
         ({"id": "a", "completion": "", "finish_reason": "bored"}, "expected stop, length or error"),
         ({"id": "a", "completion": "", "input_size_wh": [0, 2]}, "input_size_wh must be"),
         ({"id": "a", "completion": "", "box_logprobs": ["x"]}, "box_logprobs must be"),

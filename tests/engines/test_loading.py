@@ -36,8 +36,8 @@ def text_model(tmp_path: Path) -> Path:
     ("more", "words"),
     [
         ([], "a model without vision (model_type 'qwen2', no vision_config in config.json)"),
-        (["family=qwen2.5-vl"], "model_type 'qwen2' is no vision-language model"),
-        (["family=plain", "--dry-run"], "model_type 'qwen2' is no vision-language model"),
+        (["family=qwen2.5-vl"], "model_type 'qwen2' is not a vision-language model"),
+        (["family=plain", "--dry-run"], "model_type 'qwen2' is not a vision-language model"),
     ],
 )
 def test_a_model_without_vision(
@@ -73,8 +73,8 @@ def test_without_torchvision_nothing_is_loaded_and_its_install_line_is_named(
         ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id is 'x'; expected the"),
         ("processor_config.json", {"image_mean": []}, "no whole vision-language model"),
         ("processor_config.json", {"resample": 77}, "77"),
-        ("processor_config.json", {"merge_size": "x"}, "'x' is no count of pixels"),
-        ("processor_config.json", {"size": 7}, "7 is no object"),
+        ("processor_config.json", {"merge_size": "x"}, "'x' is not a pixel count"),
+        ("processor_config.json", {"size": 7}, "7 is not an object"),
         ("tokenizer_config.json", {"model_max_length": "x"}, "no whole vision-language model"),
     ],
 )

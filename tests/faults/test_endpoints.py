@@ -61,7 +61,7 @@ def test_a_third_of_the_answers_fails(
         met = sum(number % 3 == 1 for number in range(len(server.bodies)))
         if fault in ROWS_IN_ERROR:
             assert outcome.status == 1
-            assert "the same command tries them again" in outcome.err
+            assert "rerun the same command to retry them" in outcome.err
             server.fault = lambda number, body: None
             outcome = run(*predict(samples, server.url, out))
     assert outcome.status == 0, outcome.err

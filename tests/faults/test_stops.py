@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number(
 ) -> None:
     how = f"a learning rate of 1e20, {method}"
     call = ["train", recipe, f"method={method}", "train.learning_rate=1e20"]
-    outcome = record.refused("NaN loss", how, call, "no longer numbers at step")
+    outcome = record.refused("NaN loss", how, call, "is NaN or infinite at step")
     assert outcome.status == 1
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) <= 2
     assert not (tmp_path / "run" / "model").exists()

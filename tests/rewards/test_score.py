@@ -128,7 +128,7 @@ def test_a_wrong_spec_says_what_there_is(spec: Any, message: str) -> None:
         ({"sizes": []}, "0 sizes for 1 completions"),
         ({"input_sizes": []}, "0 input_sizes for 1 completions"),
         ({"family": "qwen"}, "unknown family 'qwen'; families: plain"),
-        ({"rewards": ["ap", {"name": "ap"}]}, "a reward stands twice in ap, ap"),
+        ({"rewards": ["ap", {"name": "ap"}]}, "duplicate reward in ap, ap"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(arguments: dict[str, Any], message: str) -> None:

@@ -95,7 +95,7 @@ def _located(root: Path, paths: tuple[str, ...]) -> Path:
     for path in paths:
         found = sorted(root.glob(path)) if "*" in path else [root / path]
         if len(found) > 1:
-            raise UsageError(f"{root / path} stands {len(found)} times; expected one")
+            raise UsageError(f"{root / path} found {len(found)} times; expected one")
         if found and found[0].exists():
             return found[0]
     raise UsageError(f"{root / paths[0]} is missing")

@@ -101,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"boxrl: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        hint = "; the same command with --resume goes on" if hasattr(args, "resume") else ""
-        print(f"boxrl: interrupted{hint}", file=sys.stderr)
+        resume = "; rerun the same command with --resume to continue"
+        print(f"boxrl: interrupted{resume if hasattr(args, 'resume') else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

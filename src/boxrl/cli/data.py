@@ -101,7 +101,7 @@ def run_lint(args: argparse.Namespace) -> int:
     else:
         _print_lint(args.samples, outcome)
         if args.fix:
-            print(f"{args.fix}: the mended file; {changes_path(args.fix)} lists every change")
+            print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change")
     return 1 if outcome.errors else 0
 
 

@@ -80,7 +80,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     for path in args.control:
         if not read_settings(path).get("control"):
             raise UsageError(
-                f"--control: {path} is no control; make one with boxrl predict --control"
+                f"--control: {path} is not a control; make one with boxrl predict --control"
             )
     evaluation = run(args.predictions)
     controls = [run(path) for path in args.control]

@@ -90,7 +90,7 @@ def run_run(args: argparse.Namespace) -> int:
             overrides=args.overrides,
         )
     except KeyboardInterrupt:
-        print("boxrl: interrupted; the same command goes on", file=sys.stderr)
+        print("boxrl: interrupted; rerun the same command to continue", file=sys.stderr)
         return 130
     pictures = draw_learning(outcome["curves"])
     for title, picture in pictures.items():

@@ -113,7 +113,7 @@ def run_predict(args: argparse.Namespace) -> int:
     if failed:
         print(
             f"{len(failed)} completions ended in error, for example {failed[0].id!r}: "
-            f"{failed[0].error}; the same command tries them again",
+            f"{failed[0].error}; rerun the same command to retry them",
             file=sys.stderr,
         )
     return 1 if failed else 0
@@ -145,7 +145,7 @@ def find_family(args: argparse.Namespace) -> Family:
         return read_family(model_folder(args.model), args.family)
     if args.family is None:
         raise UsageError(
-            f"--model {args.model} is no folder here, so its family, and with it the frame of "
+            f"--model {args.model} is not a folder here, so its family, and with it the frame of "
             "its boxes, is unknown; name it with --family, or give the model's folder as --model "
             "and the server's name for it as --served-model-name"
         )

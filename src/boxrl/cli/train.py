@@ -172,7 +172,7 @@ def launch(args: argparse.Namespace, recipe: Recipe) -> None:
         # The launcher's own last lines are a traceback and a rule.
         raise BoxrlError(
             f"{recipe.out}: a process of the launch failed (accelerate's exit status {status}); "
-            "what it said stands above. Put it right; the same command with --resume goes on"
+            "its own output is above. Fix this and rerun the same command with --resume"
         )
 
 

@@ -65,7 +65,7 @@ def convert(
         advance: called with the number of records just done, in all `reading.total`.
 
     Raises:
-        DataError: the first bad row, an id that stands twice, or no sample left; nothing is
+        DataError: the first bad row, a duplicate id, or no sample left; nothing is
             written then.
     """
     done = Conversion()
@@ -114,7 +114,7 @@ def _usable(
             where = f"sample {row.id!r}"
             try:
                 if row.id in seen:
-                    raise DataError(f"{where}: the id stands twice; ids must be unique")
+                    raise DataError(f"{where}: duplicate id; ids must be unique")
                 line = render_checked(row, where)
             except DataError as error:
                 row = Rejected(str(error), row.id)

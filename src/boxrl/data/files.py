@@ -25,7 +25,7 @@ PATIENCE_S = 5.0
 
 
 LARGEST_WHOLE = 2**53
-"""The largest whole number that JSON's readers agree on; no size or count comes near it."""
+"""The largest integer that JSON's readers agree on; no size or count comes near it."""
 
 
 def is_number(value: Any) -> bool:
@@ -39,7 +39,7 @@ def number_or_none(value: Any) -> float | None:
 
 
 def is_whole(value: Any, lowest: int = 0) -> bool:
-    """Whether a JSON value is a whole number from `lowest` to 2^53; True and False are none."""
+    """Whether a JSON value is an integer from `lowest` to 2^53; True and False are none."""
     return type(value) is int and lowest <= value <= LARGEST_WHOLE
 
 

@@ -71,7 +71,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
     if not is_whole(row.get("n_tokens", 0)):
-        raise DataError(f"{where}: n_tokens must be a whole number, got {row['n_tokens']!r:.80}")
+        raise DataError(f"{where}: n_tokens must be an integer >= 0, got {row['n_tokens']!r:.80}")
     if row.get("finish_reason", "stop") not in ("stop", "length", "error"):
         raise DataError(
             f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
@@ -96,7 +96,7 @@ def checked_input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | 
     """A row's `input_size_wh`, (width, height) in pixels; None where it is left out.
 
     Raises:
-        DataError: it is something else than two whole numbers from 1.
+        DataError: it is something else than two integers from 1.
     """
     size = row.get("input_size_wh")
     if size is None:
@@ -202,8 +202,8 @@ class PredictionsFile:
                 os.fsync(handle.fileno())
         except OSError as error:
             raise DataError(
-                f"{self.path}: cannot be written ({error.strerror}); put it right, then run the "
-                "same command again: rows that are there are kept"
+                f"{self.path}: cannot be written ({error.strerror}); fix this and rerun the "
+                "same command; finished rows are kept"
             ) from error
         self.done.update({row.id: row for row in rows if row.finish_reason != "error"})
 

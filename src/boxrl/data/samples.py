@@ -26,7 +26,7 @@ def read_samples(path: Path) -> list[Sample]:
 
     Raises:
         DataError: the first bad line, as `file:line: what, got, expected`; also for no sample
-            at all and for an id that stands twice.
+            at all and for a duplicate id.
     """
     samples: dict[str, Sample] = {}
     for number, row in read_jsonl(path):
@@ -35,7 +35,7 @@ def read_samples(path: Path) -> list[Sample]:
         except DataError as error:
             raise DataError(f"{error}. {_next_step(row, path)}") from error
         if sample.id in samples:
-            raise DataError(f"{path}:{number}: id {sample.id!r} stands twice; ids must be unique")
+            raise DataError(f"{path}:{number}: duplicate id {sample.id!r}; ids must be unique")
         samples[sample.id] = sample
     if not samples:
         raise DataError(f"{path}: holds no samples")
@@ -84,7 +84,7 @@ def render_checked(sample: Sample, where: str) -> str:
         line = render_sample(sample)
         line.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: a text holds half a character (a lone surrogate)") from error
+        raise DataError(f"{where}: invalid Unicode: unpaired surrogate") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{where}: meta cannot be written as JSON ({error})") from error
     return line
@@ -255,5 +255,5 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
 def _positive_int(row: dict[str, Any], key: str, where: str) -> int:
     value: Any = row.get(key)
     if not is_whole(value, 1):
-        raise DataError(f"{where}: {key} must be a positive whole number, got {value!r:.80}")
+        raise DataError(f"{where}: {key} must be an integer >= 1, got {value!r:.80}")
     return int(value)

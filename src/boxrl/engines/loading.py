@@ -95,7 +95,7 @@ def read_config(folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise UsageError(
-            f"{folder}: model_type {config.model_type!r} is no vision-language model that "
+            f"{folder}: model_type {config.model_type!r} is not a vision-language model that "
             "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
         )
     return config

@@ -26,7 +26,7 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
     path, image = read_processor(model_dir)
     size = image.get("size") or {}
     if not isinstance(size, dict):
-        raise UsageError(f"{path}: {size!r:.80} is no object; the model folder is damaged")
+        raise UsageError(f"{path}: {size!r:.80} is not an object; the model folder is damaged")
     if family.has_limits:
         return _read_limits(path, image, size, family.limit_frames)
     whole = read_config_json(model_dir / "processor_config.json") or {}
@@ -47,7 +47,7 @@ def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:
         path = model_dir / "preprocessor_config.json"
         image = read_config_json(path) or {}
     if not isinstance(image, dict):
-        raise UsageError(f"{path}: {image!r:.80} is no object; the model folder is damaged")
+        raise UsageError(f"{path}: {image!r:.80} is not an object; the model folder is damaged")
     return path, image
 
 
@@ -69,7 +69,7 @@ def _pixels(value: Any, path: Path) -> int | None:
         return None
     if type(value) in (int, float) and 1 <= value < 2**53:
         return int(value)
-    raise UsageError(f"{path}: {value!r:.80} is no count of pixels; the model folder is damaged")
+    raise UsageError(f"{path}: {value!r:.80} is not a pixel count; the model folder is damaged")
 
 
 def read_config_json(path: Path) -> dict[str, Any] | None:

@@ -70,7 +70,9 @@ def load_image(path: Path, sample: Sample) -> Image.Image:
         with Image.open(path, formats=FORMATS) as image:
             loaded = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"sample {sample.id!r}: {path} is no readable image ({error})") from error
+        raise DataError(
+            f"sample {sample.id!r}: {path} is not a readable image ({error})"
+        ) from error
     if loaded.size != sample.size_wh:
         raise DataError(
             f"sample {sample.id!r}: {path} has {loaded.size[0]} x {loaded.size[1]} pixels, the "

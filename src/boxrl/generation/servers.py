@@ -209,8 +209,8 @@ class Servers:
         self._lost += 1
         if self._lost > self.capacity + MOST_LOST:
             raise UsageError(
-                f"{reason}; no server answered {self._lost} questions in a row. What is done is "
-                "kept: run the same command again when the servers are well"
+                f"{reason}; no server answered {self._lost} questions in a row. Finished rows "
+                "are kept: rerun the same command once the servers respond"
             )
         raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
 

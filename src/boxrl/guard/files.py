@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from yaml.constructor import ConstructorError
 
 from boxrl.errors import DataError
 
@@ -52,7 +53,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as handle:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise DataError(f"{path}: cannot be read (no regular file)")
+                raise DataError(f"{path}: cannot be read (not a regular file)")
             content = handle.read(most + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -133,9 +134,9 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} is no key")
+                raise ConstructorError(None, None, f"{line}: {key!r} is not a valid key")
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{line}: {key!r} stands twice")
+                raise ConstructorError(None, None, f"{line}: duplicate key {key!r}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -34,7 +34,7 @@ def resample(n_images: int, resamples: int, seed: int) -> Floats:
         seed: equal seeds draw equal data sets, which is what pairs two runs.
 
     Returns:
-        Float "resamples n_images", read-only whole numbers; every row sums to n_images.
+        Float "resamples n_images", read-only integers; every row sums to n_images.
 
     Raises:
         UsageError: `resamples` is below 1.

@@ -85,7 +85,7 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
 
     Raises:
         UsageError: as `build_reward`, naming all that are unknown; also for none at all, and for
-            a name that stands twice.
+            a duplicate name.
     """
     unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in REWARDS]
     if unknown:
@@ -93,7 +93,7 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     rewards = [build_reward(spec) for spec in specs]
     names = [reward.name for reward in rewards]
     if len(set(names)) < len(names):
-        raise UsageError(f"a reward stands twice in {', '.join(names)}; names must differ")
+        raise UsageError(f"duplicate reward in {', '.join(names)}; names must differ")
     if not rewards:
         raise UsageError(f"no reward is named; rewards: {', '.join(REWARDS)}")
     return rewards

@@ -58,7 +58,7 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
     check_size(family, size_wh, where)
     n_tokens = row.get("n_tokens")
     if n_tokens is not None and not is_whole(n_tokens):
-        raise DataError(f"{where}: n_tokens must be a whole number, got {n_tokens!r:.80}")
+        raise DataError(f"{where}: n_tokens must be an integer >= 0, got {n_tokens!r:.80}")
     asked = _asked(row, where)
     parsed = partial(parse, text, family, size_wh, input_size_wh, asked=asked)
     target = build_target(row.get("objects"), size_wh, where)
@@ -84,7 +84,7 @@ def _size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     if not all(is_whole(side, 1) for side in sides):
         raise DataError(
             f"{where}: width {sides[0]!r:.40} and height {sides[1]!r:.40}; expected positive "
-            "whole numbers, both or none"
+            "integers, both or none"
         )
     return row["width"], row["height"]
 

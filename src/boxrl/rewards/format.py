@@ -53,6 +53,6 @@ def _option(answer: str) -> str:
 
 
 def _digits(answer: str) -> str | None:
-    """The whole number as its digits: a string, because a hostile answer may have millions."""
+    """The integer as its digits: a string, because a hostile answer may have millions."""
     digits = answer.strip().removesuffix(".")
     return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else None

@@ -232,14 +232,14 @@ def test_undeclared_sizes_are_read_from_headers(tmp_path):
         (json.dumps(coco_document()).encode("utf-16"), ":1: not UTF-8 (byte 0 of the file); "),
         (b"\x1f\x8b\x08\x00", "a packed archive; unpack it first"),
         (b'{"categories": [\n{"id": 1, "name": " "}]}', ":2: categories[0]: 'name'"),
-        (b'{"categories": [\n{"id": 1, "name": "\\ud800"}]}', "half a character"),
+        (b'{"categories": [\n{"id": 1, "name": "\\ud800"}]}', "unpaired surrogate"),
         (b"[1, 2]", "expected a list 'categories'"),
         (b'{"images": [], "annotations": [], "categories": [3]}', "expected an object"),
         (b"[" * 100_000, "nested too deeply"),
         (
             b'{"images": [], "annotations": [],\n "categories": [{"id": 1, "name": "a"},\n'
             b'{"id": 2, "name": "a"}]}',
-            ":3: category name 'a' stands twice",
+            ":3: duplicate category name 'a'",
         ),
     ],
 )

@@ -117,7 +117,7 @@ def read_categories(document: Document) -> dict[int, str]:
     """Names by category id, in the file's order.
 
     Raises:
-        DataError: an id or a name that stands twice: a name must lead back to one id.
+        DataError: a duplicate id or name: a name must lead back to one id.
     """
     names: dict[int, str] = {}
     known: set[str] = set()
@@ -130,7 +130,7 @@ def read_categories(document: Document) -> dict[int, str]:
         if key in names or name in known:
             what = f"id {key}" if key in names else f"name {name!r}"
             raise DataError(
-                f"{document.where('categories', index)}: category {what} stands twice; "
+                f"{document.where('categories', index)}: duplicate category {what}; "
                 "merge the two categories first"
             )
         names[key] = name
@@ -168,7 +168,7 @@ def read_pictures(
         mine = by_image.pop(key, [])
         try:
             if key in seen:
-                raise DataError(f"images[{index}]: id {key!r} stands twice")
+                raise DataError(f"images[{index}]: duplicate id {key!r}")
             seen.add(key)
             size_wh = _image_size(picture, images, f"images[{index}]")
         except DataError as error:

@@ -157,7 +157,7 @@ def _open_pickles(folder: Path, images: Path) -> Opened:
         where = f"{folder / 'sentences.pkl'}: sentence {key}"
         text = require(row, "raw_sent", str, where)
         if text in ids:
-            raise DataError(f"{where}: {text!r} stands twice; a sentence must lead back to one id")
+            raise DataError(f"{where}: duplicate sentence {text!r}; each must lead back to one id")
         texts[key], ids[text] = text, key
         kinds[text] = "absence" if row.get("is_negative") else "presence"
     of_group = {

@@ -102,7 +102,7 @@ def _target_box(
     corners: list[Any] = []
     for number, shape in enumerate(shapes):
         if not isinstance(shape, dict):
-            raise DataError(f"{where}: shapes[{number}] is no object")
+            raise DataError(f"{where}: shapes[{number}] is not an object")
         label = str(shape.get("label", ""))
         if label == "flag" or "ignore" in label:
             continue

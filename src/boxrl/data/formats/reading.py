@@ -235,7 +235,7 @@ def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> An
         got = f"got {value!r:.80}" if key in row else "it is missing"
         raise DataError(f"{where}: {key!r} must be of type {names}; {got}")
     if isinstance(value, str) and (not value.strip() or HALF_A_CHARACTER.search(value)):
-        what = "half a character (a lone surrogate)" if value.strip() else "nothing"
+        what = "an unpaired surrogate (invalid Unicode)" if value.strip() else "nothing"
         raise DataError(f"{where}: {key!r} is {value!r:.80}, which holds {what}")
     return value
 
@@ -244,7 +244,7 @@ def size_of(row: dict[str, Any], where: str) -> tuple[int, int]:
     """(width, height) as the row declares them, in pixels.
 
     Raises:
-        DataError: one is missing or not a positive whole number.
+        DataError: one is missing or not a positive integer.
     """
     width, height = require(row, "width", int, where), require(row, "height", int, where)
     if not is_whole(width, 1) or not is_whole(height, 1):

@@ -183,7 +183,7 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
         where = f"objects[{index}]"
         if key in seen:
             change = f"{where}: left out, a duplicate"
-            message = f"{where}: {item.label!r} {list(item.bbox)} stands twice"
+            message = f"{where}: duplicate box {item.label!r} {list(item.bbox)}"
             found.warning("box-duplicate", message, "keep one", change)
         elif key[1] not in asked:
             message = f"{where}: label {item.label!r} is not among the labels asked for"

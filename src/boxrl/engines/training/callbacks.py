@@ -63,7 +63,7 @@ class MetricsLog(TrainerCallback):
         """Write the row; arguments as TrainerCallback's.
 
         Raises:
-            FloatingPointError: loss or gradient are no longer numbers.
+            FloatingPointError: loss or gradient is NaN or infinite.
         """
         if not logs or "loss" not in logs:
             return  # the summary at the end of training

@@ -55,13 +55,13 @@ def in_words(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | No
     # The words are those of torch.multinomial, asked to draw from a model that is NaN.
     if isinstance(error, FloatingPointError) or "probability tensor contains" in said:
         return DataError(
-            f"{recipe.out}: loss or gradient are no longer numbers at step {step}; lower "
+            f"{recipe.out}: loss or gradient is NaN or infinite at step {step}; lower "
             "train.learning_rate and start again in another folder"
         )
     if isinstance(error, UnpicklingError):
         return DataError(
-            f"{recipe.out}: a checkpoint asks for more than plain data and was not run; "
-            "take only checkpoints that boxrl wrote"
+            f"{recipe.out}: a checkpoint contains pickled code; refusing to load it. "
+            "Use only checkpoints that boxrl wrote"
         )
     if isinstance(error, TemplateError):
         return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
@@ -70,7 +70,7 @@ def in_words(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | No
             return None
         said = f"a file could not be written to its end, as on a full disk: {said}"
     return DataError(
-        f"{recipe.out}: stopped at step {step} ({said}); put it right, then {_go_on(recipe.out)}"
+        f"{recipe.out}: stopped at step {step} ({said}); fix this, then {_go_on(recipe.out)}"
     )
 
 

@@ -56,7 +56,7 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
 
     Raises:
         KeyboardInterrupt: the run was stopped; a checkpoint has been written.
-        DataError: samples or images are bad, or the loss is no longer a number.
+        DataError: samples or images are bad, or the loss is NaN or infinite.
         UsageError: options that do not go together, or too little memory.
     """
     quiet()
