@@ -98,7 +98,10 @@ def test_a_box_without_a_label_has_the_only_one_that_was_asked_for(labels, found
         ('[{"bbox": [1, 2, 30, 40], "label": "cat"}]', "no bbox_2d"),
         (f"[{BARE}]", "no label"),
         ('[{"bbox_2d": [1, 2, 30], "label": "cat"}]', "bbox_2d is not four finite numbers"),
-        ('[{"bbox_2d": ["1", "2", "30", "40"], "label": "cat"}]', "bbox_2d is not four finite numbers"),
+        (
+            '[{"bbox_2d": ["1", "2", "30", "40"], "label": "cat"}]',
+            "bbox_2d is not four finite numbers",
+        ),
         ('[{"bbox_2d": [[1, 2, 30, 40]], "label": "cat"}]', "bbox_2d is not four finite numbers"),
         ('[{"bbox_2d": [1, 2, 30, 1e999], "label": "cat"}]', "bbox_2d is not four finite numbers"),
         ("[0.9]", "brackets without boxes"),

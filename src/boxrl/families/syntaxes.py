@@ -39,6 +39,8 @@ class Syntax(NamedTuple):
         write: boxes, labels and the JSON key of boxes to text; never for no box at all.
         read: text to what it holds; None for JSON, which `parsing` reads.
         form: how a prompt calls the form.
+        names_boxes: whether boxes carry labels; where they do not, the only label asked for comes
+            before the words that stand beside a box.
         is_json: whether `write` gives JSON, whatever else `read` takes.
         tags: its markers that look like tags, as an example in a prompt may show them.
     """
@@ -47,6 +49,7 @@ class Syntax(NamedTuple):
     read: Callable[[str], Found] | None
     form: str
     is_json: bool = False
+    names_boxes: bool = True
     tags: frozenset[str] = frozenset()
 
 
@@ -74,13 +77,40 @@ def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 
 _BARE_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+_POINTS_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
+_GLM_BLOCK = re.compile(r"<\|begin_of_box\|>[^<]*(?:<\|end_of_box\|>)?")
 
 
 def read_glm(text: str) -> Found:
-    """GLM-V's bare `[[x1, y1, x2, y2], ...]`, which names no label; JSON objects are not for it."""
+    """GLM-V's bare lists of boxes or pairs of points; JSON objects are not for it.
+
+    Words with a colon right before a box name it, other words do not. Models say the same block
+    several times: it counts once.
+    """
     if "{" in text:
         return Found([], 0)
-    return Found([(_numbers(box), "") for box in _BARE_BOX.finditer(text)], 0)
+    text = _without_repeats(text)
+    box = _BARE_BOX if _BARE_BOX.search(text) else _POINTS_BOX
+    items: list[Item] = []
+    label, position = "", 0
+    for match in box.finditer(text):
+        before = _MARKERS.sub("", text[position : match.start()]).rstrip(" \t\r\n[(")
+        if before.strip(_BETWEEN):
+            label = _nearest(before) if before.endswith(":") else ""
+        items.append((_numbers(match), label))
+        position = match.end()
+    return Found(items, 0)
+
+
+def _without_repeats(text: str) -> str:
+    seen: set[str] = set()
+
+    def first_time(block: re.Match[str]) -> str:
+        known = block[0] in seen
+        seen.add(block[0])
+        return "" if known else block[0]
+
+    return _GLM_BLOCK.sub(first_time, text)
 
 
 def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
@@ -92,12 +122,9 @@ def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     )
 
 
-_QWEN2_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
-
-
 def read_qwen2(text: str) -> Found:
     """Qwen2-VL's pairs of points, with its markers or without them, as decoders often drop them."""
-    items = _labels_before(text, _QWEN2_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
+    items = _labels_before(text, _POINTS_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
     return Found(items, max(0, text.count("<|box_start|>") - len(items)))
 
 
@@ -123,7 +150,7 @@ def read_internvl(text: str) -> Found:
 
 
 def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) -> list[Item]:
-    """Boxes with the label that stands before each: marked, or else the bare text since the last.
+    """Boxes with the text nearest before each: words, or the marked label where no words follow it.
 
     A box with nothing before it belongs to the label of the box before.
     """
@@ -131,14 +158,21 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
     label, position = "", 0
     for match in box.finditer(text):
         before = text[position : match.start()]
-        start = before.rfind(opening)
-        if start >= 0:
-            label = before[start + len(opening) :].partition(closing)[0].strip()
+        _, _, marked = before.rpartition(opening)
+        marked, closed, behind = marked.partition(closing)
+        if opening not in before:
+            label = _nearest(before) or label
         else:
-            label = _MARKERS.sub("", before).strip(_BETWEEN) or label
+            label = (_nearest(behind) if closed else "") or marked.strip()
         items.append((_numbers(match), label))
         position = match.end()
     return items
+
+
+def _nearest(text: str) -> str:
+    """The words right before a box: without markers, from the last colon or line end on."""
+    words = _MARKERS.sub("", text).strip(_BETWEEN)
+    return words[max(words.rfind(":"), words.rfind("\n")) + 1 :].strip(_BETWEEN)
 
 
 def write_loc(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
@@ -175,7 +209,7 @@ def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:
 
 SYNTAXES: dict[str, Syntax] = {
     "json": Syntax(write_json, None, "in JSON format", is_json=True),
-    "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True),
+    "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True, names_boxes=False),
     "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points"),
     "internvl": Syntax(
         write_internvl, read_internvl, "as lists of boxes", tags=frozenset({"ref", "box"})

@@ -73,11 +73,12 @@ def parse(
 
 def _read(answer: str, family: Family, label: str | None, bare: bool) -> tuple[Rows, Rest]:
     """The answer's items: in the family's own syntax, else in JSON."""
-    syntax = SYNTAXES[family.syntax].read
-    if syntax is not None:
-        items, broken = syntax(answer)
+    syntax = SYNTAXES[family.syntax]
+    if syntax.read is not None:
+        items, broken = syntax.read(answer)
         if items:
-            named = [name or label or "" for _, name in items]
+            unnamed = label is not None and not syntax.names_boxes
+            named = [label or "" if unnamed else name or label or "" for _, name in items]
             return Rows([box for box, _ in items], named), Rest(unusable=broken)
     return read_items(answer, family.box_key, label, bare)
 
