@@ -1,4 +1,4 @@
-"""Fixtures shared by the rooms' tests."""
+"""Fixtures that tests share."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "boxrl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ARRAYS = re.compile(r"\b(NDArray|ndarray|Tensor|Boxes|Floats|Ints|Bools)\b")
 SHAPE = re.compile(r'"[\w*+ ]+"|\bscalar\b')
-"""The house writes shapes as "n 4"."""
+"""Docstrings write shapes as "n 4"."""
 REFERRED = re.compile(r"\b([Aa]rguments as|see|as) (`?[\w.]+|its own)")
 MANY = 4
 """From so many parameters on each is told of."""

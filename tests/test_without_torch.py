@@ -43,7 +43,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def outside_engines() -> list[str]:
-    """Every module but those of the torch room."""
+    """Every module but those of the package with torch."""
     files = sorted(SOURCE.rglob("*.py"))
     names = [".".join(file.relative_to(SOURCE).with_suffix("").parts) for file in files]
     return [

@@ -1,1 +1,1 @@
-"""Tests of the data room; archives are built as their publishers have them."""
+"""Tests of boxrl.data; archives are built as their publishers have them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json, whole
 
-# Names of the options' values stand here as well, so that --help imports no room; a test compares.
+# Names of the options' values stand here as well, so that --help stays quick; a test compares.
 SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
 MODES = ("all", "positive", "one_box", "single_class")
 EXPORTS = ("coco", "vlmr1", "ms-swift", "easyr1")

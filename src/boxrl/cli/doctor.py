@@ -62,7 +62,7 @@ def check_environment(args: argparse.Namespace) -> int:
 
     facts = describe_environment()
     if args.json:
-        print(json.dumps(facts))  # works where packages that other rooms import are missing
+        print(json.dumps(facts))  # works where packages that other verbs import are missing
         return int(not facts["ok"])
     print(f"boxrl {facts['boxrl']}, Python {facts['python']}, {facts['platform']}")
     if importlib.util.find_spec("rich") is not None:

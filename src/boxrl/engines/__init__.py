@@ -1,4 +1,4 @@
-"""The only room that imports torch: models, generation, SFT, GRPO, the embedded tiny VLM.
+"""The only package that imports torch: models, generation, SFT, GRPO, the embedded tiny VLM.
 
 `build` is its door and, like this page, imports nothing of torch by itself.
 """

@@ -1,7 +1,7 @@
 """A torchvision built for another torch, made importable.
 
-Nearly everything in transformers and TRL imports it, and fails where it fails: packages of this
-room whose modules import those at their top repair it first, in their `__init__`.
+Nearly everything in transformers and TRL imports it, and fails where it fails: the packages of
+boxrl whose modules import those at their top repair it first, in their `__init__`.
 """
 
 from __future__ import annotations
