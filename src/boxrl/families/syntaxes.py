@@ -39,8 +39,8 @@ class Syntax(NamedTuple):
         write: boxes, labels and the JSON key of boxes to text; never for no box at all.
         read: text to what it holds; None for JSON, which `parsing` reads.
         form: how a prompt calls the form.
-        names_boxes: whether boxes carry labels; where they do not, the only label asked for comes
-            before the words that stand beside a box.
+        names_boxes: whether boxes carry labels; where they do not, words beside a box name it only
+            if they are a label that was asked for.
         is_json: whether `write` gives JSON, whatever else `read` takes.
         tags: its markers that look like tags, as an example in a prompt may show them.
     """

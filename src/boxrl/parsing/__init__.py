@@ -19,12 +19,13 @@ from boxrl.families import Family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import Rest, Rows, read_array, read_items
-from boxrl.types import Asked, Detections, Parsed, Status
+from boxrl.types import Asked, Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]
 
 NOTHING = Detections(np.zeros((0, 4)), ())
 _WHOLE = Rest()
+_UNKNOWN = Asked(())
 
 
 def parse(
@@ -63,7 +64,7 @@ def parse(
         rows = read_array(answer, family.box_key, label)
         if rows is not None:  # most answers by far
             return _place(rows, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
-    rows, rest = _read(answer, family, label, asked is not None and asked.grounds)
+    rows, rest = _read(answer, family, asked or _UNKNOWN)
     if rows.boxes:
         return _place(rows, rest, answer, found.tagged, family, size_wh, input_size_wh)
     status: Status = "empty" if rest.says_nothing else "malformed"
@@ -71,16 +72,18 @@ def parse(
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
 
 
-def _read(answer: str, family: Family, label: str | None, bare: bool) -> tuple[Rows, Rest]:
+def _read(answer: str, family: Family, asked: Asked) -> tuple[Rows, Rest]:
     """The answer's items: in the family's own syntax, else in JSON."""
-    syntax = SYNTAXES[family.syntax]
+    syntax, label = SYNTAXES[family.syntax], asked.sole_label
     if syntax.read is not None:
         items, broken = syntax.read(answer)
         if items:
-            unnamed = label is not None and not syntax.names_boxes
-            named = [label or "" if unnamed else name or label or "" for _, name in items]
+            if not syntax.names_boxes:  # then only a label that was asked for is one
+                known = set(map(fold_label, asked.labels))
+                items = [(box, name if fold_label(name) in known else "") for box, name in items]
+            named = [name or label or "" for _, name in items]
             return Rows([box for box, _ in items], named), Rest(unusable=broken)
-    return read_items(answer, family.box_key, label, bare)
+    return read_items(answer, family.box_key, label, asked.grounds)
 
 
 def _place(
