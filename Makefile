@@ -8,7 +8,7 @@ PEERS := .venv-peers
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-slow test-gpu test-vllm test-browser check release audit fmt bench docs tiny clean
+.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-browser check release audit fmt bench docs tiny clean
 
 setup: $(READY)
 
@@ -22,10 +22,14 @@ quickstart: setup  ## evaluate, train and evaluate the tiny VLM; ends with the r
 	$(BIN)/boxrl quickstart $(if $(OUT),--out $(OUT)) $(if $(SEED),--seed $(SEED))
 
 test: setup  ## the fast tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/phantom
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/phantom
 
-test-slow: setup  ## minutes long: fuzzing, documents, the fault campaign
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile
+test-slow: setup test-phantom  ## minutes long: fuzzing, documents, the fault campaign
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile --ignore tests/phantom
+
+test-phantom: setup  ## CUDA paths at full size on a GPU that does not exist; needs a C++ compiler
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "phantom or not phantom" tests/phantom
 
 test-gpu: setup  ## needs an NVIDIA GPU
 	$(BIN)/pytest -m gpu

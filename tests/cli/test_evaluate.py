@@ -138,27 +138,30 @@ def test_tables_keep_every_figure_on_one_line_of_80_columns(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("evaluate --samples=s --predictions=p --resamples=-5", "--resamples: expected a whole"),
-        ("evaluate --samples=s --predictions=p --seed=-1", "--seed: expected a whole number of 0"),
-        ("compare a b --resamples=0", "--resamples: expected a whole number of 1 or more, got '0'"),
-        ("benchmark run d3 --data-root=d --out=o --resamples=-5", "--resamples: expected a whole"),
-        ("benchmark run d3 --data-root=d --out=o --limit=0", "--limit: expected a whole number"),
+        ("evaluate --samples=s --predictions=p --resamples=-5", "--resamples: expected an integer"),
+        ("evaluate --samples=s --predictions=p --seed=-1", "--seed: expected an integer >= 0"),
+        ("compare a b --resamples=0", "--resamples: expected an integer >= 1, got '0'"),
+        (
+            "benchmark run d3 --data-root=d --out=o --resamples=-5",
+            "--resamples: expected an integer",
+        ),
+        ("benchmark run d3 --data-root=d --out=o --limit=0", "--limit: expected an integer"),
         (
             "benchmark run d3 --data-root=d --out=o --model=m --predict-options=--n=0",
-            "--n: expected a whole number of 1 or more, got '0'",
+            "--n: expected an integer >= 1, got '0'",
         ),
-        ("predict --samples=s --images=i --model=m --out=o --n=1.5", "--n: expected a whole"),
+        ("predict --samples=s --images=i --model=m --out=o --n=1.5", "--n: expected an integer"),
         (
             "predict --samples=s --images=i --model=m --out=o --temperature=nan",
-            "--temperature: expected a number of 0 or more, got 'nan'",
+            "--temperature: expected a number >= 0, got 'nan'",
         ),
         (
             "predict --samples=s --images=i --model=m --out=o --top-p=0",
-            "--top-p: expected a number above 0, at most 1, got '0'",
+            "--top-p: expected a number > 0 and <= 1, got '0'",
         ),
         (
             "predict --samples=s --images=i --model=m --out=o --timeout=-3",
-            "--timeout: expected a number above 0, got '-3'",
+            "--timeout: expected a number > 0, got '-3'",
         ),
     ],
 )

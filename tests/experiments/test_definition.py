@@ -100,8 +100,8 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--seeds", "1,1"], "expected different whole numbers"),
-        (["--seeds", "-1"], "expected different whole numbers"),
+        (["--seeds", "1,1"], "expected different integers"),
+        (["--seeds", "-1"], "expected different integers"),
         (["--budget", "3"], "expected a time such as"),
         (["--workers", "0"], "expected 1 or more"),
         (["train.max_step=3"], "did you mean max_steps?"),

@@ -28,6 +28,7 @@ from boxrl.cli import (
     validate,
     watch,
 )
+from boxrl.cli.parser import CommandParser
 from boxrl.errors import BoxrlError
 
 VERBS = (
@@ -41,24 +42,16 @@ VERBS = (
 """
 
 
-class _OneColumn(argparse.HelpFormatter):
-    """Every verb on one line; argparse forgets the indent of verbs when it aligns them."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog)
-        self._action_max_length = 16
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line, without importing anything heavy."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="boxrl",
         description="Train and evaluate vision-language models that answer with bounding boxes.",
-        formatter_class=_OneColumn,
+        example="boxrl quickstart",
     )
     parser.add_argument("--version", action="version", version=f"boxrl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for module in VERBS:
         module.add_verb(verbs)
     return parser
@@ -81,7 +74,7 @@ def _outside(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "out of memory; give the process more, or take fewer samples (--limit) at once"
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; put it right and run the same command again"
+    return f"{where}{error.strerror or error}; fix this and rerun the same command"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

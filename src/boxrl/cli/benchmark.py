@@ -9,7 +9,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_json, print_json, whole
+from boxrl.cli.options import RESAMPLES, add_json, integer, print_json
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,31 +23,58 @@ if TYPE_CHECKING:
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl benchmark list|run`."""
-    benchmark = verbs.add_parser("benchmark", help="named benchmarks, from model to table")
-    actions = benchmark.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="layouts, protocols, published numbers")
-    listing.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    verb = add_command(
+        verbs, "benchmark", "run named benchmarks, from a model to a table",
+        example="boxrl benchmark list",
+    )  # fmt: skip
+    actions = verb.add_subparsers(title="actions", metavar="ACTION")
+    listing = add_command(
+        actions, "list", "show benchmarks: files, protocols, published numbers",
+        example="boxrl benchmark list coco",
+    )  # fmt: skip
+    listing.add_argument("names", nargs="*", metavar="NAME", help="only these, in detail")
     add_json(listing)
     listing.set_defaults(run=run_list)
-    run = actions.add_parser("run", help="convert, predict, evaluate, report")
-    run.add_argument("name", metavar="NAME", help="see boxrl benchmark list")
-    run.add_argument("--model", metavar="M", help="as for boxrl predict")
-    run.add_argument("--data-root", type=Path, required=True, metavar="DIR")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR")
-    run.add_argument("--mode", help="labels asked for: all, positive, one_box; d3: intra, inter")
-    run.add_argument("--limit", type=whole(1), metavar="N", help="the first N samples of each part")
+    run = add_command(
+        actions, "run", "convert, predict, evaluate and report one benchmark",
+        example="boxrl benchmark run coco --model models/Qwen2.5-VL-3B-Instruct "
+        "--data-root data/coco --out runs/coco",
+    )  # fmt: skip
+    run.add_argument("name", metavar="NAME", help="one of boxrl benchmark list")
+    run.add_argument("--model", metavar="MODEL", help="as for boxrl predict")
     run.add_argument(
-        "--predictions", type=Path, metavar="P", help="score these, and predict nothing"
+        "--data-root", type=Path, required=True, metavar="DIR",
+        help="folder with the files that boxrl benchmark list NAME shows",
+    )  # fmt: skip
+    run.add_argument(
+        "--out", type=Path, required=True, metavar="DIR",
+        help="run folder; the same command again goes on there",
+    )  # fmt: skip
+    run.add_argument(
+        "--mode", metavar="MODE",
+        help="labels asked for: all, positive or one_box; of d3: intra or inter "
+        "(default: the benchmark's first)",
+    )  # fmt: skip
+    run.add_argument(
+        "--limit", type=integer(1), metavar="N", help="only the first N samples of each part"
     )
-    run.add_argument("--family", metavar="NAME", help="where the model or P does not say it")
-    run.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
+    run.add_argument(
+        "--predictions", type=Path, metavar="FILE.jsonl",
+        help="evaluate these predictions instead of running a model",
+    )  # fmt: skip
+    run.add_argument(
+        "--family", metavar="NAME",
+        help="model family (default: read from the model's config.json or the predictions)",
+    )  # fmt: skip
+    run.add_argument(
+        "--resamples", type=integer(0), default=1000, metavar="N",
+        help=f"{RESAMPLES}; 0: no intervals",
+    )  # fmt: skip
     add_json(run)
     run.add_argument(
-        "--predict-options",
-        default="",
-        metavar="TEXT",
+        "--predict-options", default="", metavar="TEXT",
         help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
-    )
+    )  # fmt: skip
     run.set_defaults(run=run_benchmark)
 
 

@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import add_json, print_json
+from boxrl.cli.parser import add_command
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl coco-eval`."""
-    verb = verbs.add_parser("coco-eval", help="AP and NMS-AP of a COCO results file")
-    verb.add_argument("--annotations", type=Path, required=True, metavar="A.json")
-    verb.add_argument("--predictions", type=Path, required=True, metavar="P.json")
+    verb = add_command(
+        verbs, "coco-eval", "AP, AR and NMS-AP of a COCO results file",
+        example="boxrl coco-eval --annotations instances_val.json --predictions results.json",
+    )  # fmt: skip
     verb.add_argument(
-        "--nms-ap", action="store_true", help="add NMS-AP; both as OVDEval's script gives them"
+        "--annotations", type=Path, required=True, metavar="FILE.json",
+        help="COCO instances file with the ground truth",
+    )  # fmt: skip
+    verb.add_argument(
+        "--predictions", type=Path, required=True, metavar="FILE.json",
+        help="COCO results file: image_id, category_id, bbox, score per box",
+    )  # fmt: skip
+    verb.add_argument(
+        "--nms-ap", action="store_true", help="add NMS-AP, computed as OVDEval's script does"
     )
     add_json(verb)
     verb.set_defaults(run=run_coco_eval)

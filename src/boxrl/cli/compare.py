@@ -8,24 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json, whole
+from boxrl.cli.options import RESAMPLES, add_json, add_seed, integer, print_json
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl compare`."""
-    verb = verbs.add_parser("compare", help="runs over the same samples, paired with the first")
+    verb = add_command(
+        verbs, "compare", "paired comparison of runs over the same samples",
+        example="boxrl compare runs/before runs/after",
+    )  # fmt: skip
     verb.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
+        "runs", nargs="+", type=Path, metavar="RUN",
         help="run folder, RUN/evals/NAME, or folder of evaluate --out",
+    )  # fmt: skip
+    verb.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="also write the comparison as one page"
     )
-    verb.add_argument("--out", type=Path, metavar="FILE.html", help="also write it as one page")
-    verb.add_argument("--force", action="store_true", help="compare although protocols differ")
-    verb.add_argument("--seed", type=whole(0), default=0)
-    verb.add_argument("--resamples", type=whole(1), default=1000)
+    verb.add_argument("--force", action="store_true", help="compare although the protocols differ")
+    add_seed(verb, "of the bootstrap")
+    verb.add_argument("--resamples", type=integer(1), default=1000, metavar="N", help=RESAMPLES)
     add_json(verb)
     verb.set_defaults(run=run_compare)
 

@@ -7,70 +7,121 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json, whole
+from boxrl.cli.options import (
+    add_images,
+    add_json,
+    add_prompt,
+    check_outputs,
+    integer,
+    print_json,
+)
+from boxrl.cli.parser import add_command
 
 # Names of the options' values stand here as well, so that --help stays quick; a test compares.
 SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
 MODES = ("all", "positive", "one_box", "single_class")
+MODE = "labels asked for: all of the file, those present, those with one box, or one per sample"
 EXPORTS = ("coco", "vlmr1", "ms-swift", "easyr1")
 
 
 def add_convert(actions: Any) -> None:
     """Declare `data convert FORMAT`; `actions` are the subparsers of `data`."""
-    convert = actions.add_parser("convert", help="an archive's annotations to a samples file")
-    formats = convert.add_subparsers(title="formats", metavar="FORMAT", required=True)
-    coco = _add_format(formats, "coco", "a COCO instances file", "FILE.json")
+    verb = add_command(
+        actions, "convert", "convert an archive's annotations to a samples file",
+        example=_example("coco", "instances_train.json"),
+    )  # fmt: skip
+    formats = verb.add_subparsers(title="formats", metavar="FORMAT")
+    coco = _add_format(
+        formats, "coco", "a COCO instances file", "FILE.json", "instances_train.json"
+    )
     _add_subset_and_mode(coco)
-    coco.add_argument("--task", choices=("detection", "region"), default="detection")
     coco.add_argument(
-        "--negatives", type=int, default=0, metavar="K", help="absent labels drawn per image"
+        "--task", choices=("detection", "region"), default="detection",
+        help="region: name what a given box shows",
+    )  # fmt: skip
+    coco.add_argument(
+        "--negatives", type=integer(0), default=0, metavar="K",
+        help="absent labels to ask for as well, drawn at random per image",
+    )  # fmt: skip
+    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "FILE.json", "celebrity.json")
+    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all", help=MODE)
+    d3 = _add_format(
+        formats, "d3", "D3, its pickles or one of its JSON files", "DIR|FILE.json", "d3_pkl/"
     )
-    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "ASPECT.json")
-    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all")
-    d3 = _add_format(formats, "d3", "D3: its pickles or one of its JSON files", "PKL_DIR|FILE.json")
-    d3.add_argument("--setting", choices=("intra", "inter"), default="intra")
-    d3.add_argument("--negatives", type=int, metavar="K", help="absent sentences drawn per image")
-    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "ROOT")
+    d3.add_argument(
+        "--setting", choices=("intra", "inter"), default="intra",
+        help="sentences asked for: those of the image's group, or all",
+    )  # fmt: skip
+    d3.add_argument(
+        "--negatives", type=integer(0), metavar="K",
+        help="absent sentences to ask for, drawn at random per image (default: all)",
+    )  # fmt: skip
+    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "DIR", "refer/data/")
     refcoco.add_argument(
-        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco"
+        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco",
+        help="which of the three",
+    )  # fmt: skip
+    refcoco.add_argument(
+        "--split-by", choices=("unc", "google", "umd"), default="unc", help="who split it"
     )
-    refcoco.add_argument("--split-by", choices=("unc", "google", "umd"), default="unc")
-    refcoco.add_argument("--split", default="val", metavar="S")
-    refgta = _add_format(formats, "refgta", "RefGTA", "ROOT")
-    refgta.add_argument("--split", default="val", metavar="S")
-    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR")
-    _add_format(formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl")
-    _add_format(formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl")
-    _add_subset_and_mode(_add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml"))
-    _add_subset_and_mode(_add_format(formats, "voc", "a Pascal VOC data set", "DIR"))
+    _add_split(refcoco)
+    _add_split(_add_format(formats, "refgta", "RefGTA", "DIR", "refgta/"))
+    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR", "ReasonSeg/val/")
+    _add_format(
+        formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl", "superclevr_test.jsonl"
+    )
+    _add_format(
+        formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl", "rec.jsonl"
+    )
+    _add_subset_and_mode(
+        _add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml", "data.yaml")
+    )
+    _add_subset_and_mode(
+        _add_format(formats, "voc", "a Pascal VOC data set", "DIR", "Annotations/")
+    )
 
 
-def _add_format(formats: Any, name: str, summary: str, annotations: str) -> Any:
-    """A format with the options that all have."""
-    parser = formats.add_parser(name, help=summary)
-    parser.add_argument("--annotations", type=Path, required=True, metavar=annotations)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="at most N samples")
+def _example(name: str, annotations: str) -> str:
+    return (
+        f"boxrl data convert {name} --annotations {annotations} --images images/ --out train.jsonl"
+    )
+
+
+def _add_format(formats: Any, name: str, source: str, annotations: str, example: str) -> Any:
+    """A format with the options that all have; `example` is what --annotations may name."""
+    parser = add_command(formats, name, f"convert {source}", example=_example(name, example))
     parser.add_argument(
-        "--seed", type=int, metavar="N",
-        help="of everything drawn at random; with --limit, samples are drawn too",
+        "--annotations", type=Path, required=True, metavar=annotations,
+        help="annotations, as published",
+    )  # fmt: skip
+    add_images(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.jsonl", help="samples file to write"
+    )
+    parser.add_argument("--limit", type=integer(1), metavar="N", help="at most N samples")
+    parser.add_argument(
+        "--seed", type=integer(0), metavar="N",
+        help="random seed; with --limit, draw N samples at random instead of taking the first N",
     )  # fmt: skip
     parser.add_argument(
         "--on-error", choices=("stop", "skip"), default="stop",
-        help="at a bad row: stop (default), or leave it out and list it in FILE.rejected.jsonl",
+        help="at a bad row: stop, or skip it and list it in OUT.rejected.jsonl",
     )  # fmt: skip
     add_json(parser)
     parser.set_defaults(run=run_convert, format=name)
     return parser
 
 
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", default="val", metavar="NAME", help="split of the data set")
+
+
 def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--subset", type=_comma_separated, default=(), metavar="|".join(SUBSETS),
-        help="one or several, comma-separated, applied in that order",
+        "--subset", type=_comma_separated, default=(), metavar="NAME,...",
+        help=f"keep a subset: {', '.join(SUBSETS)}; several apply in the order given",
     )  # fmt: skip
-    parser.add_argument("--mode", choices=MODES, default="positive", help="labels asked for")
+    parser.add_argument("--mode", choices=MODES, default="positive", help=MODE)
 
 
 def _comma_separated(value: str) -> tuple[str, ...]:
@@ -79,10 +130,13 @@ def _comma_separated(value: str) -> tuple[str, ...]:
 
 def add_export(actions: Any) -> None:
     """Declare `data export FORMAT`; `actions` are the subparsers of `data`."""
-    export = actions.add_parser("export", help="samples to the files of other tools")
-    export.add_argument("format", choices=EXPORTS)
-    export.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export = add_command(
+        actions, "export", "write samples as a file of another tool",
+        example="boxrl data export coco val.jsonl --out instances_val.json",
+    )  # fmt: skip
+    export.add_argument("format", choices=EXPORTS, help="whose format")
+    export.add_argument("samples", type=Path, metavar="FILE.jsonl", help="samples file")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     export.add_argument(
         "--like", type=Path, metavar="ORIGINAL.json",
         help="coco: the file that the samples were converted from; keeps its segmentations, "

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.convert import add_convert, add_export
-from boxrl.cli.options import add_json, add_prompt, check_outputs, print_json, whole
+from boxrl.cli.options import (
+    add_json,
+    add_prompt,
+    add_seed,
+    check_outputs,
+    integer,
+    print_json,
+)
+from boxrl.cli.parser import add_command
 
 if TYPE_CHECKING:
     from boxrl.data.lint import Lint
@@ -18,8 +26,11 @@ SHOWN = 40
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl data ACTION`."""
-    data = verbs.add_parser("data", help="convert, check, describe, mix, split and export samples")
-    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    verb = add_command(
+        verbs, "data", "convert, check, mix, split and export samples",
+        example="boxrl data stats train.jsonl",
+    )  # fmt: skip
+    actions = verb.add_subparsers(title="actions", metavar="ACTION")
     add_convert(actions)
     _add_lint(actions)
     _add_stats(actions)
@@ -29,36 +40,62 @@ def add_verb(verbs: Any) -> None:
 
 
 def _add_lint(actions: Any) -> None:
-    lint = actions.add_parser("lint", help="every defect with its line and what to do about it")
-    lint.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    lint.add_argument("--images", type=Path, metavar="DIR", help="read every image as well")
+    lint = add_command(
+        actions, "lint", "list every defect with its line and how to fix it",
+        example="boxrl data lint train.jsonl --images images/",
+    )  # fmt: skip
+    _add_file(lint)
     lint.add_argument(
-        "--validation", type=Path, metavar="FILE.jsonl", help="must share no image with FILE"
+        "--images", type=Path, metavar="DIR", help="images folder; opens every image as well"
     )
     lint.add_argument(
+        "--validation", type=Path, metavar="FILE.jsonl",
+        help="samples file that must share no image with the first",
+    )  # fmt: skip
+    lint.add_argument(
         "--fix", type=Path, metavar="NEW.jsonl",
-        help="write a mended file and NEW.changes.jsonl; never over an existing file",
+        help="write a repaired file and NEW.changes.jsonl; never over an existing file",
     )  # fmt: skip
     add_prompt(lint)
     add_json(lint)
     lint.set_defaults(run=run_lint)
 
 
+def _add_file(action: Any) -> None:
+    action.add_argument("samples", type=Path, metavar="FILE.jsonl", help="samples file")
+
+
 def _add_stats(actions: Any) -> None:
-    stats = actions.add_parser("stats", help="samples, labels, boxes, sizes, negatives")
-    stats.add_argument("samples", type=Path, metavar="FILE.jsonl")
+    stats = add_command(
+        actions, "stats", "count samples, labels, boxes, sizes, negatives",
+        example="boxrl data stats train.jsonl",
+    )  # fmt: skip
+    _add_file(stats)
     add_json(stats)
     stats.set_defaults(run=run_stats)
 
 
 def _add_mix(actions: Any) -> None:
-    mix = actions.add_parser("mix", help="several samples files as one, drawn by a seed")
-    mix.add_argument("samples", type=Path, nargs="+", metavar="FILE.jsonl")
-    mix.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    mix = add_command(
+        actions, "mix", "draw one samples file from several",
+        example="boxrl data mix coco.jsonl d3.jsonl --weights 2 1 --out mixed.jsonl",
+    )  # fmt: skip
+    mix.add_argument(
+        "samples", type=Path, nargs="+", metavar="FILE.jsonl", help="samples files to mix"
+    )
+    mix.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.jsonl", help="samples file to write"
+    )
     share = mix.add_mutually_exclusive_group()
-    share.add_argument("--weights", type=float, nargs="+", metavar="W", help="shares, one per file")
-    share.add_argument("--counts", type=int, nargs="+", metavar="N", help="samples, one per file")
-    mix.add_argument("--total", type=whole(1), metavar="N", help="of the mixture, with --weights")
+    share.add_argument(
+        "--weights", type=float, nargs="+", metavar="W",
+        help="share of each file (default: by its size)",
+    )  # fmt: skip
+    share.add_argument("--counts", type=int, nargs="+", metavar="N", help="samples of each file")
+    mix.add_argument(
+        "--total", type=integer(1), metavar="N",
+        help="samples of the mixture (default: as many as the weights allow)",
+    )  # fmt: skip
     mix.add_argument(
         "--images", type=Path, nargs="+", metavar="DIR",
         help="images folder of each file, where they differ; no image is copied",
@@ -66,18 +103,29 @@ def _add_mix(actions: Any) -> None:
     mix.add_argument(
         "--root", type=Path, metavar="DIR", help="images folder of the mixture; holds all --images"
     )
-    mix.add_argument("--seed", type=int, default=0, metavar="N")
+    add_seed(mix, "of what is drawn and its order")
     add_json(mix)
     mix.set_defaults(run=run_mix)
 
 
 def _add_split(actions: Any) -> None:
-    split = actions.add_parser("split", help="hold out images for validation")
-    split.add_argument("samples", type=Path, metavar="FILE.jsonl")
-    split.add_argument("--share", type=float, default=0.1, metavar="0.1", help="of the images")
-    split.add_argument("--train", type=Path, required=True, metavar="TRAIN.jsonl")
-    split.add_argument("--validation", type=Path, required=True, metavar="VAL.jsonl")
-    split.add_argument("--seed", type=int, default=0, metavar="N")
+    split = add_command(
+        actions, "split", "hold out images for validation",
+        example="boxrl data split coco.jsonl --train train.jsonl --validation val.jsonl",
+    )  # fmt: skip
+    _add_file(split)
+    split.add_argument(
+        "--share", type=float, default=0.1, metavar="X", help="share of the images to hold out"
+    )
+    split.add_argument(
+        "--train", type=Path, required=True, metavar="FILE.jsonl",
+        help="samples file to write for training",
+    )  # fmt: skip
+    split.add_argument(
+        "--validation", type=Path, required=True, metavar="FILE.jsonl",
+        help="samples file to write for validation",
+    )  # fmt: skip
+    add_seed(split, "of the images held out")
     add_json(split)
     split.set_defaults(run=run_split)
 

@@ -10,6 +10,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.cli.options import MODEL_FAMILY, add_device, integer
+from boxrl.cli.parser import add_command
 from boxrl.cli.predict import BUILD_ENGINE, add_endpoint, find_family
 from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
 
@@ -28,21 +30,28 @@ COLUMNS = ["label", "x1", "y1", "x2", "y2"]
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl demo`."""
-    demo = verbs.add_parser("demo", help="a local page: image and question in, boxes out")
-    demo.add_argument(
-        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's name"
+    verb = add_command(
+        verbs, "demo", "a local page: image and question in, boxes out",
+        example="boxrl demo --model tiny-taught",
+    )  # fmt: skip
+    verb.add_argument(
+        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's model name"
     )
-    demo.add_argument("--family", help="found from the model's config where it is not named")
-    demo.add_argument(
-        "--prompt", default="standard", help="chosen at first; a .yaml file joins the choice"
+    verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
+    verb.add_argument(
+        "--prompt", default="standard", metavar="NAME|FILE.yaml",
+        help="prompt template selected at first; a file is added to the choice",
+    )  # fmt: skip
+    verb.add_argument(
+        "--max-new-tokens", type=int, default=1024, metavar="N",
+        help="longest completion, in tokens",
+    )  # fmt: skip
+    verb.add_argument(
+        "--port", type=integer(1), metavar="N", help="port (default: the first free from 7860)"
     )
-    demo.add_argument("--max-new-tokens", type=int, default=1024, metavar="N")
-    demo.add_argument("--port", type=int, metavar="N", help="default: the first free from 7860")
-    local = demo.add_argument_group("a model on this machine")
-    local.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    local.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
-    add_endpoint(demo.add_argument_group("a model of OpenAI-compatible servers"))
-    demo.set_defaults(run=run_demo, images=Path(), control=None)
+    add_device(verb.add_argument_group("a model on this machine"))
+    add_endpoint(verb.add_argument_group("a model of OpenAI-compatible servers"))
+    verb.set_defaults(run=run_demo, images=Path(), control=None)
 
 
 def run_demo(args: argparse.Namespace) -> None:

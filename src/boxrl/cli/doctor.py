@@ -8,10 +8,20 @@ import json
 import random
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json, whole
+from boxrl.cli.options import (
+    MODEL_FAMILY,
+    REWARDS,
+    add_device,
+    add_json,
+    add_samples,
+    add_seed,
+    integer,
+    number,
+    print_json,
+)
+from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
 SHOWN_IDS = 3
@@ -29,29 +39,39 @@ TORCHVISION = {
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl doctor`, which is `doctor env`, `doctor rewards` and `doctor parity`."""
-    doctor = verbs.add_parser("doctor", help="find out what is missing and which rewards leak")
-    add_json(doctor)
-    doctor.set_defaults(run=check_environment)
-    checks = doctor.add_subparsers(title="checks (default: env)", metavar="CHECK")
-    env = checks.add_parser("env", help="what is installed and what is missing")
+    verb = add_command(
+        verbs, "doctor", "find out what is missing and which rewards leak", example="boxrl doctor"
+    )
+    add_json(verb)
+    verb.set_defaults(run=check_environment)
+    checks = verb.add_subparsers(title="checks (default: env)", metavar="CHECK")
+    env = add_command(
+        checks, "env", "show what is installed and what is missing", example="boxrl doctor env"
+    )
     # Its own default would overwrite what stands before `env`.
     add_json(env, argparse.SUPPRESS)
-    add_parity(checks)
-    verb = checks.add_parser("rewards", help="what rewards pay for answers that game them")
-    verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
+    env.set_defaults(run=check_environment)
+    _add_rewards(checks)
+    _add_parity(checks)
+
+
+def _add_rewards(checks: Any) -> None:
+    verb = add_command(
+        checks, "rewards", "show what rewards pay for answers that game them",
+        example="boxrl doctor rewards --samples train.jsonl --rewards f1,weighted_sum",
+    )  # fmt: skip
+    add_samples(verb)
     verb.add_argument(
-        "--rewards", default="ap,od_length,weighted_sum,f1", metavar="a,b,c",
-        help="names, or my_pkg.my_module:function, comma-separated (default: %(default)s)",
+        "--rewards", default="ap,od_length,weighted_sum,f1", metavar="a,b,c", help=REWARDS
+    )
+    verb.add_argument(
+        "--margin", type=number(0), default=0.1, metavar="X",
+        help="a worse answer must earn this much less than gold",
     )  # fmt: skip
     verb.add_argument(
-        "--margin", type=float, default=0.1,
-        help="a worse answer must earn this much less than gold (default: %(default)s)",
-    )  # fmt: skip
-    verb.add_argument(
-        "--limit", type=whole(1), default=500, metavar="N",
-        help="samples drawn from the file (default: %(default)s)",
-    )  # fmt: skip
-    verb.add_argument("--seed", type=int, default=0)
+        "--limit", type=integer(1), default=500, metavar="N", help="samples drawn from the file"
+    )
+    add_seed(verb, "of the samples drawn and of the probes")
     add_json(verb, argparse.SUPPRESS)
     verb.set_defaults(run=probe_rewards)
 
@@ -209,17 +229,16 @@ def _verdict(name: str, reward: Mapping[str, Any]) -> str:
     return f"[bold]{name}[/] {verdict}"
 
 
-def add_parity(checks: Any) -> None:
-    """Declare `boxrl doctor parity`; `checks` are the subparsers of `doctor`."""
-    parity = checks.add_parser(
-        "parity", help="boxrl's log-probabilities and gradients beside TRL's"
-    )
-    parity.add_argument("--model", required=True, help="model folder, or tiny")
-    parity.add_argument("--family", help="found from the model's config where it is not named")
-    parity.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parity.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
-    add_json(parity, argparse.SUPPRESS)
-    parity.set_defaults(run=run_parity)
+def _add_parity(checks: Any) -> None:
+    verb = add_command(
+        checks, "parity", "compare boxrl's log-probabilities and gradients with TRL's",
+        example="boxrl doctor parity --model tiny",
+    )  # fmt: skip
+    verb.add_argument("--model", required=True, help="model folder, or tiny")
+    verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
+    add_device(verb, dtype="float32")
+    add_json(verb, argparse.SUPPRESS)
+    verb.set_defaults(run=run_parity)
 
 
 def run_parity(args: argparse.Namespace) -> int:

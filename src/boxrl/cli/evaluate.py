@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_json, print_json, whole
+from boxrl.cli.options import (
+    PREDICTED_FAMILY,
+    RESAMPLES,
+    add_json,
+    add_predictions,
+    add_samples,
+    add_seed,
+    integer,
+    print_json,
+)
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,37 +29,34 @@ MAX_LABELS = 20
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl evaluate`."""
-    verb = verbs.add_parser("evaluate", help="score predictions: AP, precision, recall, ...")
-    verb.add_argument("--samples", type=Path, required=True, metavar="F", help="samples file")
+    verb = add_command(
+        verbs, "evaluate", "score predictions: AP, precision, recall and more",
+        example="boxrl evaluate --samples val.jsonl --predictions runs/val/predictions.jsonl "
+        "--out runs/val",
+    )  # fmt: skip
+    add_samples(verb)
+    add_predictions(verb)
     verb.add_argument(
-        "--predictions", type=Path, required=True, metavar="P", help="file of boxrl predict"
+        "--out", type=Path, metavar="DIR", help="folder for metrics.json and rows.jsonl"
     )
-    verb.add_argument("--out", type=Path, metavar="DIR", help="write metrics.json and rows.jsonl")
-    verb.add_argument("--family", metavar="NAME", help="where the predictions do not say it")
+    verb.add_argument("--family", metavar="NAME", help=PREDICTED_FAMILY)
     verb.add_argument(
-        "--confidence",
-        choices=("constant", "order", "logprob"),
-        default="constant",
-        help="confidence of a box for AP (default: constant)",
-    )
+        "--confidence", choices=("constant", "order", "logprob"), default="constant",
+        help="confidence of a box for AP: all equal, by emission order, or predict --logprobs",
+    )  # fmt: skip
     verb.add_argument(
-        "--answer-tag",
-        choices=("optional", "required"),
-        default="optional",
-        help="optional reads completions without <answer> as a whole (default)",
-    )
+        "--answer-tag", choices=("optional", "required"), default="optional",
+        help="optional: without <answer> the completion is read as a whole",
+    )  # fmt: skip
     verb.add_argument(
-        "--control",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="P",
-        help="predictions made with predict --control, shown beside; may be repeated",
-    )
+        "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
+        help="predictions of predict --control, shown beside; repeatable",
+    )  # fmt: skip
+    add_seed(verb, "of the bootstrap and the blind policy")
     verb.add_argument(
-        "--seed", type=whole(0), default=0, help="of the bootstrap and the blind policy"
-    )
-    verb.add_argument("--resamples", type=whole(0), default=1000, help="0 leaves intervals out")
+        "--resamples", type=integer(0), default=1000, metavar="N",
+        help=f"{RESAMPLES}; 0: no intervals",
+    )  # fmt: skip
     add_json(verb)
     verb.set_defaults(run=run_evaluate)
 

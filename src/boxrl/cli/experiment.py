@@ -8,32 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import add_json, print_json
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl experiment list|run`."""
-    experiment = verbs.add_parser("experiment", help="the findings as grids of recipes")
-    actions = experiment.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="what there is, and what it asks")
+    verb = add_command(
+        verbs, "experiment", "rerun published findings as grids of recipes",
+        example="boxrl experiment list",
+    )  # fmt: skip
+    actions = verb.add_subparsers(title="actions", metavar="ACTION")
+    listing = add_command(
+        actions, "list", "show the experiments and what they ask", example="boxrl experiment list"
+    )
     add_json(listing)
     listing.set_defaults(run=run_list)
-    run = actions.add_parser("run", help="run what is missing of a grid, and judge the claims")
-    run.add_argument("name", metavar="NAME", help="see boxrl experiment list; or a YAML file")
+    run = add_command(
+        actions, "run", "run what is missing of a grid, and judge its claims",
+        example="boxrl experiment run rewards --budget 20m",
+    )  # fmt: skip
+    run.add_argument("name", metavar="NAME", help="one of boxrl experiment list, or a YAML file")
     run.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="of the base recipe, tests. or arms."
+        "overrides", nargs="*", metavar="key=value", help="set a key of base, tests or arms"
     )
-    run.add_argument("--seeds", metavar="N,N,...", help="default: those of the file")
-    run.add_argument("--budget", metavar="TIME", help="20m: fewer steps and seeds, to fit")
-    run.add_argument("--out", type=Path, metavar="DIR", help="default: runs/experiments/NAME")
     run.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("runs/experiments"),
-        metavar="DIR",
-        help="finished cells of all experiments",
+        "--seeds", metavar="N,N,...", help="random seeds of the runs (default: the experiment's)"
     )
-    run.add_argument("--workers", type=int, metavar="N", help="cells side by side")
+    run.add_argument(
+        "--budget", metavar="TIME", help="time limit such as 20m; takes fewer steps and seeds"
+    )
+    run.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="folder of the results (default: runs/experiments/NAME)",
+    )  # fmt: skip
+    run.add_argument(
+        "--cache", type=Path, default=Path("runs/experiments"), metavar="DIR",
+        help="folder of finished runs, shared by all experiments",
+    )  # fmt: skip
+    run.add_argument(
+        "--workers", type=int, metavar="N",
+        help="runs side by side (default: one per CPU core, or one on a GPU)",
+    )  # fmt: skip
     add_json(run)
     run.set_defaults(run=run_run)
 
@@ -109,7 +125,7 @@ def run_run(args: argparse.Namespace) -> int:
 def _parse_seeds(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise UsageError(f"--seeds {text}: expected different whole numbers such as 0,1,2")
+        raise UsageError(f"--seeds {text}: expected different integers such as 0,1,2")
     return [int(part) for part in parts]
 
 

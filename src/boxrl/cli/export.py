@@ -6,19 +6,30 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl export`."""
-    export = verbs.add_parser("export", help="trained weights as a plain model folder")
-    export.add_argument("source", type=Path, metavar="RUN_OR_CHECKPOINT")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export.add_argument(
-        "--which", choices=("final", "best", "last"), default="final", help="of a run folder"
+    verb = add_command(
+        verbs, "export", "write trained weights as a plain model folder",
+        example="boxrl export runs/train --out my_model",
+    )  # fmt: skip
+    verb.add_argument(
+        "source", type=Path, metavar="RUN_OR_CHECKPOINT", help="run folder, or one checkpoint"
     )
-    export.add_argument("--base", metavar="MODEL", help="base of an adapter; default: its own")
-    export.set_defaults(run=run_export)
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="model folder to write"
+    )
+    verb.add_argument(
+        "--which", choices=("final", "best", "last"), default="final",
+        help="weights of a run folder: at the end, best on validation, or the last checkpoint's",
+    )  # fmt: skip
+    verb.add_argument(
+        "--base", metavar="MODEL", help="base model of an adapter (default: the one it names)"
+    )
+    verb.set_defaults(run=run_export)
 
 
 def run_export(args: argparse.Namespace) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from boxrl.cli.options import add_images, add_samples
+from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl init`."""
-    init = verbs.add_parser("init", help="a recipe for your samples, model and GPUs")
-    init.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
-    init.add_argument("--images", type=Path, required=True, metavar="DIR")
-    init.add_argument("--model", required=True, help="model folder, or tiny")
-    init.add_argument("--gpus", type=int, default=1, metavar="N")
-    init.add_argument("--gpu-memory", type=float, default=24.0, metavar="GB", help="of one")
-    init.add_argument("--method", choices=("grpo", "sft"), default="grpo")
-    init.set_defaults(run=run_init)
+    verb = add_command(
+        verbs, "init", "print a recipe that fits your data, model and GPUs",
+        example="boxrl init --samples train.jsonl --images images/ "
+        "--model models/Qwen2.5-VL-3B-Instruct --gpu-memory 24 > recipe.yaml",
+    )  # fmt: skip
+    add_samples(verb)
+    add_images(verb)
+    verb.add_argument("--model", required=True, help="model folder, or tiny")
+    verb.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs")
+    verb.add_argument(
+        "--gpu-memory", type=float, default=24.0, metavar="GB",
+        help="memory of one GPU",
+    )  # fmt: skip
+    verb.add_argument(
+        "--method", choices=("grpo", "sft"), default="grpo", help="how the recipe trains"
+    )
+    verb.set_defaults(run=run_init)
 
 
 def run_init(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What options of several verbs share: `--json`, the prompt, ranges of numbers, safe outputs."""
+"""What options of several verbs share: their declarations, ranges of numbers, safe outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+NO_MODEL_FAMILY = "model family whose frame and syntax answers are in; plain: original pixels"
+"""Help of --family where no model says it."""
+
+REWARDS = "names, comma-separated; one of your own is module:function"
+"""Help of --rewards."""
+
+MODEL_FAMILY = "model family (default: read from the model's config.json)"
+"""Help of --family beside a model."""
+
+PREDICTED_FAMILY = "model family (default: read from predictions.meta.json)"
+"""Help of --family beside predictions."""
+
+RESAMPLES = "bootstrap resamples of the 95 %% intervals"
+"""Help of --resamples."""
 
 
 def add_json(parser: argparse.ArgumentParser, default: Any = False) -> None:
@@ -24,10 +39,57 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(value)))  # escaped: right in whatever encoding the terminal has
 
 
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """Declare `--samples`."""
+    parser.add_argument(
+        "--samples", type=Path, required=True, metavar="FILE.jsonl",
+        help="samples file, as boxrl data convert writes it",
+    )  # fmt: skip
+
+
+def add_predictions(parser: argparse.ArgumentParser) -> None:
+    """Declare `--predictions`."""
+    parser.add_argument(
+        "--predictions", type=Path, required=True, metavar="FILE.jsonl",
+        help="completions, as boxrl predict writes them",
+    )  # fmt: skip
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Declare `--images`, which a verb cannot do without."""
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR",
+        help="folder that the image paths of the samples start from",
+    )  # fmt: skip
+
+
+def add_seed(parser: Any, of: str) -> None:
+    """Declare `--seed`, 0 by default; `of` says what is random."""
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help=f"random seed {of}")
+
+
+def add_device(parser: Any, dtype: str = "auto") -> None:
+    """Declare `--device` and `--dtype`, whose default is `dtype`."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs"
+    )
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16"), default=dtype,
+        help="precision of the weights; auto: as stored, float32 on a CPU",
+    )  # fmt: skip
+
+
 def add_prompt(parser: argparse.ArgumentParser) -> None:
     """Declare `--prompt` and `--family`, where no model decides them."""
-    parser.add_argument("--prompt", default="standard", metavar="NAME|FILE.yaml")
-    parser.add_argument("--family", default="plain", metavar="NAME", help="frame and syntax")
+    parser.add_argument(
+        "--prompt", default="standard", metavar="NAME|FILE.yaml", help="prompt template"
+    )
+    parser.add_argument("--family", default="plain", metavar="NAME", help=NO_MODEL_FAMILY)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Declare `key=value`, which sets keys of a recipe."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the recipe")
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
@@ -45,8 +107,8 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         taken[path.resolve()] = "is written by this call already"
 
 
-def whole(lowest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of `lowest` or more."""
+def integer(lowest: int) -> Callable[[str], int]:
+    """An argparse type: an integer of `lowest` or more."""
 
     def parse(text: str) -> int:
         try:
@@ -54,9 +116,7 @@ def whole(lowest: int) -> Callable[[str], int]:
         except ValueError:
             value = lowest - 1
         if value < lowest:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number of {lowest} or more, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected an integer >= {lowest}, got {text!r}")
         return value
 
     return parse
@@ -72,14 +132,12 @@ def number(
             value = float(text)
         except ValueError:
             value = math.nan
-        if (
-            not (lowest <= value <= highest)
-            or math.isinf(value)
-            or (open_below and value == lowest)
-        ):
-            start = f"above {lowest:g}" if open_below else f"of {lowest:g} or more"
-            end = f", at most {highest:g}" if math.isfinite(highest) else ""
-            raise argparse.ArgumentTypeError(f"expected a number {start}{end}, got {text!r}")
+        below = value <= lowest if open_below else value < lowest
+        if below or value > highest or not math.isfinite(value):
+            end = f" and <= {highest:g}" if math.isfinite(highest) else ""
+            raise argparse.ArgumentTypeError(
+                f"expected a number {'>' if open_below else '>='} {lowest:g}{end}, got {text!r}"
+            )
         return value
 
     return parse

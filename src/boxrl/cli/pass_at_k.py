@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import (
+    PREDICTED_FAMILY,
+    add_json,
+    add_predictions,
+    add_samples,
+    print_json,
+)
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl pass-at-k`, once called `draws`."""
-    verb = verbs.add_parser(
-        "pass-at-k", aliases=["draws"], help="pass@k and self-consistency of predict --n"
+    verb = add_command(
+        verbs, "pass-at-k", "pass@k and self-consistency of predict --n",
+        example="boxrl pass-at-k --samples val.jsonl --predictions draws.jsonl --k 1,4",
+        aliases=["draws"],
+    )  # fmt: skip
+    add_samples(verb)
+    add_predictions(verb)
+    verb.add_argument(
+        "--k", metavar="1,4,8", help="sizes, comma-separated (default: 1, 2, 4, ... and --n)"
     )
-    verb.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
-    verb.add_argument("--predictions", type=Path, required=True, metavar="predictions.jsonl")
-    verb.add_argument("--k", metavar="1,4,8", help="sizes; powers of two where none are given")
-    verb.add_argument("--family", help="where the predictions do not say it")
+    verb.add_argument("--family", metavar="NAME", help=PREDICTED_FAMILY)
     add_json(verb)
     verb.set_defaults(run=run_pass_at_k)
 
@@ -44,7 +54,7 @@ def _sizes(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")] if text else None
     except ValueError as error:
-        raise UsageError(f"--k: expected whole numbers such as 1,4,8, got {text!r}") from error
+        raise UsageError(f"--k: expected integers such as 1,4,8, got {text!r}") from error
 
 
 def print_pass_at_k(figures: dict[str, Any]) -> None:

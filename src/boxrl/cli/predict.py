@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import number, whole
+from boxrl.cli.options import (
+    MODEL_FAMILY,
+    add_device,
+    add_images,
+    add_samples,
+    add_seed,
+    integer,
+    number,
+)
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 
 if TYPE_CHECKING:
@@ -23,37 +32,68 @@ BATCH_SIZES = {"transformers": 32, "vllm": 1024, "openai": 1}
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl predict`."""
-    predict = verbs.add_parser("predict", help="let a model answer every sample; resumable")
-    predict.add_argument("--samples", type=Path, required=True, metavar="FILE.jsonl")
-    predict.add_argument("--images", type=Path, required=True, metavar="DIR")
-    predict.add_argument("--model", required=True, help="model folder, tiny, or a server's name")
-    predict.add_argument("--out", type=Path, required=True, metavar="predictions.jsonl")
-    predict.add_argument("--engine", choices=tuple(BATCH_SIZES), default="transformers")
-    predict.add_argument("--family", help="found from the model's config where it is not named")
-    predict.add_argument("--prompt", default="standard")
-    predict.add_argument("--control", choices=CONTROLS, help="take question or image away")
-    predict.add_argument("--limit", type=whole(1), metavar="N", help="only the first N samples")
-    _add_sampling(predict.add_argument_group("sampling"))
-    local = predict.add_argument_group("transformers and vllm")
-    local.add_argument("--batch-size", type=whole(1), metavar="N", help="completions at once")
-    local.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    local.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    verb = add_command(
+        verbs, "predict", "generate one completion per sample; resumable",
+        example="boxrl predict --samples val.jsonl --images images/ "
+        "--model models/Qwen2.5-VL-3B-Instruct --out runs/val/predictions.jsonl",
+    )  # fmt: skip
+    add_samples(verb)
+    add_images(verb)
+    verb.add_argument(
+        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's model name"
+    )
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.jsonl",
+        help="predictions file; the same command again generates what is missing",
+    )  # fmt: skip
+    verb.add_argument(
+        "--engine", choices=tuple(BATCH_SIZES), default="transformers", help="what runs the model"
+    )
+    verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
+    verb.add_argument(
+        "--prompt", default="standard", metavar="NAME|FILE.yaml", help="prompt template"
+    )
+    verb.add_argument(
+        "--control", choices=CONTROLS, help="ablate the labels or the image, to measure a baseline"
+    )
+    verb.add_argument("--limit", type=integer(1), metavar="N", help="only the first N samples")
+    _add_sampling(verb.add_argument_group("sampling"))
+    local = verb.add_argument_group("transformers and vllm")
+    local.add_argument(
+        "--batch-size", type=integer(1), metavar="N",
+        help="completions at once "
+        f"(default: {BATCH_SIZES['transformers']}, with vllm {BATCH_SIZES['vllm']})",
+    )  # fmt: skip
+    add_device(local)
     local.add_argument(
         "--engine-arg", action="append", default=[], metavar="key=value",
-        help="given to vllm as it stands, for example tensor_parallel_size=2; repeatable",
+        help="passed to vLLM's LLM(), for example tensor_parallel_size=2; repeatable",
     )  # fmt: skip
-    add_endpoint(predict.add_argument_group("openai: any OpenAI-compatible server"))
-    predict.set_defaults(run=run_predict)
+    add_endpoint(verb.add_argument_group("openai: any OpenAI-compatible server"))
+    verb.set_defaults(run=run_predict)
 
 
 def _add_sampling(group: Any) -> None:
-    group.add_argument("--temperature", type=number(0), default=0.0, help="0 is greedy")
-    group.add_argument("--top-p", type=number(0, 1, open_below=True), default=1.0, metavar="P")
-    group.add_argument("--max-new-tokens", type=whole(1), default=1024, metavar="N")
-    group.add_argument("--seed", type=whole(0), default=0, metavar="N")
-    group.add_argument("--n", type=whole(1), default=1, metavar="N", help="completions per sample")
     group.add_argument(
-        "--logprobs", action="store_true", help="box_logprobs, for evaluate --confidence logprob"
+        "--temperature", type=number(0), default=0.0, metavar="T",
+        help="sampling temperature; 0 is greedy",
+    )  # fmt: skip
+    group.add_argument(
+        "--top-p", type=number(0, 1, open_below=True), default=1.0, metavar="P",
+        help="nucleus sampling: only the likeliest tokens that sum to P",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-new-tokens", type=integer(1), default=1024, metavar="N",
+        help="longest completion, in tokens",
+    )  # fmt: skip
+    add_seed(group, "of sampling and of --control")
+    group.add_argument(
+        "--n", type=integer(1), default=1, metavar="N", help="completions per sample"
+    )
+    group.add_argument(
+        "--logprobs",
+        action="store_true",
+        help="write box_logprobs, for evaluate --confidence logprob",
     )
 
 
@@ -61,20 +101,24 @@ def add_endpoint(group: Any) -> None:
     """Options of servers, as `BUILD_ENGINE["openai"]` reads them."""
     group.add_argument(
         "--base-url", action="append", default=[], metavar="URL",
-        help="for example http://127.0.0.1:8000/v1; repeated, the servers share the work",
+        help="for example http://127.0.0.1:8000/v1; repeatable, the servers share the work",
     )  # fmt: skip
-    group.add_argument("--served-model-name", metavar="NAME", help="where it is not --model")
-    group.add_argument("--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE")
     group.add_argument(
-        "--concurrency", type=whole(1), default=16, metavar="N", help="requests at once per server"
-    )
+        "--served-model-name", metavar="NAME",
+        help="name by which the server knows the model (default: --model)",
+    )  # fmt: skip
     group.add_argument(
-        "--timeout",
-        type=number(0, open_below=True),
-        default=600.0,
-        metavar="SECONDS",
-        help="a request",
-    )
+        "--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE",
+        help="environment variable that holds the API key",
+    )  # fmt: skip
+    group.add_argument(
+        "--concurrency", type=integer(1), default=16, metavar="N",
+        help="concurrent requests per server",
+    )  # fmt: skip
+    group.add_argument(
+        "--timeout", type=number(0, open_below=True), default=600.0, metavar="SECONDS",
+        help="time limit of one request",
+    )  # fmt: skip
     group.add_argument(
         "--extra-body", metavar="JSON", help="merged into every request; null removes a key"
     )

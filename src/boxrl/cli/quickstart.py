@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.cli.options import add_overrides, add_seed
+from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
 if TYPE_CHECKING:
@@ -20,18 +22,18 @@ if TYPE_CHECKING:
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl quickstart`."""
-    quickstart = verbs.add_parser(
-        "quickstart", help="the whole chain on the tiny VLM inside the package"
-    )
-    quickstart.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: runs/quickstart, or -2, -3, ... behind it"
-    )
-    quickstart.add_argument("--seed", type=int, default=0, metavar="N")
-    quickstart.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    quickstart.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
-    )
-    quickstart.set_defaults(run=run_quickstart)
+    verb = add_command(
+        verbs, "quickstart", "the whole chain on the tiny VLM inside the package",
+        example="boxrl quickstart --out runs/quickstart",
+    )  # fmt: skip
+    verb.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="run folder (default: runs/quickstart, or the first free of quickstart-2, -3, ...)",
+    )  # fmt: skip
+    add_seed(verb, "of scenes, training and sampling")
+    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    add_overrides(verb)
+    verb.set_defaults(run=run_quickstart)
 
 
 def run_quickstart(args: argparse.Namespace) -> int:

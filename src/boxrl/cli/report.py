@@ -6,30 +6,33 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.options import integer
+from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl report`."""
-    report = verbs.add_parser("report", help="a run as one HTML page, or several side by side")
-    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    report.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.html",
-        help="the page; RUN/report.html by default, ./report.html for several runs",
+    verb = add_command(
+        verbs, "report", "write a run, or several side by side, as one page",
+        example="boxrl report runs/train",
+    )  # fmt: skip
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    verb.add_argument(
+        "--out", type=Path, metavar="FILE.html",
+        help="page to write (default: RUN/report.html, or ./report.html for several runs)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--export", type=Path, metavar="DIR",
+        help="also write each evaluation as a COCO pair and a CSV (one run)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--live", action="store_true", help="serve the page on this machine while the run goes on"
     )
-    report.add_argument(
-        "--export",
-        type=Path,
-        metavar="DIR",
-        help="also write a COCO pair and a CSV of each evaluation (one run)",
+    verb.add_argument(
+        "--port", type=integer(0), default=0, metavar="N", help="port of --live; 0 takes a free one"
     )
-    report.add_argument(
-        "--live", action="store_true", help="serve the page on loopback; it follows the run"
-    )
-    report.add_argument("--port", type=int, default=0, metavar="N", help="of --live; a free one")
-    report.set_defaults(run=run_report)
+    verb.set_defaults(run=run_report)
 
 
 def run_report(args: argparse.Namespace) -> None:

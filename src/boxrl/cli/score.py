@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import NO_MODEL_FAMILY, REWARDS, add_json, print_json
+from boxrl.cli.parser import add_command
 
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl score`."""
-    verb = verbs.add_parser("score", help="rewards of finished completions, no model")
+    verb = add_command(
+        verbs, "score", "rewards of finished completions, without a model",
+        example="boxrl score --completions completions.jsonl --rewards f1,format",
+    )  # fmt: skip
     verb.add_argument(
         "--completions", type=Path, required=True, metavar="FILE.jsonl",
         help='rows {"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, '
         '"input_size_wh"?}',
     )  # fmt: skip
-    verb.add_argument(
-        "--rewards", required=True, metavar="a,b,c",
-        help="names, or my_pkg.my_module:function, comma-separated",
-    )  # fmt: skip
+    verb.add_argument("--rewards", required=True, metavar="a,b,c", help=REWARDS)
     verb.add_argument(
         "--family", default="plain", metavar="NAME",
-        help="whose frame and syntax the completions are in; plain (default): original pixels. "
-        "Others need width and height",
+        help=f"{NO_MODEL_FAMILY}; others need width and height",
     )  # fmt: skip
     verb.add_argument(
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'

@@ -14,6 +14,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.cli.options import add_overrides, integer
+from boxrl.cli.parser import add_command
 from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
 
 if TYPE_CHECKING:
@@ -22,25 +24,36 @@ if TYPE_CHECKING:
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl train`."""
-    train = verbs.add_parser("train", help="SFT or GRPO, as the recipe says")
-    train.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
-    train.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="for example train.max_steps=3"
+    verb = add_command(
+        verbs, "train", "train with SFT or GRPO, as the recipe says",
+        example="boxrl train recipe.yaml train.max_steps=100",
+    )  # fmt: skip
+    verb.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped recipe by name")
+    add_overrides(verb)
+    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    verb.add_argument(
+        "--dry-run", action="store_true", help="estimate the memory of a step and stop"
     )
-    train.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    train.add_argument("--dry-run", action="store_true", help="memory it needs; nothing is run")
-    train.add_argument(
-        "--gpu-memory", type=float, metavar="GB", help="of one device, for --dry-run"
+    verb.add_argument(
+        "--gpu-memory", type=float, metavar="GB",
+        help="with --dry-run: memory of one GPU (default: that of the GPU here)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--launch", choices=("accelerate",), help="start several processes on this machine"
     )
-    train.add_argument("--launch", choices=("accelerate",), help="on several processes")
-    train.add_argument(
-        "--num-processes", type=int, default=1, metavar="N", help="of --launch or --dry-run"
-    )
-    train.add_argument("--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp")
-    train.add_argument(
-        "--write-config", type=Path, metavar="FILE", help="write accelerate's config and stop"
-    )
-    train.set_defaults(run=run_train)
+    verb.add_argument(
+        "--num-processes", type=integer(1), default=1, metavar="N",
+        help="with --launch or --dry-run: number of processes, one per GPU",
+    )  # fmt: skip
+    verb.add_argument(
+        "--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp",
+        help="with --launch or --dry-run: what the processes share",
+    )  # fmt: skip
+    verb.add_argument(
+        "--write-config", type=Path, metavar="FILE",
+        help="with --launch: write accelerate's config and stop",
+    )  # fmt: skip
+    verb.set_defaults(run=run_train)
 
 
 def run_train(args: argparse.Namespace) -> int | None:
@@ -83,14 +96,15 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
     Raises:
         UsageError: it names what the option goes with.
     """
+    several = args.launch or args.dry_run
     idle = {
-        "--num-processes": args.num_processes != 1 and not (args.launch or args.dry_run),
-        "--strategy": args.strategy != "ddp" and not (args.launch or args.dry_run),
+        "--num-processes": args.num_processes != 1 and not several,
+        "--strategy": args.strategy != "ddp" and not several,
         "--write-config": args.write_config is not None and not args.launch,
     }
     for option, alone in idle.items():
         if alone:
-            raise UsageError(f"{option}: does nothing alone; add --launch accelerate")
+            raise UsageError(f"{option} has no effect without --launch accelerate")
 
 
 def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:

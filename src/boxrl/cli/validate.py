@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import add_json, add_overrides, print_json
+from boxrl.cli.parser import add_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +24,14 @@ SYNTHETIC = 200
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl validate`."""
-    parser = verbs.add_parser(
-        "validate", help="gold answers through prompt, parser and rewards, no model"
-    )
-    parser.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped one by name")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    add_json(parser)
-    parser.set_defaults(run=run_validate)
+    verb = add_command(
+        verbs, "validate", "check that gold answers earn every reward's maximum",
+        example="boxrl validate recipe.yaml",
+    )  # fmt: skip
+    verb.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped recipe by name")
+    add_overrides(verb)
+    add_json(verb)
+    verb.set_defaults(run=run_validate)
 
 
 def run_validate(args: argparse.Namespace) -> int:

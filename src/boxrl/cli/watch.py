@@ -6,12 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.parser import add_command
+
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl watch`."""
-    watch = verbs.add_parser("watch", help="a run in the terminal while it trains")
-    watch.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
-    watch.set_defaults(run=run_watch)
+    verb = add_command(
+        verbs, "watch", "follow a run in the terminal while it trains",
+        example="boxrl watch runs/train",
+    )  # fmt: skip
+    verb.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
+    verb.set_defaults(run=run_watch)
 
 
 def run_watch(args: argparse.Namespace) -> None:

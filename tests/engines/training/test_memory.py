@@ -177,7 +177,7 @@ def test_an_option_of_a_launch_without_one_is_refused(
 ) -> None:
     assert main(["train", "quickstart", *words]) == 2
     told = capsys.readouterr().err.strip()
-    assert told == f"boxrl: {words[0]}: does nothing alone; add --launch accelerate"
+    assert told == f"boxrl: {words[0]} has no effect without --launch accelerate"
 
 
 def test_launch_configs_name_what_runs(scene_folder: Path, tmp_path: Path) -> None:
