@@ -203,7 +203,6 @@ def test_an_unknown_family_lists_the_known():
 
 
 NAMED_ELSEWHERE = {
-    "engines/processors.py": "which processor class serves a model_type without torchvision",
     "engines/tiny/model.py": "the tiny VLM is a Qwen2.5-VL, with a tokenizer of its own",
     "engines/tiny/teach.py": "the same",
     "engines/tiny/tokenizer.py": "the same",

@@ -100,8 +100,12 @@ def test_images_are_shown_as_every_engine_shows_them(
     turned.save(tmp_path / "plain.jpg")
     turned.convert("P").save(tmp_path / "palette.png")
     asked = [
-        replace(samples[0], id=name, image=name, width=30, height=20, objects=())
-        for name in ("turned.jpg", "plain.jpg", "palette.png")
+        replace(samples[0], id=name, image=name, width=size[0], height=size[1], objects=())
+        for name, size in (
+            ("turned.jpg", (20, 30)),
+            ("plain.jpg", (30, 20)),
+            ("palette.png", (30, 20)),
+        )
     ]
     with chat_server() as server:
         for control in (None, "blank_image"):
@@ -112,7 +116,7 @@ def test_images_are_shown_as_every_engine_shows_them(
                 predict(engine, [sample], out, Sampling(), {})
                 shown = image_of(server.bodies[-1])
                 expected = GREY if control else turned.getpixel((0, 0))
-                assert shown.size == (30, 20)
+                assert shown.size == sample.size_wh
                 assert shown.getexif().get(0x0112, 1) == 1
                 assert shown.format == ("JPEG" if sample.id == "plain.jpg" and not control
                                         else "PNG")  # fmt: skip

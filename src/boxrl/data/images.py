@@ -1,33 +1,64 @@
-"""What an image file says about itself, read without trusting it."""
+"""The ONE place that opens images: what a file says about itself, and its pixels.
+
+An image is what viewers, OpenCV and labelling tools show: turned as its EXIF data say, 8 bits a
+channel, RGB, the first frame of several. Sizes and boxes are those of that picture.
+"""
 
 from __future__ import annotations
 
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from boxrl.errors import DataError
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: 512 MiB as RGB, Pillow's own last limit."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """All that is opened as an image, MPO as JPEG; Pillow hands EPS to a program, Ghostscript."""
 
 ORIENTATION_TAG = 0x0112
+TIFF_WIDTH_TAG, TIFF_HEIGHT_TAG = 0x0100, 0x0101
+
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
+    RuntimeError, struct.error,
+)  # fmt: skip
+"""What Pillow was seen to raise over files that are cut, damaged or no image, and its kin."""
+
+_FLIPPED = {2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+"""EXIF orientation -> whether x and y are counted from the other end, before sides change."""
 
 
 class Header(NamedTuple):
-    """Size of the stored pixels and the EXIF orientation (1 = as stored, up to 8)."""
+    """What an image file says about itself.
+
+    Attributes:
+        size_wh: of the picture as it is shown.
+        stored_wh: of the pixels as they are stored.
+        orientation: EXIF's, 1 = shown as stored, up to 8.
+        format: Pillow's name of it.
+        mode: Pillow's name of what a pixel holds.
+        animated: whether it holds several pictures; the first is used.
+    """
 
     size_wh: tuple[int, int]
+    stored_wh: tuple[int, int]
     orientation: int
+    format: str
+    mode: str
+    animated: bool
 
 
 def read_header(path: Path, where: str) -> Header:
-    """Size and orientation from an image's header; no pixel is decoded.
+    """Size and kind from an image's header; no pixel is decoded.
 
     Args:
         path: the image.
@@ -36,7 +67,7 @@ def read_header(path: Path, where: str) -> Header:
     Raises:
         DataError: missing, no image, or more than MAX_PIXELS pixels.
     """
-    with _open(path, where) as image:
+    with _opened(path, where) as image:
         return _header(image, path, where)
 
 
@@ -48,17 +79,81 @@ def check_pixels(path: Path, where: str) -> Header:
     Raises:
         DataError: as `read_header`, and for a file that is cut or damaged.
     """
-    with _open(path, where) as image:
+    with _opened(path, where) as image:
         header = _header(image, path, where)
-        try:
-            image.draft("RGB", (header.size_wh[0] // 8, header.size_wh[1] // 8))
+        with _telling_of(path, where):
+            image.draft("RGB", (header.stored_wh[0] // 8, header.stored_wh[1] // 8))
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{where}: image {path} is damaged ({error}); replace it") from error
         return header
 
 
-def _open(path: Path, where: str) -> Image.Image:
+def read_image(path: Path, where: str, side: int | None = None) -> Image.Image:
+    """The picture as it is shown, RGB.
+
+    Args:
+        path: the image.
+        where: start of the error message.
+        side: longer side in pixels to which a larger picture is reduced, cheaply; None keeps it.
+
+    Raises:
+        DataError: as `read_header`, and for a file that is cut or damaged.
+    """
+    with _opened(path, where) as image, _telling_of(path, where):
+        if side is not None:
+            image.draft("RGB", (side, side))
+        ImageOps.exif_transpose(image, in_place=True)
+        shown = _eight_bits(image).convert("RGB")
+        if side is not None:
+            shown.thumbnail((side, side), Image.Resampling.BILINEAR)
+        return shown
+
+
+def turn_box(
+    bbox: tuple[float, float, float, float], stored_wh: tuple[int, int], orientation: int
+) -> tuple[float, float, float, float]:
+    """A box of the stored pixels in the picture as it is shown.
+
+    Args:
+        bbox: xyxy in stored pixels.
+        stored_wh: their (width, height).
+        orientation: EXIF's, 1 to 8.
+
+    Source: EXIF 2.32, tag Orientation.
+    """
+    if orientation == 1:
+        return bbox
+    xs, ys = bbox[0::2], bbox[1::2]
+    from_right, from_below = _FLIPPED[orientation]
+    if from_right:
+        xs = (stored_wh[0] - xs[1], stored_wh[0] - xs[0])
+    if from_below:
+        ys = (stored_wh[1] - ys[1], stored_wh[1] - ys[0])
+    if orientation >= 5:
+        xs, ys = ys, xs
+    return xs[0], ys[0], xs[1], ys[1]
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, whole numbers or floats brought to 8 bits; anything else as it is.
+
+    16 bits lose their lower byte, as in OpenCV. Numbers without a range of their own, TIFF's 32
+    bits and floats, are taken to be shares of 1, 8-bit or 16-bit values, whichever is the
+    smallest range that holds them all, and else stretched from least to largest.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    if image.mode != "F" and (image.mode != "I" or image.format == "PNG"):
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    values = np.nan_to_num(values.astype(np.float64))
+    low, high = float(values.min()), float(values.max())
+    ends = [(0.0, limit) for limit in (1.0, 255.0, 65535.0) if limit > 1 or image.mode == "F"]
+    start, end = next((e for e in ends if e[0] <= low and high <= e[1]), (low, max(high, low + 1)))
+    return Image.fromarray(np.rint((values - start) * (255 / (end - start))).astype(np.uint8))
+
+
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator[Image.Image]:
     try:
         if not path.is_file():  # nor a pipe, which would be waited for
             raise DataError(
@@ -66,19 +161,75 @@ def _open(path: Path, where: str) -> Image.Image:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=FORMATS)
+            image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{where}: image {path} declares more than {MAX_PIXELS:,} pixels and was not opened; "
             "scale it down or leave it out"
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where}: {_what_it_is(path)}") from error
+    except UNREADABLE as error:
         raise DataError(f"{where}: {path} is not a readable image ({error})") from error
+    with image:
+        yield image
+
+
+def _what_it_is(path: Path) -> str:
+    """A sentence on a file that cannot be opened."""
+    with path.open("rb") as handle:
+        start = handle.read(12)
+    kind = next((kind for kind, is_one in _KINDS if is_one(start)), None)
+    if kind is None:
+        return f"{path} is not a readable image (JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF)"
+    return f"{path} is {kind}; convert it to JPEG or PNG"
+
+
+def _is_heic(start: bytes) -> bool:
+    kinds = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+    return start[4:8] == b"ftyp" and start[8:12] in kinds
+
+
+def _is_avif(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis")
+
+
+def _is_jpeg_2000(start: bytes) -> bool:
+    return start.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"))
+
+
+_KINDS = (
+    ("a HEIC image, which boxrl does not open (pillow-heif reads it)", _is_heic),
+    ("an AVIF image, which this Pillow does not open (pip install 'pillow>=11.3')", _is_avif),
+    ("a JPEG 2000 image, which boxrl does not open (Pillow, imagecodecs read it)", _is_jpeg_2000),
+)
+"""(what it is, whether its first 12 bytes say so) of kinds that people have and boxrl refuses."""
+
+
+@contextmanager
+def _telling_of(path: Path, where: str) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        raise DataError(f"{where}: image {path} is damaged ({error}); replace it") from error
 
 
 def _header(image: Image.Image, path: Path, where: str) -> Header:
+    stored = image.size
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, KeyError) as error:
-        raise DataError(f"{where}: image {path} has damaged EXIF data ({error})") from error
-    return Header(image.size, orientation if orientation in range(1, 9) else 1)
+        animated = bool(getattr(image, "is_animated", False))
+        if image.format == "TIFF":  # whose size Pillow turns by itself
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            stored = (tags[TIFF_WIDTH_TAG], tags[TIFF_HEIGHT_TAG])
+    except UNREADABLE as error:
+        raise DataError(f"{where}: image {path} has damaged metadata ({error})") from error
+    orientation = orientation if orientation in range(1, 9) else 1
+    return Header(
+        size_wh=stored[::-1] if orientation >= 5 else stored,
+        stored_wh=stored,
+        orientation=orientation,
+        format=image.format or "",
+        mode=image.mode,
+        animated=animated,
+    )

@@ -12,7 +12,6 @@ PALIGEMMA = Family(
     resizing="square",
     side=224,
     model_types=("paligemma",),
-    image_token="<image>",
     image_tokens=("<image>",),
     vision_module="model.vision_tower",
     whole_prompt=True,
@@ -27,7 +26,6 @@ GEMMA = Family(
     resizing="square",
     side=896,
     model_types=("gemma3",),
-    image_token="<image_soft_token>",
     image_tokens=("<start_of_image>", "<image_soft_token>", "<end_of_image>"),
     vision_module="model.vision_tower",
 )

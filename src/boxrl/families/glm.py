@@ -13,7 +13,6 @@ GLM_4V = Family(
     max_pixels=15_000 * 28 * 28 // 2,
     limit_frames=2,
     model_types=("glm4v", "glm4v_moe"),
-    image_token="<|image|>",
     image_tokens=(
         "<|begin_of_image|>",
         "<|end_of_image|>",

@@ -10,7 +10,6 @@ INTERNVL = Family(
     resizing="tiles",
     side=448,
     model_types=("internvl", "internvl_chat"),
-    image_token="<IMG_CONTEXT>",
     image_tokens=("<img>", "</img>", "<IMG_CONTEXT>"),
     vision_module="model.vision_tower",
 )

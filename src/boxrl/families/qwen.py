@@ -2,12 +2,11 @@
 
 from boxrl.families.record import Family
 
-_IMAGE_TOKEN = "<|image_pad|>"
 _IMAGE_TOKENS = (
     "<|vision_start|>",
     "<|vision_end|>",
     "<|vision_pad|>",
-    _IMAGE_TOKEN,
+    "<|image_pad|>",
     "<|video_pad|>",
 )
 
@@ -21,7 +20,6 @@ QWEN2_VL = Family(
     min_pixels=56 * 56,
     max_pixels=16384 * 28 * 28,
     model_types=("qwen2_vl",),
-    image_token=_IMAGE_TOKEN,
     image_tokens=_IMAGE_TOKENS,
     vision_module="model.visual",
 )
@@ -34,7 +32,6 @@ QWEN2_5_VL = Family(
     min_pixels=56 * 56,
     max_pixels=16384 * 28 * 28,
     model_types=("qwen2_5_vl",),
-    image_token=_IMAGE_TOKEN,
     image_tokens=_IMAGE_TOKENS,
     vision_module="model.visual",
 )
@@ -48,7 +45,6 @@ QWEN3_VL = Family(
     min_pixels=65_536,
     max_pixels=16_777_216,
     model_types=("qwen3_vl", "qwen3_vl_moe"),
-    image_token=_IMAGE_TOKEN,
     image_tokens=_IMAGE_TOKENS,
     vision_module="model.visual",
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families.frames import (
     Axes,
     Frame,
@@ -49,7 +49,6 @@ class Family:
         side: of a tile or square in pixels.
         side_tokens: tokens of a tile or square.
         model_types: `model_type` values in config.json that belong to the family.
-        image_token: placeholder of an image in the prompt, repeated once per image embedding.
         image_tokens: tokens that stand for image content and must not be sampled as text.
         vision_module: parameter name prefix of the vision tower.
         whole_prompt: whether the prompt's tokens see each other both ways, so that it cannot be
@@ -70,7 +69,6 @@ class Family:
     side: int = 0
     side_tokens: int = 256
     model_types: tuple[str, ...] = ()
-    image_token: str = ""
     image_tokens: tuple[str, ...] = ()
     vision_module: str = ""
     whole_prompt: bool = False
@@ -134,6 +132,14 @@ class Family:
         if not self.has_limits:
             return size_wh
         return RESIZERS[self.resizing](size_wh, self.factor, self.min_pixels, self.max_pixels)
+
+    def takes(self, size_wh: Size) -> bool:
+        """Whether the model's image processor takes an image of (width, height)."""
+        try:
+            self.input_size_wh(size_wh)
+        except DataError:
+            return False
+        return True
 
     def count_image_tokens(self, size_wh: Size) -> int | None:
         """Tokens of an image of (width, height) in the language model; None where unknown.

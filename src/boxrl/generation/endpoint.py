@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from boxrl.data.images import FORMATS
+from boxrl.data.images import read_header
 from boxrl.data.predictions import Prediction
 from boxrl.errors import UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
@@ -27,7 +27,6 @@ from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 PROBE_WH = (112, 112)
-ORIENTATION_TAG = 0x0112
 
 
 class Endpoint:
@@ -159,10 +158,9 @@ class Endpoint:
         if not self.knows_size and size != image.size:
             return _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
         path = self.questions.path(sample)
-        with Image.open(path, formats=FORMATS) as stored:
-            upright = stored.getexif().get(ORIENTATION_TAG, 1) == 1
-            mime = SENT_AS_THEY_ARE.get(stored.format or "")
-            plain = stored.mode in ("RGB", "L") and upright
+        header = read_header(path, f"sample {sample.id!r}")
+        mime = SENT_AS_THEY_ARE.get(header.format)
+        plain = header.mode in ("RGB", "L") and header.orientation == 1 and not header.animated
         if mime is None or not plain or self.questions.control == "blank_image":
             return _data_url(_png(image), "image/png")
         return _data_url(path.read_bytes(), mime)

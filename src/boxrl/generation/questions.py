@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from boxrl.data.images import FORMATS
+from boxrl.data.images import read_image
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -61,18 +61,12 @@ class Questions:
 
 
 def load_image(path: Path, sample: Sample) -> Image.Image:
-    """The sample's image as RGB.
+    """The sample's image as it is shown, RGB.
 
     Raises:
         DataError: it cannot be decoded, or its size is not the one the sample states.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            loaded = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"sample {sample.id!r}: {path} is not a readable image ({error})"
-        ) from error
+    loaded = read_image(path, f"sample {sample.id!r}")
     if loaded.size != sample.size_wh:
         raise DataError(
             f"sample {sample.id!r}: {path} has {loaded.size[0]} x {loaded.size[1]} pixels, the "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from boxrl.data.images import FORMATS
+from boxrl.data.images import read_image
 from boxrl.errors import DataError
 from boxrl.report.box_errors import COLOURS
 from boxrl.report.reading import Evaluation, Row, read_run
@@ -184,9 +184,8 @@ def _sheet(chosen: Sequence[tuple[Row, Row]], images: Path | None) -> Image.Imag
 def _open(images: Path | None, row: Row) -> Image.Image:
     """The row's image; grey ground where it cannot be read."""
     try:
-        with Image.open((images or Path()) / row.sample.image, formats=FORMATS) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return read_image((images or Path()) / row.sample.image, f"sample {row.sample.id!r}")
+    except DataError:
         return Image.new("RGB", row.sample.size_wh, "#808080")
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from PIL import Image
-
-from boxrl.data.images import FORMATS
+from boxrl.data.images import read_header, read_image
+from boxrl.errors import DataError
 
 SIDE, SIDE_OF_MANY, MANY = 640, 320, 500
 """Longer side of a picture in pixels, and of one where a page has more than MANY pictures.
@@ -42,12 +41,9 @@ def read_picture(path: Path, side: int) -> Picture | None:
     """The image with sides of at most `side` pixels; None where it cannot be read."""
     written = io.BytesIO()
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            kind = "jpeg" if image.format == "JPEG" else "webp"
-            image.draft("RGB", (side, side))
-            image.thumbnail((side, side), Image.Resampling.BILINEAR)
-            image.convert("RGB").save(written, kind, quality=80, method=1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        kind = "jpeg" if read_header(path, "picture").format == "JPEG" else "webp"
+        read_image(path, "picture", side).save(written, kind, quality=80, method=1)
+    except DataError:
         return None
     return Picture(written.getvalue(), kind)
 

@@ -13,6 +13,7 @@ from boxrl.cli import main
 from boxrl.data.lint import lint
 from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
+from boxrl.families import FAMILIES
 from tests.support.archives import write_image
 
 
@@ -176,8 +177,7 @@ def jpeg(size_wh=(64, 48), orientation=None, share=1.0):
         (jpeg(share=0.6), "image-unreadable", "damaged"),
         (jpeg((48, 64)), "image-size", "sides are exchanged"),
         (jpeg((640, 480)), "image-size", "640 x 480 px, the sample says 64 x 48"),
-        (jpeg(orientation=6), "image-rotated", "orientation 6"),
-        (jpeg(orientation=3), "image-rotated", "orientation 3"),
+        (jpeg(orientation=6), "image-rotated", "is shown as 48 x 64 px (EXIF orientation 6)"),
     ],
 )
 def test_defects_of_images(tmp_path, content, rule, message):
@@ -189,6 +189,20 @@ def test_defects_of_images(tmp_path, content, rule, message):
     (defect,) = outcome.defects
     assert (defect.line, defect.severity, defect.rule) == (1, "error", rule)
     assert message in defect.message
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (FAMILIES["qwen2.5-vl"], [(1, "error", "image-refused")]),
+        (FAMILIES["internvl"], []),
+        (FAMILIES["plain"], [(1, "warning", "image-refused")]),
+    ],
+)
+def test_shapes_that_a_familys_processor_refuses(tmp_path, family, expected):
+    thin = row(width=1093, height=5, objects=[])
+    path = write(tmp_path / "x.jsonl", thin, row(id="2", image="b.png"))
+    assert found(path, family=family) == expected
 
 
 def test_good_images_have_no_defects(tmp_path):

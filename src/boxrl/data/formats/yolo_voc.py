@@ -1,8 +1,8 @@
 """YOLO and Pascal VOC to samples; hotcoco reads their files.
 
-YOLO: one .txt per image, lines of `class x_centre y_centre width height` as shares of the image,
-and data.yaml with the names. VOC: one .xml per image with the corners in pixels, counted from 1;
-objects marked difficult become crowd regions, which evaluation ignores.
+YOLO: one .txt per image, lines of `class x_centre y_centre width height` as shares of the image
+as it is shown, and data.yaml with the names. VOC: one .xml per image with the corners in pixels,
+counted from 1; objects marked difficult become crowd regions, which evaluation ignores.
 """
 
 from __future__ import annotations
@@ -98,9 +98,25 @@ def read_yolo(
     content, usable = _convert(list(names_of), convert, rejections)
     for row, file in zip(content["images"], usable, strict=True):
         row["file_name"] = names_of[file]
+    _show_turned(content, images)
     document = _Converted(labels, content, usable, re.compile(r"^[^\S\n]*\S", re.MULTILINE))
     reading = read_coco(document, images, subset=subset, mode=mode)
     return Reading(len(files), chain(rejections, reading.rows))
+
+
+def _show_turned(content: dict[str, Any], images: Path) -> None:
+    """Sizes and boxes in the picture as it is shown, where hotcoco took the stored pixels'."""
+    scales = {}
+    for row in content["images"]:
+        name = row["file_name"]
+        width, height = read_header(images / name, name).size_wh
+        scales[row["id"]] = (width / row["width"], height / row["height"])
+        row["width"], row["height"] = width, height
+    for row in content["annotations"]:
+        x, y = scales[row["image_id"]]
+        if (x, y) != (1.0, 1.0):  # shares of the image, so that sides scale apart
+            left, top, width, height = row["bbox"]
+            row["bbox"] = [left * x, top * y, width * x, height * y]
 
 
 def _yolo_places(annotations: Path, images: Path) -> tuple[Path, Path]:

@@ -66,7 +66,8 @@ def lint(
         validation: a samples file that must not share an image with this one.
         fixed: where to write a mended file; beside it `STEM.changes.jsonl` lists what was changed.
         prompt: looked at as well, filled with the first sample of each task.
-        family: whose syntax the prompt's example must be in.
+        family: whose syntax the prompt's example must be in, and whose image processor must take
+            the images' shapes.
         advance: called with the number of rows just done.
 
     Raises:
@@ -148,10 +149,26 @@ class _AcrossRows:
             yield from self._warnings(line, sample, lint_rendered(sample, self.prompt, self.family))
         if sample.task == "detection":
             self._remember_answer(line, sample)
+        yield from self._refusals(line, sample)
         if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
             start, boxes, furthest = self.large
             furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
             self.large = (start or line, boxes + len(sample.objects), furthest)
+
+    def _refusals(self, line: int, sample: Sample) -> Iterator[Defect]:
+        """Shapes that image processors refuse: the named family's, or where none is, any's."""
+        width, height = sample.size_wh
+        named = self.family.resizing != "unknown"
+        families = [self.family] if named else FAMILIES.values()
+        refusing = [family for family in families if not family.takes(sample.size_wh)]
+        if refusing:
+            names = ", ".join(family.name for family in refusing)
+            yield Defect(
+                line, sample.id, "image-refused", "error" if named else "warning",
+                f"image {sample.image!r} of {width} x {height} px: image processors of {names} "
+                "refuse its shape",
+                "crop it or leave it out",
+            )  # fmt: skip
 
     def _warnings(self, line: int, sample: Sample, found: list[PromptDefect]) -> Iterator[Defect]:
         for rule, message, fix in found:

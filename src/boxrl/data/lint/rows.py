@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from boxrl.data.files import is_number
 from boxrl.data.formats.reading import inside_folder
-from boxrl.data.images import check_pixels
+from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
@@ -232,33 +232,66 @@ def check_image(row: Checked, images: Path) -> Checked:
     if row.sample is None:
         return row
     found = _Findings(row.line, row.id)
-    for defect in _image_defects(row.sample, images):
-        found.error(*defect, None)
-    if not found.defects:
-        return row
-    return row._replace(sample=None, defects=row.defects + found.defects)
+    sample = _check_image(row.sample, images, found)
+    changes = [change for change in found.changes if change is not None]
+    return row._replace(
+        sample=sample, defects=row.defects + found.defects, changes=row.changes + changes
+    )
 
 
-def _image_defects(sample: Sample, images: Path) -> Iterator[tuple[str, str, str]]:
-    """(rule, message, fix) per defect."""
+def _check_image(sample: Sample, images: Path, found: _Findings) -> Sample | None:
+    """The sample, turned where its boxes are those of the stored pixels; None where it must go."""
+    name = sample.image
     try:
-        path = images / inside_folder(images, sample.image, "row")
-        header = check_pixels(path, "row")
+        header = check_pixels(images / inside_folder(images, name, "row"), "row")
     except DataError as error:
-        yield "image-unreadable", _bare(error), "replace the image or leave the sample out"
-        return
-    turned = header.orientation >= 5
-    if header.size_wh != sample.size_wh:
-        kind = " (its sides are exchanged)" if header.size_wh == sample.size_wh[::-1] else ""
+        fix = "replace the image or leave the sample out"
+        found.error("image-unreadable", _bare(error), fix, None)
+        return None
+    if header.animated:
+        message = f"image {name!r} holds several pictures; only the first is used"
+        found.warning("image-animated", message, "save the picture that is meant by itself")
+    (width, height), tag = header.size_wh, f"EXIF orientation {header.orientation}"
+    if header.size_wh == sample.size_wh:
+        if header.orientation != 1:
+            message = (
+                f"image {name!r} is stored turned ({tag}); boxes are taken to be in the picture "
+                "as it is shown, as labelling tools write them"
+            )
+            fix = "for tools that ignore EXIF save it upright (PIL.ImageOps.exif_transpose)"
+            found.warning("image-rotated", message, fix)
+        return sample
+    if header.stored_wh == sample.size_wh:
         message = (
-            f"image {sample.image!r} has {header.size_wh[0]} x {header.size_wh[1]} px, the sample "
-            f"says {sample.width} x {sample.height}{kind}"
+            f"image {name!r} is shown as {width} x {height} px ({tag}); the sample has the size, "
+            "and so the boxes, of the stored pixels"
         )
-        yield "image-size", message, "declare the stored size; boxes must be in its pixels"
-    if header.orientation != 1:
-        what = "turns" if turned else "mirrors or turns"
-        message = f"EXIF orientation {header.orientation} {what} image {sample.image!r} on display"
-        yield "image-rotated", message, "save the image upright, without the EXIF tag"
+        turned = f"size and boxes are those of image {name!r} as it is shown"
+        found.error("image-rotated", message, "turn size and boxes: --fix does", turned)
+        return _turn(sample, header)
+    kind = " (its sides are exchanged)" if header.size_wh == sample.size_wh[::-1] else ""
+    message = (
+        f"image {name!r} has {width} x {height} px, the sample says {sample.width} x "
+        f"{sample.height}{kind}"
+    )
+    fix = "declare the image's size; boxes must be in its pixels"
+    found.error("image-size", message, fix, None)
+    return None
+
+
+def _turn(sample: Sample, header: Header) -> Sample:
+    """A sample of stored pixels as one of the picture as it is shown."""
+
+    def turned(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+        x1, y1, x2, y2 = bbox
+        return turn_box((x1, y1, x2, y2), header.stored_wh, header.orientation)
+
+    objects = tuple(replace(item, bbox=turned(item.bbox)) for item in sample.objects)
+    meta = dict(sample.meta)
+    if others := meta.get("others"):
+        meta["others"] = [other | {"bbox": list(turned(other["bbox"]))} for other in others]
+    width, height = header.size_wh
+    return replace(sample, width=width, height=height, objects=objects, meta=meta)
 
 
 def _bare(error: DataError) -> str:

@@ -15,12 +15,11 @@ from transformers import PreTrainedTokenizerFast
 
 from boxrl import prompts
 from boxrl.data.synthetic import COLOURS, SHAPES
-from boxrl.families.qwen import QWEN2_5_VL
 
 NUMBERS = 128
 """Coordinates and counts below it are single tokens."""
 
-IMAGE_TOKEN = QWEN2_5_VL.image_token
+IMAGE_TOKEN = "<|image_pad|>"
 EOS_TOKEN = "<|im_end|>"
 PAD_TOKEN = "<|endoftext|>"
 SPECIAL_TOKENS = (
