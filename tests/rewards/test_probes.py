@@ -33,6 +33,11 @@ def mean(reward: str, probe: str, *samples: Sample) -> float | None:
         ("empty", 0.0, 0.0, 0.0, 0.0),
         ("broken JSON", 0.0, 0.0, 0.0, 0.0),
         ("prose", 0.0, 0.0, 0.0, 0.0),
+        ("one object", 1.0, 1.0, 1.0, 1.0),
+        ("junk, then []", 0.0, 0.0, 0.0, 0.0),
+        ("two answers", 0.0, 0.0, 0.0, 0.0),
+        ("answer in the thought", 0.0, 0.0, 0.0, 0.0),
+        ("endless thought", 0.0, 0.0, 0.0, 0.0),
     ],
 )
 def test_what_a_single_target_pays(
@@ -43,7 +48,18 @@ def test_what_a_single_target_pays(
     assert paid == pytest.approx([ap, od_length, weighted_sum, f1])
 
 
-@pytest.mark.parametrize("probe", ["broken JSON", "prose", "junk first", "whole image"])
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "broken JSON",
+        "prose",
+        "junk first",
+        "whole image",
+        "junk, then []",
+        "answer in the thought",
+        "endless thought",
+    ],
+)
 @pytest.mark.parametrize("reward", ["ap", "od_length", "weighted_sum", "f1"])
 def test_negatives_pay_for_none_and_nothing_else(reward: str, probe: str) -> None:
     assert mean(reward, "gold", NONE) == 1.0
@@ -64,6 +80,7 @@ def test_ap_is_known_to_overpay() -> None:
         "near-duplicates",
         "invented label",
         "every label",
+        "repeated",
     }
 
 
@@ -75,9 +92,9 @@ def test_no_probe_of_any_reward_earns_more_than_gold(name: str) -> None:
 
 
 def test_several_rewards_are_also_summed() -> None:
-    results = run_probes([ONE], build_rewards(["f1", "format"]))
+    results = run_probes([ONE], build_rewards(["f1", "format", "choice"]))
     assert results["rewards"]["sum"]["probes"]["gold"]["mean"] == 2.0
-    assert results["rewards"]["format"]["zero_variance"] == ["one"]
+    assert results["rewards"]["choice"]["zero_variance"] == ["one"]
     assert results["rewards"]["f1"]["zero_variance"] == []
 
 

@@ -75,7 +75,7 @@ def test_the_status_of_each_answer_is_logged_in_a_column_per_reward() -> None:
         answers = [RIGHT, "hm", "<answer>[]</answer>"]
         call(name, answers, log_extra=lambda column, values: logged[column].extend(values))
     statuses = ["ok", "missing", "empty"]
-    assert logged == {"answer (ap)": statuses, "answer (format)": statuses}
+    assert logged == {"answer (ap)": statuses}  # format reads no answers
 
 
 def test_a_completion_is_parsed_once_for_all_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +88,15 @@ def test_a_completion_is_parsed_once_for_all_rewards(monkeypatch: pytest.MonkeyP
     for name in REWARDS:
         call(name, [RIGHT, "None"])
     assert len(parsed) == 2
+
+
+def test_format_reads_neither_boxes_nor_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr("boxrl.rewards.trl.parse_once", fail)
+    monkeypatch.setattr("boxrl.rewards.trl.read_target", fail)
+    assert call("format", [f"<think>one</think>{RIGHT}", "None"]) == [1.0, 0.0]
 
 
 def test_a_broken_sample_is_an_error() -> None:

@@ -56,3 +56,7 @@ def _digits(answer: str) -> str | None:
     """The integer as its digits: a string, because a hostile answer may have millions."""
     digits = answer.strip().removesuffix(".")
     return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else None
+
+
+FORM_ONLY = frozenset({format_tags})
+"""Rewards of the text alone: for them neither boxes nor targets are read."""

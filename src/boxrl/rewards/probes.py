@@ -26,6 +26,9 @@ Item = tuple[tuple[float, ...], str]
 JUNK = 30
 """Boxes that the junk probes add."""
 
+REPEATS = 8
+"""How often an answer that runs into the limit has said its boxes by then."""
+
 CHARACTERS_PER_TOKEN = 4
 """Probes have no tokenizer; rewards of length see this estimate."""
 
@@ -37,11 +40,13 @@ class Probe(NamedTuple):
         what: what is wrong with it, for people.
         answer: from (sample, random numbers) the answer's text, or None where it cannot be made.
         worse: whether it is worse than gold, so that a reward must not pay it as much.
+        form: the completion around the answer.
     """
 
     what: str
     answer: Callable[[Sample, random.Random], str | None]
     worse: bool = True
+    form: str = "<think>{count} objects</think>\n<answer>{answer}</answer>"
 
 
 def gold_items(sample: Sample) -> list[Item]:
@@ -53,8 +58,12 @@ def gold_items(sample: Sample) -> list[Item]:
 
 def render_items(items: Sequence[Item]) -> str:
     """Items as a fenced JSON array, `None` for none."""
-    rows = [{"bbox_2d": list(box), "label": label} for box, label in items]
+    rows = [_row(*item) for item in items]
     return f"```json\n{json.dumps(rows, ensure_ascii=False)}\n```" if rows else "None"
+
+
+def _row(box: tuple[float, ...], label: str) -> dict[str, Any]:
+    return {"bbox_2d": list(box), "label": label}
 
 
 def junk_items(sample: Sample, rng: random.Random, label: str | None = None) -> list[Item]:
@@ -142,6 +151,26 @@ def _cut(sample: Sample, rng: random.Random) -> str | None:
     return text[: len(text) // 2] if gold_items(sample) else None
 
 
+def _junk_then_none(sample: Sample, rng: random.Random) -> str | None:
+    return f"{render_items(junk_items(sample, rng)[:1])}\n[]"
+
+
+def _two_answers(sample: Sample, rng: random.Random) -> str | None:
+    junk = render_items(junk_items(sample, rng)[:1])
+    return f"{render_items(gold_items(sample))}</answer>\n<answer>{junk}"
+
+
+def _one_object(sample: Sample, rng: random.Random) -> str | None:
+    items = gold_items(sample)
+    return json.dumps(_row(*items[0]), ensure_ascii=False) if len(items) == 1 else None
+
+
+def _repeated(sample: Sample, rng: random.Random) -> str | None:
+    items = gold_items(sample)
+    text = json.dumps([_row(*item) for _ in range(REPEATS) for item in items], ensure_ascii=False)
+    return text[: -len(text) // (2 * REPEATS * len(items))] if items else None
+
+
 PROBES: dict[str, Probe] = {
     "gold": Probe("the right answer", lambda s, _: render_items(gold_items(s)), worse=False),
     "gold, shuffled": Probe("the right boxes in another order", _shuffled, worse=False),
@@ -168,13 +197,27 @@ PROBES: dict[str, Probe] = {
     "swapped axes": Probe("gold as y, x", _swapped_axes),
     "wrong frame": Probe("gold scaled to 0..1000", _per_mille),
     "cut JSON": Probe("gold, cut in the middle", _cut),
+    "one object": Probe("the only right box, outside of an array", _one_object, worse=False),
+    "junk, then []": Probe("a box that hits nothing, then an empty array", _junk_then_none),
+    "two answers": Probe("gold, then another answer with a box that hits nothing", _two_answers),
+    "repeated": Probe(f"gold {REPEATS} times over, cut at the limit", _repeated),
+    "answer in the thought": Probe(
+        "gold quoted in the thought, the answer itself cut",
+        lambda s, _: f"<answer>{render_items(gold_items(s))}</answer> so",
+        form="<think>{answer}</think>\n<answer>[{{",
+    ),
+    "endless thought": Probe(
+        "gold in a thought that never ends",
+        lambda s, _: f"<answer>{render_items(gold_items(s))}</answer>",
+        form="<think>{answer}",
+    ),
 }
 """Every probe by name; `gold` is what the others are compared with."""
 
 
-def probe_completion(sample: Sample, answer: str) -> Completion:
-    """A well-formed completion with this answer, read as family `plain` reads it."""
-    text = f"<think>{len(sample.objects)} objects</think>\n<answer>{answer}</answer>"
+def probe_completion(sample: Sample, probe: Probe, answer: str) -> Completion:
+    """The probe's completion with this answer, read as family `plain` reads it."""
+    text = probe.form.format(count=len(sample.objects), answer=answer)
     parsed = parse(text, FAMILIES["plain"], sample.size_wh, asked=Asked.of(sample))
     return Completion(text, parsed, n_tokens=len(text) // CHARACTERS_PER_TOKEN)
 
@@ -230,7 +273,7 @@ def _pay(sample: Sample, rewards: Sequence[Reward], rng: random.Random) -> Paid:
         answer = probe.answer(sample, rng)
         if answer is None:
             continue
-        completion = probe_completion(sample, answer)
+        completion = probe_completion(sample, probe, answer)
         values = {reward.name: reward(completion, target) for reward in rewards}
         applicable = [value for value in values.values() if value is not None]
         paid[name] = values | {"sum": sum(applicable) if applicable else None}

@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from boxrl.families import Family
+from boxrl.parsing import NOTHING
 from boxrl.rewards import Reward
 from boxrl.rewards.adapters import parse_once, read_target
-from boxrl.types import Completion
+from boxrl.rewards.format import FORM_ONLY
+from boxrl.types import Completion, Parsed, Target
 
 Message = dict[str, Any]
+
+UNREAD = Parsed(NOTHING, "missing", reason="not read")
+NO_TARGET = Target(NOTHING)
 
 
 class TRLReward:
@@ -36,8 +41,17 @@ class TRLReward:
         trainer_state: Any = None,
         **_: Any,
     ) -> list[float | None]:
-        """One value per completion; the status of each answer goes to the completions table."""
+        """One value per completion; the status of each answer goes to the completions table.
+
+        A reward of form alone reads no answers and logs none.
+        """
         progress = training_progress(trainer_state)
+        if self.reward.function in FORM_ONLY:
+            lengths = map(len, completion_ids)
+            return [
+                self.reward(Completion(completion_text(written), UNREAD, n, progress), NO_TARGET)
+                for written, n in zip(completions, lengths, strict=True)
+            ]
         values, statuses = [], []
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, asked, size_wh = read_target(line)
