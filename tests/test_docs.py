@@ -150,7 +150,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             scene.image.save(data / "images" / scene.sample.image)
         write_samples(data / f"{name}.jsonl", [scene.sample for scene in rows])
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)  # PYTHONPATH=. of a page
+    monkeypatch.syspath_prepend(folder)  # undone afterwards, also what a verb adds
     for name in ("train2017", "images", "coco/train2017", "d3/images"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(data / "images")

@@ -5,7 +5,6 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from pydantic import (
 
 from boxrl.data.files import is_number
 from boxrl.data.synthetic import check_worlds
-from boxrl.errors import DataError, RecipeError, UsageError
+from boxrl.errors import DataError, RecipeError, UsageError, did_you_mean
 from boxrl.families import build_family
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.prompts import build_prompt
-from boxrl.rewards import Reward, build_reward
+from boxrl.rewards import Reward, build_reward, look_for_modules
 
 TINY_MODEL = "tiny"
 """`model:` value that names the under-trained VLM inside the package."""
@@ -264,24 +263,37 @@ def find_shipped(name: str, folder: Path, what: str) -> Path:
         return Path(name)
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise UsageError(f"unknown {what} {name!r}; {what}s: {known}, or a .yaml file")
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        raise UsageError(
+            f"unknown {what} {name!r}; {what}s: {', '.join(known)}, or a .yaml file"
+            f"{did_you_mean(known, name)}"
+        )
     return path
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), check_files: bool = True) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    check_files: bool = True,
+    modules: Path | None = None,
+) -> Recipe:
     """Read a recipe, apply `key.key=value` overrides, check everything.
 
     Args:
         path: the YAML file.
         overrides: as on the command line; values are YAML.
         check_files: also require that the files it names exist.
+        modules: folder in which rewards of the user's own, `my_module:function`, may lie; they
+            are run. None: only where Python finds modules anyway.
 
     Raises:
         RecipeError: every mistake, one line each.
     """
     content = read_yaml(path)
     mistakes = [line for override in overrides for line in set_key(content, override)]
+    rewards = content.get("rewards")
+    if modules is not None and isinstance(rewards, list):
+        look_for_modules(modules, rewards)
     return build_recipe(content, str(path), mistakes, check_files)
 
 
@@ -382,9 +394,8 @@ def describe_mistakes(error: ValidationError, model: type[BaseModel]) -> Iterato
         key = ".".join(loc) or "recipe"
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, item["loc"][:-1])
-            near = difflib.get_close_matches(loc[-1], known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"keys: {', '.join(known)}"
-            yield f"{key}: unknown key; {hint}"
+            hint = did_you_mean(known, loc[-1]) or f"; keys: {', '.join(known)}"
+            yield f"{key}: unknown key{hint}"
         elif item["type"] == "missing":
             yield f"{key}: is missing"
         else:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class BoxrlError(Exception):
@@ -56,6 +56,24 @@ class MissingExtra(UsageError):
         super().__init__(
             f'{feature} needs packages that are not installed; run: pip install "boxrl[{extra}]"'
         )
+
+
+def did_you_mean(known: Iterable[str], *names: str) -> str:
+    """`; did you mean NAME?` with the known names that are spelt most alike.
+
+    Args:
+        known: the names there are.
+        names: what the user wrote instead.
+
+    Returns:
+        Words to put behind a message; empty where no known name resembles any.
+    """
+    import difflib
+
+    known = list(known)
+    near = [difflib.get_close_matches(f"{n}".lower(), known, n=1, cutoff=0.5) for n in names]
+    found = dict.fromkeys(name for names in near for name in names)
+    return f"; did you mean {', '.join(found)}?" if found else ""
 
 
 def require_train_extra(feature: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
@@ -103,7 +103,10 @@ def build_prompt(name: str) -> Prompt:
         return read_prompt(Path(name))
     key, _, placement = name.partition("@")
     if key not in PROMPTS:
-        raise UsageError(f"unknown prompt {key!r}; prompts: {', '.join(PROMPTS)}, or a .yaml file")
+        raise UsageError(
+            f"unknown prompt {key!r}; prompts: {', '.join(PROMPTS)}, or a .yaml file"
+            f"{did_you_mean(PROMPTS, key)}"
+        )
     if not placement:
         return PROMPTS[key]
     return replace(PROMPTS[key], name=name, placement=_checked_placement(placement, name))

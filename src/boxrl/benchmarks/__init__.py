@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from boxrl.benchmarks.published import PUBLISHED, Published
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, did_you_mean
 
 __all__ = ["BENCHMARKS", "Benchmark", "Part", "Published", "build_benchmark"]
 
@@ -223,5 +223,8 @@ def build_benchmark(name: str) -> Benchmark:
         UsageError: unknown name; the message lists the known ones.
     """
     if name not in BENCHMARKS:
-        raise UsageError(f"unknown benchmark {name!r}; benchmarks: {', '.join(BENCHMARKS)}")
+        raise UsageError(
+            f"unknown benchmark {name!r}; benchmarks: {', '.join(BENCHMARKS)}"
+            f"{did_you_mean(BENCHMARKS, name)}"
+        )
     return BENCHMARKS[name]

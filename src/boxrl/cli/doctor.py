@@ -20,6 +20,7 @@ from boxrl.cli.options import (
     integer,
     number,
     print_json,
+    read_rewards,
 )
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
@@ -156,10 +157,9 @@ def probe_rewards(args: argparse.Namespace) -> None:
     """Run the battery of probes on the user's samples."""
     from boxrl.data.samples import read_samples
     from boxrl.errors import DataError
-    from boxrl.rewards import build_rewards
     from boxrl.rewards.probes import run_probes
 
-    rewards = build_rewards(args.rewards.replace(" ", "").split(","))
+    rewards = read_rewards(args.rewards)
     samples = read_samples(args.samples)
     samples = [sample for sample in samples if sample.task in ("detection", "grounding")]
     if not samples:

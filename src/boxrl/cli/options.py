@@ -7,7 +7,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxrl.rewards import Reward
 
 NO_MODEL_FAMILY = "model family whose frame and syntax answers are in; plain: original pixels"
 """Help of --family where no model says it."""
@@ -90,6 +93,19 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the recipe")
+
+
+def read_rewards(names: str) -> list[Reward]:
+    """The rewards of `--rewards a,b,c`; modules of the user's own may lie beside the command.
+
+    Raises:
+        UsageError: one is unknown, or named twice.
+    """
+    from boxrl.rewards import build_rewards, look_for_modules
+
+    specs = names.replace(" ", "").split(",")
+    look_for_modules(Path.cwd(), specs)
+    return build_rewards(specs)
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:

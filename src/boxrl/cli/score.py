@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import NO_MODEL_FAMILY, REWARDS, add_json, print_json
+from boxrl.cli.options import NO_MODEL_FAMILY, REWARDS, add_json, print_json, read_rewards
 from boxrl.cli.parser import add_command
 
 
@@ -37,10 +37,9 @@ def add_verb(verbs: Any) -> None:
 def run_score(args: argparse.Namespace) -> None:
     """Score a file of completions."""
     from boxrl.families import build_family
-    from boxrl.rewards import build_rewards
     from boxrl.rewards.finished import read_finished, score_finished, write_rewards
 
-    rewards = build_rewards(args.rewards.replace(" ", "").split(","))
+    rewards = read_rewards(args.rewards)
     rows = read_finished(args.completions, build_family(args.family))
     values = score_finished(rows, rewards)
     if args.out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import add_json, add_overrides, print_json
@@ -43,7 +44,7 @@ def run_validate(args: argparse.Namespace) -> int:
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
 
-    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     family = read_family(model_folder(recipe.model), recipe.family)
     samples = _samples(recipe)
     rewards = [entry.reward for entry in recipe.rewards]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, did_you_mean
 from boxrl.types import Object
 
 MAX_BOXES = 10
@@ -91,7 +91,10 @@ def build_subsets(names: Sequence[str]) -> list[Subset]:
     """
     for name in names:
         if name not in SUBSETS:
-            raise UsageError(f"unknown subset {name!r}; subsets: {', '.join(SUBSETS)}")
+            raise UsageError(
+                f"unknown subset {name!r}; subsets: {', '.join(SUBSETS)}"
+                f"{did_you_mean(SUBSETS, name)}"
+            )
     return [SUBSETS[name] for name in names]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, did_you_mean
 from boxrl.families.folder import read_config_json, read_resizing
 from boxrl.families.frames import Axes, Frame
 from boxrl.families.gemma import GEMMA, PALIGEMMA
@@ -44,7 +44,10 @@ def build_family(name: str, min_pixels: int | None = None, max_pixels: int | Non
             not have, or that contradict each other.
     """
     if name not in FAMILIES:
-        raise UsageError(f"unknown family {name!r}; families: {', '.join(FAMILIES)}")
+        raise UsageError(
+            f"unknown family {name!r}; families: {', '.join(FAMILIES)}"
+            f"{did_you_mean(FAMILIES, name)}"
+        )
     return FAMILIES[name].with_limits(min_pixels, max_pixels)
 
 

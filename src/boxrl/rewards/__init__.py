@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import parse
 from boxrl.rewards.format import choice, count, format_tags
@@ -99,9 +101,26 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     return rewards
 
 
+def look_for_modules(folder: Path, specs: Iterable[Any]) -> None:
+    """Let `my_module:function` among specs name a module in `folder`, behind those installed.
+
+    Only a command whose user named these specs may call it: such a module is run.
+
+    Args:
+        folder: where the modules lie.
+        specs: rewards, unchecked; where none of them names a module, nothing is done.
+    """
+    names = (spec.get("name") if isinstance(spec, Mapping) else spec for spec in specs)
+    if any(isinstance(name, str) and ":" in name for name in names):
+        sys.path.append(str(folder))
+
+
 def _unknown(names: Sequence[str]) -> UsageError:
     what = f"unknown reward{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
-    return UsageError(f"{what}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function")
+    return UsageError(
+        f"{what}; rewards: {', '.join(REWARDS)}, or my_pkg.my_module:function"
+        f"{did_you_mean(REWARDS, *names)}"
+    )
 
 
 def _import_reward(path: str) -> RewardFunction:
@@ -111,7 +130,7 @@ def _import_reward(path: str) -> RewardFunction:
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
             f"reward {path!r} cannot be imported ({error}); expected my_pkg.my_module:function, "
-            "installed or on PYTHONPATH"
+            "in this folder, installed or on PYTHONPATH"
         ) from error
     if not callable(function):
         raise UsageError(f"reward {path!r} is a {type(function).__name__}, not a function")
@@ -126,7 +145,9 @@ def _check_settings(name: str, function: RewardFunction, settings: Mapping[str, 
     for key, value in settings.items():
         if key not in known and not open_ended:
             takes = f"it takes: {', '.join(known)}" if known else "it takes none"
-            raise UsageError(f"reward {name!r} has no argument {key!r}; {takes}")
+            raise UsageError(
+                f"reward {name!r} has no argument {key!r}; {takes}{did_you_mean(known, key)}"
+            )
         hint = hints.get(key)
         if get_origin(hint) is Literal and value not in get_args(hint):
             choices = ", ".join(map(repr, get_args(hint)))

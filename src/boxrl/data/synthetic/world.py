@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, did_you_mean
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -98,6 +98,6 @@ def check_worlds(worlds: Worlds) -> None:
     shares = {worlds: 1.0} if isinstance(worlds, str) else worlds
     for name, share in shares.items():
         if name not in WORLDS:
-            raise UsageError(f"unknown world {name!r}; {known}")
+            raise UsageError(f"unknown world {name!r}; {known}{did_you_mean(WORLDS, name)}")
         if type(share) not in (int, float) or not 0 < share < float("inf"):
             raise UsageError(f"world {name!r}: share {share!r:.40}; expected a positive number")
