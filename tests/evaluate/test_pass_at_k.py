@@ -89,3 +89,19 @@ def test_the_verb_prints_a_table_or_one_json_object(
     assert main(call) == 0
     assert "best of 2" in capsys.readouterr().out
     assert main([*call, "--k", "two"]) == 2
+
+
+def test_evaluate_says_what_to_run_on_several_completions_per_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(tmp_path / "s.jsonl", [DETECTION])
+    file = PredictionsFile(tmp_path / "p.jsonl", {"family": "plain"})
+    file.append(rows(DETECTION, RIGHT, FAR).values())
+    call = ["--samples", str(tmp_path / "s.jsonl"), "--predictions", str(file.path)]
+    assert main(["evaluate", *call]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    verb, *words = told.rstrip().partition("; run: boxrl ")[2].split()
+    assert (verb, words) == ("pass-at-k", call)
+    assert main([verb, *words]) == 0
+    assert "best of 2" in capsys.readouterr().out

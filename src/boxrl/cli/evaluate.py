@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from boxrl.types import Sample
 
 MAX_LABELS = 20
 """Rows of the table by label; the others are in the JSON."""
@@ -72,10 +75,11 @@ def run_evaluate(args: argparse.Namespace) -> None:
     samples = read_samples(args.samples)
 
     def run(path: Path) -> Any:
-        settings = read_settings(path)
+        settings, predictions = read_settings(path), read_predictions(path)
+        _refuse_draws(args.samples, samples, path, predictions)
         return evaluate(
             samples,
-            read_predictions(path),
+            predictions,
             settings_family(settings, args.family, str(path)),
             confidence=args.confidence,
             answer_tag=args.answer_tag,
@@ -99,6 +103,20 @@ def run_evaluate(args: argparse.Namespace) -> None:
         print_json(evaluation.metrics)
     else:
         print_evaluation(evaluation.metrics)
+
+
+def _refuse_draws(
+    samples_path: Path, samples: Sequence[Sample], path: Path, predictions: Iterable[str]
+) -> None:
+    """Stop where the predictions are several per sample, whose ids are ID#0, ID#1, ...
+
+    Raises:
+        UsageError: it says what to run instead.
+    """
+    ids = {sample.id for sample in samples}
+    if any(key not in ids and key.rpartition("#")[0] in ids for key in predictions):
+        call = ["boxrl", "pass-at-k", "--samples", f"{samples_path}", "--predictions", f"{path}"]
+        raise UsageError(f"{path}: holds several completions per sample; run: {shlex.join(call)}")
 
 
 def print_evaluation(metrics: Mapping[str, Any]) -> None:
