@@ -29,6 +29,7 @@ from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.families import read_family
 from boxrl.generation.model_folders import model_folder
 from boxrl.generation.predict import Sampling, draws
+from boxrl.generation.questions import Questions
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
 
@@ -47,9 +48,8 @@ def build_generator(images: Path, tokens: int) -> Generator:
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
     model.generation_config = tiny.generation_config
     use_fast_patch_embedding(model)
-    return Generator(
-        model, processor, read_family(model_folder("tiny")), build_prompt("standard"), images
-    )
+    family = read_family(model_folder("tiny"))
+    return Generator(model, processor, Questions(family, build_prompt("standard"), images))
 
 
 def write_scenes(images: Path, count: int) -> list[Sample]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -13,7 +12,7 @@ from PIL import Image
 
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
-from boxrl.generation.predict import Draw, Engine, Sampling
+from boxrl.generation.predict import Draw, Engine, Sampling, with_questions
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_text
 from boxrl.report.draw import draw_detections
@@ -94,8 +93,7 @@ def ask(
     sample = build_question(text, kind, image.size)
     with TemporaryDirectory(prefix="boxrl-demo-") as folder:
         image.save(Path(folder, IMAGE), compress_level=1)
-        asked = copy.copy(engine)
-        asked.questions = replace(engine.questions, prompt=prompt, images=Path(folder))
+        asked = with_questions(engine, prompt=prompt, images=Path(folder))
         rows: list[Prediction] = []
         asked.run([Draw(sample.id, sample)], set(), sampling, rows.extend)
     row = rows[0]

@@ -165,7 +165,8 @@ def test_the_tiny_vlm_finds_the_shapes(scene_folder: Path) -> None:
     from boxrl.generation.model_folders import model_folder
 
     family = read_family(model_folder("tiny-taught"))
-    engine = Generator(*load("tiny-taught"), family, PROMPTS["standard"], Path("nowhere"))
+    questions = Questions(family, PROMPTS["standard"], Path("nowhere"))
+    engine = Generator(*load("tiny-taught"), questions)
     sample = read_samples(scene_folder / "samples.jsonl")[0]
     with Image.open(scene_folder / "images" / sample.image) as image:
         text = "; ".join(sample.labels)

@@ -14,6 +14,7 @@ from boxrl.engines.loading import load, quiet  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from boxrl.generation.predict import Sampling, predict  # noqa: E402
+from boxrl.generation.questions import Questions  # noqa: E402
 from boxrl.parsing import parse  # noqa: E402
 from boxrl.prompts import PROMPTS  # noqa: E402
 from boxrl.types import Sample  # noqa: E402
@@ -24,7 +25,9 @@ def generator(scene_folder: Path) -> Generator:
     quiet()
     model, processor = load("tiny-taught", threads=1)
     family = read_family(model_folder("tiny-taught"))
-    return Generator(model, processor, family, PROMPTS["standard"], scene_folder / "images")
+    return Generator(
+        model, processor, Questions(family, PROMPTS["standard"], scene_folder / "images")
+    )
 
 
 def test_draws_of_a_prompt_differ_and_stand_in_a_row(

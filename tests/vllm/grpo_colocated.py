@@ -32,6 +32,7 @@ from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
 from boxrl.generation.model_folders import model_folder
 from boxrl.generation.predict import Sampling
+from boxrl.generation.questions import Questions
 from boxrl.prompts import build_prompt
 
 LENGTH = 64
@@ -61,7 +62,7 @@ def build_trainer(scenes: Path, out: Path) -> Any:
     family = read_family(model_folder("tiny"))
     samples, images = training_samples(recipe)
     trainer = grpo.build_trainer(recipe, model, processor, family, samples, images)
-    answers = Generator(model, processor, family, build_prompt("standard"), images)
+    answers = Generator(model, processor, Questions(family, build_prompt("standard"), images))
     greedy = Sampling(max_new_tokens=LENGTH)
     return trainer, lambda: [p.completion for p in answers.answer(samples, greedy)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from boxrl.benchmarks import Benchmark
@@ -77,11 +77,8 @@ def summarize_benchmark(
         Figure -> part -> value, and `mean`; of OVDEval and D3 the tables of their own scripts.
         None stands where a part that a number needs is missing.
     """
-    if benchmark.name == "ovdeval":
-        return summarize_ovdeval(parts)
-    if benchmark.reader == "d3":
-        [part] = parts.values()
-        return summarize_d3(samples, box_table(part.rows))
+    if benchmark.name in SUMMARIES:
+        return SUMMARIES[benchmark.name](samples, parts)
     figure = benchmark.figure.removeprefix("mean.")
     figures = {
         part.name: parts[part.name].metrics[figure] if part.name in parts else None
@@ -90,7 +87,29 @@ def summarize_benchmark(
     return {figure: figures, "mean": {figure: _mean(figures.values())}}
 
 
-def summarize_ovdeval(parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+def leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every number of nested figures.
+
+    Args:
+        summary: of `summarize_benchmark`.
+        name: where it stands.
+
+    Returns:
+        (where, figure, value), in order.
+    """
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{name} {key}".strip())
+        else:
+            yield name, key, value
+
+
+def _of_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+    [part] = parts.values()
+    return summarize_d3(samples, box_table(part.rows))
+
+
+def _of_ovdeval(_: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
     """AP and NMS-AP per file, per aspect and their two means; None where a file is missing."""
     files = {name: nms_figures(box_table(part.rows)) for name, part in parts.items()}
     summary: dict[str, Any] = {"files": files, "aspects": {}}
@@ -119,6 +138,13 @@ def nms_figures(table: BoxTable) -> dict[str, float | None]:
         order_free_precision(table.targets, nearest, n_labels),
     )
     return dict(zip(NMS_FIGURES, values, strict=True))
+
+
+SUMMARIES: dict[str, Callable[[Sequence[Sample], Mapping[str, Evaluation]], dict[str, Any]]] = {
+    "ovdeval": _of_ovdeval,
+    "d3": _of_d3,
+}
+"""Benchmarks whose scripts have a table of their own."""
 
 
 def _mean(values: Any) -> float | None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import RESAMPLES, add_json, integer, print_json
 from boxrl.cli.parser import add_command
+from boxrl.cli.predict import add_answer_options, answer_options
 from boxrl.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from boxrl.benchmarks import Benchmark, Published
-    from boxrl.evaluate.evaluation import Evaluation
-    from boxrl.types import Sample
+    from boxrl.benchmarks.run import Outcome
+    from boxrl.engines.answers import AnswerOptions
 
 
 def add_verb(verbs: Any) -> None:
@@ -72,7 +74,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     add_json(run)
     run.add_argument(
-        "--predict-options", default="", metavar="TEXT",
+        "--predict-options", type=_predict_options, default="", metavar="TEXT",
         help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
     )  # fmt: skip
     run.set_defaults(run=run_benchmark)
@@ -107,125 +109,48 @@ def run_list(args: argparse.Namespace) -> None:
 def run_benchmark(args: argparse.Namespace) -> None:
     """Convert, predict, evaluate, report."""
     from boxrl.benchmarks import build_benchmark
-    from boxrl.benchmarks.samples import build_samples
-    from boxrl.benchmarks.summary import evaluate_parts, summarize_benchmark
-    from boxrl.data.files import write_json
-    from boxrl.data.predictions import read_predictions
-    from boxrl.data.samples import write_samples
-    from boxrl.evaluate.files import read_settings, settings_family
-
-    benchmark = build_benchmark(args.name)
-    predict = None if args.predictions else _predict_call(args)
-    samples, missing = build_samples(benchmark, args.data_root, args.mode, args.limit)
-    for part, reason in missing.items():
-        print(f"left out: {part}: {reason}", file=sys.stderr)
-    _check_same_samples(args.out, samples)
-    write_samples(args.out / "samples.jsonl", samples)
-    path: Path = args.predictions or args.out / "predictions.jsonl"
-    if predict:
-        with redirect_stdout(sys.stderr):  # stdout is the benchmark's own
-            failed = predict.run(predict)
-        if failed:
-            raise UsageError(f"{path}: some samples have no answer; run the same command again")
-    settings, predictions = read_settings(path), read_predictions(path)
-    parts = evaluate_parts(
-        samples,
-        predictions,
-        settings_family(settings, args.family, str(path)),
-        settings=settings,
-        resamples=args.resamples,
-    )
-    summary = summarize_benchmark(benchmark, samples, parts)
-    result = {
-        "benchmark": benchmark.name,
-        "summary": summary,
-        "parts": {name: part.metrics for name, part in parts.items()},
-        "missing": missing,
-        "protocol": benchmark.protocol,
-    }
-    write_json(args.out / "benchmark.json", result)
-    _write_run(args, benchmark, samples, parts, path)
-    if args.json:
-        print_json(result)
-        return
-    print_benchmark(benchmark, summary, parts)
-
-
-def _check_same_samples(out: Path, samples: list[Sample]) -> None:
-    """Refuse answers that an earlier call left there to other questions of the same ids.
-
-    Raises:
-        UsageError: the folder holds another mode, or other data.
-    """
-    from boxrl.data.samples import read_samples, render_sample
-
-    if not ((out / "predictions.jsonl").is_file() and (out / "samples.jsonl").is_file()):
-        return
-    earlier = {sample.id: render_sample(sample) for sample in read_samples(out / "samples.jsonl")}
-    for sample in samples:
-        if earlier.get(sample.id, line := render_sample(sample)) != line:
-            raise UsageError(
-                f"{out}: holds answers to other questions (sample {sample.id!r} differs: another "
-                "--mode, or other data); choose another --out"
-            )
-
-
-def _predict_call(args: argparse.Namespace) -> argparse.Namespace:
-    """The call of `boxrl predict` over the benchmark's samples; resumable as it is."""
-    from boxrl.cli import build_parser
-
-    if args.model is None:
-        raise UsageError("benchmark run needs --model, or --predictions to score")
-    options = [
-        f"--samples={args.out / 'samples.jsonl'}",
-        f"--images={args.data_root}",
-        f"--model={args.model}",
-        f"--out={args.out / 'predictions.jsonl'}",
-        *([f"--family={args.family}"] if args.family else []),
-    ]
-    return build_parser().parse_args(["predict", *options, *_words(args.predict_options)])
-
-
-def _words(options: str) -> list[str]:
-    import shlex
-
-    try:
-        return shlex.split(options)
-    except ValueError as error:
-        raise UsageError(f"--predict-options: {error}, got {options!r:.80}") from error
-
-
-def _write_run(
-    args: argparse.Namespace,
-    benchmark: Benchmark,
-    samples: list[Sample],
-    parts: dict[str, Evaluation],
-    predictions: Path,
-) -> None:
-    """A run folder with one evaluation per part, and its report."""
-    from boxrl.data.files import write_atomic, write_json
-    from boxrl.data.predictions import meta_path, read_predictions, render_prediction
-    from boxrl.data.samples import write_samples
-    from boxrl.evaluate.files import read_settings, write_evaluation
+    from boxrl.benchmarks.run import run_benchmark
     from boxrl.report import build_report
 
-    answers, settings = read_predictions(predictions), read_settings(predictions)
-    settings |= {"images": str(args.data_root.resolve())}
-    if args.family:
-        settings["family"] = args.family
-    for name, part in parts.items():
-        folder = args.out / "evals" / name
-        mine = [sample for sample in samples if sample.meta["part"] == name]
-        write_samples(folder / "samples.jsonl", mine)
-        with write_atomic(folder / "predictions.jsonl") as handle:
-            handle.writelines(render_prediction(answers[s.id]) + "\n" for s in mine)
-        located = {"samples": f"evals/{name}/samples.jsonl"}
-        write_json(meta_path(folder / "predictions.jsonl"), settings | located)
-        write_evaluation(folder, part)
-    facts = {"name": benchmark.name, "method": "benchmark", "model": settings.get("model")}
-    facts |= {"status": "done", "evals": list(parts), "pairs": []}
-    write_json(args.out / "run.json", facts)
+    outcome = run_benchmark(
+        build_benchmark(args.name),
+        args.data_root,
+        args.out,
+        args.predictions or _answer_options(args),
+        family=args.family,
+        mode=args.mode,
+        limit=args.limit,
+        resamples=args.resamples,
+        tell=partial(print, file=sys.stderr),
+    )
     build_report(args.out, args.out / "report.html")
+    if args.json:
+        print_json(outcome.content())
+    else:
+        print_benchmark(outcome)
+
+
+def _answer_options(args: argparse.Namespace) -> AnswerOptions:
+    """The model, asked as --predict-options says."""
+    if args.model is None:
+        raise UsageError("benchmark run needs --model, or --predictions to score")
+    return answer_options(args.predict_options, args.model, args.family)
+
+
+def _predict_options(text: str) -> argparse.Namespace:
+    """What `answer_options` reads, from one text."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    add_answer_options(parser)
+    try:
+        found, unknown = parser.parse_known_args(shlex.split(text))
+    except (ValueError, argparse.ArgumentError) as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text!r:.80}") from error
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{' '.join(unknown):.80}: not an option of how a model is asked; samples, model, "
+            "family and --limit are benchmark run's own"
+        )
+    return found
 
 
 def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
@@ -267,9 +192,7 @@ def _print_published(console: Console, published: Sequence[Published]) -> None:
     console.print(table)
 
 
-def print_benchmark(
-    benchmark: Benchmark, summary: Mapping[str, Any], parts: Mapping[str, Evaluation]
-) -> None:
+def print_benchmark(outcome: Outcome) -> None:
     """A benchmark's own table, then the protocol and the published numbers."""
     from rich.console import Console
     from rich.text import Text
@@ -277,23 +200,15 @@ def print_benchmark(
     from boxrl.cli.evaluate import print_evaluation
     from boxrl.cli.tables import format_number, new_table, print_protocol
 
-    console = Console(highlight=False)
-    if len(parts) == 1 and benchmark.reader != "d3":
-        print_evaluation(next(iter(parts.values())).metrics)
+    console, benchmark = Console(highlight=False), outcome.benchmark
+    metrics = next(iter(outcome.parts.values())).metrics
+    if not outcome.table:
+        print_evaluation(metrics)
     else:
         table = new_table(f"{benchmark.name}: {benchmark.title}", "", "figure", "value")
-        for name, figure, value in _leaves(summary):
+        for name, figure, value in outcome.table:
             table.add_row(name, figure, format_number(value))
         console.print(table)
-        print_protocol(console, next(iter(parts.values())).metrics["protocol"])
+        print_protocol(console, metrics["protocol"])
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
     _print_published(console, benchmark.published)
-
-
-def _leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, Any]]:
-    """(where, figure, value) of every number in nested figures."""
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{name} {key}".strip())
-        else:
-            yield name, key, value

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import MODEL_FAMILY, add_device, integer
 from boxrl.cli.parser import add_command
-from boxrl.cli.predict import BUILD_ENGINE, add_endpoint, find_family
-from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
+from boxrl.cli.predict import add_endpoint, engine_options
+from boxrl.engines.build import build_engine
+from boxrl.errors import BoxrlError, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from boxrl.demo import Answer, Kind
@@ -51,22 +52,20 @@ def add_verb(verbs: Any) -> None:
     )
     add_device(verb.add_argument_group("a model on this machine"))
     add_endpoint(verb.add_argument_group("a model of OpenAI-compatible servers"))
-    verb.set_defaults(run=run_demo, images=Path(), control=None)
+    verb.set_defaults(run=run_demo)
 
 
 def run_demo(args: argparse.Namespace) -> None:
     """Load the model, serve the page until interrupted."""
     if importlib.util.find_spec("gradio") is None:
         raise MissingExtra("boxrl demo", "demo")
-    args.engine = "openai" if args.base_url else "transformers"
-    if args.engine == "transformers":
-        require_train_extra("boxrl demo")
     if args.max_new_tokens < 1:
         raise UsageError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
-    from boxrl.prompts import PROMPTS, build_prompt
+    from boxrl.prompts import PROMPTS
 
-    prompt = build_prompt(args.prompt)
-    engine = BUILD_ENGINE[args.engine](args, find_family(args), prompt)
+    kind = "openai" if args.base_url else "transformers"
+    engine = build_engine(engine_options(args, args.model, args.family, kind), args.prompt, Path())
+    prompt = engine.questions.prompt
     prompts = {prompt.name: prompt} | PROMPTS
     serve(build_page(engine, args.model, prompts, args.max_new_tokens), args.port)
 

@@ -98,39 +98,25 @@ def run_chain(recipe: Recipe, resume: bool) -> int:
 
 def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluation]:
     """Greedy and at the training temperature, on the held-out scenes."""
-    from boxrl.data.files import write_json
-    from boxrl.data.predictions import read_predictions
-    from boxrl.data.samples import read_samples
-    from boxrl.engines.generate import Generator
-    from boxrl.engines.loading import load
-    from boxrl.evaluate import evaluate
-    from boxrl.families import read_family
-    from boxrl.generation.model_folders import model_folder
-    from boxrl.generation.predict import Sampling, predict
-    from boxrl.prompts import build_prompt
+    from boxrl.engines.answers import answer_and_evaluate
+    from boxrl.engines.build import build_engine, recipe_options
+    from boxrl.generation.predict import Sampling
 
     data = recipe.out / "data"
-    samples = read_samples(data / "test.jsonl")
-    family = read_family(model_folder(model), recipe.family)
-    engine = recipe.engine
-    loaded, processor = load(model, engine.dtype, engine.device, engine.threads)
-    generator = Generator(loaded, processor, family, build_prompt(recipe.prompt), data / "images")
+    engine = build_engine(recipe_options(recipe, model), recipe.prompt, data / "images")
     facts = {"model": model, "samples": "data/test.jsonl", "images": "data/images"}
-    temperatures = {"greedy": 0.0, "sampled": recipe.train.temperature}
     evaluations = {}
-    for how, temperature in temperatures.items():
+    for how, temperature in {"greedy": 0.0, "sampled": recipe.train.temperature}.items():
         name = f"{when}_{how}"
-        folder = recipe.out / "evals" / name
         sampling = Sampling(
             temperature=temperature,
             max_new_tokens=recipe.train.max_completion_length,
             seed=recipe.seed,
             batch_size=64,
         )
-        predict(generator, samples, folder / "predictions.jsonl", sampling, facts, name)
-        predictions = read_predictions(folder / "predictions.jsonl")
-        evaluations[name] = evaluate(samples, predictions, family, prompt=recipe.prompt)
-        write_json(folder / "metrics.json", evaluations[name].metrics)
+        evaluations[name] = answer_and_evaluate(
+            engine, data / "test.jsonl", recipe.out / "evals" / name, sampling, facts, name
+        )
     return evaluations
 
 

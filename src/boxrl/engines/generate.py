@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,9 @@ from boxrl.data.predictions import Prediction
 from boxrl.engines.loading import banned_token_ids, end_token_ids
 from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.errors import UsageError
-from boxrl.families import Family
 from boxrl.generation.box_logprobs import Token, box_logprobs
 from boxrl.generation.predict import Draw, Keep, Sampling, batches, draws
 from boxrl.generation.questions import Questions
-from boxrl.prompts import Prompt
 from boxrl.types import Sample
 
 OUT_OF_MEMORY = "out of memory with one completion at a time; lower --max-new-tokens"
@@ -31,15 +28,7 @@ OUT_OF_MEMORY = "out of memory with one completion at a time; lower --max-new-to
 class Generator:
     """A loaded model that answers samples."""
 
-    def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        family: Family,
-        prompt: Prompt,
-        images: Path,
-        control: str | None = None,
-    ) -> None:
+    def __init__(self, model: Any, processor: Any, questions: Questions) -> None:
         self.versions = {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -48,8 +37,8 @@ class Generator:
         }
         self.model = model
         self.processor = processor
-        self.questions = Questions(family, prompt, images, control)
-        self.banned = banned_token_ids(processor, family)
+        self.questions = questions
+        self.banned = banned_token_ids(processor, questions.family)
         self.eos = torch.tensor(end_token_ids(model), device=model.device)
 
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:

@@ -25,7 +25,7 @@ from boxrl.errors import BoxrlError
 from boxrl.guard.files import parse_yaml, read_json_object
 
 if TYPE_CHECKING:
-    from boxrl.engines.generate import Generator
+    from boxrl.generation.predict import Engine
 
 BATCH = 64
 """Scenes that are answered together."""
@@ -72,50 +72,44 @@ def train_once(recipe: Recipe) -> None:
 
 def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> None:
     """Answer and evaluate every test that has no metrics yet."""
-    from boxrl.engines.generate import Generator
-    from boxrl.engines.loading import load, quiet
-    from boxrl.families import read_family
-    from boxrl.generation.model_folders import model_folder
-    from boxrl.prompts import build_prompt
+    from boxrl.engines.build import build_engine, recipe_options
+    from boxrl.generation.predict import with_questions
 
     left = [item for item in tests if not (Path(item["folder"]) / "metrics.json").is_file()]
     if not left:
         return
-    quiet()
     model = str(recipe.out / "model") if trained else recipe.model
-    family, engine = read_family(model_folder(model), recipe.family), recipe.engine
-    loaded, processor = load(model, engine.dtype, engine.device, engine.threads)
+    engine = build_engine(recipe_options(recipe, model), recipe.prompt, Path(left[0]["images"]))
     for item in left:
-        images = Path(item["images"])
-        generator = Generator(loaded, processor, family, build_prompt(recipe.prompt), images)
-        _test_once(recipe, generator, item)
+        _test_once(recipe, with_questions(engine, images=Path(item["images"])), item)
 
 
-def _test_once(recipe: Recipe, generator: Generator, item: Mapping[str, Any]) -> None:
+def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:
     from boxrl.data.controls import take_away
-    from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
-    from boxrl.evaluate import evaluate
-    from boxrl.generation.predict import Sampling, predict
+    from boxrl.engines.answers import answer_and_evaluate
+    from boxrl.generation.predict import Sampling
 
-    began, folder, way = time.monotonic(), Path(item["folder"]), item["way"]
-    samples = read_samples(Path(item["samples"]))
-    asked = samples
+    samples, way, asked = Path(item["samples"]), item["way"], None
     if way == "shuffled_labels":
-        asked = take_away(samples, "shuffled_labels", recipe.seed)
+        asked = take_away(read_samples(samples), way, recipe.seed)
     sampling = Sampling(
         temperature=recipe.train.temperature if way == "sampled" else 0.0,
         max_new_tokens=recipe.train.max_completion_length,
         seed=recipe.seed,
         batch_size=BATCH,
     )
-    path = folder / "predictions.jsonl"
-    predict(generator, asked, path, sampling, {}, f"{item['name']} {way}")
-    family = generator.questions.family
-    metrics = evaluate(
-        samples, read_predictions(path), family, prompt=recipe.prompt, resamples=0
-    ).metrics
-    write_json(folder / "metrics.json", {**metrics, "seconds": time.monotonic() - began})
+    answer_and_evaluate(
+        engine,
+        samples,
+        Path(item["folder"]),
+        sampling,
+        {},
+        f"{item['name']} {way}",
+        asked=asked,
+        resamples=0,
+        timed=True,
+    )
 
 
 def watch_parent() -> None:

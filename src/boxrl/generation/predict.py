@@ -5,9 +5,10 @@ A killed run goes on where it stopped, and its final file equals that of an unin
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -89,6 +90,18 @@ class Engine(Protocol):
             sampling: how to draw.
             keep: takes rows as they come.
         """
+
+
+def with_questions(engine: Engine, **changes: Any) -> Engine:
+    """The same loaded model, asked otherwise; `engine` itself is not changed.
+
+    Args:
+        engine: who answers.
+        changes: fields of its `Questions`.
+    """
+    other = copy.copy(engine)
+    other.questions = replace(engine.questions, **changes)
+    return other
 
 
 def predict(

@@ -18,6 +18,7 @@ from boxrl.evaluate import evaluate  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.generation.model_folders import WEIGHTS, model_folder  # noqa: E402
 from boxrl.generation.predict import Sampling  # noqa: E402
+from boxrl.generation.questions import Questions  # noqa: E402
 from boxrl.prompts import PROMPTS, render_target, render_text  # noqa: E402
 from boxrl.types import Sample  # noqa: E402
 
@@ -39,7 +40,7 @@ def answers(
     samples, images = held_out
     model, processor = load(model_name, threads=1)
     family = read_family(model_folder(model_name))
-    generator = Generator(model, processor, family, PROMPTS["standard"], images)
+    generator = Generator(model, processor, Questions(family, PROMPTS["standard"], images))
     sampling = Sampling(temperature=temperature, max_new_tokens=96)
     predictions = [
         row

@@ -27,6 +27,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.families import Family, read_family
 from boxrl.generation.model_folders import model_folder
 from boxrl.generation.predict import Sampling
+from boxrl.generation.questions import Questions
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
@@ -110,7 +111,7 @@ def _validation(
     held_out = read_samples(file)[: recipe.train.validate_samples]
     model = trainer.accelerator.unwrap_model(trainer.model)
     return KeepBest(
-        Generator(model, trainer.processing_class, family, prompt, images),
+        Generator(model, trainer.processing_class, Questions(family, prompt, images)),
         held_out,
         lambda answered, answers: score(answered, answers, family, recipe.prompt),
         Sampling(max_new_tokens=recipe.train.max_completion_length),

@@ -1,0 +1,146 @@
+"""A benchmark from its archive's files to its table: convert, answer, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boxrl.benchmarks import Benchmark
+from boxrl.benchmarks.samples import build_samples
+from boxrl.benchmarks.summary import SUMMARIES, evaluate_parts, leaves, summarize_benchmark
+from boxrl.data.files import write_atomic, write_json
+from boxrl.data.predictions import Prediction, meta_path, read_predictions, render_prediction
+from boxrl.data.samples import read_samples, render_sample, write_samples
+from boxrl.engines.answers import AnswerOptions, answer_samples
+from boxrl.errors import UsageError
+from boxrl.evaluate import Evaluation
+from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+from boxrl.metrics.intervals import RESAMPLES
+from boxrl.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A benchmark that was run.
+
+    Attributes:
+        benchmark: which one.
+        summary: its own table, see `summarize_benchmark`.
+        parts: an evaluation per part.
+        missing: part -> why its files are not there.
+    """
+
+    benchmark: Benchmark
+    summary: dict[str, Any]
+    parts: dict[str, Evaluation]
+    missing: dict[str, str]
+
+    @property
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Its own table as (where, figure, value); empty where the one evaluation is all."""
+        whole = len(self.parts) == 1 and self.benchmark.name not in SUMMARIES
+        return [] if whole else list(leaves(self.summary))
+
+    def content(self) -> dict[str, Any]:
+        """What benchmark.json says."""
+        return {
+            "benchmark": self.benchmark.name,
+            "summary": self.summary,
+            "parts": {name: part.metrics for name, part in self.parts.items()},
+            "missing": self.missing,
+            "protocol": self.benchmark.protocol,
+        }
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    root: Path,
+    out: Path,
+    answers: AnswerOptions | Path,
+    *,
+    family: str | None = None,
+    mode: str | None = None,
+    limit: int | None = None,
+    resamples: int = RESAMPLES,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Run a benchmark into a run folder, or go on there.
+
+    Args:
+        benchmark: which one.
+        root: the data root, see `build_samples`.
+        out: the run folder; gets samples.jsonl, predictions.jsonl, benchmark.json and an
+            evaluation per part.
+        answers: how samples are answered, or a file of predictions, which is scored as it is.
+        family: name of the family, where the predictions do not say it.
+        mode: which labels are asked for, see `build_samples`.
+        limit: at most so many samples of each part.
+        resamples: of the bootstrap; 0 leaves intervals out.
+        tell: hears of every part whose files are not there, before anything is answered.
+
+    Raises:
+        UsageError: nothing of it lies under the root, `out` holds answers to other questions,
+            or some samples have no answer.
+        DataError: a file is damaged, or the predictions are for other samples.
+    """
+    samples, missing = build_samples(benchmark, root, mode, limit)
+    for name, reason in missing.items():
+        tell(f"left out: {name}: {reason}")
+    _check_same_samples(out, samples)
+    write_samples(out / "samples.jsonl", samples)
+    path = answers if isinstance(answers, Path) else out / "predictions.jsonl"
+    if isinstance(answers, AnswerOptions):
+        answered = answer_samples(answers, samples, out / "samples.jsonl", root, path)
+        if answered.failed:
+            raise UsageError(f"{path}: some samples have no answer; run the same command again")
+    settings, predictions = read_settings(path), read_predictions(path)
+    known = settings_family(settings, family, str(path))
+    parts = evaluate_parts(samples, predictions, known, settings=settings, resamples=resamples)
+    summary = summarize_benchmark(benchmark, samples, parts)
+    outcome = Outcome(benchmark, summary, parts, missing)
+    settings |= {"images": str(root.resolve()), "family": known.name}
+    write_json(out / "benchmark.json", outcome.content())
+    for name, part in parts.items():
+        mine = [sample for sample in samples if sample.meta["part"] == name]
+        _write_part(out, name, part, mine, predictions, settings)
+    facts = {"name": benchmark.name, "method": "benchmark", "model": settings.get("model")}
+    facts |= {"status": "done", "evals": list(parts), "pairs": []}
+    write_json(out / "run.json", facts)
+    return outcome
+
+
+def _check_same_samples(out: Path, samples: Sequence[Sample]) -> None:
+    """Refuse answers that an earlier call left there to other questions of the same ids.
+
+    Raises:
+        UsageError: the folder holds another mode, or other data.
+    """
+    if not ((out / "predictions.jsonl").is_file() and (out / "samples.jsonl").is_file()):
+        return
+    earlier = {sample.id: render_sample(sample) for sample in read_samples(out / "samples.jsonl")}
+    for sample in samples:
+        if earlier.get(sample.id, line := render_sample(sample)) != line:
+            raise UsageError(
+                f"{out}: holds answers to other questions (sample {sample.id!r} differs: another "
+                "--mode, or other data); choose another --out"
+            )
+
+
+def _write_part(
+    out: Path,
+    name: str,
+    part: Evaluation,
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    settings: Mapping[str, Any],
+) -> None:
+    """The evaluation folder of one part, with its own samples and predictions."""
+    folder = out / "evals" / name
+    write_samples(folder / "samples.jsonl", samples)
+    with write_atomic(folder / "predictions.jsonl") as handle:
+        handle.writelines(render_prediction(predictions[s.id]) + "\n" for s in samples)
+    located = {"samples": f"evals/{name}/samples.jsonl"}
+    write_json(meta_path(folder / "predictions.jsonl"), {**settings, **located})
+    write_evaluation(folder, part)

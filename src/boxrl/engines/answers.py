@@ -1,0 +1,149 @@
+"""Samples answered by a model, and scored, into files; needs no torch but the engine's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from boxrl.data.controls import Control, take_away
+from boxrl.data.predictions import Prediction, read_predictions
+from boxrl.data.samples import read_samples
+from boxrl.engines.build import EngineOptions, build_engine
+from boxrl.errors import UsageError
+from boxrl.evaluate import Evaluation, evaluate
+from boxrl.evaluate.files import read_settings, write_evaluation
+from boxrl.families import Family
+from boxrl.generation.predict import Engine, Sampling, predict
+from boxrl.metrics.intervals import RESAMPLES
+from boxrl.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How samples are answered.
+
+    Attributes:
+        engine: who answers.
+        sampling: how completions are drawn.
+        prompt: name of a prompt or a .yaml file.
+        control: what is taken away from every question, by `sampling.seed`.
+    """
+
+    engine: EngineOptions
+    sampling: Sampling
+    prompt: str = "standard"
+    control: Control | None = None
+
+
+class Answered(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        family: in whose frame the answers are.
+        failed: rows that ended in error; the same call tries them again.
+    """
+
+    family: Family
+    failed: list[Prediction]
+
+
+def answer_samples(
+    options: AnswerOptions, samples: Sequence[Sample], file: Path, images: Path, out: Path
+) -> Answered:
+    """What `boxrl predict` does: build the engine, answer what `out` does not hold yet.
+
+    Args:
+        options: which model, and how it is asked.
+        samples: what to answer.
+        file: where the samples stand; recorded beside the answers.
+        images: folder that their image paths start at.
+        out: predictions.jsonl, see `predict`.
+
+    Raises:
+        UsageError: an option, a folder, or an `out` that was made with other settings.
+        MissingExtra: the engine's packages are not installed.
+    """
+    if not images.is_dir():
+        raise UsageError(f"--images: no folder {images}")
+    if out.is_dir():
+        raise UsageError(f"--out: {out} is a folder; take {out / 'predictions.jsonl'}")
+    n = options.sampling.n
+    if n > 1 and options.sampling.temperature <= 0:
+        raise UsageError(f"--n {n} greedy completions are all the same; add --temperature 1")
+    if options.control:
+        samples = take_away(samples, options.control, options.sampling.seed)
+    engine = build_engine(options.engine, options.prompt, images, options.control)
+    facts = {
+        "model": options.engine.model,
+        "engine": options.engine.engine,
+        "samples": str(file),
+        "images": str(images),
+        "control": options.control,
+        "extra_body": dict(options.engine.extra_body),
+        "engine_args": list(options.engine.engine_args),
+    }
+    return Answered(engine.questions.family, predict(engine, samples, out, options.sampling, facts))
+
+
+def answer_and_evaluate(
+    engine: Engine,
+    samples: Path,
+    folder: Path,
+    sampling: Sampling,
+    facts: Mapping[str, Any],
+    description: str,
+    *,
+    asked: Sequence[Sample] | None = None,
+    resamples: int = RESAMPLES,
+    timed: bool = False,
+) -> Evaluation:
+    """An evaluation folder of a model: its predictions, and what they are worth.
+
+    Args:
+        engine: who answers, the images' folder among its questions.
+        samples: the file that is scored.
+        folder: RUN/evals/NAME.
+        sampling: how completions are drawn.
+        facts: what else the predictions depend on, see `predict`.
+        description: shown beside the progress bar.
+        asked: what is asked in place of the samples, ids unchanged; see `data.controls`.
+        resamples: of the bootstrap; 0 leaves intervals out.
+        timed: also state the `seconds` that answering and scoring took.
+
+    Raises:
+        DataError: an answer ended in error.
+        UsageError: the folder holds predictions made with other settings.
+    """
+    began, path, scored = time.monotonic(), folder / "predictions.jsonl", read_samples(samples)
+    predict(engine, asked or scored, path, sampling, dict(facts), description)
+    evaluation = evaluate(
+        scored,
+        read_predictions(path),
+        engine.questions.family,
+        settings=read_settings(path),
+        resamples=resamples,
+    )
+    if timed:
+        evaluation.metrics["seconds"] = time.monotonic() - began
+    write_evaluation(folder, evaluation)
+    return evaluation
+
+
+def score_answers(
+    samples: Sequence[Sample], answers: Mapping[str, Prediction], family: Family, prompt: str
+) -> dict[str, Any]:
+    """What `boxrl evaluate` says about answers, without intervals; for `train.validate_samples`.
+
+    Args:
+        samples: what was asked.
+        answers: by sample id.
+        family: in whose frame they are.
+        prompt: its name.
+    """
+    evaluation = evaluate(
+        samples, answers, family, prompt=prompt, answer_tag="required", resamples=2
+    )
+    return evaluation.metrics

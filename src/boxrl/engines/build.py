@@ -1,0 +1,223 @@
+"""The door of this package: engines by name, each built from the same record of options.
+
+Importing it loads nothing heavy, torch least of all: a builder brings what it needs. Add an
+engine: a builder here and its entry in `ENGINES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from boxrl.errors import UsageError, require_train_extra
+
+if TYPE_CHECKING:
+    from boxrl.config import Recipe
+    from boxrl.families import Family
+    from boxrl.generation.predict import Engine
+    from boxrl.generation.questions import Questions
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which model answers and how it is run or reached; an engine reads what concerns it.
+
+    Attributes:
+        model: packaged name or folder; of servers, the name by which they know the model will do.
+        engine: key of ENGINES.
+        family: name of the model's family; None finds it in the model's config.
+        device: `auto`, `cpu` or `cuda`.
+        dtype: `auto`, `float32` or `bfloat16`.
+        threads: CPU threads of torch; None leaves its own choice.
+        engine_args: `key=value` each, given to vLLM as they stand; values are YAML.
+        base_urls: of the servers.
+        served_model_name: where it is not `model`.
+        api_key_env: environment variable that holds the servers' key.
+        concurrency: requests at once per server.
+        timeout_s: longest time of one request.
+        extra_body: merged into every request; None removes a key.
+    """
+
+    model: str
+    engine: str = "transformers"
+    family: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    engine_args: Sequence[str] = ()
+    base_urls: Sequence[str] = ()
+    served_model_name: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 16
+    timeout_s: float = 600.0
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+
+def recipe_options(recipe: Recipe, model: str) -> EngineOptions:
+    """A model run as the recipe says: its family, device, precision and threads.
+
+    Args:
+        recipe: what is trained or tested.
+        model: the model before or after it.
+    """
+    engine = recipe.engine
+    return EngineOptions(
+        model,
+        family=recipe.family,
+        device=engine.device,
+        dtype=engine.dtype,
+        threads=engine.threads,
+    )
+
+
+def build_engine(
+    options: EngineOptions, prompt: str, images: Path, control: str | None = None
+) -> Engine:
+    """The engine of these options, its model loaded or its servers named.
+
+    Args:
+        options: which engine and which model.
+        prompt: name of a prompt or a .yaml file.
+        images: folder that the samples' image paths start at.
+        control: see `Questions`.
+
+    Raises:
+        UsageError: an unknown engine, family or prompt, or a model that cannot be loaded.
+        MissingExtra: the engine's packages are not installed.
+    """
+    from boxrl.generation.questions import Questions
+    from boxrl.prompts import build_prompt
+
+    if options.engine not in ENGINES:
+        raise UsageError(f"unknown engine {options.engine!r}; engines: {', '.join(ENGINES)}")
+    questions = Questions(find_family(options), build_prompt(prompt), images, control)
+    return ENGINES[options.engine].build(options, questions)
+
+
+def find_family(options: EngineOptions) -> Family:
+    """The family of the model folder; of a server whose model is no folder here, the named one.
+
+    Args:
+        options: engine, model and family.
+
+    Raises:
+        UsageError: nobody names the family, or the name contradicts the model's config.
+    """
+    from boxrl.families import build_family, read_family
+    from boxrl.generation.model_folders import PACKAGED, model_folder
+
+    is_folder = options.model in PACKAGED or Path(options.model).is_dir()
+    if options.engine != "openai" or is_folder:
+        return read_family(model_folder(options.model), options.family)
+    if options.family is None:
+        raise UsageError(
+            f"--model {options.model} is not a folder here, so its family, and with it the frame of "
+            "its boxes, is unknown; name it with --family, or give the model's folder as --model "
+            "and the server's name for it as --served-model-name"
+        )
+    return build_family(options.family)
+
+
+def _transformers(options: EngineOptions, questions: Questions) -> Engine:
+    require_train_extra("--engine transformers")
+    from boxrl.engines.generate import Generator
+    from boxrl.engines.loading import load, quiet
+
+    quiet()
+    model, processor = load(options.model, options.dtype, options.device, options.threads)
+    return Generator(model, processor, questions)
+
+
+def _vllm(options: EngineOptions, questions: Questions) -> Engine:
+    from boxrl.generation.model_folders import model_folder
+    from boxrl.generation.vllm_offline import OfflineVllm
+
+    arguments = {"dtype": options.dtype} | dict(map(parse_engine_arg, options.engine_args))
+    return OfflineVllm(model_folder(options.model), questions, arguments)
+
+
+def _openai(options: EngineOptions, questions: Questions) -> Engine:
+    from boxrl.generation.endpoint import Endpoint
+    from boxrl.generation.model_folders import PACKAGED, image_token_ids
+    from boxrl.generation.servers import Servers
+
+    if not options.base_urls:
+        raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
+    folder = PACKAGED.get(options.model, Path(options.model))
+    return Endpoint(
+        questions,
+        Servers(
+            options.base_urls,
+            api_key=os.environ.get(options.api_key_env),
+            concurrency=options.concurrency,
+            timeout_s=options.timeout_s,
+        ),
+        model=options.served_model_name or options.model,
+        banned=image_token_ids(folder, questions.family),
+        knows_size=folder.is_dir(),
+        extra_body=dict(options.extra_body),
+    )
+
+
+class EngineKind(NamedTuple):
+    """An entry of ENGINES.
+
+    Attributes:
+        build: makes the engine.
+        batch_size: completions that it is given at once where nobody says.
+    """
+
+    build: Callable[[EngineOptions, Questions], Engine]
+    batch_size: int
+
+
+ENGINES: dict[str, EngineKind] = {
+    "transformers": EngineKind(_transformers, 32),
+    "vllm": EngineKind(_vllm, 1024),
+    "openai": EngineKind(_openai, 1),
+}
+"""Every engine by name."""
+
+
+def parse_engine_arg(text: str) -> tuple[str, Any]:
+    """`key=value`, the value as a recipe's loader reads it.
+
+    Args:
+        text: as on the command line.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    import yaml
+
+    from boxrl.guard.files import parse_yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise UsageError(f"--engine-arg: expected key=value, got {text!r}")
+    try:
+        return key, parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--engine-arg: {text!r:.80} holds no YAML behind the =") from error
+
+
+def parse_extra_body(text: str | None) -> dict[str, Any]:
+    """What every request carries besides; empty where nothing is given.
+
+    Args:
+        text: a JSON object.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        body = json.loads(text or "{}")
+    except ValueError as error:
+        raise UsageError(f"--extra-body: not JSON ({error})") from error
+    if not isinstance(body, dict):
+        raise UsageError(f"--extra-body: expected a JSON object, got {text:.80}")
+    return body
