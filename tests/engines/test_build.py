@@ -1,4 +1,4 @@
-"""The door of the torch room: engines by name, options with values, nothing heavy imported."""
+"""The door of engines: engines by name, options with values, nothing heavy imported."""
 
 from __future__ import annotations
 
