@@ -298,3 +298,110 @@ def test_the_engine_runs_where_torch_is_not_installed(scene_folder: Path, tmp_pa
     assert result.returncode == 0, result.stderr
     assert len(read_predictions(tmp_path / "p.jsonl")) == 12
     assert "Authorization" not in server.headers[1]
+
+
+def raw(header: str = "", status: str = "200 OK", body: str = "{}") -> str:
+    """An answer byte for byte."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body.encode())}\r\n{header}\r\n{body}"
+
+
+SPLIT = "\u200b".join(KEY)
+PLACES = {
+    "the answer": reply(f'"{KEY} {SPLIT}"'),
+    "the answer, spelled": reply('"' + "".join(f"\\\\u{ord(c):04x}" for c in KEY) + '"'),
+    "the finish reason": reply(finish=f'"{KEY}"'),
+    "the finish reason, split": reply(finish=f'"{SPLIT}"'),
+    "the finish reason, behind 60 others": reply(finish=f'"{"x" * 60}{KEY}"'),
+    "a token": reply(more=f', "usage": {{"completion_tokens": "{KEY}"}}'),
+    "a header that is none": raw(f"{KEY}\r\n"),
+    "a header that is none, split": raw(f"{SPLIT}\r\n"),
+    "a header's value": raw(f"X-Key: {KEY}\r\nContent-Length: {KEY}\r\n"),
+    "the status line": raw(status=f"4000 {KEY}"),
+    "the version": f"HTTP/{KEY} 200 OK\r\n\r\n",
+    "the error's body": raw(status="400 Bad", body=f"bad key {KEY}, {SPLIT}"),
+    "the error's JSON": raw(status="400 Bad", body=f'{{"error": {{"message": ["{KEY}"]}}}}'),
+    "the error's JSON, cut at 300": raw(status="400 Bad", body=f'"{"x" * 290}{KEY}"'),
+    "a redirect": raw(f"Location: http://127.0.0.1/?key={KEY}\r\n", status="302 Found"),
+    "Retry-After": raw(f"Retry-After: {KEY}\r\n", status="400 Bad"),
+    "a body of another length": raw(body="{}") + KEY,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_key_is_cut_out_wherever_a_server_puts_it(
+    place: str,
+    scene_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setattr("boxrl.generation.servers.Retry", lambda: Retry(2, 0.01, 0.01))
+    out = tmp_path / "p.jsonl"
+    extra = ("--api-key-env", "MY_KEY", "--limit", "1", "--extra-body", f'{{"user": "{KEY}"}}')
+    with chat_server(after_probe(PLACES[place], 2)) as server:
+        status = main(call(scene_folder, out, *extra, "--base-url", server.url))
+    assert status == (0 if "answer" in place else 1)
+    with chat_server() as server:
+        assert main(call(scene_folder, out, *extra, "--base-url", server.url)) == 0
+    printed = capfd.readouterr()
+    for text in (printed.out, printed.err, *(path.read_text() for path in tmp_path.iterdir())):
+        seen = "".join(c for c in text if c.isprintable() and not c.isspace()).lower()
+        assert KEY not in seen
+        assert KEY[:12] not in seen
+        assert "\\u200b" not in text
+    assert '"user": "***"' in out.with_suffix(".meta.json").read_text()
+
+
+def test_a_count_that_no_file_can_hold_is_a_failed_try(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    for count in (10**30 - 1, 10**400, 2**53 + 1):
+        content = reply(more=f', "usage": {{"completion_tokens": {count}}}')
+        out = tmp_path / f"{len(str(count))}.jsonl"
+        with chat_server(after_probe(content)) as server:
+            assert not predict(endpoint(scene_folder, server), samples[:1], out, Sampling(), {})
+        assert len(server.bodies) == 3
+        assert len(read_predictions(out)) == 1
+
+
+@pytest.mark.parametrize("wait", ["601", "86400", "9" * 23, "9" * 400])
+def test_a_server_that_asks_for_a_day_is_not_waited_for(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path, wait: str
+) -> None:
+    began = time.monotonic()
+    with chat_server(after_probe(f"429 {wait}", 99)) as server:
+        (row,) = predict(
+            endpoint(scene_folder, server), samples[:1], tmp_path / "p", Sampling(), {}
+        )
+    assert time.monotonic() - began < 5
+    assert "asks to be left alone for" in (row.error or "")
+    assert "600 s are waited at most" in (row.error or "")
+    assert len(server.bodies) == 2
+
+
+def test_waiting_for_servers_that_ask_for_patience_has_an_end(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boxrl.generation.servers.LONGEST_WAIT_S", 2.5)
+    began = time.monotonic()
+    with chat_server(after_probe("429 1", 99)) as server:
+        (row,) = predict(
+            endpoint(scene_folder, server), samples[:1], tmp_path / "p", Sampling(), {}
+        )
+    assert time.monotonic() - began < 4
+    assert len(server.bodies) == 1 + 3
+    assert "2.5 s are waited at most" in (row.error or "")
+
+
+def test_json_that_would_fill_the_memory_ends_within_the_time_limit(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    """60 MB of empty lists took more than a minute and 6 GB a try."""
+    bomb = '{"choices": [' + "[]," * 20_000_000 + "[]]}"
+    began = time.monotonic()
+    with chat_server(after_probe(bomb, 3)) as server:
+        engine = endpoint(scene_folder, server, timeout_s=8.0)
+        assert not predict(engine, samples[:1], tmp_path / "p.jsonl", Sampling(), {})
+    assert time.monotonic() - began < 15
+    assert len(server.bodies) == 5

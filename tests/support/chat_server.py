@@ -114,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(400):
                 self.wfile.write(b" " * 2**20)
+        elif fault.startswith("HTTP/"):  # byte for byte
+            self.wfile.write(fault.encode("utf-8", "surrogateescape"))
+            self.connection.shutdown(socket.SHUT_RDWR)
         elif fault.startswith("{"):
             self._reply(200, fault)
         elif fault in ("garbled", "html"):

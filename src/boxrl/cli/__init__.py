@@ -30,6 +30,7 @@ from boxrl.cli import (
 )
 from boxrl.cli.parser import CommandParser
 from boxrl.errors import BoxrlError
+from boxrl.guard.secrets import redact_streams
 
 VERBS = (
     quickstart, demo, doctor,
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal without Unicode shows a ?, as Latin-1 ones of some clusters do for tables.
         sys.stdout.reconfigure(errors="replace")
+    redact_streams()  # for good: a traceback is printed after this function
     args = _parse(argv)
     hook = sys.unraisablehook
     # Where memory is full, every generator that is closed would say so by itself.

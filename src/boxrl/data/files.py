@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object
+from boxrl.guard.secrets import redacting
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is no sample; the bound keeps a damaged file from filling the memory."""
@@ -153,7 +154,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_atomic(path: Path) -> Iterator[IO[str]]:
-    """A text file that appears under its name only when it is whole.
+    """A text file that appears under its name only when it is whole, without any hidden secret.
 
     Until then it is the hidden `.NAME.partial`; what a kill leaves of it, the next write replaces.
 
@@ -169,7 +170,7 @@ def write_atomic(path: Path) -> Iterator[IO[str]]:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     try:
         handle.truncate(0)
-        yield handle
+        yield redacting(handle)
         handle.flush()
         os.fsync(handle.fileno())
         partial.replace(path)

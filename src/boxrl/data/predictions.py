@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 from boxrl.data.files import is_number, is_whole, no_cycle_search, write_atomic, write_json
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object, read_json_object
+from boxrl.guard.secrets import redact
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -176,7 +177,7 @@ class PredictionsFile:
                 "choose another --out"
             )
         made_with = read_json_object(meta)
-        wanted = json.loads(json.dumps(settings))
+        wanted = json.loads(redact(json.dumps(settings)))
         changed = [
             f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"
             for key in sorted({*made_with, *wanted} - {"versions"})
@@ -197,7 +198,7 @@ class PredictionsFile:
         rows = list(predictions)
         try:
             with self.path.open("a", encoding="utf-8") as handle:
-                handle.writelines(render_prediction(row) + "\n" for row in rows)
+                handle.writelines(redact(render_prediction(row)) + "\n" for row in rows)
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:

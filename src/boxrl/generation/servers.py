@@ -1,12 +1,11 @@
 """Chat servers behind one door: the least busy answers, what may pass is tried again.
 
-The key is sent to the servers and nowhere else: no message of this module can hold it.
+The key is sent to the servers and nowhere else: what they say is redacted as it comes in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,10 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
+from boxrl.data.files import is_whole
 from boxrl.errors import UsageError
+from boxrl.guard.files import parse_json
+from boxrl.guard.secrets import hide, redact
 
 PASSING = {408, 409, 425, 429}
 """Status codes under 500 that another try may turn into an answer."""
@@ -39,9 +41,11 @@ UNREADABLE = (
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A longer answer is none; the bound keeps a server that never stops from filling the memory."""
 
-LONGEST_WAIT_S = 600.0
-"""A server that asks for more patience than that is asked again after it."""
+MAX_REFUSAL_BYTES = 64 * 1024
+"""What is read of an answer that is none."""
 
+LONGEST_WAIT_S = 600.0
+"""How long one question waits, all its tries together, for servers that ask for patience."""
 
 MOST_LOST = 20
 """Questions in a row that no server answers, beyond those under way, before the run stops."""
@@ -107,6 +111,7 @@ class _Server:
         failures: in a row.
         resting_until: others are asked first until then, because it failed.
         closed_until: nobody asks before then, because it said so (Retry-After).
+        closed_because: what it said.
     """
 
     url: str
@@ -114,6 +119,7 @@ class _Server:
     failures: int = 0
     resting_until: float = 0.0
     closed_until: float = 0.0
+    closed_because: str = ""
 
     def rank(self, now: float) -> tuple[float, bool, int]:
         """The smaller, the sooner it is asked."""
@@ -144,8 +150,10 @@ class Servers:
             UsageError: a URL is none, or holds a password; the key cannot be sent.
         """
         self._servers = [_Server(_checked_url(url)) for url in base_urls]
-        self._headers = {"Authorization": f"Bearer {_checked_key(api_key)}"} if api_key else {}
-        self._key = api_key
+        self._headers = {}
+        if api_key:
+            self._headers = {"Authorization": f"Bearer {_checked_key(api_key)}"}
+            hide(api_key)
         self._timeout_s = timeout_s
         self._retry = retry or Retry()
         self._lost = 0
@@ -188,10 +196,16 @@ class Servers:
                 raise answer
 
     async def _ask(self, body: dict[str, Any], servers: Sequence[_Server]) -> Answer:
+        patience_s = LONGEST_WAIT_S
         for failures in range(1, self._retry.attempts + 1):
             now = time.monotonic()
             server = min(servers, key=lambda each: each.rank(now))
-            await asyncio.sleep(max(server.closed_until - now, 0.0))
+            wait_s = max(server.closed_until - now, 0.0)
+            patience_s -= wait_s
+            if patience_s < 0:
+                reason = f"{server.url}: {server.closed_because}"
+                break
+            await asyncio.sleep(wait_s)
             server.busy += 1
             try:
                 answer = await self._try(server, body)
@@ -212,6 +226,8 @@ class Servers:
                 f"{reason}; no server answered {self._lost} questions in a row. Finished rows "
                 "are kept: rerun the same command once the servers respond"
             )
+        if patience_s < 0:
+            raise Refused(f"{reason}; given up, because {LONGEST_WAIT_S:g} s are waited at most")
         raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
 
     def _rest(self, server: _Server, failure: _Failure) -> float:
@@ -220,20 +236,22 @@ class Servers:
         server.failures += 1
         server.resting_until = now + self._retry.wait_s(server.failures)
         if failure.asked_s is not None:
-            server.closed_until = now + min(failure.asked_s, LONGEST_WAIT_S)
+            server.closed_until = now + failure.asked_s
+            server.closed_because = f"{failure}, asks to be left alone for {failure.asked_s:,.0f} s"
         return now
 
     async def _try(self, server: _Server, body: dict[str, Any]) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 response, content = await self._post(server, body)
+                if response.status_code == 200:
+                    return await asyncio.to_thread(_read_answer, content)
         except TimeoutError as error:
             raise _Failure(f"no answer within {self._timeout_s:g} s (--timeout)") from error
         except httpx.HTTPError as error:
-            raise _Failure(f"connection failed ({type(error).__name__}: {error})") from error
-        if response.status_code == 200:
-            return _read_answer(content)
-        said = self._said(response, content)
+            said = " ".join(redact(f"{type(error).__name__}: {error}").split())
+            raise _Failure(f"connection failed ({said:.300})") from error
+        said = _said(response, content)
         if response.status_code in FATAL:
             raise UsageError(f"{server.url}: {said}: {FATAL[response.status_code]}")
         if response.status_code >= 500 or response.status_code in PASSING:
@@ -250,27 +268,26 @@ class Servers:
                     raise _Failure(f"answered with more than {MAX_ANSWER_BYTES // 2**20} MB")
         return response, bytes(content)
 
-    def _said(self, response: httpx.Response, content: bytes) -> str:
-        """Status and message of a refusal, on one line, without the key."""
-        message = content.decode("utf-8", "replace")
-        if response.is_redirect:
-            message = response.headers.get("Location", "")
-        try:
-            said = json.loads(message)
-            error = said.get("error", said)
-            message = str(error.get("message", error) if isinstance(error, dict) else error)
-        except UNREADABLE:
-            pass  # not every server answers in JSON
-        message = " ".join(message.split())
-        if self._key:
-            message = message.replace(self._key, "***")
-        return f"HTTP {response.status_code} {message[:300]!r}"
+
+def _said(response: httpx.Response, content: bytes) -> str:
+    """Status and message of a refusal, on one line."""
+    message = content[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
+    if response.is_redirect:
+        message = response.headers.get("Location", "")
+    try:
+        said = parse_json(message)
+        error = said.get("error", said)
+        message = str(error.get("message", error) if isinstance(error, dict) else error)
+    except UNREADABLE:
+        pass  # not every server answers in JSON
+    message = " ".join(redact(message).split())
+    return f"HTTP {response.status_code} {message[:300]!r}"
 
 
 def _read_answer(content: bytes) -> Answer:
     """The first choice of a chat completion; a malformed one counts as a failed try."""
     try:
-        body = json.loads(content)
+        body = parse_json(content)
         choice = body["choices"][0]
         # JSON can spell half a surrogate pair, which no file can hold.
         text = str(choice["message"].get("content") or "").encode("utf-8", "replace").decode()
@@ -280,9 +297,12 @@ def _read_answer(content: bytes) -> Answer:
         if logprobs is not None:
             tokens = [(str(token["token"]), float(token["logprob"])) for token in logprobs]
         n_tokens = max(int(usage.get("completion_tokens") or len(tokens or ())), 0)
-        return Answer(text, n_tokens, str(choice.get("finish_reason")), tokens)
+        finish_reason = redact(str(choice.get("finish_reason")))
     except UNREADABLE as error:
         raise _Failure(f"answered with no chat completion ({type(error).__name__})") from error
+    if not is_whole(n_tokens):
+        raise _Failure("counts more completion tokens than a file can say")
+    return Answer(redact(text), n_tokens, finish_reason, tokens)
 
 
 def _asked_s(headers: Mapping[str, str]) -> float | None:
