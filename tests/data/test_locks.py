@@ -1,16 +1,16 @@
 """A file is written by one process at a time, and appears only when it is whole."""
 
+import fcntl
 import os
 
 import pytest
 
-from boxrl.data import files
 from boxrl.data.files import locked, open_locked, write_atomic
 from boxrl.errors import DataError, UsageError
 
 
 def test_the_second_writer_of_a_file_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PATIENCE_S", 0.1)
+    monkeypatch.setattr("boxrl.data.files.PATIENCE_S", 0.1)
     out = tmp_path / "samples.jsonl"
     with write_atomic(out) as first:
         first.write("first\n")
@@ -39,14 +39,14 @@ def test_what_a_kill_left_is_replaced(tmp_path):
 
 def test_a_file_that_was_renamed_before_the_lock_was_had_is_opened_again(tmp_path, monkeypatch):
     path = tmp_path / "x"
-    flock = files.fcntl.flock
+    flock = fcntl.flock
 
     def rename_first(handle, operation):
-        monkeypatch.setattr(files.fcntl, "flock", flock)
+        monkeypatch.setattr(fcntl, "flock", flock)
         path.rename(tmp_path / "done")
         flock(handle, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", rename_first)
+    monkeypatch.setattr(fcntl, "flock", rename_first)
     with open_locked(path, path) as handle:
         assert os.path.samestat(path.stat(), os.fstat(handle.fileno()))
     assert (tmp_path / "done").exists()
@@ -56,7 +56,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
     def refuse(handle, operation):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with write_atomic(tmp_path / "x") as handle:
         handle.write("1")
     assert (tmp_path / "x").read_text() == "1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import json
 import math
@@ -111,9 +110,13 @@ def open_locked(path: Path, target: Path, patience_s: float = 0.0) -> IO[str]:
         patience_s: how long another process is waited for.
 
     Raises:
-        UsageError: another process is writing it.
+        UsageError: another process is writing it, or the system is Windows.
         OSError: it cannot be opened.
     """
+    try:
+        import fcntl  # here, so that rewards and metrics import on Windows, which has none
+    except ImportError as error:
+        raise UsageError(f"{target}: boxrl writes files on Linux and macOS only") from error
     deadline = time.monotonic() + patience_s
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
