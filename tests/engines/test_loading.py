@@ -71,11 +71,11 @@ def test_without_torchvision_nothing_is_loaded_and_its_install_line_is_named(
     [
         ("generation_config.json", {"eos_token_id": None}, "eos_token_id is None; expected the"),
         ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id is 'x'; expected the"),
-        ("processor_config.json", {"image_mean": []}, "no whole vision-language model"),
+        ("processor_config.json", {"image_mean": []}, "not a vision-language model"),
         ("processor_config.json", {"resample": 77}, "77"),
         ("processor_config.json", {"merge_size": "x"}, "'x' is not a pixel count"),
         ("processor_config.json", {"size": 7}, "7 is not an object"),
-        ("tokenizer_config.json", {"model_max_length": "x"}, "no whole vision-language model"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "not a vision-language model"),
     ],
 )
 def test_a_model_with_an_unusable_setting(

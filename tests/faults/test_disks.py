@@ -136,7 +136,7 @@ def test_a_file_size_limit_stops_predict_without_a_loss(
 
 @pytest.mark.parametrize(
     ("checkpoints", "hint"),
-    [(0.5, "start again with --resume"), (1.5, "go on from checkpoint-2 with --resume")],
+    [(0.5, "start again with --resume"), (1.5, "continue from checkpoint-2 with --resume")],
 )
 def test_train_on_a_full_disk_goes_on_from_the_last_whole_checkpoint(
     checkpoints: float, hint: str, scene_folder: Path, tmp_path: Path, record: Record

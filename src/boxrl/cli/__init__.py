@@ -70,7 +70,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _outside(error: OSError | MemoryError) -> str:
+def _system_error(error: OSError | MemoryError) -> str:
     """A full disk, a missing right or too little memory, in words."""
     if isinstance(error, MemoryError):
         return "out of memory; give the process more, or take fewer samples (--limit) at once"
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         if args.debug:
             raise
-        print(f"boxrl: {_outside(error)}", file=sys.stderr)
+        print(f"boxrl: {_system_error(error)}", file=sys.stderr)
         return 1
     finally:
         sys.unraisablehook = hook

@@ -137,7 +137,7 @@ def run_predict(args: argparse.Namespace) -> int:
     if failed:
         print(
             f"{len(failed)} completions ended in error, for example {failed[0].id!r}: "
-            f"{failed[0].error}; the same command tries them again",
+            f"{failed[0].error}; rerun the same command to retry them",
             file=sys.stderr,
         )
     return 1 if failed else 0

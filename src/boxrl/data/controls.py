@@ -17,7 +17,7 @@ from boxrl.types import Sample
 Control = Literal["shuffled_labels", "absent_labels", "blank_image"]
 
 
-def take_away(samples: Sequence[Sample], control: Control, seed: int) -> list[Sample]:
+def apply_control(samples: Sequence[Sample], control: Control, seed: int) -> list[Sample]:
     """Samples to be answered instead, ids and objects unchanged.
 
     Args:

@@ -81,7 +81,7 @@ def check_pixels(path: Path, where: str) -> Header:
     """
     with _opened(path, where) as image:
         header = _header(image, path, where)
-        with _telling_of(path, where):
+        with _image_errors(path, where):
             image.draft("RGB", (header.stored_wh[0] // 8, header.stored_wh[1] // 8))
             image.load()
         return header
@@ -98,7 +98,7 @@ def read_image(path: Path, where: str, side: int | None = None) -> Image.Image:
     Raises:
         DataError: as `read_header`, and for a file that is cut or damaged.
     """
-    with _opened(path, where) as image, _telling_of(path, where):
+    with _opened(path, where) as image, _image_errors(path, where):
         if side is not None:
             image.draft("RGB", (side, side))
         ImageOps.exif_transpose(image, in_place=True)
@@ -207,7 +207,7 @@ _KINDS = (
 
 
 @contextmanager
-def _telling_of(path: Path, where: str) -> Iterator[None]:
+def _image_errors(path: Path, where: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:

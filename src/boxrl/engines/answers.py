@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxrl.data.controls import Control, take_away
+from boxrl.data.controls import Control, apply_control
 from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.engines.build import EngineOptions, build_engine
@@ -74,7 +74,7 @@ def answer_samples(
     if n > 1 and options.sampling.temperature <= 0:
         raise UsageError(f"--n {n} greedy completions are all the same; add --temperature 1")
     if options.control:
-        samples = take_away(samples, options.control, options.sampling.seed)
+        samples = apply_control(samples, options.control, options.sampling.seed)
     engine = build_engine(options.engine, options.prompt, images, options.control)
     facts = {
         "model": options.engine.model,

@@ -116,8 +116,8 @@ def find_family(options: EngineOptions) -> Family:
     if options.family is None:
         raise UsageError(
             f"--model {options.model} is not a folder here, so its family, and with it the frame "
-            "of its boxes, is unknown; name it with --family, or give the model's folder as --model "
-            "and the server's name for it as --served-model-name"
+            "of its boxes, is unknown; name it with --family, or give the model's folder as "
+            "--model and the server's name for it as --served-model-name"
         )
     return build_family(options.family)
 

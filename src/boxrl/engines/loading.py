@@ -52,7 +52,7 @@ def load(
     transformers_logging.disable_progress_bar()
     quantization = _quantization(quantize, device)
     read_config(folder)
-    with telling_of(folder):
+    with model_errors(folder):
         processor = load_processor(folder)
         loaded = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
@@ -91,7 +91,7 @@ def read_config(folder: Path) -> Any:
     Raises:
         UsageError: it is damaged, or that of a model without vision.
     """
-    with telling_of(folder):
+    with model_errors(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise UsageError(
@@ -118,7 +118,7 @@ def end_token_ids(model: Any) -> list[int]:
 
 
 @contextmanager
-def telling_of(folder: Path) -> Iterator[None]:
+def model_errors(folder: Path) -> Iterator[None]:
     """Over a damaged folder, the libraries raise anything.
 
     Raises:
@@ -131,7 +131,7 @@ def telling_of(folder: Path) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"{folder}: holds no whole vision-language model that transformers knows ({said:.300})"
+            f"{folder}: not a vision-language model that transformers can load ({said:.300})"
         ) from error
 
 

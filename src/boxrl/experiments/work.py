@@ -85,14 +85,14 @@ def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> N
 
 
 def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:
-    from boxrl.data.controls import take_away
+    from boxrl.data.controls import apply_control
     from boxrl.data.samples import read_samples
     from boxrl.engines.answers import answer_and_evaluate
     from boxrl.generation.predict import Sampling
 
     samples, way, asked = Path(item["samples"]), item["way"], None
     if way == "shuffled_labels":
-        asked = take_away(read_samples(samples), way, recipe.seed)
+        asked = apply_control(read_samples(samples), way, recipe.seed)
     sampling = Sampling(
         temperature=recipe.train.temperature if way == "sampled" else 0.0,
         max_new_tokens=recipe.train.max_completion_length,

@@ -211,7 +211,7 @@ class Servers:
                 answer = await self._try(server, body)
             except _Failure as failure:
                 reason = f"{server.url}: {failure}"
-                now = self._rest(server, failure)
+                now = self._record_failure(server, failure)
                 # Where another server is well, it takes the question at once.
                 if failures < self._retry.attempts and all(s.resting_until > now for s in servers):
                     await asyncio.sleep(self._retry.wait_s(failures))
@@ -227,11 +227,11 @@ class Servers:
                 "are kept: rerun the same command once the servers respond"
             )
         if patience_s < 0:
-            raise Refused(f"{reason}; given up, because {LONGEST_WAIT_S:g} s are waited at most")
+            raise Refused(f"{reason}; given up: longer than the limit of {LONGEST_WAIT_S:g} s")
         raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
 
-    def _rest(self, server: _Server, failure: _Failure) -> float:
-        """Note a failure; returns the time."""
+    def _record_failure(self, server: _Server, failure: _Failure) -> float:
+        """Note when the server may be asked again; returns the time."""
         now = time.monotonic()
         server.failures += 1
         server.resting_until = now + self._retry.wait_s(server.failures)

@@ -18,14 +18,14 @@ from boxrl.errors import BoxrlError, DataError, UsageError
 FULL_DISK = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 """How torch.save says that a file could not be written to its end."""
 
-TOLD = (
+FORESEEN = (
     OSError, MemoryError, SafetensorError, UnpicklingError, TemplateError, RuntimeError,
     FloatingPointError, DataError,
 )  # fmt: skip
 
 
 @contextmanager
-def building_in_words(recipe: Recipe) -> Iterator[None]:
+def build_errors(recipe: Recipe) -> Iterator[None]:
     """While model and trainer are built only memory needs words; files speak for themselves."""
     try:
         yield
@@ -36,18 +36,18 @@ def building_in_words(recipe: Recipe) -> Iterator[None]:
 
 
 @contextmanager
-def training_in_words(recipe: Recipe, step: Callable[[], int]) -> Iterator[None]:
+def training_errors(recipe: Recipe, step: Callable[[], int]) -> Iterator[None]:
     """While it trains and saves, `step` says how far it has come."""
     try:
         yield
-    except TOLD as error:
-        told = in_words(error, recipe, step())
+    except FORESEEN as error:
+        told = user_error(error, recipe, step())
         if told is None:
             raise
         raise told from error
 
 
-def in_words(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | None:
+def user_error(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | None:
     """The error for people; None where it is a bug."""
     said = " ".join(str(error).split())
     if is_out_of_memory(error):
@@ -70,7 +70,7 @@ def in_words(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | No
             return None
         said = f"a file could not be written to its end, as on a full disk: {said}"
     return DataError(
-        f"{recipe.out}: stopped at step {step} ({said}); fix this, then {_go_on(recipe.out)}"
+        f"{recipe.out}: stopped at step {step} ({said}); fix this, then {_next_step(recipe.out)}"
     )
 
 
@@ -90,8 +90,8 @@ def out_of_memory(error: BaseException, out: Path, when: str) -> UsageError:
     )
 
 
-def _go_on(out: Path) -> str:
+def _next_step(out: Path) -> str:
     last = last_whole(out / "checkpoints")
     if last:
-        return f"go on from {last.name} with --resume"
+        return f"continue from {last.name} with --resume"
     return "start again with --resume" if (out / "metrics.jsonl").exists() else "start again"

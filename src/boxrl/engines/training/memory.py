@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from boxrl.config import Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
-from boxrl.engines.loading import read_config, telling_of
+from boxrl.engines.loading import model_errors, read_config
 from boxrl.families import Family, read_family
 from boxrl.generation.model_folders import model_folder
 from boxrl.prompts import build_prompt, render_messages
@@ -164,7 +164,7 @@ def visible_memory() -> int | None:
 def build_empty(folder: Any) -> Any:
     """The model's modules without memory for its weights."""
     config = read_config(folder)
-    with telling_of(folder), torch.device("meta"):
+    with model_errors(folder), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)
 
 

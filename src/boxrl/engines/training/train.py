@@ -21,7 +21,7 @@ from boxrl.engines.training.best_checkpoint import KeepBest
 from boxrl.engines.training.callbacks import MetricsLog, StopGracefully
 from boxrl.engines.training.checkpoints import cut_back, last_whole, require_same_recipe, step_of
 from boxrl.engines.training.export import merge
-from boxrl.engines.training.failures import building_in_words, training_in_words
+from boxrl.engines.training.failures import build_errors, training_errors
 from boxrl.engines.training.vllm_sync import require_vllm
 from boxrl.errors import DataError, UsageError
 from boxrl.families import Family, read_family
@@ -61,9 +61,9 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
         UsageError: options that do not go together, or too little memory.
     """
     quiet()
-    with building_in_words(recipe):
+    with build_errors(recipe):
         trainer = _build(recipe, score)
-    with training_in_words(recipe, lambda: trainer.state.global_step):
+    with training_errors(recipe, lambda: trainer.state.global_step):
         _run_trainer(trainer, recipe, description)
         return _save(trainer, recipe)
 

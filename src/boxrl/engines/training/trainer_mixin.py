@@ -85,11 +85,11 @@ class BoxTrainer:
         if self.vision_learning_rate is not None and len(optimizer.param_groups) <= 2:
             named = self.model.named_parameters()
             vision = {id(p) for name, p in named if f".{self.family.vision_module}." in f".{name}"}
-            pace_apart(optimizer, vision, self.vision_learning_rate)
+            set_group_lr(optimizer, vision, self.vision_learning_rate)
         return optimizer
 
 
-def pace_apart(optimizer: Optimizer, parameters: set[int], learning_rate: float) -> None:
+def set_group_lr(optimizer: Optimizer, parameters: set[int], learning_rate: float) -> None:
     """Move the parameters with these ids into groups with their own learning rate."""
     for group in list(optimizer.param_groups):
         apart = [p for p in group["params"] if id(p) in parameters]
