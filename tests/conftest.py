@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from boxrl.data.formats import pickles
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
+from boxrl.guard.unpickling.answers import answer
 from boxrl.types import Sample
 
 
@@ -27,3 +29,9 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def samples(scene_folder: Path) -> list[Sample]:
     """The twelve scenes of `scene_folder`."""
     return read_samples(scene_folder / "samples.jsonl")
+
+
+@pytest.fixture
+def pickles_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads pickles in this process: one of their own for each of hundreds takes a minute."""
+    monkeypatch.setattr(pickles, "answer_of", answer)

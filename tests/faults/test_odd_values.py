@@ -165,6 +165,7 @@ def test_an_odd_value_in_a_model_folder(file: str, copy: Path, warm: Warm, recor
            sorted(lost), len(before), "files", len(outcomes))  # fmt: skip
 
 
+@pytest.mark.usefixtures("pickles_read_here")
 @pytest.mark.parametrize("form", ["coco", "ovdeval", "lisa", "clevr", "vlmr1", "refcoco", "d3"])
 def test_an_odd_value_in_an_archive(
     form: str, tmp_path: Path, call: Callable[..., Outcome], record: Record

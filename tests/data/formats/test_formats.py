@@ -136,6 +136,7 @@ def test_d3_inter_asks_for_all_sentences(tmp_path):
     assert [len(sample.labels) for sample in samples] == [4, 4]
 
 
+@pytest.mark.usefixtures("pickles_read_here")
 def test_d3_negatives_are_drawn_by_a_seed_and_order_tells_nothing(tmp_path):
     folder = d3_pickles(tmp_path)
 

@@ -111,6 +111,7 @@ ARCHIVES = {
 }
 
 
+@pytest.mark.usefixtures("pickles_read_here")
 @pytest.mark.parametrize("archive", ARCHIVES)
 def test_readers_reject_or_convert_and_what_they_convert_is_a_valid_sample(tmp_path, archive):
     build, options = ARCHIVES[archive]

@@ -1,114 +1,74 @@
-"""Hostile pickles are refused and run nothing."""
+"""Files are read by a process of its own, whatever stands in them and around them."""
+
+from __future__ import annotations
 
 import collections
-import io
 import os
 import pickle
-import subprocess
+import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from boxrl.data.formats import pickles
 from boxrl.data.formats.pickles import read_pickle
 from boxrl.errors import DataError
+from tests.guard.unpickling import hostile
+from tests.guard.unpickling.assembly import read, whole_pickle
+from tests.guard.unpickling.grammar import draw, spoil
 
 
-class Call:
-    """Pickles as a call of any function."""
-
-    def __init__(self, function, *args):
-        self.call = (function, args)
-
-    def __reduce__(self):
-        return self.call
-
-
-def by_name(module, name, *args, protocol=b"\x80\x02"):
-    """A pickle that calls module.name(*args), written by hand."""
-    body = io.BytesIO()
-    body.write(protocol + f"c{module}\n{name}\n(".encode())
-    for arg in args:
-        body.write(b"X" + len(arg).to_bytes(4, "little") + arg.encode())
-    body.write(b"tR.")
-    return body.getvalue()
-
-
-def hostile(marker):
-    shell = f"touch {marker}"
-    return {
-        "os.system": pickle.dumps(Call(os.system, shell)),
-        "subprocess": pickle.dumps(Call(subprocess.call, ["sh", "-c", shell])),
-        "eval": pickle.dumps(Call(eval, f"open({str(marker)!r}, 'w')")),
-        "nested": pickle.dumps({"a": [1, {"b": Call(os.system, shell)}]}),
-        "python 2 name": by_name("__builtin__", "eval", f"open({str(marker)!r}, 'w')"),
-        "posix": by_name("posix", "system", shell),
-        "dotted name": by_name("numpy", "testing.measure", shell, protocol=b"\x80\x04"),
-        "numpy exec": by_name("numpy.testing._private.utils", "runstring", shell),
-        "numpy load": by_name("numpy", "load", str(marker)),
-        "getattr": by_name("builtins", "getattr", "a", "b"),
-        "codec": by_name("_codecs", "encode", "abc", "zip"),
-        "partial": by_name("functools", "partial", "x"),
-    }
-
-
-@pytest.mark.parametrize("kind", hostile("x"))
-def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path, kind):
-    marker = tmp_path / "ran"
-    path = tmp_path / "refs(unc).p"
-    path.write_bytes(hostile(marker)[kind])
+def told(path: Path) -> str:
+    """The line by which a file is refused."""
     with pytest.raises(DataError) as caught:
         read_pickle(path)
-    assert str(caught.value).startswith(str(path))
-    assert not marker.exists()
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_an_allowed_function_cannot_be_changed_by_the_pickle(tmp_path):
-    state = b"}X\x05\x00\x00\x00_callX\x01\x00\x00\x00xs"
+def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    marker, path = tmp_path / "ran", tmp_path / "refs(unc).p"
+    for content in hostile.running(marker).values():
+        path.write_bytes(content)
+        assert "The file was not run" in told(path)
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        whole_pickle(b"})" + b"\x85" * 2_000_000 + b"Ns"),
+        hostile.bombs()["a doubled tuple as a key"],
+        hostile.bombs()["a number of 4 MB"],
+        hostile.lying()["a field longer than its item"],
+    ],
+    ids=["a deep tuple as a key", "a doubled tuple as a key", "a number of 4 MB", "a lying field"],
+)
+def test_what_crashed_or_hung_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(content)
+    assert "only plain containers" in told(path)
+
+
+def test_a_file_is_read_as_its_bytes_are(tmp_path: Path) -> None:
+    rng = random.Random(3)
     path = tmp_path / "x.p"
-    path.write_bytes(b"\x80\x02c_codecs\nencode\n(N" + state + b"tb.")
-    with pytest.raises(DataError):
-        read_pickle(path)
-    path.write_bytes(pickle.dumps(b"\xe9", protocol=2))  # needs the same function, still whole
-    assert read_pickle(path) == b"\xe9"
-
-
-def test_an_array_cannot_claim_more_than_it_holds(tmp_path):
-    path = tmp_path / "x.p"
-    whole = pickle.dumps(np.arange(4.0), protocol=2)
-    path.write_bytes(whole.replace(b"K\x04\x85", b"J\xff\xff\xff\x7f\x85"))
-    assert path.read_bytes() != whole
-    with pytest.raises(DataError, match="damaged"):
-        read_pickle(path)
-
-
-def test_an_array_without_content_cannot_be_asked_for(tmp_path):
-    path = tmp_path / "x.p"
-    path.write_bytes(b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7f\x85tR.")
-    with pytest.raises(DataError, match="arrays come with their content"):
-        read_pickle(path)
-
-
-def doubled(value, times):
-    for _ in range(times):
-        value = [value, value]
-    return value
-
-
-def test_a_few_bytes_cannot_unfold_to_more_than_the_memory(tmp_path):
-    itself = []
-    itself.append(itself)
-    path = tmp_path / "x.p"
-    for value in (doubled([], 60), {1: doubled({}, 60)}, itself):
-        path.write_bytes(pickle.dumps(value))
-        with pytest.raises(DataError, match="over and over"):
-            read_pickle(path)
-    shared = list(range(50))
-    path.write_bytes(pickle.dumps([shared, shared]))
-    assert read_pickle(path) == [shared, shared]
+    for case in range(24):
+        opcodes, _ = draw(rng)
+        path.write_bytes(b"".join(spoil(rng, opcodes) if case % 3 else opcodes) + b".")
+        try:
+            expected = repr(read(path.read_bytes()))
+        except DataError as error:
+            assert told(path) == f"{path}: {error}"
+        else:
+            assert len(repr(read_pickle(path))) == len(expected)  # sets have no order
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_content_is_read_with_arrays_as_lists(tmp_path, protocol):
+def test_plain_content_is_read_with_arrays_as_lists(tmp_path: Path, protocol: int) -> None:
     content = {
         "text": "café",
         "bytes": b"\x00\xff",
@@ -132,14 +92,49 @@ def test_plain_content_is_read_with_arrays_as_lists(tmp_path, protocol):
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", b"\x80\x04\x95", b"(" * 1000])
-def test_a_damaged_pickle_is_an_error_of_one_line(tmp_path, content):
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    assert "cannot be read (No such file" in told(tmp_path / "x.p")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.p")
+    assert "not a regular file" in told(tmp_path / "x.p")
+    assert "Is a directory" in told(tmp_path)
+
+
+def test_a_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.p").write_bytes(b"N.more")
+    assert read_pickle(tmp_path / "x.p") is None
+    monkeypatch.setattr(pickles, "MOST_BYTES", 5)
+    assert "holds more than" in told(tmp_path / "x.p")
+
+
+@pytest.mark.parametrize(
+    ("reader", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
+        ("raise MemoryError('none')", "ended with status 1 (MemoryError: none)"),
+        ("import time; time.sleep(60)", "not read within 0.5 seconds"),
+    ],
+)
+def test_a_process_that_ends_or_hangs_is_one_line(
+    reader: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.p"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="damaged pickle"):
-        read_pickle(path)
+    path.write_bytes(b"N.")
+    assert read_pickle(path) is None
+    monkeypatch.setattr(pickles, "PATIENCE_S", 0.5 if "sleep" in reader else 60)
+    monkeypatch.setattr(pickles, "READER", reader)
+    assert said in told(path)
 
 
-def test_a_missing_pickle_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        read_pickle(tmp_path / "x.p")
+def test_nothing_is_imported_from_the_folder_that_one_works_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.p").write_bytes(b"N.")
+    for module in ("msgspec", "boxrl", "struct", "math", "gc"):
+        (tmp_path / f"{module}.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert read_pickle(Path("x.p")) is None
+    assert not (tmp_path / "ran").exists()

@@ -1,9 +1,9 @@
 """D3, the Described Object Detection data set, to samples.
 
 Source: github.com/shikras/d-cube. Four pickles (sentences, annotations, images, groups), each a
-dict by id; or its COCO-form JSON files, whose categories are the sentences. Annotation is complete:
-a sentence without a box in an image describes nothing in it. Sentences of absence ("person without
-a hat") are the ABS part, the others PRES.
+dict by id; or, better, its COCO-form JSON files, whose categories are the sentences. Annotation is
+complete: a sentence without a box in an image describes nothing in it. Sentences of absence
+("person without a hat") are the ABS part, the others PRES.
 """
 
 from __future__ import annotations

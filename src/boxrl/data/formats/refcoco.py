@@ -2,7 +2,8 @@
 
 Source: github.com/lichengunc/refer. ROOT/DATASET/refs(SPLIT_BY).p, a Python 2 pickle of refs, and
 ROOT/DATASET/instances.json in COCO form. Images are COCO's train2014; a ref's own `file_name` has a
-suffix that no image has, so names come from instances.json.
+suffix that no image has, so names come from instances.json. VLM-R1 publishes the same expressions
+as JSON, which `vlmr1` reads.
 """
 
 from __future__ import annotations
