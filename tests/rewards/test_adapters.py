@@ -95,7 +95,7 @@ def test_swift_gets_functions_with_names() -> None:
     [
         ({"rewards": "f2"}, "unknown reward 'f2'"),
         ({"rewards": "f1", "family": "qwen"}, "unknown family 'qwen'"),
-        ({"rewards": "f1", "weights": [1, 2]}, "2 weights for 1 rewards"),
+        ({"rewards": "f1", "family": "plain", "weights": [1, 2]}, "2 weights for 1 rewards"),
         ({"rewards": []}, "no reward is named"),
     ],
 )

@@ -36,10 +36,7 @@ def smart_resize(
     """
     width, height = size_wh
     if max(width, height) > 200 * min(width, height):
-        raise DataError(
-            f"image of {width} x {height} pixels: one side is more than 200 times the other, "
-            "which the model's image processor refuses; crop it or leave it out"
-        )
+        raise _refused(size_wh, "one side is more than 200 times the other")
     new_height, new_width = (round(side / factor) * factor for side in (height, width))
     if new_height * new_width > max_pixels:
         ratio = math.sqrt(height * width / max_pixels)
@@ -111,3 +108,72 @@ def _tile_grids() -> list[tuple[int, int]]:
     sides = range(1, MOST_TILES + 1)
     grids = [(columns, rows) for columns in sides for rows in sides if columns * rows <= MOST_TILES]
     return sorted(grids, key=math.prod)
+
+
+def fetch_resize(
+    size_wh: tuple[int, int], factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size to which qwen-vl-utils' `fetch_image` resizes an image.
+
+    As `smart_resize`, but a side is a whole `factor` before areas are compared, and a shrunk one
+    may vanish.
+
+    Args:
+        size_wh: (width, height) of the stored image in pixels.
+        factor: as of `smart_resize`.
+        min_pixels: as of `smart_resize`.
+        max_pixels: as of `smart_resize`.
+
+    Raises:
+        DataError: the image cannot be resized so.
+
+    Source: qwen-vl-utils 0.0.14, vision_process.py.
+    """
+    width, height = size_wh
+    if max(width, height) > 200 * min(width, height):
+        raise _refused(size_wh, "one side is more than 200 times the other")
+    new_width, new_height = (max(factor, round(side / factor) * factor) for side in size_wh)
+    if new_width * new_height > max_pixels:
+        ratio = math.sqrt(height * width / max_pixels)
+        new_width, new_height = (math.floor(side / ratio / factor) * factor for side in size_wh)
+    elif new_width * new_height < min_pixels:
+        ratio = math.sqrt(min_pixels / (height * width))
+        new_width, new_height = (math.ceil(side * ratio / factor) * factor for side in size_wh)
+    if not new_width or not new_height:
+        raise _refused(size_wh, f"a side vanishes under {max_pixels:,} pixels")
+    return new_width, new_height
+
+
+def scale_to_area(size_wh: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The size to which EasyR1 scales an image before the processor resizes it again.
+
+    Args:
+        size_wh: (width, height) of the stored image in pixels.
+        min_pixels: an image of a smaller area is enlarged to about it.
+        max_pixels: one of a larger area is shrunk to about it.
+
+    Raises:
+        DataError: a side vanishes.
+
+    Source: EasyR1 0243608, verl/utils/dataset.py, `process_image`.
+    """
+    scaled = size_wh
+    if scaled[0] * scaled[1] > max_pixels:
+        scaled = _scaled(scaled, max_pixels)
+    if 0 < scaled[0] * scaled[1] < min_pixels:
+        scaled = _scaled(scaled, min_pixels)
+    if not all(scaled):
+        raise _refused(size_wh, f"a side vanishes under {max_pixels:,} pixels")
+    return scaled
+
+
+def _scaled(size_wh: tuple[int, int], pixels: int) -> tuple[int, int]:
+    ratio = math.sqrt(pixels / (size_wh[0] * size_wh[1]))
+    return int(size_wh[0] * ratio), int(size_wh[1] * ratio)
+
+
+def _refused(size_wh: tuple[int, int], why: str) -> DataError:
+    return DataError(
+        f"image of {size_wh[0]} x {size_wh[1]} pixels: {why}, which the image processor refuses; "
+        "crop it or leave it out"
+    )

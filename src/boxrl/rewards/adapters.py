@@ -6,18 +6,25 @@ and task come with it, and nothing has to be said twice.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from boxrl.data.samples import parse_sample
 from boxrl.errors import UsageError
-from boxrl.families import Family, build_family
+from boxrl.families import FAMILIES, Family, build_family, read_family
+from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
 from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.types import Asked, Completion, Parsed, Target
+
+LOG = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=2048)
@@ -32,37 +39,105 @@ def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
 
 
 @lru_cache(maxsize=2048)
-def parse_once(text: str, family: Family, size_wh: tuple[int, int], asked: Asked) -> Parsed:
+def parse_once(text: str, path: ImagePath, size_wh: tuple[int, int], asked: Asked) -> Parsed:
     """`parsing.parse`, remembered for the other rewards of the same batch.
 
     Args:
         text: the completion.
-        family: in whose frame and syntax it answers.
+        path: the image's way to the model, in whose frame and syntax it answers.
         size_wh: of the original image, in pixels.
         asked: what it was asked.
     """
-    return parse(text, family, size_wh, asked=asked)
+    return parse(text, path.family, size_wh, path.input_size_wh(size_wh), asked=asked)
+
+
+def find_image_path(
+    trainer: str,
+    model: str | Path | None = None,
+    family: str | Family | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> ImagePath:
+    """The way of an image to the model, as a trainer's settings describe it.
+
+    Args:
+        trainer: key of TRAINERS.
+        model: the model's folder, from which its family and its processor's limits are read.
+        family: of the model instead, by name with its released limits, or as it is.
+        min_pixels: least area of an image in the trainer's settings; its default where None.
+        max_pixels: largest area.
+
+    Raises:
+        UsageError: neither or both are named, or a wrong one.
+    """
+    given = find_family(trainer, model, family)
+    if isinstance(family, Family) and family.has_limits:
+        min_pixels = family.min_pixels if min_pixels is None else min_pixels
+        max_pixels = family.max_pixels if max_pixels is None else max_pixels
+    path = build_image_path(trainer, given, min_pixels, max_pixels)
+    facts = TRAINERS[trainer]
+    of_the_folder = model is not None and facts.limits is None
+    if given.frame == "resized" and None in (min_pixels, max_pixels) and not of_the_folder:
+        LOG.warning(
+            "%s: boxes of family %s are read as of images of %s to %s pixels, the defaults; if %s "
+            "of the training differ, repeat them as min_pixels and max_pixels",
+            facts.name, given.name, f"{path.min_pixels:,}", f"{path.max_pixels:,}", facts.where,
+        )  # fmt: skip
+    return path
+
+
+def find_family(trainer: str, model: str | Path | None, family: str | Family | None) -> Family:
+    """The family of the model that is trained.
+
+    Args:
+        trainer: key of TRAINERS.
+        model: the model's folder.
+        family: by name, or as it is.
+
+    Raises:
+        UsageError: neither or both are named, or a wrong one.
+    """
+    if (model is None) == (family is None):
+        raise UsageError(
+            f"{TRAINERS[trainer].name}: name the model by one of model=FOLDER and family=NAME, "
+            "with the training's min_pixels and max_pixels where it sets them; families: "
+            f"{', '.join(FAMILIES)}"
+        )
+    if model is not None:
+        return read_family(Path(model))
+    return build_family(family) if isinstance(family, str) else cast(Family, family)
 
 
 class RewardSum:
     """Several rewards of one completion as the single number that some trainers want."""
 
     def __init__(
-        self, rewards: Sequence[Spec | Reward] | str, family: str | Family, weights: Sequence[float]
+        self,
+        trainer: str,
+        rewards: Sequence[Spec | Reward] | str = "format,f1",
+        weights: Sequence[float] = (),
+        model: str | None = None,
+        family: str | Family | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         """Build the rewards.
 
         Args:
+            trainer: key of TRAINERS.
             rewards: specs, or names separated by commas.
-            family: name of the model's family, or the family itself.
             weights: one per reward; none at all means 1 each.
+            model: see `find_image_path`, as of all that follow.
+            family: of the model.
+            min_pixels: of the training's images.
+            max_pixels: of the training's images.
 
         Raises:
             UsageError: an unknown reward, setting or family, or not one weight per reward.
         """
         specs = rewards.split(",") if isinstance(rewards, str) else list(rewards)
         self.rewards = build_rewards(specs)
-        self.family = build_family(family) if isinstance(family, str) else family
+        self.path = find_image_path(trainer, model, family, min_pixels, max_pixels)
         self.weights = list(weights) or [1.0] * len(self.rewards)
         if len(self.weights) != len(self.rewards):
             raise UsageError(
@@ -77,26 +152,40 @@ class RewardSum:
         A reward that does not apply adds nothing and stands as 0: these trainers know no None.
         """
         target, asked, size_wh = read_target(line)
-        parsed = partial(parse_once, text, self.family, size_wh, asked)
+        parsed = partial(parse_once, text, self.path, size_wh, asked)
         completion = Completion(text, parsed, n_tokens)
         values = {reward.name: reward(completion, target) or 0.0 for reward in self.rewards}
         pairs = zip(self.weights, values.values(), strict=True)
         return sum(weight * value for weight, value in pairs), values
 
 
-def reward_sum(**settings: Any) -> RewardSum:
+def reward_sum(trainer: str, settings: Mapping[str, Any]) -> RewardSum:
     """The `RewardSum` of these settings, built at the first call of a trainer that has no other.
 
     Args:
-        settings: arguments of `RewardSum`, in any containers a config library makes.
+        trainer: key of TRAINERS.
+        settings: the other arguments of `RewardSum`, in any containers a config library makes.
+
+    Raises:
+        UsageError: an unknown setting; the message lists the known ones.
     """
-    return _build_once(json.dumps(settings, default=_plain))
+    known = list(inspect.signature(RewardSum).parameters)[1:]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"settings: {', '.join(known)}"
+            raise UsageError(f"{TRAINERS[trainer].name}: unknown setting {name!r}; {hint}")
+    if isinstance(settings.get("family"), Family):
+        return RewardSum(trainer, **settings)
+    return _build_once(trainer, json.dumps(dict(settings), default=_plain))
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 
 @lru_cache(maxsize=16)
-def _build_once(settings: str) -> RewardSum:
-    return RewardSum(**json.loads(settings))
+def _build_once(trainer: str, settings: str) -> RewardSum:
+    return RewardSum(trainer, **json.loads(settings))

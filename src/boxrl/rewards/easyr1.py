@@ -1,10 +1,11 @@
 """The reward function that EasyR1 calls, one completion or a batch at a time.
 
     worker.reward.reward_function=FILE_OF_THIS_MODULE:compute_score
-    worker.reward.reward_function_kwargs={"rewards": "format,f1", "family": "qwen2.5-vl"}
+    worker.reward.reward_function_kwargs={"rewards": "format,f1", "model": "DIR",
+        "min_pixels": 262144, "max_pixels": 4194304}
 
-The data set's answer column holds lines of a samples file. EasyR1 tells the length of a response,
-so rewards of length work.
+The limits are those of `data.min_pixels` and `data.max_pixels`. The data set's answer column
+holds lines of a samples file. EasyR1 tells the length of a response, so rewards of length work.
 """
 
 from __future__ import annotations
@@ -23,33 +24,22 @@ Row = Mapping[str, Any]
 
 
 @overload
-def compute_score(
-    reward_input: Row, rewards: Any = ..., family: str = ..., weights: Sequence[float] = ...
-) -> dict[str, float]: ...
+def compute_score(reward_input: Row, **settings: Any) -> dict[str, float]: ...
 
 
 @overload
-def compute_score(
-    reward_input: Sequence[Row],
-    rewards: Any = ...,
-    family: str = ...,
-    weights: Sequence[float] = ...,
-) -> list[dict[str, float]]: ...
+def compute_score(reward_input: Sequence[Row], **settings: Any) -> list[dict[str, float]]: ...
 
 
 def compute_score(
-    reward_input: Row | Sequence[Row],
-    rewards: Any = "format,f1",
-    family: str = "qwen2.5-vl",
-    weights: Sequence[float] = (),
+    reward_input: Row | Sequence[Row], **settings: Any
 ) -> dict[str, float] | list[dict[str, float]]:
     """The rewards of a batch or of one completion, with the arguments that EasyR1 passes.
 
     Args:
         reward_input: `response`, `response_length` in tokens and `ground_truth` of each.
-        rewards: names separated by commas, or specs as in a recipe.
-        family: whose frame and syntax the completions are in.
-        weights: one per reward; none at all means 1 each.
+        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`; see
+            `adapters.RewardSum`.
 
     Returns:
         `overall`: the weighted sum, beside one value per reward; a list where a list came in.
@@ -58,8 +48,8 @@ def compute_score(
         UsageError: wrong settings.
     """
     if not isinstance(reward_input, Mapping):
-        return [compute_score(row, rewards, family, weights) for row in reward_input]
-    total, values = reward_sum(rewards=rewards, family=family, weights=weights)(
+        return [compute_score(row, **settings) for row in reward_input]
+    total, values = reward_sum("easyr1", settings)(
         reward_input["response"], reward_input["ground_truth"], reward_input["response_length"]
     )
     return {"overall": total, **values}

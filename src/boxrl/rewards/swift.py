@@ -1,42 +1,67 @@
 """Rewards for ms-swift's GRPO, by a plugin file of two lines.
 
     from swift.rewards import orms; from boxrl.rewards.swift import build_orms
-    orms.update(build_orms("format,f1", family="qwen2.5-vl"))
+    orms.update(build_orms("format,f1", model="DIR"))
 
     swift rlhf --rlhf_type grpo --external_plugins plugin.py --reward_funcs boxrl_format boxrl_f1
 
-
-The data set needs a column `sample` with lines of a samples file; lengths are ms-swift's own.
+Pixel limits are those of the environment variables MIN_PIXELS and MAX_PIXELS. The data set needs
+a column `sample` with lines of a samples file; lengths are ms-swift's own.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from boxrl.families import Family, build_family
+from boxrl.errors import UsageError
+from boxrl.families import Family
 from boxrl.rewards import Reward, Spec, build_rewards
+from boxrl.rewards.adapters import find_family, find_image_path
 from boxrl.rewards.trl import TRLReward
 
 RewardFunction = Callable[..., list[float | None]]
 
 
 def build_orms(
-    rewards: Sequence[Spec | Reward] | str, family: str | Family
+    rewards: Sequence[Spec | Reward] | str,
+    family: str | Family | None = None,
+    *,
+    model: str | Path | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> dict[str, Callable[..., RewardFunction]]:
     """Entries for `orms`: `boxrl_NAME` to what ms-swift calls with its arguments to get a reward.
 
     Args:
         rewards: specs, or names separated by commas.
-        family: name of the model's family, or the family itself.
+        family: name of the model's family, or the family itself, where `model` is not named.
+        model: the model's folder.
+        min_pixels: least area of an image; MIN_PIXELS where None.
+        max_pixels: largest area; MAX_PIXELS where None.
 
     Raises:
-        UsageError: an unknown reward, setting or family.
+        UsageError: an unknown reward, setting or family, or no model.
     """
     built = build_rewards(rewards.split(",") if isinstance(rewards, str) else rewards)
-    frame = build_family(family) if isinstance(family, str) else family
-    return {f"boxrl_{reward.name}": _factory(TRLReward(reward, frame)) for reward in built}
+    if not isinstance(family, Family) and find_family("swift", model, family).has_limits:
+        min_pixels = _limit("MIN_PIXELS") if min_pixels is None else min_pixels
+        max_pixels = _limit("MAX_PIXELS") if max_pixels is None else max_pixels
+    path = find_image_path("swift", model, family, min_pixels, max_pixels)
+    return {f"boxrl_{reward.name}": _factory(TRLReward(reward, path)) for reward in built}
+
+
+def _limit(variable: str) -> int | None:
+    """A pixel limit of the environment, as ms-swift reads it; None where there is none."""
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise UsageError(f"{variable}: expected a whole number of pixels, got {value!r:.40}")
+    return int(value)
 
 
 def _factory(reward: TRLReward) -> Callable[..., RewardFunction]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from boxrl.families import Family
+from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import NOTHING
-from boxrl.rewards import Reward
-from boxrl.rewards.adapters import parse_once, read_target
+from boxrl.rewards import Reward, Spec, build_reward
+from boxrl.rewards.adapters import find_image_path, parse_once, read_target
 from boxrl.rewards.format import FORM_ONLY
 from boxrl.types import Completion, Parsed, Target
 
@@ -26,10 +28,34 @@ class TRLReward:
     them, and None tells TRL to skip the row.
     """
 
-    def __init__(self, reward: Reward, family: Family) -> None:
-        """Wrap `reward` for a model that answers as `family` does."""
-        self.reward = reward
-        self.family = family
+    def __init__(
+        self,
+        reward: Reward | Spec,
+        family: str | Family | ImagePath | None = None,
+        *,
+        model: str | Path | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        """Wrap a reward for the model that is trained.
+
+        Args:
+            reward: built, or a spec.
+            family: of the model, with its processor's limits, or its name; of another trainer's
+                images, their way to the model. Left out where `model` is named.
+            model: the model's folder.
+            min_pixels: of the processor, where it was loaded with another than the folder's.
+            max_pixels: the same.
+
+        Raises:
+            UsageError: an unknown reward, setting or family, or no model.
+        """
+        self.reward = reward = build_reward(reward)
+        self.path = (
+            family
+            if isinstance(family, ImagePath)
+            else find_image_path("trl", model, family, min_pixels, max_pixels)
+        )
         self.__name__ = reward.name.rpartition(":")[2]
 
     def __call__(
@@ -56,7 +82,7 @@ class TRLReward:
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, asked, size_wh = read_target(line)
             text = completion_text(written)
-            parsed = parse_once(text, self.family, size_wh, asked)
+            parsed = parse_once(text, self.path, size_wh, asked)
             values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
         if log_extra is not None:

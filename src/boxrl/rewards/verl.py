@@ -2,7 +2,7 @@
 
     reward.custom_reward_function.path=pkg://boxrl.rewards.verl
     reward.custom_reward_function.name=compute_score
-    +reward.custom_reward_function.reward_kwargs={rewards: "format,f1", family: qwen2.5-vl}
+    +reward.custom_reward_function.reward_kwargs={rewards: "format,f1", model: DIR}
 
 `reward_model.ground_truth` of the data set holds lines of a samples file. verl tells a reward
 function no lengths: `cosine` needs `n_tokens` in `extra_info`.
@@ -22,10 +22,10 @@ def compute_score(
     solution_str: str,
     ground_truth: str,
     extra_info: Mapping[str, Any] | None = None,
-    rewards: Any = "format,f1",
-    family: str = "qwen2.5-vl",
-    weights: Sequence[float] = (),
-    **_: Any,
+    *,
+    reward_router_address: Any = None,
+    reward_model_tokenizer: Any = None,
+    **settings: Any,
 ) -> dict[str, float]:
     """The rewards of one completion, with the arguments that verl passes.
 
@@ -34,9 +34,10 @@ def compute_score(
         solution_str: the completion.
         ground_truth: a line of a samples file.
         extra_info: verl's; `n_tokens`, the completion's length, is looked at where it is there.
-        rewards: names separated by commas, or specs as in a recipe.
-        family: whose frame and syntax the completion is in.
-        weights: one per reward; none at all means 1 each.
+        reward_router_address: verl's, where it runs a reward model; not looked at.
+        reward_model_tokenizer: the same.
+        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`; see
+            `adapters.RewardSum`. The limits are those that stand beside the images of the data.
 
     Returns:
         `score`: the weighted sum, beside one value per reward.
@@ -44,7 +45,7 @@ def compute_score(
     Raises:
         UsageError: wrong settings, or `cosine` where the length is not known.
     """
-    build = reward_sum(rewards=rewards, family=family, weights=weights)
+    build = reward_sum("verl", settings)
     n_tokens = (extra_info or {}).get("n_tokens")
     if n_tokens is None and any(reward.name == "cosine" for reward in build.rewards):
         raise UsageError(
@@ -69,7 +70,7 @@ def compute_score_batch(
         solution_strs: see `compute_score`.
         ground_truths: see `compute_score`.
         extra_infos: see `compute_score`.
-        settings: `rewards`, `family` and `weights`, the same for all.
+        settings: those of `compute_score`, the same for all.
 
     Raises:
         UsageError: see `compute_score`.
