@@ -22,6 +22,7 @@ from boxrl.parsing.json_items import Rest, Rows, read_array, read_items
 from boxrl.types import Asked, Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]
+ReadingRule = Literal["strict", "tolerant"]
 
 NOTHING = Detections(np.zeros((0, 4)), ())
 _WHOLE = Rest()
@@ -35,6 +36,7 @@ def parse(
     input_size_wh: tuple[int, int] | None = None,
     answer_tag: AnswerTag = "required",
     asked: Asked | None = None,
+    reading: ReadingRule = "strict",
 ) -> Parsed:
     """Read a completion.
 
@@ -49,6 +51,8 @@ def parse(
             answer tag.
         asked: what was asked, where that is known: names boxes without a label where one label
             was asked for, and lets grounding answer with four bare numbers.
+        reading: `tolerant`, for evaluation, also takes what is nearly JSON and other keys; see
+            `tolerant.mend_objects`.
 
     Returns:
         Detections in original pixels and how the answer read; see `Parsed`.
@@ -59,6 +63,8 @@ def parse(
         return Parsed(NOTHING, "missing", reason=found.reason)
     if says_none(answer):
         return Parsed(NOTHING, "empty", answer, tagged=found.tagged)
+    if reading == "tolerant":
+        answer = _mend(answer, family)
     label = asked.sole_label if asked else None
     if SYNTAXES[family.syntax].read is None:
         rows = read_array(answer, family.box_key, label)
@@ -70,6 +76,12 @@ def parse(
     status: Status = "empty" if rest.says_nothing else "malformed"
     reason = "" if rest.says_nothing else rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
+
+
+def _mend(answer: str, family: Family) -> str:
+    from boxrl.parsing.tolerant import mend_objects  # a library that strict reading never needs
+
+    return mend_objects(answer, family.box_key)
 
 
 def _read(answer: str, family: Family, asked: Asked) -> tuple[Rows, Rest]:

@@ -1,0 +1,83 @@
+"""Reading that forgives, for evaluation: quotes, commas, numbers as text, other keys."""
+
+import time
+
+import pytest
+
+from boxrl.families import FAMILIES
+from boxrl.parsing import parse
+from boxrl.types import Asked
+
+PLAIN = FAMILIES["plain"]
+CAT = ([1.0, 2.0, 30.0, 40.0], "cat")
+
+
+def read(answer, reading, family=PLAIN, labels=("cat", "dog")):
+    parsed = parse(answer, family, (100, 100), None, "optional", Asked(labels), reading)
+    return list(zip(parsed.detections.boxes.tolist(), parsed.detections.labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat'}]",  # Python's quotes
+        '[{"bbox": [1, 2, 30, 40], "label": "cat"}]',
+        '[{"box": [1, 2, 30, 40], "class": "cat"}]',
+        '[{"box_2d": [1, 2, 30, 40], "name": "cat"}]',
+        "[{'Position': [1, 2, 30, 40], 'category': 'cat', 'Confidence': 0.9}]",
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "cat",}]',  # a comma too many
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "cat"},]',
+        '[{"bbox_2d": [1, 2, 30, 40] "label": "cat"}]',  # one too few
+        '[{"bbox_2d": ["1", "2", "30", "40"], "label": "cat"}]',
+        '[{"bbox_2d": [[1, 2, 30, 40]], "label": "cat"}]',
+        '[{"bbox_2d": [[1, 2], [30, 40]], "label": "cat"}]',
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "cat", "note": "the "red" one"}]',
+    ],
+)
+def test_what_is_nearly_json_is_read(answer):
+    assert read(answer, "tolerant") == [CAT]
+
+
+def test_strict_is_the_default():
+    answer = "[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat'}]"
+    assert read(answer, "strict") == []
+    assert parse(answer, PLAIN, (100, 100), answer_tag="optional").status == "malformed"
+
+
+def test_several_boxes_of_one_label_are_as_many_items():
+    answer = '[{"label": "cat", "bbox_2d": [[1, 2, 30, 40], [5, 6, 70, 80]]}]'
+    assert read(answer, "tolerant") == [CAT, ([5, 6, 70, 80], "cat")]
+
+
+def test_the_order_of_axes_stays_the_family_s():
+    answer = '[{"bbox": [20, 10, 400, 300], "label": "cat"}]'
+    assert read(answer, "tolerant", FAMILIES["gemma"]) == [([1, 2, 30, 40], "cat")]
+
+
+def test_a_box_without_a_label_still_needs_one():
+    answer = "[{'Position': [1, 2, 30, 40]}]"
+    assert read(answer, "tolerant") == []
+    assert read(answer, "tolerant", labels=("cat",)) == [CAT]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]',
+        "```json\n[]\n```",
+        "None",
+        "no cat",
+        '{"a": 1}',
+        '[{"bbox_2d": [1, 2, 30], "label": "cat"}]',
+    ],
+)
+def test_it_reads_what_the_strict_reader_reads(answer):
+    assert read(answer, "tolerant") == read(answer, "strict")
+
+
+@pytest.mark.parametrize("piece", [':"', '[}"a": }', '["', "['", '{"', "{'a' ", "\\" + "' \"\":'"])
+def test_hostile_text_takes_bounded_time(piece):
+    text = "{" + piece * 4000 + "}" + ("{" + piece * 8 + "}") * 200
+    start = time.process_time()
+    read(text, "tolerant")
+    assert time.process_time() - start < 3
