@@ -217,7 +217,7 @@ def _split(requirement: str) -> tuple[str, str, str | None]:
 
 
 def _module(package: str) -> str:
-    return MODULES.get(_fold(package), package)
+    return MODULES.get(_fold(package), package.replace("-", "_"))
 
 
 def _fold(name: str) -> str:
