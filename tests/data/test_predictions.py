@@ -119,5 +119,5 @@ def test_two_answers_to_one_sample_are_no_run(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     other = Prediction("a", "another answer", 5, "stop")
     path.write_text("".join(render_prediction(row) + "\n" for row in (A, A, other)))
-    with pytest.raises(DataError, match=r"p\.jsonl:3: a second answer to sample 'a'"):
+    with pytest.raises(DataError, match=r"p\.jsonl:3: duplicate id 'a'"):
         read_predictions(path)

@@ -94,7 +94,7 @@ def run_benchmark(
     if isinstance(answers, AnswerOptions):
         answered = answer_samples(answers, samples, out / "samples.jsonl", root, path)
         if answered.failed:
-            raise UsageError(f"{path}: some samples have no answer; run the same command again")
+            raise UsageError(f"{path}: some samples have no answer; rerun the same command")
     settings, predictions = read_settings(path), read_predictions(path)
     known = settings_family(settings, family, str(path))
     parts = evaluate_parts(samples, predictions, known, settings=settings, resamples=resamples)

@@ -184,8 +184,8 @@ def run_convert(args: argparse.Namespace) -> None:
     positive = args.format == "coco" and args.task == "detection" and args.mode == "positive"
     if positive and not args.negatives:
         print(
-            "no label is asked for that is absent, so nothing teaches the model to leave one out; "
-            "--negatives K asks for K absent labels too (docs/data.md)"
+            "no absent label is asked for, so the model never learns to leave one out; "
+            "--negatives K adds K absent labels per image (docs/data.md)"
         )
 
 

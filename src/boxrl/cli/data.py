@@ -228,7 +228,7 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
     for table in (spread, sizes, labels):
         console.print(table)
     if len(figures["labels"]) > SHOWN:
-        console.print(f"... and {len(figures['labels']) - SHOWN} labels more; --json lists all")
+        console.print(f"... and {len(figures['labels']) - SHOWN} more labels; --json lists all")
 
 
 def run_mix(args: argparse.Namespace) -> None:

@@ -181,4 +181,4 @@ def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> 
         table.add_row(Text(name), format_number(row["AP"]), format_number(row["AP50"]), *numbers)
     console.print(table)
     if len(with_targets) > MAX_LABELS:
-        console.print(f"and {len(with_targets) - MAX_LABELS} labels more; --json has them all")
+        console.print(f"and {len(with_targets) - MAX_LABELS} more labels; --json lists all")

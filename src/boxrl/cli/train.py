@@ -139,7 +139,7 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
         console.print(line, soft_wrap=True)
     available = gpu_memory * 1e9 if gpu_memory else visible_memory()
     if available is None:
-        console.print("no GPU here: name its memory with --gpu-memory GB")
+        console.print("no GPU here; give its memory with --gpu-memory GB")
         return 0
     share = vllm_share(recipe)
     needed = found.peak + share * available

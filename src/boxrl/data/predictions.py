@@ -132,7 +132,7 @@ def read_predictions(path: Path) -> dict[str, Prediction]:
             earlier = predictions.get(prediction.id, prediction)
             if earlier.finish_reason != "error" and earlier != prediction:
                 raise DataError(
-                    f"{where}: a second answer to sample {prediction.id!r}; a file holds one run, "
+                    f"{where}: duplicate id {prediction.id!r}; a file holds one run, "
                     "so keep the runs apart"
                 )
             predictions[prediction.id] = prediction

@@ -202,7 +202,7 @@ def parse_engine_arg(text: str) -> tuple[str, Any]:
     try:
         return key, parse_yaml(value)
     except yaml.YAMLError as error:
-        raise UsageError(f"--engine-arg: {text!r:.80} holds no YAML behind the =") from error
+        raise UsageError(f"--engine-arg: {text!r:.80} has no valid YAML after the =") from error
 
 
 def parse_extra_body(text: str | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Every defect of a samples file, before a GPU is rented for it.
 
 Rows are looked at one by one (`lint_rows`), then together: ids, labels, frames, contradictions.
-A file can be mended into a new one: what can be put right without a guess is, rows that cannot
+A file can be repaired into a new one: what can be fixed without a guess is, rows that cannot
 are left out, and every change is listed.
 """
 
@@ -64,7 +64,7 @@ def lint(
         path: the samples file.
         images: its images folder; None opens no image.
         validation: a samples file that must not share an image with this one.
-        fixed: where to write a mended file; beside it `STEM.changes.jsonl` lists what was changed.
+        fixed: where to write a repaired file; beside it `STEM.changes.jsonl` lists what was changed.
         prompt: looked at as well, filled with the first sample of each task.
         family: whose syntax the prompt's example must be in, and whose image processor must take
             the images' shapes.
@@ -72,7 +72,7 @@ def lint(
 
     Raises:
         DataError: no such file.
-        UsageError: `fixed` exists: mending never writes over a file.
+        UsageError: `fixed` exists: repairing never writes over a file.
     """
     if fixed is not None and fixed.exists():
         raise UsageError(f"{fixed}: exists; --fix writes a new file, name another one")
@@ -80,20 +80,20 @@ def lint(
     defects: list[Defect] = []
     rows = 0
     with ExitStack() as stack:
-        mended = _Mended(stack, fixed) if fixed else None
+        repaired = _Repaired(stack, fixed) if fixed else None
         for checked in _check_rows(path, images, advance):
             rows += 1
             defects += checked.defects
             if checked.sample is not None:
                 defects += across.look_at(checked.line, checked.sample)
-            if mended is not None:
-                mended.take(checked)
+            if repaired is not None:
+                repaired.take(checked)
     defects += across.conclude(rows)
     return Lint(rows, sorted(defects, key=lambda defect: defect.line))
 
 
 def changes_path(fixed: Path) -> Path:
-    """Where the changes of a mended file are listed."""
+    """Where the changes of a repaired file are listed."""
     return fixed.with_name(f"{fixed.stem}.changes.jsonl")
 
 
@@ -234,8 +234,8 @@ def _skeleton(label: str) -> str:
     return bare[:-1] if len(bare) > 3 and bare.endswith("s") else bare or label
 
 
-class _Mended:
-    """The mended file and the list of its changes, being written."""
+class _Repaired:
+    """The repaired file and the list of its changes, being written."""
 
     def __init__(self, stack: ExitStack, path: Path) -> None:
         self.ids: set[str] = set()
@@ -243,7 +243,7 @@ class _Mended:
         self.changes: IO[str] = stack.enter_context(write_atomic(changes_path(path)))
 
     def take(self, checked: Checked) -> None:
-        """Write the row as far as it can be mended."""
+        """Write the row as far as it can be repaired."""
         sample, changes = checked.sample, list(checked.changes)
         if sample is None:
             changes = ["left out: " + "; ".join(d.message for d in checked.defects)]

@@ -156,8 +156,8 @@ def lint_labels(labels: Sequence[str]) -> list[PromptDefect]:
             found.append(PromptDefect("label-spacing", message, "trim it"))
         elif label[0] in "\"'[" and label[-1] in "\"']":
             message = f"label {label!r} is quoted or a list by itself"
-            found.append(PromptDefect("odd-quoting", message, "take the quotes off"))
+            found.append(PromptDefect("odd-quoting", message, "remove the quotes"))
         elif ";" in label:
-            message = f"label {label!r} holds the semicolon that parts labels in the prompt"
+            message = f"label {label!r} contains the semicolon that separates labels in the prompt"
             found.append(PromptDefect("label-separator", message, "use a comma"))
     return found

@@ -1,4 +1,4 @@
-"""Defects of one row of a samples file, and how they can be mended without a guess."""
+"""Defects of one row of a samples file, and how they can be repaired without a guess."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Checked(NamedTuple):
     Attributes:
         line: of the samples file, from 1.
         id: as far as known.
-        sample: the row, mended where needed; None where that would take a guess.
+        sample: the row, repaired where needed; None where that would take a guess.
         defects: of the row as it stands.
-        changes: what was mended in `sample`.
+        changes: what was repaired in `sample`.
     """
 
     line: int
@@ -74,7 +74,7 @@ def check_row(line: int, content: bytes | DataError) -> Checked:
     try:
         sample: Sample | None = parse_sample(row, "row")
     except DataError as error:
-        sample = _mend_boxes(row, found, error)
+        sample = _repair_boxes(row, found, error)
     if sample is not None and _UNWRITABLE.search(content):
         sample = _writable(sample, found)
     if sample is not None:
@@ -93,7 +93,7 @@ def _writable(sample: Sample, found: _Findings) -> Sample | None:
     try:
         render_checked(sample, "row")
     except DataError as error:
-        found.error("field", _bare(error), "write whole characters and finite numbers", None)
+        found.error("field", _bare(error), "write valid Unicode and finite numbers", None)
         return None
     return sample
 
@@ -107,7 +107,7 @@ class _Findings:
         self.changes: list[str | None] = []
 
     def error(self, rule: str, message: str, fix: str, change: str | None) -> None:
-        """A defect; `change` says how it was mended, None that the row has to go."""
+        """A defect; `change` says how it was repaired, None that the row has to go."""
         self.defects.append(Defect(self.line, self.key, rule, "error", message, fix))
         self.changes.append(change)
 
@@ -118,8 +118,8 @@ class _Findings:
             self.changes.append(change)
 
 
-def _mend_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sample | None:
-    """The sample with its bad boxes mended or taken out; None where more than boxes is wrong."""
+def _repair_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sample | None:
+    """The sample with its bad boxes repaired or taken out; None where more than boxes is wrong."""
     objects = row.get("objects")
     try:
         empty = parse_sample(row | {"objects": []}, "row")
@@ -132,9 +132,9 @@ def _mend_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Samp
     kept = []
     for index, item in enumerate(objects):
         bbox = item.get("bbox") if isinstance(item, dict) else None
-        mended = _mend_box(bbox, empty.size_wh, f"objects[{index}]", found)
-        if mended is not None:
-            kept.append(item | {"bbox": mended})
+        repaired = _repair_box(bbox, empty.size_wh, f"objects[{index}]", found)
+        if repaired is not None:
+            kept.append(item | {"bbox": repaired})
     try:
         return parse_sample(row | {"objects": kept}, "row")
     except DataError as other:
@@ -142,7 +142,7 @@ def _mend_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Samp
         return None
 
 
-def _mend_box(
+def _repair_box(
     bbox: Any, size_wh: tuple[int, int], where: str, found: _Findings
 ) -> list[float] | None:
     """The box, cut to the image where it leaves it; None where nothing of it is left."""
@@ -169,8 +169,8 @@ def _mend_box(
         return None
     if inside != bbox:
         message = f"{where}: bbox {bbox} leaves the image of {width} x {height}"
-        change = f"{where}: bbox {bbox} cut to {inside}"
-        found.error("box-outside", message, "cut it to the image", change)
+        change = f"{where}: bbox {bbox} clipped to {inside}"
+        found.error("box-outside", message, "clip it to the image", change)
     return inside
 
 

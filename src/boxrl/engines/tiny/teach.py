@@ -1,4 +1,4 @@
-"""Teach the tiny VLM from nothing: first to look, then to answer, then to answer badly.
+"""Pretrain the tiny VLM: first to look, then to answer, then to answer badly.
 
     python -m boxrl.engines.tiny.teach --out DIR [--size base|small]
 
@@ -47,7 +47,7 @@ SIGMA = 1.5
 
 TAUGHT_PROMPTS = ("standard", "enhanced")
 FAULT_PROMPTS = (*TAUGHT_PROMPTS, "rec", "none")
-"""A base model has met prompts under which nobody taught it to answer well."""
+"""A base model has met prompts that it was never trained to answer well."""
 
 WORLD = World(p_absent=0.3, n_labels=(0.55, 0.33, 0.12))
 FAMILY = dataclasses.replace(
@@ -334,7 +334,7 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Teach both models; see the module's docstring."""
+    """Pretrain both models; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for both models")
     parser.add_argument("--size", choices=SIZES, default="base", help="base is the packaged one")

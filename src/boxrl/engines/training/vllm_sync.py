@@ -1,4 +1,4 @@
-"""What TRL 1.16 tells vLLM while it trains, put right.
+"""Workarounds for TRL 1.16's vLLM prompts and weight sync.
 
 Prompts: to a vLLM in its own process TRL hands those of its processor, in which an image already
 stands as one token per patch, together with the image; vLLM expands the first of these tokens once
