@@ -64,7 +64,7 @@ def lint(
         path: the samples file.
         images: its images folder; None opens no image.
         validation: a samples file that must not share an image with this one.
-        fixed: where to write a repaired file; beside it `STEM.changes.jsonl` lists what was changed.
+        fixed: where to write a repaired file; `STEM.changes.jsonl` beside it lists the changes.
         prompt: looked at as well, filled with the first sample of each task.
         family: whose syntax the prompt's example must be in, and whose image processor must take
             the images' shapes.
