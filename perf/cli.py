@@ -26,7 +26,9 @@ def list_verbs() -> list[str]:
     """Every verb of the command line."""
     groups = build_parser()._subparsers
     assert groups is not None
-    return [verb for action in groups._group_actions for verb in action.choices or ()]
+    choices = [item for action in groups._group_actions for item in (action.choices or {}).items()]
+    first_names = {id(parser): verb for verb, parser in reversed(choices)}  # without aliases
+    return [verb for verb, parser in choices if first_names[id(parser)] == verb]
 
 
 def run(*command: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shlex
 import shutil
@@ -55,6 +56,16 @@ EVERY_VERB = pytest.mark.parametrize("words", VERBS, ids=lambda words: words or 
 def said(parser: Parser, action: argparse.Action) -> str:
     """The help of an option as `--help` prints it, on one line."""
     return parser._get_formatter()._expand_help(action) if action.help else ""
+
+
+@pytest.mark.parametrize("words", filter(None, VERBS))
+def test_every_verb_stands_in_a_file_of_its_name(words: str) -> None:
+    verb = words.partition(" ")[0].replace("-", "_")
+    assert callable(importlib.import_module(f"boxrl.cli.{verb}").add_verb)
+    home = "convert" if words.startswith(("data convert", "data export")) else verb
+    run = VERBS[words].get_default("run")
+    prints_its_help = run == VERBS[words]._print_help  # type: ignore[attr-defined]
+    assert prints_its_help or run.__module__ == f"boxrl.cli.{home}"
 
 
 @EVERY_VERB

@@ -50,7 +50,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     run.add_argument(
         "--out", type=Path, required=True, metavar="DIR",
-        help="run folder; the same command again goes on there",
+        help="run folder; rerun the same command to continue",
     )  # fmt: skip
     run.add_argument(
         "--mode", metavar="MODE",

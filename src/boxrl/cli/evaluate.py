@@ -55,7 +55,7 @@ def add_verb(verbs: Any) -> None:
         "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
         help="predictions of predict --control, shown beside; repeatable",
     )  # fmt: skip
-    add_seed(verb, "of the bootstrap and the blind policy")
+    add_seed(verb, "of the bootstrap and the blind baseline")
     verb.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
         help=f"{RESAMPLES}; 0: no intervals",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NO_MODEL_FAMILY = "model family whose frame and syntax answers are in; plain: original pixels"
 """Help of --family where no model says it."""
 
-REWARDS = "names, comma-separated; one of your own is module:function"
+REWARDS = "reward names, comma-separated; one of your own: my_module:function"
 """Help of --rewards."""
 
 MODEL_FAMILY = "model family (default: read from the model's config.json)"
@@ -92,7 +92,12 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the recipe")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="set a key of the recipe, for example train.max_steps=3",
+    )
 
 
 def read_rewards(names: str) -> list[Reward]:

@@ -39,7 +39,7 @@ def add_verb(verbs: Any) -> None:
     )
     verb.add_argument(
         "--out", type=Path, required=True, metavar="FILE.jsonl",
-        help="predictions file; the same command again generates what is missing",
+        help="predictions file; rerun the same command to continue",
     )  # fmt: skip
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
     verb.add_argument("--limit", type=integer(1), metavar="N", help="only the first N samples")

@@ -47,7 +47,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--strategy", choices=("ddp", "zero2", "zero3", "fsdp2"), default="ddp",
-        help="with --launch or --dry-run: what the processes share",
+        help="with --launch or --dry-run: how model and optimizer are sharded",
     )  # fmt: skip
     verb.add_argument(
         "--write-config", type=Path, metavar="FILE",
