@@ -9,7 +9,7 @@ from typing import Any
 
 from boxrl.families import Family
 from boxrl.metrics.detection import ratio
-from boxrl.parsing import parse
+from boxrl.rewards.adapters import parse_once
 from boxrl.types import Asked, Sample, fold_label
 
 WINDOW = 20
@@ -34,7 +34,7 @@ def describe_answers(
     """
     boxes = invented = duplicates = targets = readable = 0
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse(text, family, sample.size_wh, asked=Asked.of(sample))
+        parsed = parse_once(text, family, sample.size_wh, Asked.of(sample))
         known = set(map(fold_label, sample.labels))
         boxes += len(parsed.items)
         invented += sum(label not in known for _, label in parsed.items)
