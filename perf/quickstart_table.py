@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.evaluate.figures import HEADLINES, look_up
+from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
 from boxrl.report.draw import draw_before_after
 
 ROOT = Path(__file__).parents[1]
@@ -43,18 +43,18 @@ def render_table(run: Path) -> str:
         "| sampled: before | after | difference [95 %] | blind |",
         "|" + "---|" * 8,
     ]
-    for figure in HEADLINES:
-        digits = figure.digits
-        cells = [figure.name]
+    for metric in HEADLINE_METRICS:
+        digits = metric.digits
+        cells = [metric.name]
         for table in tables.values():
-            row = table[figure.key]
+            row = table[metric.key]
             cells += [
                 f"{row['a']:.{digits}f}",
                 f"**{row['b']:.{digits}f}**",
                 f"{row['difference']:+.{digits}f} "
                 f"[{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]",
             ]
-        unseen = look_up(blind, figure.key)
+        unseen = look_up(blind, metric.key)
         cells.append("" if unseen is None else f"{unseen:.{digits}f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -62,7 +62,7 @@ def render_table(run: Path) -> str:
 
 def render_rows(table: str) -> str:
     """The README's rows of the table: greedy and the blind policy."""
-    names = [figure.name for figure in HEADLINES if figure.key in SHOWN]
+    names = [metric.name for metric in HEADLINE_METRICS if metric.key in SHOWN]
     lines = ["| | before | after | difference [95 %] | blind |", "|" + "---|" * 5]
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -85,16 +85,16 @@ def write_between(page: Path, marks: tuple[str, str], content: str) -> None:
 
 def render_seed_table(runs: list[Path]) -> str:
     """One line per run and way: before -> after [interval of the difference]."""
-    head = ["run", "", *(figure.name for figure in HEADLINES)]
+    head = ["run", "", *(metric.name for metric in HEADLINE_METRICS)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for run in runs:
         for how in WAYS:
             table = read_differences(run, how)
             cells = [run.name, how]
-            for figure in HEADLINES:
-                row = table[figure.key]
+            for metric in HEADLINE_METRICS:
+                row = table[metric.key]
                 a, b, low, high = (
-                    f"{row[k]:{sign}.{figure.digits}f}"
+                    f"{row[k]:{sign}.{metric.digits}f}"
                     for k, sign in (("a", ""), ("b", ""), ("low", "+"), ("high", "+"))
                 )
                 cells.append(f"{a} → {b} [{low}, {high}]")

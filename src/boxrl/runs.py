@@ -7,7 +7,7 @@ environment.json  versions, platform, git commit
 data/             samples (and images, where they are synthetic)
 metrics.jsonl     one row per step          completions.jsonl  sampled completions
 checkpoints/      to resume from            model/             the final weights
-evals/NAME/       predictions.jsonl, predictions.meta.json, metrics.json
+evals/NAME/       one evaluation: predictions.jsonl, predictions.meta.json, rows.jsonl, metrics.json
 compare.json      paired differences        report.html
 """
 
@@ -19,11 +19,12 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -40,28 +41,6 @@ PACKAGES = (
     "numpy", "hotcoco", "torch", "torchvision", "transformers", "trl", "accelerate", "peft",
     "datasets",
 )  # fmt: skip
-
-
-class Launch(NamedTuple):
-    """This process among those that one launcher started.
-
-    Attributes:
-        rank: 0 for the first, which keeps the run folder.
-        world: how many there are; 1 without a launcher.
-    """
-
-    rank: int
-    world: int
-
-    @classmethod
-    def read(cls) -> Launch:
-        """What torchrun and accelerate say in the environment."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process keeps the run folder."""
-        return self.rank == 0
 
 
 class Run:
@@ -170,6 +149,106 @@ def _settings(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from _settings(inner, f"{path}.{key}" if path else str(key))
+
+
+RUN_PARTS = ("run.json", "metrics.jsonl", "evals")
+EVALUATION_PARTS = ("predictions.jsonl", "metrics.json", "rows.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """What a folder that a user names as a run is.
+
+    Attributes:
+        path: the folder.
+        is_evaluation: it is one evaluation by itself, as `boxrl evaluate --out` writes it.
+        evaluations: folders of the evaluations by name; one that stands alone has its own name.
+    """
+
+    path: Path
+    is_evaluation: bool
+    evaluations: Mapping[str, Path]
+
+    def check_trained(self, purpose: str) -> None:
+        """Refuse what no training run left.
+
+        Args:
+            purpose: what a training run is needed for, in words.
+
+        Raises:
+            UsageError: it has no run.json.
+        """
+        if not (self.path / "run.json").is_file():
+            what = "one evaluation and no run" if self.is_evaluation else "no run"
+            raise UsageError(f"{self.path}: holds {what}; {purpose} needs one with run.json in it")
+
+
+def find_run(path: Path) -> FoundRun:
+    """What `report`, `compare`, `watch` and `export` take as a run.
+
+    A run has a run.json, a metrics.jsonl or a folder evals/; a folder with the files of one
+    evaluation stands for itself; an empty folder is a run that has not begun.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        UsageError: no such folder, or it holds files but nothing of a run.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such run folder")
+    held = {name for name in (*RUN_PARTS, *EVALUATION_PARTS) if (path / name).exists()}
+    if not held and any(path.iterdir()):
+        known = ", ".join((*RUN_PARTS, *EVALUATION_PARTS))
+        raise UsageError(f"{path}: holds no run; expected any of {known} in it")
+    if held and not held.intersection(RUN_PARTS):
+        return FoundRun(path, True, {path.resolve().name: path})
+    folder = path / "evals"
+    found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return FoundRun(path, False, {p.name: p for p in found})
+
+
+def run_of(evaluation: Path) -> Path:
+    """The run that an evaluation's folder lies in, RUN of RUN/evals/NAME; else the folder."""
+    folder = evaluation.resolve()
+    return folder.parent.parent if folder.parent.name == "evals" else folder
+
+
+def path_in_run(evaluation: Path, path: Path) -> str:
+    """How an evaluation's folder names a path: from itself or its run where it lies there.
+
+    Args:
+        evaluation: the folder.
+        path: of a file or folder.
+
+    Returns:
+        The relative path, so that both may be moved together; elsewhere the whole one.
+    """
+    whole = path.resolve()
+    for base in (evaluation.resolve(), run_of(evaluation)):
+        if whole.is_relative_to(base):
+            return whole.relative_to(base).as_posix()
+    return whole.as_posix()
+
+
+def find_path(evaluation: Path, named: str, cwd: Any = None) -> Path:
+    """Where a path lies that a file in an evaluation's folder names.
+
+    The rule for all of them: from the evaluation's folder, else from its run, so that both may be
+    moved with their data; else from where the command ran that wrote it, or this one where that
+    was not noted down. A whole path is itself.
+
+    Args:
+        evaluation: the folder.
+        named: the path as it stands there.
+        cwd: the working directory of the command that wrote it; what is no text is passed over.
+
+    Returns:
+        The first that exists, else the last.
+    """
+    around = [evaluation, run_of(evaluation), Path(cwd if isinstance(cwd, str) else "")]
+    places = [base / named for base in around]
+    return next((place for place in places if place.exists()), places[-1])
 
 
 def numbered_folder(path: Path, resume: bool) -> Path:

@@ -13,7 +13,7 @@ from boxrl.cli.evaluate import print_evaluation
 from boxrl.data.predictions import PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.evaluate import compare, evaluate
-from boxrl.evaluate.figures import FIGURES
+from boxrl.evaluate.summary import METRICS
 from tests.support.evaluations import QWEN, SCENES, prediction, spoil
 
 
@@ -84,8 +84,8 @@ def test_controls_stand_beside_the_run(
     files = ["--samples=DIR/s.jsonl", "--predictions=DIR/two.jsonl", "--control=DIR/blank.jsonl"]
     assert verb(run_folder, "evaluate", *files, "--resamples=100") == 0
     printed = capsys.readouterr().out
-    assert "blind policy" in printed
-    assert "apart from the control blank_image" in " ".join(printed.split())
+    assert "blind baseline" in printed
+    assert "better than the control blank_image (95 % CI" in " ".join(printed.split())
     files[-1] = "--control=DIR/one.jsonl"
     assert verb(run_folder, "evaluate", *files) == 2
     assert "one.jsonl is not a control" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_tables_keep_every_figure_on_one_line_of_80_columns(
     after = evaluate(SCENES, spoil(SCENES, 0.2, 1), QWEN, resamples=50)
     print_comparison(compare(before, after, resamples=50), ["before", "after"])
     table = capsys.readouterr().out.split("a = before")[0].splitlines()
-    figures = [line for line in table if line.startswith(tuple(f.name for f in FIGURES))]
+    figures = [line for line in table if line.startswith(tuple(m.name for m in METRICS))]
     assert len(figures) == len(table) - 4  # title, two lines of header, rule
     assert all(" to " in line for line in figures)
     [tokens] = [line.split() for line in figures if line.startswith("tokens, mean")]

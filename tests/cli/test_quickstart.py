@@ -48,7 +48,7 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
     assert {"mAP", "f1", "format_rate"} <= set(compared["metrics"])
     assert "<html" in (out / "report.html").read_text()
     table = capsys.readouterr().out
-    assert "None on negatives" in table
+    assert "accuracy on negatives" in table
     assert "blind" in table
 
     model, processor = load(str(out / "model"))

@@ -16,8 +16,8 @@ from boxrl.cli import main
 from boxrl.data.predictions import parse_prediction
 from boxrl.data.samples import parse_sample
 from boxrl.errors import DataError
-from boxrl.evaluate.files import parse_row, render_row
-from boxrl.evaluate.rows import Question, Row, judge
+from boxrl.evaluate.judging import Question, judge
+from boxrl.evaluate.rows import Row, decode_row, encode_row
 from boxrl.families import FAMILIES
 
 HUGE = 10**400
@@ -37,6 +37,8 @@ COCO: dict[str, Any] = {
     "categories": [{"id": 1, "name": "cat"}],
 }
 BOX = {"bbox": [1, 2, HUGE, 40], "label": "cat"}
+SURE = {"label": "cat", "confidence": 1.0, "kind": "right"}
+FLIPPED = {"bbox": [5, 2, 3, 4], "label": "cat", "area": 9}
 
 
 def told(capsys: pytest.CaptureFixture[str], *call: str) -> str:
@@ -137,31 +139,33 @@ def test_in_coco_files(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"id": 7}, "id is 7"),
-        ({"labels": ["cat", 3]}, "labels is ['cat', 3]"),
-        ({"status": "fine"}, "status is 'fine'"),
-        ({"formatted": 1}, "formatted is 1"),
-        ({"tp": HUGE}, "tp is 1000"),
-        ({"f1": 1e308}, "f1 is 1e+308"),
-        ({"looks": "yes"}, "looks is 'yes'"),
-        ({"predictions": [BOX | {"confidence": 1.0}]}, "predictions is [{'bbox': [1, 2, 1000"),
-        ({"predictions": [{"bbox": [1, 2, 3, 4], "confidence": 1}]}, "predictions is [{'bbox'"),
-        ({"objects": [BOX | {"area": 9}]}, "expected four finite numbers"),
-        ({"objects": [BOX | {"bbox": [1, 2, 3, 4], "area": "9"}]}, "area '9'; expected square"),
-        ({"objects": None}, "objects must be a list"),
+        ({"id": 7}, "Expected `str`, got `int` - at `$.id`"),
+        ({"labels": ["cat", 3]}, "Expected `str`, got `int` - at `$.labels[1]`"),
+        ({"status": "fine"}, "Invalid enum value 'fine' - at `$.status`"),
+        ({"formatted": 1}, "Expected `bool`, got `int` - at `$.formatted`"),
+        ({"tp": HUGE}, "Expected `int` <= 9007199254740992 - at `$.tp`"),
+        ({"f1": 1e308}, "Expected `float` <= 1.0 - at `$.f1`"),
+        ({"first_box_hits": "yes"}, "got `str` - at `$.first_box_hits`"),
+        ({"predictions": [BOX | SURE]}, "Number out of range - at `$.predictions[0].bbox[2]`"),
+        ({"predictions": [SURE]}, "missing required field `bbox` - at `$.predictions[0]`"),
+        ({"objects": [BOX | {"area": 9}]}, "Number out of range - at `$.objects[0].bbox[2]`"),
+        ({"objects": [FLIPPED]}, "bbox [5.0, 2.0, 3.0, 4.0] is no box"),
+        ({"objects": [FLIPPED | {"area": "9"}]}, "got `str` - at `$.objects[0].area`"),
+        ({"objects": None}, "Expected `array`, got `null` - at `$.objects`"),
     ],
 )
 def test_in_the_rows_of_an_evaluation(change: dict[str, Any], words: str) -> None:
-    row = json.loads(render_row(evaluated()))
-    assert render_row(parse_row(row, "rows.jsonl:1")) == render_row(evaluated())
+    line = encode_row(evaluated())
+    assert decode_row(line, "rows.jsonl:1") == evaluated()
+    odd = json.dumps(json.loads(line) | change).encode()
     with pytest.raises(DataError, match=rf"^rows\.jsonl:1: .*{re.escape(words)}"):
-        parse_row(row | change, "rows.jsonl:1")
+        decode_row(odd, "rows.jsonl:1")
 
 
 def evaluated() -> Row:
     """The judged row of SAMPLE and PREDICTION."""
     sample, prediction = parse_sample(SAMPLE, "here"), parse_prediction(PREDICTION, "here")
-    return judge(Question.of(sample), prediction, FAMILIES["plain"])
+    return judge(Question.from_sample(sample), prediction, FAMILIES["plain"])
 
 
 def test_in_the_metrics_of_an_evaluation(
@@ -169,7 +173,7 @@ def test_in_the_metrics_of_an_evaluation(
 ) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "rows.jsonl").write_text(render_row(evaluated()) + "\n")
+        (tmp_path / name / "rows.jsonl").write_bytes(encode_row(evaluated()) + b"\n")
         (tmp_path / name / "metrics.json").write_text('{"mAP": 1, "protocol": 7}')
     said = told(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "b"))
     assert said == (

@@ -108,16 +108,24 @@ def test_sizes_are_those_of_the_source_where_it_gives_areas() -> None:
     assert (metrics["APm"], metrics["APl"]) == (pytest.approx(1.0), None)
 
 
-def test_a_perfect_run_scores_one_and_is_told_apart() -> None:
+def test_a_perfect_run_scores_one_and_beats_the_blind_baseline() -> None:
     metrics = evaluate(SCENES, spoil(SCENES, 0.0, 0), QWEN, resamples=100).metrics
-    for name in ("mAP", "mAP_order_free", "precision@0.5", "recall@0.5", "f1", "looks"):
+    for name in (
+        "mAP",
+        "mAP_order_free",
+        "precision@0.5",
+        "recall@0.5",
+        "f1",
+        "first_box_accuracy",
+    ):
         assert metrics[name] == pytest.approx(1.0, abs=1e-9), name
-    assert metrics["blind"]["looks"] < 0.8
-    assert metrics["blind"]["told_apart"]["told_apart"]
-    assert metrics["blind"]["told_apart"]["words"].startswith("Told apart from the blind policy")
+    assert metrics["blind"]["first_box_accuracy"] < 0.8
+    verdict = metrics["blind"]["beats_blind"]
+    assert verdict["beats_blind"]
+    assert verdict["words"].startswith("Significantly better than the blind baseline (95 % CI +")
 
 
-def test_a_run_that_ignores_the_question_is_not_told_apart_in_words() -> None:
+def test_a_run_that_ignores_the_question_does_not_beat_the_blind_baseline() -> None:
     blind = {}
     for number, item in enumerate(SCENES):
         everything = [*item.objects, *(Object(tuple(o["bbox"]), "") for o in item.meta["others"])]
@@ -125,9 +133,10 @@ def test_a_run_that_ignores_the_question_is_not_told_apart_in_words() -> None:
         named = [replace(everything[k], label=item.labels[0]) for k in order]
         completion = render_target(replace(item, objects=tuple(named)), QWEN)
         blind[item.id] = prediction(item.id, completion)
-    verdict = evaluate(SCENES, blind, QWEN, resamples=200).metrics["blind"]["told_apart"]
-    assert not verdict["told_apart"]
-    assert verdict["words"].startswith("NOT told apart from the blind policy: looks")
+    verdict = evaluate(SCENES, blind, QWEN, resamples=200).metrics["blind"]["beats_blind"]
+    assert not verdict["beats_blind"]
+    assert verdict["words"].startswith("Not significantly better than the blind baseline (95 % CI ")
+    assert "first_box_accuracy" in verdict["words"]
 
 
 def test_intervals_hold_the_figures_and_repeat_with_the_seed() -> None:
@@ -318,9 +327,9 @@ def test_an_evaluation_survives_the_disk(tmp_path: Path) -> None:
 def test_a_label_with_half_a_character_survives_the_disk(tmp_path: Path) -> None:
     completion = f"<answer>{json.dumps([{'bbox_2d': A, 'label': chr(0xD800)}])}</answer>"
     one = run([(sample("1", (A, "cat")), prediction("1", completion))])
-    assert one.rows[0].preds.labels == (chr(0xD800),)
+    assert one.rows[0].predictions[0].label == chr(0xD800)
     write_evaluation(tmp_path, one)
-    assert read_evaluation(tmp_path).rows[0].preds.labels == (chr(0xD800),)
+    assert read_evaluation(tmp_path).rows == one.rows
 
 
 def test_two_evaluations_in_one_folder_do_not_mix(
@@ -329,12 +338,12 @@ def test_two_evaluations_in_one_folder_do_not_mix(
     one, two = (evaluate(SCENES, spoil(SCENES, s, 0), QWEN, resamples=0) for s in (0.1, 0.9))
     monkeypatch.setattr(files, "PATIENCE_S", 0.0)
 
-    def write_beside(path: Path, value: Any) -> None:
+    def write_beside(value: Any, handle: Any) -> None:
         with pytest.raises(UsageError, match="another process is writing it"):
             write_evaluation(tmp_path, two)
-        files.write_json(path, value)
+        files.dump_json(value, handle)
 
-    monkeypatch.setattr("boxrl.evaluate.files.write_json", write_beside)
+    monkeypatch.setattr("boxrl.evaluate.files.dump_json", write_beside)
     write_evaluation(tmp_path, one)
     back = read_evaluation(tmp_path)
     assert back.metrics == one.metrics

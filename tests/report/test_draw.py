@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from boxrl.errors import DataError
-from boxrl.report.box_errors import COLOURS
-from boxrl.report.draw import TILE, draw_before_after, draw_scene, most_gained
+from boxrl.report.colours import COLOURS
+from boxrl.report.draw import TILE, draw_answer, draw_before_after, most_gained
 from boxrl.report.reading import read_run
 from tests.support.report_runs import build_run
 
@@ -31,22 +31,22 @@ def test_chosen_scenes_gained_most_and_ask_different_things(run: Path) -> None:
     folder = read_run(run)
     before, after = (folder.evaluations[name] for name in ("before_sampled", "after_sampled"))
     chosen = most_gained(before, after, 4)
-    gains = [b.score - a.score for a, b in chosen if a.sample.objects]
+    gains = [b.score - a.score for a, b in chosen if a.objects]
     assert gains == sorted(gains, reverse=True)
     assert gains[0] == max(
-        b.score - a.score for a, b in zip(before.rows, after.rows, strict=True) if a.sample.objects
+        b.score - a.score for a, b in zip(before.rows, after.rows, strict=True) if a.objects
     )
     assert len(gains) >= 3
-    assert len({frozenset(a.sample.labels) for a, _ in chosen}) == 4
+    assert len({frozenset(a.labels) for a, _ in chosen}) == 4
 
 
 def test_box_is_drawn_where_it_is(run: Path) -> None:
     rows = read_run(run).evaluations["after_greedy"].rows
-    row = next(r for r in rows if r.verdict.kinds == ("right",))
+    row = next(r for r in rows if [box.kind for box in r.predictions] == ["right"])
     grey = Image.new("RGB", row.sample.size_wh, "#808080")
-    pixels = np.asarray(draw_scene(row, grey, side=row.sample.width))
+    pixels = np.asarray(draw_answer(row, grey, side=row.width))
     green = np.array([int(COLOURS["right"][i : i + 2], 16) for i in (1, 3, 5)])
-    x1, y1, x2, y2 = row.parsed.detections.boxes[0].round().astype(int)
+    x1, y1, x2, y2 = row.detections.boxes[0].round().astype(int)
     assert (pixels[(y1 + y2) // 2, x1] == green).all()
     assert (pixels[y2 - 1, (x1 + x2) // 2] == green).all()
 

@@ -47,8 +47,8 @@ def test_csv_has_every_box_and_every_missed_target(run: Path, tmp_path: Path) ->
     count = write_csv(tmp_path / "boxes.csv", evaluation)
     with (tmp_path / "boxes.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    boxes = sum(len(row.verdict.kinds) for row in evaluation.rows)
-    missed = sum(len(row.verdict.missed) for row in evaluation.rows)
+    boxes = sum(len(row.predictions) for row in evaluation.rows)
+    missed = sum(item.missed for row in evaluation.rows for item in row.objects)
     assert tuple(lines[0]) == COLUMNS
     assert count == len(lines) == boxes + missed
     assert sum(line["kind"] == "missed" for line in lines) == missed
@@ -83,10 +83,10 @@ def test_supervision_gets_boxes_and_names(run: Path) -> None:
     pytest.importorskip("supervision")
     row = read_run(run).evaluations["after_greedy"].rows[0]
     detections = to_supervision(row)
-    assert detections.xyxy.shape == (len(row.parsed.detections), 4)
-    assert list(detections.data["class_name"]) == list(row.parsed.detections.labels)
-    assert detections.confidence.tolist() == list(row.judged.confidence)
-    assert detections.area.tolist() == pytest.approx(area(row.parsed.detections.boxes).tolist())
+    assert detections.xyxy.shape == (len(row.predictions), 4)
+    assert list(detections.data["class_name"]) == list(row.detections.labels)
+    assert detections.confidence.tolist() == [box.confidence for box in row.predictions]
+    assert detections.area.tolist() == pytest.approx(area(row.detections.boxes).tolist())
 
 
 @pytest.fixture
@@ -155,17 +155,18 @@ def test_fiftyone_opens_the_coco_pair_and_the_data_set(
     whole.compute_metadata()
     known = {fold_label(item["name"]) for item in categories}
     for sample, question, row in zip(pair, whole, evaluation.rows, strict=True):
-        assert Path(sample.filepath).name == Path(question.filepath).name == row.sample.image
-        preds, targets = row.parsed.detections, Detections.of(row.sample.objects)
+        assert Path(sample.filepath).name == Path(question.filepath).name == row.image
+        preds, targets = row.detections, Detections.of(row.sample.objects)
         named = Detections.of([o for o in objects(preds) if fold_label(o.label) in known])
         assert same_boxes(xywh_px(sample, "ground_truth"), targets)
         assert same_boxes(xywh_px(sample, "predictions"), named)
         assert same_boxes(xywh_px(question, "ground_truth"), targets)
         assert same_boxes(xywh_px(question, "predictions"), preds)
-        assert tuple(d.kind for d in question.predictions.detections) == row.verdict.kinds
+        found = [d.kind for d in question.predictions.detections]
+        assert found == [box.kind for box in row.predictions]
         assert question.score == row.score
     kinds = whole.count_values("predictions.detections.kind")
-    assert kinds["right"] == sum(row.verdict.kinds.count("right") for row in evaluation.rows)
+    assert kinds["right"] == sum(row.tp for row in evaluation.rows)
 
 
 def test_fiftyone_that_is_missing_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,11 @@ def test_confidences_of_the_evaluation_rank_the_boxes(run: Path) -> None:
     predictions = read_predictions(run / "evals" / NAME / "predictions.jsonl")
     evaluate(run, "logprob")
     for row in read_run(run).evaluations[NAME].rows:
-        logprobs = predictions[row.sample.id].box_logprobs or ()
-        assert len(row.judged.confidence) == len(logprobs)
-        assert sorted(row.judged.confidence) == [
-            row.judged.confidence[place]
-            for place in sorted(range(len(logprobs)), key=lambda p: logprobs[p])
+        logprobs = predictions[row.id].box_logprobs or ()
+        confidences = [box.confidence for box in row.predictions]
+        assert len(confidences) == len(logprobs)
+        assert sorted(confidences) == [
+            confidences[place] for place in sorted(range(len(logprobs)), key=lambda p: logprobs[p])
         ]
 
 
@@ -110,7 +110,7 @@ def test_points_lie_at_the_counts(run: Path) -> None:
         words = f"Precision {counts.precision(plot.label):.2f} at recall"
         assert words in plot.svg
         assert f"{counts.recall(plot.label):.2f}." in plot.svg
-    assert sum(counts.right.values()) == sum(row.judged.counts.tp for row in evaluation.rows)
+    assert sum(counts.right.values()) == sum(row.tp for row in evaluation.rows)
 
 
 def test_runs_with_and_without_ranks_stand_side_by_side(run: Path, tmp_path: Path) -> None:
@@ -149,6 +149,7 @@ def test_of_many_labels_those_with_most_targets_are_drawn(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("boxrl.report.labels.MOST_PLOTS", 2)
+    evaluate(run, "constant")
     table = label_table("t", None, read_run(run).evaluations[NAME])
     assert [plot.label for plot in table.plots] == [row.label for row in table.rows[:2]]
     assert len(table.rows) > 2

@@ -18,11 +18,13 @@ from boxrl.data.samples import read_samples, write_samples
 from boxrl.errors import UsageError
 from boxrl.prompts import render_target
 from boxrl.report import build_report
-from boxrl.report.curves import training_curves
+from boxrl.report.training import training_curves
 from boxrl.types import Sample
 from tests.support.report_runs import (
+    EVALS,
     FAMILY,
     build_run,
+    evaluate_again,
     training_step,
     write_evaluation,
     write_jsonl,
@@ -69,12 +71,15 @@ def report(run: Path, out: Path) -> Page:
 def test_whole_run_shows_figures_curves_and_gallery(run: Path, tmp_path: Path) -> None:
     page = report(run, tmp_path / "report.html")
     titles = [text.strip() for text in page.text.splitlines()]
-    for title in ("Figures", "Training", "Gallery", "Answers", "Thinking", "Recipe"):
+    for title in ("Metrics", "Training", "Gallery", "Answers", "Thinking", "Recipe"):
         assert title in titles
     assert "Not everything is here:" not in page.text
-    assert "0.376" in page.text  # the blind policy beside the model
-    assert "+0.250" in page.text
-    assert "+0.200 to +0.300" in page.text
+    metrics = json.loads((run / "evals/after_greedy/metrics.json").read_text())
+    compared = json.loads((run / "compare.json").read_text())["before_greedy|after_greedy"]
+    f1 = compared["metrics"]["f1"]
+    assert f"{metrics['blind']['mAP']:.3f}" in page.text  # the blind baseline beside the model
+    assert f"{f1['difference']:+.3f}" in page.text
+    assert f"{f1['low']:+.3f} to {f1['high']:+.3f}" in page.text
     assert sum(tag == "path" for tag, _ in page.elements) >= 8
 
 
@@ -211,10 +216,12 @@ def test_questions_whose_answer_is_no_box(run: Path, tmp_path: Path) -> None:
     samples = read_samples(copy / "data" / "test.jsonl")
     count = [replace(s, task="counting", question="How many?", answer="3") for s in samples]
     write_samples(copy / "data" / "test.jsonl", count)
+    for name in set(EVALS) - {"after_greedy"}:
+        shutil.rmtree(copy / "evals" / name)
     said = iter(["3", "4"] * len(samples))
     write_evaluation(copy, "after_greedy", count, lambda s: f"<answer>{next(said)}</answer>")
     payload = report(copy, tmp_path / "report.html").payload
-    rows = list(payload["evaluations"][1]["rows"].values())
+    rows = list(payload["evaluations"][0]["rows"].values())
     assert [(row["said"], row["score"]) for row in rows[:2]] == [("3", 1), ("4", 0)]
     assert payload["samples"][0]["answer"] == "3"
     assert payload["samples"][0]["question"] == "How many?"
@@ -234,6 +241,7 @@ def test_model_text_is_text(run: Path, tmp_path: Path) -> None:
     write_evaluation(copy, "after_greedy", samples, lambda s: HOSTILE.replace("\ud800", ""))
     lines = (copy / "evals/after_greedy/predictions.jsonl").read_text().replace("<!--", "\\ud800")
     (copy / "evals/after_greedy/predictions.jsonl").write_text(lines)
+    evaluate_again(copy, "after_greedy")
     clean = report(run, tmp_path / "clean.html")
     page = report(copy, tmp_path / "hostile.html")
     tags = [tag for tag, _ in page.elements if tag in ("script", "img", "textarea", "iframe")]
@@ -279,7 +287,7 @@ def test_command_writes_the_page_into_the_run(
     assert "no such run folder" in capsys.readouterr().err
 
 
-def test_figures_have_their_protocol_before_the_second_evaluation(
+def test_metrics_have_their_protocol_before_the_second_evaluation(
     run: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
@@ -287,7 +295,7 @@ def test_figures_have_their_protocol_before_the_second_evaluation(
     shutil.rmtree(copy / "evals" / "after_sampled")
     page = report(copy, tmp_path / "report.html")
     assert "evals/after_greedy is missing: not evaluated yet" in page.text
-    assert page.text.count("positive") == 2  # the mode in both protocols
+    assert page.text.count("highest IoU first") == 2  # in both protocols
 
 
 def test_benchmark_run_lacks_nothing(run: Path, tmp_path: Path) -> None:
@@ -301,17 +309,21 @@ def test_benchmark_run_lacks_nothing(run: Path, tmp_path: Path) -> None:
     assert "Training" not in page.text.split()
 
 
-def test_verdict_about_the_blind_policy_stands_under_the_figures(run: Path, tmp_path: Path) -> None:
+def test_verdict_about_the_blind_baseline_stands_under_the_metrics(
+    run: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     path = copy / "evals" / "after_greedy" / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["blind"]["told_apart"] = {"words": "NOT told apart from the blind policy: looks +0.01"}
-    metrics["controls"] = [{"told_apart": {"words": "Told apart from the control blank_image"}}]
+    bad = {"words": "Not significantly better than the blind baseline", "beats_blind": False}
+    good = {"words": "Significantly better than the control blank_image", "beats_blind": True}
+    metrics["blind"]["beats_blind"] = bad
+    metrics["controls"] = [{"beats_blind": good}]
     write_json(path, metrics)
     page = report(copy, tmp_path / "report.html")
-    assert "NOT told apart from the blind policy: looks +0.01" in page.text
-    assert "Told apart from the control blank_image" in page.text
-    assert any(a.get("class") == "note alarm" for _, a in page.elements)
+    assert bad["words"] in page.text
+    assert good["words"] in page.text
+    assert sum(a.get("class") == "note alarm" for _, a in page.elements) == 1
 
 
 def test_warnings_of_the_log_are_shown_once(run: Path, tmp_path: Path) -> None:
@@ -346,6 +358,7 @@ def test_lengths_are_told_in_words(run: Path, tmp_path: Path) -> None:
         folder / "predictions.jsonl",
         [row | {"n_tokens": n} for row, n in zip(rows, lengths, strict=True)],
     )
+    evaluate_again(copy, "after_greedy")
     text = report(copy, tmp_path / "report.html").text
     assert "10 to 19 tokens, mean 14.5; 2 of 12 have 3,000 tokens and more." in text
 

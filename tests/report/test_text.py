@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxrl.report.gallery import shared_ends
-from boxrl.report.glyphs import dumbbell, interval, shares
+from boxrl.report.glyphs import draw_interval, dumbbell, shares
 from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, histogram, line_chart, nice_axis, thin
-from boxrl.report.text import (
-    extract_thinking,
-    normalise_thinking,
-    thinking_patterns,
-    visible,
-)
+from boxrl.report.text import extract_thinking, visible
+from boxrl.report.thinking import normalise_thinking, thinking_patterns
 
 
 @pytest.mark.parametrize(
@@ -141,7 +137,7 @@ def test_shares_fill_the_bar_in_proportion() -> None:
 
 
 def test_small_charts_are_well_formed() -> None:
-    for svg in (interval(0.1, -0.2, 5.0, 1.0), dumbbell(None, 0.5), dumbbell(0.0, 1.0)):
+    for svg in (draw_interval(0.1, -0.2, 5.0, 1.0), dumbbell(None, 0.5), dumbbell(0.0, 1.0)):
         ElementTree.fromstring(svg)
     assert dumbbell(None, None).count("circle") == 0
 

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.data.files import write_json
-from boxrl.data.predictions import Prediction, render_prediction
-from boxrl.data.samples import write_samples
+from boxrl.data.predictions import Prediction, read_predictions, render_prediction
+from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.tiny.faults import render_faulty_target
+from boxrl.evaluate import Evaluation, compare, evaluate, files
+from boxrl.evaluate.files import read_settings
 from boxrl.families import FAMILIES, Family
 from boxrl.prompts import render_target
 from boxrl.types import Sample
 
 FAMILY = FAMILIES["qwen2.5-vl"]
 EVALS = ("before_greedy", "after_greedy", "before_sampled", "after_sampled")
+RESAMPLES = 20
 FAULTY_SHARE = {
     "before_greedy": 0.6,
     "after_greedy": 0.1,
@@ -46,50 +49,19 @@ def build_run(path: Path, samples: int = 24, steps: int = 60) -> Path:
         "name: quickstart\nmethod: grpo\nrewards: [format, {name: f1, weight: 2}]\n"
     )
     write_jsonl(path / "metrics.jsonl", [training_step(step) for step in range(1, steps + 1)])
-    for name in EVALS:
-        write_evaluation(path, name, asked, faulty_answer(FAULTY_SHARE[name]))
-        write_json(path / "evals" / name / "metrics.json", figures(1 - FAULTY_SHARE[name] / 2))
-    write_json(path / "compare.json", {f"{a}|{b}": differences(a, b) for a, b in pairs})
+    found = {
+        name: write_evaluation(path, name, asked, faulty_answer(FAULTY_SHARE[name]))
+        for name in EVALS
+    }
+    compared = {f"{a}|{b}": compare(found[a], found[b], resamples=RESAMPLES) for a, b in pairs}
+    write_json(path / "compare.json", compared)
     return path
-
-
-def figures(level: float) -> dict[str, Any]:
-    """A metrics.json whose rates all lie near `level`; invented, but of the right form."""
-    rates = ("format_rate", "mAP", "AP50", "AP75", "f1", "precision@0.5", "recall@0.5", "looks")
-    values = {name: level * (1 - 0.05 * place) for place, name in enumerate(rates)}
-    protocol = {"mode": "positive", "prompt": "standard", "confidence": "constant"}
-    return values | {
-        "n": 24,
-        "negatives": {"n": 6, "accuracy": level},
-        "unknown_labels": round(40 * (1 - level)),
-        "truncated_rate": 0.0,
-        "tokens": {"min": 12, "max": 88, "mean": 40.25 - 10 * level, "long": 0},
-        "intervals": {name: [value - 0.04, value + 0.04] for name, value in values.items()},
-        "blind": {"mAP": 0.376, "AP50": 0.376, "f1": 0.41},
-        "protocol": protocol,
-    }
-
-
-def differences(before: str, after: str) -> dict[str, Any]:
-    """The entry of compare.json for a pair of evaluations."""
-    a, b = (figures(1 - FAULTY_SHARE[name] / 2) for name in (before, after))
-    rows = {
-        name: {
-            "a": a[name],
-            "b": b[name],
-            "difference": b[name] - a[name],
-            "low": b[name] - a[name] - 0.05,
-            "high": b[name] - a[name] + 0.05,
-        }
-        for name in a["intervals"]
-    }
-    return {"n": 24, "metrics": rows}
 
 
 def write_evaluation(
     run: Path, name: str, samples: list[Sample], answer: Callable[[Sample], str]
-) -> None:
-    """evals/NAME with one answer per sample and plausible figures."""
+) -> Evaluation:
+    """evals/NAME with one answer per sample, evaluated."""
     folder = run / "evals" / name
     folder.mkdir(parents=True, exist_ok=True)
     meta = {"samples": "data/test.jsonl", "images": "data/images", "family": FAMILY.name}
@@ -103,6 +75,17 @@ def write_evaluation(
             file.write(
                 render_prediction(Prediction(sample.id, text, len(text) // 3, "stop")) + "\n"
             )
+    return evaluate_again(run, name)
+
+
+def evaluate_again(run: Path, name: str, **rules: Any) -> Evaluation:
+    """Judge the predictions of evals/NAME as they are now, with `evaluate`'s rules."""
+    folder, samples = run / "evals" / name, run / "data" / "test.jsonl"
+    settings = read_settings(folder / "predictions.jsonl")
+    answers = read_predictions(folder / "predictions.jsonl")
+    asked = [sample for sample in read_samples(samples) if sample.id in answers]
+    found = evaluate(asked, answers, FAMILY, settings=settings, resamples=RESAMPLES, **rules)
+    return files.write_evaluation(folder, found, samples=samples)
 
 
 def faulty_answer(share: float, family: Family = FAMILY) -> Callable[[Sample], str]:

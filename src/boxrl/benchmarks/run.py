@@ -143,4 +143,4 @@ def _write_part(
         handle.writelines(render_prediction(predictions[s.id]) + "\n" for s in samples)
     located = {"samples": f"evals/{name}/samples.jsonl"}
     write_json(meta_path(folder / "predictions.jsonl"), {**settings, **located})
-    write_evaluation(folder, part)
+    write_evaluation(folder, part, samples=folder / "samples.jsonl")

@@ -11,7 +11,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate import evaluate
 from boxrl.evaluate.box_table import BoxTable
-from boxrl.evaluate.evaluation import Evaluation
+from boxrl.evaluate.rows import Evaluation
 from boxrl.evaluate.summary import box_table
 from boxrl.families import Family
 from boxrl.metrics.average_precision import select, statistics, statistics_by_label

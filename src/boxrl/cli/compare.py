@@ -51,11 +51,11 @@ def run_compare(args: argparse.Namespace) -> None:
 def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
     """Print every evaluation that two runs share: a table each, or one JSON object of all."""
     from boxrl.evaluate import compare
-    from boxrl.evaluate.opening import open_evaluation, paired_folders
+    from boxrl.evaluate.files import paired_folders, read_evaluation
 
     found = {}
     for name, folders in paired_folders(first, second).items():
-        a, b = map(open_evaluation, folders)
+        a, b = map(read_evaluation, folders)
         found[name] = compare(a, b, seed=args.seed, resamples=args.resamples, force=args.force)
         if not args.json:
             print_comparison(found[name], [str(folder) for folder in folders])
@@ -69,19 +69,19 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     from rich.text import Text
 
     from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
-    from boxrl.evaluate.figures import FIGURES
+    from boxrl.evaluate.summary import METRICS
 
     console = Console(highlight=False)
     for key, (a, b) in difference["protocol_differs"].items():
         console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
     columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
-    table = new_table(f"{difference['n']} samples; p of the sign test", "figure", *columns)
-    for figure in FIGURES:
-        row = difference["metrics"].get(figure.key)
+    table = new_table(f"{difference['n']} samples; p of the sign test", "metric", *columns)
+    for metric in METRICS:
+        row = difference["metrics"].get(metric.key)
         if row is None:
             continue
         table.add_row(
-            figure.name,
+            metric.name,
             format_number(row["a"]),
             format_number(row["b"]),
             format_number(row["difference"], "+"),

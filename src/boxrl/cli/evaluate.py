@@ -69,7 +69,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
     from boxrl.evaluate import evaluate
-    from boxrl.evaluate.controls import against
+    from boxrl.evaluate.controls import compare_controls
     from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
 
     samples = read_samples(args.samples)
@@ -96,9 +96,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     evaluation = run(args.predictions)
     controls = [run(path) for path in args.control]
     if controls:
-        evaluation.metrics["controls"] = against(evaluation, controls, args.seed, args.resamples)
+        compared = compare_controls(evaluation, controls, args.seed, args.resamples)
+        evaluation.metrics["controls"] = compared
     if args.out:
-        write_evaluation(args.out, evaluation)
+        evaluation = write_evaluation(
+            args.out, evaluation, samples=args.samples, predictions=args.predictions
+        )
     if args.json:
         print_json(evaluation.metrics)
     else:
@@ -120,30 +123,29 @@ def _refuse_draws(
 
 
 def print_evaluation(metrics: Mapping[str, Any]) -> None:
-    """Headline figures beside the blind policy and the controls, by size and label, protocol."""
+    """Metrics beside the blind baseline and the controls, errors, labels, protocol."""
     from rich.console import Console
 
     from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
-    from boxrl.evaluate.figures import FIGURES, look_up
+    from boxrl.evaluate.summary import METRICS, look_up
 
     console = Console(highlight=False)
-    others = {"blind policy": metrics["blind"]}
+    others = {"blind baseline": metrics["blind"]}
     others |= {f"{c['control']}": c for c in metrics.get("controls", ())}
-    table = new_table(f"{metrics['n']} samples", "figure", "value", "95 % interval", *others)
-    for figure in FIGURES:
-        value = look_up(metrics, figure.key)
+    table = new_table(f"{metrics['n']} samples", "metric", "value", "95 % interval", *others)
+    for metric in METRICS:
+        value = look_up(metrics, metric.key)
         if value is not None:
-            span = format_interval(metrics["intervals"].get(figure.key))
-            beside = [format_number(look_up(other, figure.key)) for other in others.values()]
-            table.add_row(figure.name, format_number(value), span, *beside)
+            span = format_interval(metrics["intervals"].get(metric.key))
+            beside = [format_number(look_up(other, metric.key)) for other in others.values()]
+            table.add_row(metric.name, format_number(value), span, *beside)
     console.print(table)
     _print_status(console, metrics["parse"])
     _print_errors(console, metrics.get("errors"))
     _print_labels(console, metrics["per_label"])
-    for policy in others.values():
-        if policy.get("told_apart"):
-            apart = policy["told_apart"]["told_apart"]
-            console.print(policy["told_apart"]["words"], style="" if apart else "bold red")
+    for other in others.values():
+        if verdict := other["beats_blind"]:
+            console.print(verdict["words"], style="" if verdict["beats_blind"] else "bold red")
     print_protocol(console, metrics["protocol"])
 
 
@@ -162,8 +164,13 @@ def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
     for name, lost in errors["AP50_lost"].items():
         table.add_row(name, format_number(lost), f"{errors['counts'][name]}")
     console.print(table)
-    if errors["AP50_lost"]["missed"] is None:
+    lost = errors["AP50_lost"]
+    if lost["missed"] is None and lost["background"] is not None:
         console.print("AP50 is 0, so TIDE cannot weigh what is missed")
+    if errors["on_unasked"]:
+        console.print(
+            f"{errors['on_unasked']} of these boxes lie on objects that were not asked for"
+        )
 
 
 def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:

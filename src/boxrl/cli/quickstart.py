@@ -124,19 +124,19 @@ def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) 
     from rich.console import Console
     from rich.table import Table
 
-    from boxrl.evaluate.figures import HEADLINES, look_up
+    from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
 
     table = Table(title=title, title_justify="left")
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    for figure in HEADLINES:
-        row, digits = difference["metrics"].get(figure.key), figure.digits
+    for metric in HEADLINE_METRICS:
+        row, digits = difference["metrics"].get(metric.key), metric.digits
         if row is None:
             continue
         change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
-        unseen = look_up(blind, figure.key)
+        unseen = look_up(blind, metric.key)
         table.add_row(
-            figure.name,
+            metric.name,
             f"{row['a']:.{digits}f}",
             f"{row['b']:.{digits}f}",
             f"{change} [{low}, {high}]",

@@ -60,8 +60,7 @@ def run_report(args: argparse.Namespace) -> None:
 
 def serve_live(run_dir: Path, port: int) -> None:
     """Serve the run's page until interrupted."""
-    from boxrl.guard.pages import HOST
-    from boxrl.report.live import serve
+    from boxrl.report.live import HOST, serve
 
     try:
         with serve(run_dir, port) as server:

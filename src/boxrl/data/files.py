@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import json
 import math
 import os
@@ -191,8 +192,26 @@ def write_atomic(path: Path) -> Iterator[IO[str]]:
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, written atomically; NaN and infinity become null."""
     with write_atomic(path) as handle:
-        json.dump(finite(value), handle, indent=2, ensure_ascii=False)
-        handle.write("\n")
+        dump_json(value, handle)
+
+
+def dump_json(value: Any, handle: IO[str]) -> None:
+    """Write `value` as `write_json` does, into an open file."""
+    json.dump(finite(value), handle, indent=2, ensure_ascii=False)
+    handle.write("\n")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def finite(value: Any) -> Any:

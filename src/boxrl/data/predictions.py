@@ -19,6 +19,10 @@ from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.guard.secrets import redact
 
+NOT_COMPARED = frozenset({"versions", "cwd"})
+"""Settings that a resumed file may have others of: they are there for the record, and `cwd` to
+find relative paths by."""
+
 FinishReason = Literal["stop", "length", "error"]
 
 
@@ -166,7 +170,7 @@ class PredictionsFile:
             }
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(meta_path(path), settings)
+            write_json(meta_path(path), settings | {"cwd": str(Path.cwd())})
             path.touch()
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
@@ -180,7 +184,7 @@ class PredictionsFile:
         wanted = json.loads(redact(json.dumps(settings)))
         changed = [
             f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"
-            for key in sorted({*made_with, *wanted} - {"versions"})
+            for key in sorted({*made_with, *wanted} - NOT_COMPARED)
             if made_with.get(key) != wanted.get(key)
         ]
         if changed:

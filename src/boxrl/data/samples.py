@@ -11,7 +11,6 @@ from typing import Any, cast, get_args
 
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.errors import DataError
-from boxrl.guard.files import parse_json_object
 from boxrl.types import Object, Sample, Task
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -96,19 +95,6 @@ def _object_row(item: Object) -> dict[str, Any]:
     return row | {"iscrowd": True} if item.iscrowd else row
 
 
-@lru_cache(maxsize=2048)
-def parse_line(line: str) -> Sample:
-    """The sample of one line of a samples file, remembered: a group's rows hold the same line.
-
-    Args:
-        line: as `render_sample` writes it.
-
-    Raises:
-        DataError: it is no sample.
-    """
-    return parse_sample(parse_json_object(line, "sample"), "sample")
-
-
 def parse_sample(row: dict[str, Any], where: str) -> Sample:
     """A sample from its JSON object, checked field by field.
 
@@ -143,7 +129,7 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
         width=width,
         height=height,
         task=cast(Task, task),
-        labels=_held_once(tuple(labels)),
+        labels=held_once(tuple(labels)),
         objects=tuple(parse_objects(row.get("objects", []), (width, height), where)),
         question=_text(row, "question", where) if row.get("question") is not None else None,
         answer=_text(row, "answer", where) if row.get("answer") is not None else None,
@@ -165,7 +151,7 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _held_once(labels: tuple[str, ...]) -> tuple[str, ...]:
+def held_once(labels: tuple[str, ...]) -> tuple[str, ...]:
     """The labels; of equal ones the same object, because many samples ask for the same 80."""
     return labels
 

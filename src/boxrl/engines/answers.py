@@ -128,8 +128,7 @@ def answer_and_evaluate(
     )
     if timed:
         evaluation.metrics["seconds"] = time.monotonic() - began
-    write_evaluation(folder, evaluation)
-    return evaluation
+    return write_evaluation(folder, evaluation, samples=samples, images=engine.questions.images)
 
 
 def score_answers(

@@ -1,8 +1,10 @@
 """Predictions to metrics: every number with its protocol and a 95 % interval.
 
-rows        one judged sample each: parse status, matches, scores, boxes
-table       the boxes of all rows as columns; AP through hotcoco
-summary     rows to figures and intervals
+judging     one sample and its completion to a row
+rows        what a judged sample is: parse status, matches, boxes with their kind of error
+box_table   the boxes of all rows as columns; AP through hotcoco
+summary     rows to metrics and intervals; METRICS, the list of all
+controls    whether a model is better than answering blind
 comparison  two runs over the same samples, paired
 files       an evaluation on disk
 """
@@ -17,22 +19,22 @@ from boxrl.data.files import no_cycle_search
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
-from boxrl.evaluate.controls import told_apart
-from boxrl.evaluate.evaluation import Evaluation
-from boxrl.evaluate.rows import Confidence, Question, Row, judge, judge_completion
-from boxrl.evaluate.summary import box_table, headline, summarize
+from boxrl.evaluate.controls import beats_blind
+from boxrl.evaluate.judging import Confidence, Question, judge, judge_completion
+from boxrl.evaluate.rows import Evaluation, Row
+from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
 from boxrl.families import Family
 from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag
-from boxrl.types import Completion, Parsed, Sample
+from boxrl.types import Completion, Parsed, Sample, fold_label
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
 
 
 NO_CHOICE = (
-    " No object is known here that was not asked for, and the policy's boxes are perfect: samples "
-    "that ask for some objects of an image, or for absent ones (mode all), tell more."
+    " No object is known here that was not asked for, and the baseline's boxes are perfect: "
+    "samples that ask for some objects of an image, or for absent ones (mode all), tell more."
 )
 
 
@@ -58,7 +60,7 @@ def evaluate(
         confidence: `constant` (1 for every box), `order` (1 / place in the completion) or
             `logprob` (exp of the box's mean token log-probability).
         answer_tag: `optional` reads a completion without answer tags as a whole.
-        seed: of the bootstrap and of the blind policy.
+        seed: of the bootstrap and of the blind baseline.
         prompt: name of the prompt, where `settings` does not hold it.
         settings: how the predictions were made (predictions.meta.json); becomes protocol.
         resamples: bootstrap resamples; 0 leaves intervals out.
@@ -68,22 +70,23 @@ def evaluate(
             ended in error, or one without what `confidence` needs.
     """
     _check_ids(samples, predictions)
-    questions = [Question.of(sample) for sample in samples]
+    categories = _categories(samples)
+    questions = [Question.from_sample(sample, categories) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
     pairs = zip(questions, answers, strict=True)
     rows = tuple([judge(asked, answer, family, confidence, answer_tag) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
-    metrics["blind"] = _blind_policy(questions, rows, seed, resamples)
+    metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
     metrics["protocol"] = _protocol(
         samples, {"prompt": prompt, **(settings or {})}, family, confidence, answer_tag
     )
     return Evaluation(metrics, rows)
 
 
-def _blind_policy(
+def _blind_baseline(
     questions: Sequence[Question], rows: Sequence[Row], seed: int, resamples: int
 ) -> dict[str, Any]:
-    """The figures of the policy that draws every annotated box under a random asked label."""
+    """Metrics of the policy that draws every annotated box under a random asked label."""
     rng = random.Random(f"blind/{seed}")
     blind = []
     for question in questions:
@@ -91,13 +94,20 @@ def _blind_policy(
         completion = Completion("", Parsed(boxes, "ok" if len(boxes) else "empty"))
         confidence = (1.0,) * len(boxes)
         blind.append(judge_completion(question, completion, confidence, truncated=False))
-    figures = headline(blind, box_table(blind))
-    del figures["format_rate"], figures["accuracy"]
+    metrics = headline(blind, box_table(blind))
+    del metrics["format_rate"], metrics["accuracy"]
     with_others = sum(bool(other_objects(asked.sample)) for asked in questions) / len(questions)
-    verdict = told_apart(rows, blind, "the blind policy", seed, resamples)
-    if verdict and verdict["figure"] != "looks" and not verdict["told_apart"]:
+    verdict = beats_blind(rows, blind, "the blind baseline", seed, resamples)
+    if verdict and verdict["metric"] != "first_box_accuracy" and not verdict["beats_blind"]:
         verdict["words"] += NO_CHOICE
-    return figures | {"with_others": with_others, "told_apart": verdict}
+    return with_old_names(metrics | {"with_others": with_others, "beats_blind": verdict})
+
+
+def _categories(samples: Sequence[Sample]) -> frozenset[str]:
+    """The folded labels that some sample asks for or has; COCO's categories of the data set."""
+    asked = {label for labels in {sample.labels for sample in samples} for label in labels}
+    annotated = {item.label for sample in samples for item in sample.objects}
+    return frozenset(map(fold_label, asked | annotated))
 
 
 def _protocol(

@@ -36,7 +36,7 @@ ERRORS = {
     "Bkg": "background",
     "Miss": "missed",
 }
-"""TIDE's kinds of error: hotcoco's key -> name. (Bolya et al. 2020.)"""
+"""hotcoco's key -> TIDE's kind of error."""
 
 MAIN = ("mAP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -66,16 +66,17 @@ class BoxTable:
             np.array([self._index[fold_label(item.label)] for _, item in found], dtype=np.int64),
             boxes,
             np.array([item.iscrowd for _, item in found], dtype=bool),
-            np.array([value for row in self.rows for value in row.areas], dtype=np.float64),
+            np.array([item.area for _, item in found], dtype=np.float64),
         )
 
     def _preds(self) -> Predictions:
-        sizes = [len(row.preds) for row in self.rows]
-        names = [fold_label(label) for row in self.rows for label in row.preds.labels]
+        found = [(image, box) for image, row in enumerate(self.rows) for box in row.predictions]
+        corners = chain.from_iterable(box.bbox for _, box in found)
+        boxes = np.fromiter(corners, np.float64, 4 * len(found)).reshape(-1, 4)
+        names = [fold_label(box.label) for _, box in found]
         label = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)
-        image = np.repeat(np.arange(len(self.rows)), sizes)
-        boxes = np.concatenate([np.zeros((0, 4)), *(row.preds.boxes for row in self.rows)])
-        confidence = np.array([value for row in self.rows for value in row.confidence], dtype=float)
+        image = np.array([image for image, _ in found], dtype=np.int64)
+        confidence = np.array([box.confidence for _, box in found], dtype=np.float64)
         known = label >= 0
         return Predictions(image[known], label[known], boxes[known], confidence[known])
 
@@ -126,19 +127,16 @@ class BoxTable:
             size: {"AP": found[f"AP{size[0]}"], "AR100": found[f"AR{size[0]}"]} for size in SIZES
         }
 
-    def errors(self) -> dict[str, dict[str, Any]]:
-        """TIDE's error kinds at IoU .5: how many, and the AP50 that each one costs.
+    def ap50_lost(self) -> dict[str, float | None]:
+        """The AP50 that each of TIDE's kinds of error costs, by COCO's own matching; None unknown.
 
         TIDE weighs missed targets by the AP of the others; where AP50 is 0 that cost is None.
         """
         if not len(self.targets.image):
-            return {}
-        found = self.matches.tide_errors()
-        lost = {name: found["delta_ap"][key] for key, name in ERRORS.items()}
-        return {
-            "AP50_lost": lost if statistics(self.by_label)["AP50"] else lost | {"missed": None},
-            "counts": {name: found["counts"][key] for key, name in ERRORS.items()},
-        }
+            return dict.fromkeys(ERRORS.values())
+        lost = self.matches.tide_errors()["delta_ap"]
+        found = {name: lost[key] for key, name in ERRORS.items()}
+        return found if statistics(self.by_label)["AP50"] else found | {"missed": None}
 
     def resampled_ap(self, draws: Floats, images: Ints) -> tuple[Floats, Floats]:
         """MAP and AP50 of every resample.

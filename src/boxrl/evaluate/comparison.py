@@ -11,9 +11,16 @@ import numpy as np
 from boxrl.data.files import no_cycle_search
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.box_table import BoxTable
-from boxrl.evaluate.evaluation import Evaluation
-from boxrl.evaluate.rows import Row
-from boxrl.evaluate.summary import SHARES, box_table, is_boxes, resample_figures, share_value
+from boxrl.evaluate.rows import Evaluation, Row
+from boxrl.evaluate.summary import (
+    METRICS,
+    SHARES,
+    box_table,
+    is_boxes,
+    resample_metrics,
+    share_value,
+    with_old_names,
+)
 from boxrl.metrics.average_precision import statistics
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50
@@ -68,12 +75,12 @@ def compare(
             "both alike, or use --force to compare them all the same"
         )
     tables = [(rows, box_table(rows)) for rows in (rows_a, rows_b)]
-    figures_a, figures_b = (_figures(rows, table) for rows, table in tables)
-    drawn_a, drawn_b = (resample_figures(rows, table, seed, resamples) for rows, table in tables)
+    values_a, values_b = (_values(rows, table) for rows, table in tables)
+    drawn_a, drawn_b = (resample_metrics(rows, table, seed, resamples) for rows, table in tables)
     signs = _sign_tests(rows_a, rows_b)
     metrics = {}
     for name in drawn_a:
-        value_a, value_b = figures_a[name], figures_b[name]
+        value_a, value_b = values_a[name], values_b[name]
         ends = interval(drawn_b[name] - drawn_a[name])
         if value_a is None or value_b is None or ends is None:
             continue
@@ -91,7 +98,7 @@ def compare(
             key: a.metrics["protocol"].get(key) for key in PROTOCOL_KEYS if key not in differs
         },
         "protocol_differs": differs,
-        "metrics": metrics,
+        "metrics": with_old_names(metrics),
         "flipped": _flipped(rows_a, rows_b),
     }
 
@@ -118,7 +125,7 @@ def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:
             f"(one is {min(apart)!r}); compare runs of one samples file"
         )
     for row in a.rows:
-        if row.objects != of_b[row.id].objects:
+        if _targets(row) != _targets(of_b[row.id]):
             raise DataError(
                 f"sample {row.id!r} has other targets in the second run; compare runs of one "
                 "samples file"
@@ -126,25 +133,32 @@ def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:
     return list(a.rows), [of_b[key] for key in ids]
 
 
-def _figures(rows: Sequence[Row], table: BoxTable) -> dict[str, float | None]:
-    """Every figure that can be resampled, over all rows."""
+def _targets(row: Row) -> Any:
+    """What is right for a row's sample."""
+    return row.gold_answer, [(item.bbox, item.label, item.iscrowd) for item in row.objects]
+
+
+def _values(rows: Sequence[Row], table: BoxTable) -> dict[str, float | None]:
+    """Every metric that can be resampled, over all rows."""
     shares = {name: share_value(share, rows) for name, share in SHARES.items()}
     found = statistics(table.by_label)
     return shares | {"mAP": found["mAP"], "AP50": found["AP50"]}
 
 
 def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Per figure on how many samples b is better and worse, and how likely that is by chance."""
+    """Per metric on how many samples b is better and worse, and how likely that is by chance."""
     values_a, values_b = ([sample_values(row) for row in rows] for rows in (rows_a, rows_b))
     found: dict[str, dict[str, Any]] = {}
+    better = {metric.key: metric.better for metric in METRICS}
     for name in (*SHARES, "mAP", "AP50"):
-        if name in SHARES and not SHARES[name].more_is_better:
+        if better[name] == "neither":
             found[name] = {"better": None, "worse": None, "p_sign": None}
             continue
         pairs = [(a[name], b[name]) for a, b in zip(values_a, values_b, strict=True)]
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
-        better, worse = sum([b > a for a, b in known]), sum([b < a for a, b in known])
-        found[name] = {"better": better, "worse": worse, "p_sign": sign_test(better, worse)}
+        more, less = sum([b > a for a, b in known]), sum([b < a for a, b in known])
+        gained, lost = (more, less) if better[name] == "higher" else (less, more)
+        found[name] = {"better": gained, "worse": lost, "p_sign": sign_test(gained, lost)}
     return found
 
 
@@ -160,7 +174,7 @@ def sign_test(better: int, worse: int) -> float:
 
 
 def sample_values(row: Row) -> dict[str, float | None]:
-    """The figures of one sample alone; None where it says nothing about this sample."""
+    """The metrics of one sample alone; None where it says nothing about this sample."""
     wholes = {name: share.whole(row) for name, share in SHARES.items()}
     shares = {name: SHARES[name].part(row) / n if n else None for name, n in wholes.items()}
     return shares | _image_ap(row)
@@ -168,12 +182,12 @@ def sample_values(row: Row) -> dict[str, float | None]:
 
 def _image_ap(row: Row) -> dict[str, float | None]:
     """AP of one sample as a data set of its own."""
-    target = Target(Detections.of([item for item in row.objects if not item.iscrowd]))
+    target = Target.of(row.sample)
     if not is_boxes(row) or not len(target.detections):
         return {"mAP": None, "AP50": None}
-    order = np.argsort([-value for value in row.confidence], kind="stable")
-    labels = tuple(row.preds.labels[k] for k in order)
-    ranked = Detections(row.preds.boxes[order], labels)
+    order = np.argsort([-box.confidence for box in row.predictions], kind="stable")
+    preds = row.detections
+    ranked = Detections(preds.boxes[order], tuple(preds.labels[k] for k in order))
     completion = Completion("", Parsed(ranked, "ok"))
     return {"mAP": ap(completion, target), "AP50": ap50(completion, target)}
 
@@ -181,13 +195,6 @@ def _image_ap(row: Row) -> dict[str, float | None]:
 def _flipped(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, list[str]]:
     pairs = list(zip(rows_a, rows_b, strict=True))
     return {
-        "gained": [b.id for a, b in pairs if faultless(b) and not faultless(a)],
-        "lost": [b.id for a, b in pairs if faultless(a) and not faultless(b)],
+        "gained": [b.id for a, b in pairs if b.is_faultless and not a.is_faultless],
+        "lost": [b.id for a, b in pairs if a.is_faultless and not b.is_faultless],
     }
-
-
-def faultless(row: Row) -> bool:
-    """Right as a whole: every target found and nothing else, or the answer correct."""
-    if row.correct is not None:
-        return row.correct
-    return not row.counts.fp and not row.counts.fn

@@ -9,7 +9,7 @@ import numpy as np
 
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate.rows import Question, judge
+from boxrl.evaluate.judging import Question, judge
 from boxrl.families import Family
 from boxrl.metrics.pass_at_k import best_of_k, most_agreed
 from boxrl.parsing import parse
@@ -49,7 +49,7 @@ def evaluate_draws(
     right, values, chosen = [], [], []
     for sample in samples:
         draws = [predictions[f"{sample.id}#{k}"] for k in range(n)]
-        question = Question.of(sample)
+        question = Question.from_sample(sample)
         judged = [_judge(question, draw, family) for draw in draws]
         right.append([hit for hit, _ in judged])
         values.append([value for _, value in judged])
@@ -88,10 +88,7 @@ def _draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predi
 def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float, float]:
     """Whether the answer is right, and its f1; for answers that are not boxes both are one."""
     row = judge(question, draw, family)
-    right = row.correct
-    if right is None:
-        right = row.counts.fp == row.counts.fn == 0
-    return float(right), float(right) if row.f1 is None else row.f1
+    return float(row.is_faultless), row.score
 
 
 def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family) -> Any:

@@ -1,222 +1,241 @@
-"""One sample and its completion to one judged row."""
+"""One judged sample: what stands in a line of rows.jsonl, and in memory the same."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
-from boxrl.data.predictions import Prediction
+from boxrl.data.files import LARGEST_WHOLE, no_cycle_search, read_lines
+from boxrl.data.samples import held_once
 from boxrl.errors import DataError
-from boxrl.families import Family
-from boxrl.metrics.blind import other_objects
-from boxrl.metrics.detection import Counts, count_boxes
-from boxrl.metrics.grounding import first_box_hits
-from boxrl.parsing import AnswerTag, parse
-from boxrl.rewards.format import choice, count, format_tags
-from boxrl.rewards.localization import f1
-from boxrl.types import (
-    Asked,
-    Completion,
-    Detections,
-    Object,
-    Parsed,
-    Sample,
-    Status,
-    Target,
-    fold_label,
-)
+from boxrl.guard.files import parse_json_object
+from boxrl.metrics.box_errors import BoxKind
+from boxrl.types import Detections, Object, Parsed, Sample, Status, Task
 
-Confidence = Literal["constant", "order", "logprob"]
+_Corners = tuple[float, float, float, float]
+_Count = Annotated[int, Meta(ge=0, le=LARGEST_WHOLE)]
+_Size = Annotated[int, Meta(ge=1, le=LARGEST_WHOLE)]
+_Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One judged sample.
+class JudgedBox(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One predicted box.
 
     Attributes:
-        id, image, task, labels: of the sample.
+        bbox: x1, y1, x2, y2 in original pixels.
+        label: as the model wrote it.
+        confidence: what ranks it.
+        kind: what became of it; see `boxrl.metrics.box_errors`.
+        iou: with the object that it was judged by; 0 where there is none.
+        on_unasked: whether it is not right and hits (IoU .5) an object of the image that was not
+            asked for, as far as the source knows those.
+    """
+
+    bbox: _Corners
+    label: str
+    confidence: float
+    kind: BoxKind
+    iou: _Fraction = 0.0
+    on_unasked: bool = False
+
+
+class TargetBox(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One object of the sample.
+
+    Attributes:
+        bbox: x1, y1, x2, y2 in original pixels.
+        label: the name it was asked for by.
+        area: what counts as its size, in square pixels.
+        iscrowd: a crowd region is no target.
+        missed: whether no predicted box accounts for it; see `boxrl.metrics.box_errors`.
+    """
+
+    bbox: _Corners
+    label: str
+    area: Annotated[float, Meta(ge=0)]
+    iscrowd: bool = False
+    missed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no box of an image."""
+        x1, y1, x2, y2 = self.bbox
+        if not (0 <= x1 < x2 and 0 <= y1 < y2):
+            raise ValueError(f"bbox {list(self.bbox)} is no box; expected 0 <= x1 < x2, y1 < y2")
+
+
+class ParseRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a completion was read: `Parsed` but for its status and boxes.
+
+    Attributes:
+        answer: the text that was read as the answer.
+        dropped: items that could not be used.
+        flipped: boxes whose corners had to be reordered.
+        written: boxes as written of every well-formed item.
+        names: their labels as written.
+        kept: indices of the items that became boxes; None where all did.
+        tagged: whether the answer stood in `<answer>` tags.
+        reason: why nothing could be read; "" where the answer is readable.
+    """
+
+    answer: str = ""
+    dropped: _Count = 0
+    flipped: _Count = 0
+    written: tuple[tuple[float, ...], ...] = ()
+    names: tuple[str, ...] = ()
+    kept: tuple[_Count, ...] | None = None
+    tagged: bool = False
+    reason: str = ""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One judged sample; a line of rows.jsonl.
+
+    Attributes:
+        id, image, width, height, task, labels, question: of the sample.
+        gold_answer: what is right where the answer is not boxes.
         status: how the completion read.
+        parse: what else was read of it.
         formatted: exactly one thought, then one answer.
         n_tokens: completion tokens.
         truncated: cut at the token limit.
-        counts: greedy one-to-one matches at IoU .5 within the label.
+        tp, fp, fn: greedy one-to-one matches at IoU .5 within the label.
         f1: the reward of that name; None where the answer is not boxes.
         correct: grounding: first box hits; region, counting: answer equals; negatives: says so;
             None for detection samples with targets.
-        looks: where a wrong choice exists, whether the first box hits an asked object.
+        first_box_hits: where a wrong choice exists, whether the first box hits an asked object.
+        looks: what `first_box_hits` was called; goes with the next release.
         unknown_labels: predicted boxes whose label was not asked for.
-        preds: predicted boxes, original pixels.
-        confidence: one number per predicted box.
-        objects: target boxes, crowd regions included.
-        areas: what counts as each object's size, in square pixels.
+        predictions: the boxes of the answer, in emission order.
+        objects: those of the sample, crowd regions included.
     """
 
     id: str
     image: str
-    task: str
+    width: _Size
+    height: _Size
+    task: Task
     labels: tuple[str, ...]
+    question: str | None = None
+    gold_answer: str | None = None
     status: Status
+    parse: ParseRecord
     formatted: bool
-    n_tokens: int
+    n_tokens: _Count
     truncated: bool
-    counts: Counts
-    f1: float | None
+    tp: _Count
+    fp: _Count
+    fn: _Count
+    f1: _Fraction | None
     correct: bool | None
+    first_box_hits: bool | None
     looks: bool | None
-    unknown_labels: int
-    preds: Detections
-    confidence: tuple[float, ...]
-    objects: tuple[Object, ...]
-    areas: tuple[float, ...]
+    unknown_labels: _Count
+    predictions: tuple[JudgedBox, ...]
+    objects: tuple[TargetBox, ...]
+
+    def __post_init__(self) -> None:
+        """Hold equal lists of labels once, because many samples ask for the same 80."""
+        msgspec.structs.force_setattr(self, "labels", held_once(self.labels))
 
     @property
-    def negative(self) -> bool:
+    def is_negative(self) -> bool:
         """A question about boxes whose gold answer is None."""
-        return self.f1 is not None and not self.counts.tp + self.counts.fn
+        return self.f1 is not None and not self.tp + self.fn
+
+    @property
+    def is_faultless(self) -> bool:
+        """Right as a whole: every target found and nothing else, or the answer correct."""
+        return not self.fp and not self.fn if self.correct is None else self.correct
+
+    @property
+    def score(self) -> float:
+        """The reward `f1`, or 0 or 1 for a question whose answer is not boxes."""
+        return float(bool(self.correct)) if self.f1 is None else self.f1
+
+    @property
+    def sample(self) -> Sample:
+        """What was asked, without what else its source knows (`meta`)."""
+        return Sample(
+            id=self.id,
+            image=self.image,
+            width=self.width,
+            height=self.height,
+            task=self.task,
+            labels=self.labels,
+            objects=tuple([Object(item.bbox, item.label, item.iscrowd) for item in self.objects]),
+            question=self.question,
+            answer=self.gold_answer,
+        )
+
+    @property
+    def detections(self) -> Detections:
+        """The predicted boxes."""
+        boxes = np.array([box.bbox for box in self.predictions], dtype=np.float64).reshape(-1, 4)
+        return Detections(boxes, tuple([box.label for box in self.predictions]))
+
+    @property
+    def parsed(self) -> Parsed:
+        """What the completion says, as it was read when it was judged."""
+        return Parsed(self.detections, self.status, **msgspec.structs.asdict(self.parse))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """What one sample asks and what is right, found out once for all that answer it.
+class Evaluation:
+    """A judged run.
 
     Attributes:
-        sample: the sample.
-        target: its boxes without crowd regions, and the answer of a question.
-        asked: the folded labels.
-        areas: what counts as each object's size, in square pixels.
-        choosable: whether there are objects to find and objects that were not asked for.
+        metrics: what metrics.json holds: metrics, intervals, blind baseline, protocol.
+        rows: one per sample, in the samples' order.
     """
 
-    sample: Sample
-    target: Target
-    asked: frozenset[str]
-    areas: tuple[float, ...]
-    choosable: bool
-
-    @classmethod
-    def of(cls, sample: Sample) -> Question:
-        """The sample's."""
-        target = Target.of(sample)
-        choosable = len(target.detections) > 0 and bool(other_objects(sample))
-        return cls(sample, target, fold_labels(sample.labels), object_areas(sample), choosable)
+    metrics: dict[str, Any]
+    rows: tuple[Row, ...]
 
 
-def judge(
-    question: Question,
-    prediction: Prediction,
-    family: Family,
-    confidence: Confidence = "constant",
-    answer_tag: AnswerTag = "optional",
-) -> Row:
-    """Read one completion and compare it with what is right.
-
-    Args:
-        question: what was asked.
-        prediction: what was answered.
-        family: the frame of the answer.
-        confidence: what ranks boxes; see `evaluate`.
-        answer_tag: whether a completion without answer tags is read; see `evaluate`.
-    """
-    size, input_size = question.sample.size_wh, prediction.input_size_wh
-    asked = Asked.of(question.sample)
-    parsed = parse(prediction.completion, family, size, input_size, answer_tag, asked)
-    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    confidences = box_confidences(prediction, parsed, confidence)
-    return judge_completion(
-        question, completion, confidences, truncated=prediction.finish_reason == "length"
-    )
+_DECODER = msgspec.json.Decoder(Row)
 
 
-def judge_completion(
-    question: Question, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
-) -> Row:
-    """Compare a parsed completion with what is right.
-
-    Args:
-        question: what was asked.
-        completion: its boxes in original pixels.
-        confidence: one number per box.
-        truncated: cut at the token limit.
-    """
-    sample, target, preds = question.sample, question.target, completion.parsed.detections
-    value = f1(completion, target)
-    boxes_asked = value is not None
-    choosable = boxes_asked and question.choosable
-    return Row(
-        id=sample.id,
-        image=sample.image,
-        task=sample.task,
-        labels=sample.labels,
-        status=completion.parsed.status,
-        formatted=format_tags(completion, target) == 1.0,
-        n_tokens=completion.n_tokens or 0,
-        truncated=truncated,
-        counts=count_boxes(preds, target.detections) if boxes_asked else Counts(0, 0, 0),
-        f1=value,
-        correct=_correct(sample, completion, target),
-        looks=first_box_hits(preds, target.detections) if choosable else None,
-        unknown_labels=sum([fold_label(label) not in question.asked for label in preds.labels]),
-        preds=preds,
-        confidence=confidence,
-        objects=sample.objects,
-        areas=question.areas,
-    )
+def encode_row(row: Row) -> bytes:
+    """One line of rows.jsonl, without its end."""
+    try:
+        return msgspec.json.encode(row)
+    except UnicodeEncodeError:  # half a character, which a label may hold and only JSON can write
+        return json.dumps(msgspec.to_builtins(row)).encode()
 
 
-def object_areas(sample: Sample) -> tuple[float, ...]:
-    """Areas as the source gives them (`meta.areas`, of COCO's segmentations), else of the boxes."""
-    known = sample.meta.get("areas")
-    if isinstance(known, (list, tuple)) and len(known) == len(sample.objects):
-        return tuple(known)
-    corners = (item.bbox for item in sample.objects)
-    return tuple([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in corners])
-
-
-@lru_cache(maxsize=1024)
-def fold_labels(labels: tuple[str, ...]) -> frozenset[str]:
-    """The labels as they are compared; many samples ask for the same ones."""
-    return frozenset(map(fold_label, labels))
-
-
-def _correct(sample: Sample, completion: Completion, target: Target) -> bool | None:
-    """Right or wrong as a whole; None for detection samples with targets."""
-    preds, targets = completion.parsed.detections, target.detections
-    if sample.task == "region":
-        return choice(completion, target) == 1.0
-    if sample.task == "counting":
-        return count(completion, target) == 1.0
-    if not len(targets):
-        return completion.parsed.readable and not len(preds)
-    return first_box_hits(preds, targets) if sample.task == "grounding" else None
-
-
-def box_confidences(
-    prediction: Prediction, parsed: Parsed, confidence: Confidence
-) -> tuple[float, ...]:
-    """One confidence per box of the completion, by the rule of that name.
+def decode_row(line: bytes, where: str) -> Row:
+    """A row from its line.
 
     Raises:
-        DataError: rule `logprob`, and the prediction has none, or no sensible one, for a box.
+        DataError: it is no JSON, or a field is missing or of another kind.
     """
-    n = len(parsed.detections)
-    if confidence == "constant" or not n:
-        return (1.0,) * n
-    if confidence == "order":
-        return tuple(1.0 / (place + 1) for place in range(n))
-    if prediction.box_logprobs is None or len(prediction.box_logprobs) != n:
-        got = "no" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
-        raise DataError(
-            f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
-            "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
-        )
-    with np.errstate(over="ignore"):
-        confidences = np.exp(prediction.box_logprobs)
-    if not np.isfinite(confidences).all():
-        raise DataError(
-            f"prediction {prediction.id!r}: box_logprobs {prediction.box_logprobs!r:.80}; expected "
-            "logarithms of probabilities: predict again, or use 'constant'"
-        )
-    return tuple(confidences.tolist())
+    try:
+        try:
+            return _DECODER.decode(line)
+        except msgspec.ValidationError:
+            raise
+        except (ValueError, RecursionError):  # half a character; or no JSON, which is told here
+            return msgspec.convert(parse_json_object(line, where), Row)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise DataError(f"{where}: no row of an evaluation ({error}); evaluate again") from error
+
+
+@no_cycle_search()
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """rows.jsonl.
+
+    Raises:
+        DataError: the first line that is no row, as `file:line: what`.
+    """
+    rows = []
+    for number, line in read_lines(path):
+        if isinstance(line, DataError):
+            raise line
+        rows.append(decode_row(line, f"{path}:{number}"))
+    return tuple(rows)

@@ -1,35 +1,39 @@
-"""Judged rows to figures with 95 % intervals."""
+"""Judged rows to metrics with 95 % intervals; every metric's name, direction and formula."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from boxrl.data.files import number_or_none
 from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Row
+from boxrl.metrics.box_errors import ERRORS
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.intervals import Floats, interval, resample, resample_ratio
 from boxrl.metrics.tokens import LONG, token_table
+from boxrl.types import Status
 
-STATUSES = ("ok", "empty", "partial", "malformed", "missing")
+STATUSES: tuple[str, ...] = get_args(Status)
+
+Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A figure that is a sum over rows divided by another: resampled without judging again.
+    """A sum over rows divided by another: resampled without judging again.
 
     Attributes:
         part: numerator of a row.
-        whole: denominator of a row; 0 where the row says nothing about the figure.
-        more_is_better: False for a figure that is neither good nor bad, such as a length.
+        whole: denominator of a row; 0 where the row says nothing about the metric.
     """
 
     part: Callable[[Row], float]
     whole: Callable[[Row], float]
-    more_is_better: bool = True
 
     def columns(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
         """Numerators and denominators, Float "rows" each."""
@@ -37,32 +41,126 @@ class Share:
         return parts, np.array([self.whole(row) for row in rows], dtype=np.float64)
 
 
-SHARES: dict[str, Share] = {
-    "precision@0.5": Share(lambda r: r.counts.tp, lambda r: r.counts.tp + r.counts.fp),
-    "recall@0.5": Share(lambda r: r.counts.tp, lambda r: r.counts.tp + r.counts.fn),
-    "f1@0.5": Share(
-        lambda r: 2 * r.counts.tp, lambda r: 2 * r.counts.tp + r.counts.fp + r.counts.fn
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of metrics.json.
+
+    Attributes:
+        key: path in metrics.json, dotted.
+        name: as people read it.
+        better: which direction is an improvement.
+        digits: decimals shown.
+        detail: whether a report leaves it to its charts and to metrics.json.
+        share: how it follows from single rows; None for AP, counts and extremes.
+    """
+
+    key: str
+    name: str
+    better: Better = "higher"
+    digits: int = 3
+    detail: bool = False
+    share: Share | None = None
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it lies in [0, 1]; rates share one axis."""
+        return self.digits == 3
+
+
+METRICS = (
+    Metric("mAP", "mAP"),
+    Metric("AP50", "AP50"),
+    Metric("AP75", "AP75"),
+    Metric("APs", "AP small", detail=True),
+    Metric("APm", "AP medium", detail=True),
+    Metric("APl", "AP large", detail=True),
+    Metric("mAP_order_free", "mAP, order-free"),
+    Metric(
+        "precision@0.5",
+        "precision @0.5",
+        share=Share(lambda r: r.tp, lambda r: r.tp + r.fp),
     ),
-    "f1": Share(lambda r: r.f1 or 0.0, lambda r: r.f1 is not None),
-    "format_rate": Share(lambda r: r.formatted, lambda r: 1),
-    "negatives.accuracy": Share(lambda r: bool(r.negative and r.correct), lambda r: r.negative),
-    "tokens.mean": Share(
-        lambda r: r.n_tokens if r.n_tokens < LONG else 0,
-        lambda r: r.n_tokens < LONG,
-        more_is_better=False,
+    Metric("recall@0.5", "recall @0.5", share=Share(lambda r: r.tp, lambda r: r.tp + r.fn)),
+    Metric(
+        "f1@0.5",
+        "F1 @0.5",
+        share=Share(lambda r: 2 * r.tp, lambda r: 2 * r.tp + r.fp + r.fn),
     ),
-    "looks": Share(lambda r: bool(r.looks), lambda r: r.looks is not None),
-    "grounding_accuracy@0.5": Share(
-        lambda r: r.task == "grounding" and not r.negative and bool(r.correct),
-        lambda r: r.task == "grounding" and not r.negative,
+    Metric("f1", "mean F1", share=Share(lambda r: r.f1 or 0.0, lambda r: r.f1 is not None)),
+    Metric(
+        "first_box_accuracy",
+        "first-box accuracy",
+        share=Share(lambda r: bool(r.first_box_hits), lambda r: r.first_box_hits is not None),
     ),
-    "accuracy": Share(lambda r: r.f1 is None and bool(r.correct), lambda r: r.f1 is None),
-}
-"""Headline figures that are shares, by their path in the metrics; the rest are AP."""
+    Metric(
+        "grounding_accuracy@0.5",
+        "grounding @0.5",
+        share=Share(
+            lambda r: r.task == "grounding" and not r.is_negative and bool(r.correct),
+            lambda r: r.task == "grounding" and not r.is_negative,
+        ),
+    ),
+    Metric(
+        "accuracy",
+        "accuracy",
+        share=Share(lambda r: r.f1 is None and bool(r.correct), lambda r: r.f1 is None),
+    ),
+    Metric(
+        "negatives.accuracy",
+        "accuracy on negatives",
+        share=Share(lambda r: bool(r.is_negative and r.correct), lambda r: r.is_negative),
+    ),
+    Metric("format_rate", "format rate", share=Share(lambda r: r.formatted, lambda r: 1)),
+    Metric("truncated_rate", "truncated", "lower"),
+    Metric("unknown_labels", "boxes of unasked labels", "lower", 0),
+    Metric(
+        "tokens.mean",
+        "tokens, mean",
+        "neither",
+        1,
+        share=Share(lambda r: r.n_tokens if r.n_tokens < LONG else 0, lambda r: r.n_tokens < LONG),
+    ),
+    Metric("tokens.max", "tokens, max", "neither", 0, detail=True),
+    Metric("tokens.long", "3,000 tokens and more", "neither", 0, detail=True),
+)
+"""In the order of every table."""
+
+SHARES = {metric.key: metric.share for metric in METRICS if metric.share is not None}
+"""Those that are shares, by their path in the metrics; intervals are given for them and for AP."""
+
+_CHOSEN = (
+    "format_rate", "mAP", "AP50", "f1", "precision@0.5", "recall@0.5", "negatives.accuracy",
+    "first_box_accuracy", "tokens.mean",
+)  # fmt: skip
+HEADLINE_METRICS = tuple(metric for key in _CHOSEN for metric in METRICS if metric.key == key)
+"""Those that tell at a glance what training changed: the quickstart's and the README's table."""
+
+OLD_NAMES = {"first_box_accuracy": "looks", "beats_blind": "told_apart", "metric": "figure"}
+"""What JSON keys were called in 0.1.0; both names are written until the next release."""
+
+
+def with_old_names(content: dict[str, Any]) -> dict[str, Any]:
+    """The JSON object, its renamed entries under their old names too."""
+    return content | {old: content[new] for new, old in OLD_NAMES.items() if new in content}
+
+
+def find_entry(content: Mapping[str, Any], key: str) -> Any:
+    """The entry of that name, or in a file of 0.1.0 of its old name; None where there is none."""
+    return content.get(key, content.get(OLD_NAMES.get(key, key)))
+
+
+def look_up(metrics: Mapping[str, Any], key: str) -> float | None:
+    """The number at a dotted path; keys such as `f1@0.5` hold dots themselves."""
+    value = find_entry(metrics, key)
+    if value is None:
+        head, _, rest = key.partition(".")
+        inner = metrics.get(head)
+        return look_up(inner, rest) if rest and isinstance(inner, Mapping) else None
+    return number_or_none(value)
 
 
 def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
-    """Every figure of a data set but the blind policy and the protocol.
+    """Every metric of a data set but the blind baseline and the protocol.
 
     Args:
         rows: judged samples.
@@ -80,18 +178,38 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "tokens": token_table([row.n_tokens for row in rows]),
         "per_label": table.per_label(),
         "per_size": table.per_size(),
-        "errors": table.errors(),
+        "errors": {"AP50_lost": table.ap50_lost(), **count_errors(rows)} if asked else {},
         "intervals": _intervals(rows, table, seed, resamples) if resamples else {},
     }
 
 
 def headline(rows: Sequence[Row], table: BoxTable) -> dict[str, Any]:
-    """AP and shares over all rows; None where no row says anything about a figure."""
+    """AP and shares over all rows; None where no row says anything about a metric."""
     shares = {name: share_value(share, rows) for name, share in SHARES.items()}
     del shares["tokens.mean"]
     accuracy = shares.pop("negatives.accuracy")
-    negatives = {"n": sum(row.negative for row in rows), "accuracy": accuracy}
-    return {**table.figures(), **shares, "negatives": negatives}
+    negatives = {"n": sum(row.is_negative for row in rows), "accuracy": accuracy}
+    return with_old_names({**table.figures(), **shares, "negatives": negatives})
+
+
+def count_errors(rows: Sequence[Row]) -> dict[str, Any]:
+    """How often each of TIDE's kinds of error occurs in the answers that are boxes.
+
+    Args:
+        rows: judged samples.
+
+    Returns:
+        `counts` {kind: boxes, or missed targets} in TIDE's order; `on_unasked`: boxes among them
+        that lie on an object which was not asked for.
+    """
+    asked = [row for row in rows if row.f1 is not None]
+    boxes = [box for row in asked for box in row.predictions if box.kind in ERRORS]
+    counts = Counter[str](box.kind for box in boxes)
+    counts["missed"] = sum([item.missed for row in asked for item in row.objects])
+    return {
+        "counts": {kind: counts[kind] for kind in ERRORS},
+        "on_unasked": sum([box.on_unasked for box in boxes]),
+    }
 
 
 def box_table(rows: Sequence[Row]) -> BoxTable:
@@ -100,7 +218,7 @@ def box_table(rows: Sequence[Row]) -> BoxTable:
 
 
 def share_value(share: Share, rows: Sequence[Row]) -> float | None:
-    """The figure over all rows; None where no row says anything about it."""
+    """The metric over all rows; None where no row says anything about it."""
     parts, wholes = share.columns(rows)
     return ratio(float(parts.sum()), float(wholes.sum()))
 
@@ -118,16 +236,16 @@ def image_groups(rows: Sequence[Row]) -> tuple[list[int], int]:
 def _intervals(
     rows: Sequence[Row], table: BoxTable, seed: int, resamples: int
 ) -> dict[str, list[float]]:
-    """95 % intervals of the headline figures, by resampling images."""
-    draws = resample_figures(rows, table, seed, resamples)
+    """95 % intervals of shares and AP, by resampling images."""
+    draws = resample_metrics(rows, table, seed, resamples)
     found = {name: interval(values) for name, values in draws.items()}
-    return {name: list(ends) for name, ends in found.items() if ends is not None}
+    return with_old_names({name: list(ends) for name, ends in found.items() if ends is not None})
 
 
-def resample_figures(
+def resample_metrics(
     rows: Sequence[Row], table: BoxTable, seed: int, resamples: int
 ) -> dict[str, Floats]:
-    """Every headline figure of every resample of the images.
+    """Every metric that has an interval, for every resample of the images.
 
     Args:
         rows: one per sample.
@@ -140,10 +258,10 @@ def resample_figures(
     """
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
-    figures = resample_shares(rows, seed, resamples, tuple(SHARES))
+    found = resample_shares(rows, seed, resamples, tuple(SHARES))
     images = np.array([groups[index] for index, row in enumerate(rows) if is_boxes(row)], dtype=int)
-    figures["mAP"], figures["AP50"] = table.resampled_ap(draws, images)
-    return figures
+    found["mAP"], found["AP50"] = table.resampled_ap(draws, images)
+    return found
 
 
 def resample_shares(
@@ -153,7 +271,7 @@ def resample_shares(
 
     Args:
         rows: one per sample.
-        seed: see `resample_figures`.
+        seed: see `resample_metrics`.
         resamples: how many times the images are drawn.
         names: keys of SHARES.
 
@@ -162,13 +280,13 @@ def resample_shares(
     """
     groups, n_images = image_groups(rows)
     draws = resample(n_images, resamples, seed)
-    figures = {}
+    found = {}
     for name in names:
         parts, wholes = (
             np.bincount(groups, column).astype(np.float64) for column in SHARES[name].columns(rows)
         )
-        figures[name] = resample_ratio(draws, parts, wholes)
-    return figures
+        found[name] = resample_ratio(draws, parts, wholes)
+    return found
 
 
 def is_boxes(row: Row) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.config import Data, Recipe, dump_recipe
-from boxrl.data.files import write_json
+from boxrl.data.files import hash_file, write_json
 from boxrl.data.synthetic import Worlds, draw_files
 from boxrl.experiments.definition import Experiment, HeldOut, Way, arm_recipe, is_trained
 from boxrl.experiments.sources import code_version
@@ -179,7 +179,7 @@ def _with_drawn_data(recipe: Recipe, cache_folder: Path) -> tuple[Recipe, dict[s
     scenes = recipe.data.synthetic
     if scenes is None:
         assert recipe.data.train is not None
-        facts = {"train": hash_file(recipe.data.train), "images": str(recipe.data.images)}
+        facts = {"train": _hash_file(recipe.data.train), "images": str(recipe.data.images)}
         return recipe, facts
     folder = drawn_scenes(
         scenes.world, scenes.train, recipe.seed, "train", scenes.p_absent, cache_folder
@@ -197,7 +197,7 @@ def _build_tests(name: str, held_out: HeldOut, seed: int, cache_folder: Path) ->
         samples, images = folder / "test.jsonl", folder / "images"
         asked = {"scenes": folder.name}
     else:
-        asked = {"samples": hash_file(samples), "images": str(images)}
+        asked = {"samples": _hash_file(samples), "images": str(images)}
     asked["code"] = code_version(TESTING_CODE)
     return [Test(name, way, samples, images, _hash({"way": way, **asked})) for way in held_out.ways]
 
@@ -232,18 +232,14 @@ def drawn_scenes(
     return folder
 
 
-@cache
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+_hash_file = cache(hash_file)
 
 
 @cache
 def _hash_folder(folder: Path) -> str:
     """Hash of a model folder's files, names and bytes."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return _hash({path.name: hash_file(path) for path in files})
+    return _hash({path.name: _hash_file(path) for path in files})
 
 
 def _hash(facts: Any) -> str:

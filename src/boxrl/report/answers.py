@@ -1,49 +1,53 @@
-"""What an evaluation's answers look like: error kinds, parse status, length, thoughts."""
+"""Section Answers: what an evaluation's answers look like: errors, parse status, length."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from boxrl.evaluate.rows import Row
+from boxrl.evaluate.summary import STATUSES, count_errors
+from boxrl.metrics.box_errors import BoxKind
 from boxrl.metrics.tokens import LONG, token_table
 from boxrl.report.glyphs import shares
 from boxrl.report.plots import histogram
-from boxrl.report.reading import Row
-from boxrl.report.text import Pattern, extract_thinking, thinking_patterns
 
-STATUSES = ("ok", "empty", "partial", "malformed", "missing")
-OUTCOMES = ("right", "duplicate", "wrong_label", "loose", "false", "missed")
+PASSED_OVER: dict[BoxKind, str] = {
+    "crowd": "boxes lie inside crowd regions",
+    "no_category": "boxes bear labels that nothing asks for",
+}
+"""Kinds of boxes that AP passes over, and how they are told of beside the errors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Answers:
     """What one evaluation's answers look like.
 
     Attributes:
         title: name of the evaluation.
         n: completions.
-        outcomes: (kind, count) of boxes, and of missed targets.
+        outcomes: (kind, count) of right boxes and of TIDE's errors; those of metrics.json.
+        besides: what else is to be said of the boxes, in words.
         statuses: (status, count) of completions.
         outcome_bar, status_bar, tokens: charts.
         lengths: the last one in words.
-        patterns: the commonest thoughts.
     """
 
     title: str
     n: int
     outcomes: list[tuple[str, int]]
+    besides: list[str]
     statuses: list[tuple[str, int]]
     outcome_bar: Markup
     status_bar: Markup
     tokens: Markup
     lengths: str
-    patterns: list[Pattern]
 
 
-def diagnose(title: str, rows: Sequence[Row], longest: int) -> Diagnosis:
+def describe_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
     """Count and draw; at least one row.
 
     Args:
@@ -51,24 +55,23 @@ def diagnose(title: str, rows: Sequence[Row], longest: int) -> Diagnosis:
         rows: its answers.
         longest: tokens of the longest completion of the page, so that axes are alike.
     """
-    outcomes: Counter[str] = Counter(kind for row in rows for kind in row.verdict.kinds)
-    outcomes["missed"] = sum(len(row.verdict.missed) for row in rows)
-    statuses: Counter[str] = Counter(row.parsed.status for row in rows)
-    thoughts = (
-        (row.sample.id, extract_thinking(row.prediction.completion), row.sample.labels)
-        for row in rows
-    )
-    n_tokens = [row.prediction.n_tokens for row in rows]
-    return Diagnosis(
+    kinds = Counter(box.kind for row in rows if row.f1 is not None for box in row.predictions)
+    errors = count_errors(rows)
+    outcomes = {"right": kinds["right"], **errors["counts"]}
+    besides = {"of these boxes lie on objects that were not asked for": errors["on_unasked"]}
+    besides |= {f"more {words}": kinds[kind] for kind, words in PASSED_OVER.items()}
+    statuses = Counter[str](row.status for row in rows)
+    n_tokens = [row.n_tokens for row in rows]
+    return Answers(
         title=title,
         n=len(rows),
-        outcomes=[(kind, outcomes[kind]) for kind in OUTCOMES],
+        outcomes=list(outcomes.items()),
+        besides=[f"{count:,} {words}" for words, count in besides.items() if count],
         statuses=[(status, statuses[status]) for status in STATUSES],
-        outcome_bar=_bar("Boxes and missed objects", OUTCOMES, outcomes),
-        status_bar=_bar("How answers read", STATUSES, statuses),
+        outcome_bar=_bar("Boxes and missed objects", outcomes),
+        status_bar=_bar("How answers read", {status: statuses[status] for status in STATUSES}),
         tokens=histogram(n_tokens, "tokens", LONG, longest),
         lengths=_lengths(n_tokens),
-        patterns=thinking_patterns(thoughts),
     )
 
 
@@ -80,6 +83,6 @@ def _lengths(n_tokens: Sequence[int]) -> str:
     return f"{table['min']:,} to {table['max']:,} tokens, mean {table['mean']:,.1f}; {long}."
 
 
-def _bar(title: str, names: Sequence[str], counts: Counter[str]) -> Markup:
-    parts = [(name.replace("_", " "), counts[name], f"k-{name}") for name in names]
-    return shares(parts, title) if sum(counts.values()) else Markup("")
+def _bar(title: str, counts: Mapping[str, int]) -> Markup:
+    parts = [(name, count, f"k-{name}") for name, count in counts.items()]
+    return shares(parts, title) if any(counts.values()) else Markup("")

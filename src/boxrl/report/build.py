@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from boxrl.data.files import number_or_none
 from boxrl.errors import BoxrlError, DataError, UsageError
-from boxrl.evaluate import compare
-from boxrl.evaluate.evaluation import Evaluation as Judged
-from boxrl.report.answers import Diagnosis, diagnose
-from boxrl.report.curves import compared_curves, training_curves, training_warnings
-from boxrl.report.figure_table import Table, figure_table
-from boxrl.report.gallery import Payload
+from boxrl.evaluate import Evaluation, compare
+from boxrl.report.answers import Answers, describe_answers
+from boxrl.report.gallery import Gallery
 from boxrl.report.labels import LabelTable, label_table
-from boxrl.report.page import About, Page, write_page
-from boxrl.report.reading import Evaluation, RunFolder, mapping, read_run
+from boxrl.report.metrics import MetricTable, metric_table
+from boxrl.report.page import Page, write_page
+from boxrl.report.reading import RunFolder, ShownEvaluation, mapping, read_run
+from boxrl.report.recipe import describe_run
 from boxrl.report.reward_parts import Scores, build_scores
 from boxrl.report.text import visible
+from boxrl.report.thinking import describe_thinking
+from boxrl.report.training import compared_curves, training_curves, training_warnings
 
 
 def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
@@ -33,22 +33,24 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
     """
     run = read_run(run_dir)
     scores = build_scores(run.recipe)
-    gallery = Payload(scores.computed)
+    gallery = Gallery(scores.computed)
     answered = {name: found for name, found in run.evaluations.items() if found.rows}
     numbers = {name: gallery.add(eval_title(name), found) for name, found in answered.items()}
     views: list[tuple[int, ...]] = [(numbers[a], numbers[b]) for a, b in run.pairs]
     paired = {number for view in views for number in view}
     views += [(number,) for number in numbers.values() if number not in paired]
+    titled = {eval_title(name): found for name, found in answered.items()}
     page = Page(
         title=run.name,
-        runs=[_about(run, run.name)],
+        runs=[describe_run(run, run.name)],
         missing=[*run.missing, *_not_computed(scores)],
-        tables=_tables(run),
+        metrics=_metric_tables(run),
         charts=training_curves(run.steps),
         warnings=training_warnings(run.steps),
-        labels=_label_tables(run),
-        diagnoses=_diagnose({eval_title(name): found for name, found in answered.items()}),
         gallery=gallery,
+        answers=_answers(titled),
+        labels=_label_tables(run),
+        thinking=[describe_thinking(title, found) for title, found in titled.items()],
         views=views,
     )
     write_page(page, out, live)
@@ -71,11 +73,11 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
     read = [read_run(path) for path in run_dirs]
     runs = dict(zip(_distinct_names(read), read, strict=True))
     scores = build_scores(read[0].recipe)
-    gallery = Payload(scores.computed)
+    gallery = Gallery(scores.computed)
     missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
     unpaired: dict[str, list[str]] = {}
     tables, labels = [], []
-    answered: dict[str, Evaluation] = {}
+    answered: dict[str, ShownEvaluation] = {}
     views: list[tuple[int, ...]] = []
     for kind in dict.fromkeys(key for run in read for key in run.evaluations):
         found = _answered(kind, runs)
@@ -89,20 +91,21 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
             labels.append(label_table(title, *pair))
     page = Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
-        runs=[_about(run, name) for name, run in runs.items()],
+        runs=[describe_run(run, name) for name, run in runs.items()],
         missing=[
             *missing,
             *_not_computed(scores),
             *(f"{'; '.join(tables)}: {reason}" for reason, tables in unpaired.items()),
         ],
-        tables=tables,
+        metrics=tables,
         charts=compared_curves([(name, run.steps) for name, run in runs.items()]),
         warnings=[
             f"{name}, {w}" for name, run in runs.items() for w in training_warnings(run.steps)
         ],
-        labels=labels,
-        diagnoses=_diagnose(answered),
         gallery=gallery,
+        answers=_answers(answered),
+        labels=labels,
+        thinking=[describe_thinking(title, found) for title, found in answered.items()],
         views=views,
     )
     write_page(page, out)
@@ -114,7 +117,7 @@ def _not_computed(scores: Scores) -> Iterator[str]:
         yield f"reward {name} is not computed: a report runs no code that a run names"
 
 
-def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, Evaluation]:
+def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, ShownEvaluation]:
     """That evaluation by run, of the runs that have answers of it."""
     return {
         name: run.evaluations[kind]
@@ -123,10 +126,10 @@ def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, Evaluation]
     }
 
 
-def _diagnose(answered: Mapping[str, Evaluation]) -> list[Diagnosis]:
+def _answers(answered: Mapping[str, ShownEvaluation]) -> list[Answers]:
     """What the answers of every evaluation, by title, look like."""
-    lengths = [row.prediction.n_tokens for found in answered.values() for row in found.rows]
-    return [diagnose(title, found.rows, max(lengths)) for title, found in answered.items()]
+    longest = max([row.n_tokens for found in answered.values() for row in found.rows], default=0)
+    return [describe_answers(title, found.rows, longest) for title, found in answered.items()]
 
 
 def eval_title(name: str) -> str:
@@ -143,61 +146,43 @@ def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
     return [f"{run.name} {number}" for number, run in enumerate(runs, start=1)]
 
 
-def _about(run: RunFolder, name: str) -> About:
-    """What a reader asks first about a run."""
-    seconds, commit = number_or_none(run.facts.get("seconds")), run.environment.get("commit")
-    found = {
-        "Method": str(run.facts.get("method", "")).upper(),
-        "Model": run.facts.get("model"),
-        "Status": run.facts.get("status"),
-        "Steps": run.steps[-1]["step"] if run.steps else None,
-        "Time": None if seconds is None else f"{seconds / 60:.0f} min",
-        "Commit": commit[:10] if isinstance(commit, str) else None,
-    }
-    versions = mapping(run.environment.get("versions"))
-    return About(
-        name=name,
-        facts=[(key, str(value)) for key, value in found.items() if value not in (None, "")],
-        recipe=run.recipe,
-        versions=[(str(key), str(value)) for key, value in versions.items() if value],
-    )
-
-
-def _tables(run: RunFolder) -> list[Table]:
+def _metric_tables(run: RunFolder) -> list[MetricTable]:
     """A table for each pair, then one for every evaluation that is in none."""
     tables = []
     for a, b in run.listed_pairs:
-        before, after = (run.evaluations.get(name, Evaluation(name)) for name in (a, b))
+        before, after = (run.evaluations.get(name, ShownEvaluation(name)) for name in (a, b))
         compared = mapping(run.comparisons.get(f"{a}|{b}"))
         title = _pair_title(a, b)
-        tables.append(figure_table(title, ("before", "after"), before, after, compared))
+        tables.append(metric_table(title, ("before", "after"), before, after, compared))
     alone = set(run.evaluations) - {name for pair in run.listed_pairs for name in pair}
     for name, evaluation in run.evaluations.items():
         if name in alone:
-            tables.append(figure_table(eval_title(name), None, Evaluation(name), evaluation, {}))
+            tables.append(
+                metric_table(eval_title(name), None, ShownEvaluation(name), evaluation, {})
+            )
     return [table for table in tables if table.rows]
 
 
 def _paired_table(
     title: str,
     columns: tuple[str, str],
-    pair: tuple[Evaluation, Evaluation],
+    pair: tuple[ShownEvaluation, ShownEvaluation],
     unpaired: dict[str, list[str]],
-) -> Table:
-    """Figures of two runs; where they cannot be paired, `unpaired` tells reason and title."""
+) -> MetricTable:
+    """Metrics of two runs; where they cannot be paired, `unpaired` tells reason and title."""
     try:
-        compared = compare(_judged(pair[0]), _judged(pair[1]))
+        compared = compare(_evaluated(pair[0]), _evaluated(pair[1]))
     except BoxrlError as error:
         unpaired.setdefault(f"samples cannot be paired: {error}", []).append(title)
-        return figure_table(title, columns, *pair, {})
-    return figure_table(title, columns, *pair, compared)
+        return metric_table(title, columns, *pair, {})
+    return metric_table(title, columns, *pair, compared)
 
 
-def _judged(evaluation: Evaluation) -> Judged:
-    """As `boxrl evaluate` holds it."""
-    if not isinstance(evaluation.metrics.get("protocol"), Mapping):
+def _evaluated(shown: ShownEvaluation) -> Evaluation:
+    """As `boxrl.evaluate.compare` takes it."""
+    if not isinstance(shown.metrics.get("protocol"), Mapping):
         raise DataError("metrics.json names no protocol")
-    return Judged(evaluation.metrics, tuple(row.judged for row in evaluation.rows))
+    return Evaluation(shown.metrics, shown.rows)
 
 
 def _label_tables(run: RunFolder) -> list[LabelTable]:

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from boxrl.data.images import read_image
 from boxrl.errors import DataError
-from boxrl.report.box_errors import COLOURS
-from boxrl.report.reading import Evaluation, Row, read_run
+from boxrl.evaluate.rows import Row
+from boxrl.report.colours import COLOURS
+from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.report.text import visible
 from boxrl.types import Detections, fold_label
 
@@ -71,45 +72,45 @@ def draw_before_after(
     sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
-def most_gained(before: Evaluation, after: Evaluation, count: int) -> list[tuple[Row, Row]]:
+def most_gained(
+    before: ShownEvaluation, after: ShownEvaluation, count: int
+) -> list[tuple[Row, Row]]:
     """Rows of the samples whose score rose most, one per question, highest gain first.
 
     One of them, the last, is a negative, where an answer on one improved at all.
     """
-    rows = {row.sample.id: row for row in before.rows}
-    both = [(rows[row.sample.id], row) for row in after.rows if row.sample.id in rows]
+    rows = {row.id: row for row in before.rows}
+    both = [(rows[row.id], row) for row in after.rows if row.id in rows]
     # Where the gain is equal, the richer scene shows more.
-    both.sort(key=lambda pair: (pair[0].score - pair[1].score, -len(pair[1].sample.objects)))
+    both.sort(key=lambda pair: (pair[0].score - pair[1].score, -len(pair[1].objects)))
     chosen: dict[object, tuple[Row, Row]] = {}
     for pair in both:
-        sample = pair[0].sample
-        chosen.setdefault((sample.question, frozenset(sample.labels)), pair)
-    found = [pair for pair in chosen.values() if pair[0].sample.objects]
-    negatives = [p for p in chosen.values() if not p[0].sample.objects and p[0].score < p[1].score]
+        row = pair[0]
+        chosen.setdefault((row.question, frozenset(row.labels)), pair)
+    found = [pair for pair in chosen.values() if pair[0].objects]
+    negatives = [p for p in chosen.values() if not p[0].objects and p[0].score < p[1].score]
     return [*found[: count - 1], *negatives[:1]] if negatives else found[:count]
 
 
-def draw_scene(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
+def draw_answer(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
     """The image fitted into a square of `side` pixels, with targets and judged boxes over it."""
-    sample = row.sample
-    scale = side / max(sample.width, sample.height)
-    width, height = round(sample.width * scale), round(sample.height * scale)
+    scale = side / max(row.width, row.height)
+    width, height = round(row.width * scale), round(row.height * scale)
     tile = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(tile)
     labels = []
-    for index, target in enumerate(sample.objects):
+    for target in row.objects:
         if not target.iscrowd:
             _dashed(pen, _place(target.bbox, scale))
-        if index in row.verdict.missed:
+        if target.missed:
             span = _place(target.bbox, scale)
             labels.append(_label(row, span, target.label, "missed", "#ffffff"))
-    preds = row.parsed.detections
-    for box, name, kind in zip(preds.boxes.tolist(), preds.labels, row.verdict.kinds, strict=True):
-        span = _place(box, scale)
-        _framed(pen, span, COLOURS[kind])
-        labels.append(_label(row, span, name, kind, COLOURS[kind]))
-    if row.parsed.status == "empty":
-        colour = COLOURS["false" if row.verdict.missed else "right"]
+    for box in row.predictions:
+        span, colour = _place(box.bbox, scale), COLOURS[box.kind]
+        _framed(pen, span, colour)
+        labels.append(_label(row, span, box.label, box.kind, colour))
+    if row.status == "empty":
+        colour = COLOURS["right" if row.is_faultless else "background"]
         labels.append(Label((8, height - 8, 8, height - 8), "says None", colour))
     _write_labels(pen, labels, tile.size)
     return tile
@@ -153,7 +154,7 @@ def _framed(pen: ImageDraw.ImageDraw, span: Span, colour: str) -> None:
 
 def _label(row: Row, box: Span, name: str, kind: str, colour: str) -> Label:
     """The name of a right box; what is wrong with another, its name only where it is a choice."""
-    asked = row.sample.labels
+    asked = row.labels
     if kind == "right":
         return Label(box, name, colour)
     obvious = len(asked) == 1 and fold_label(name) == fold_label(asked[0])
@@ -168,13 +169,12 @@ def _sheet(chosen: Sequence[tuple[Row, Row]], images: Path | None) -> Image.Imag
     pen = ImageDraw.Draw(sheet)
     for column, pair in enumerate(chosen):
         x = MARGIN + column * (TILE + GAP)
-        sample = pair[0].sample
-        asked = sample.question or ", ".join(sample.labels)
+        asked = pair[0].question or ", ".join(pair[0].labels)
         _line(pen, (x, MARGIN), f"asked: {asked}", MUTED)
         for line, (row, when) in enumerate(zip(pair, ("before", "after"), strict=True)):
             y = MARGIN + CAPTION + line * (TILE + CAPTION + GAP)
             _line(pen, (x, y), f"{when}: F1 {row.score:.2f}", INK)
-            tile = draw_scene(row, _open(images, row))
+            tile = draw_answer(row, _open(images, row))
             sheet.paste(tile, (x, y + CAPTION))
     note = "These scenes gained most. Dashed: targets. F1: mean over IoU .50 to .95."
     _line(pen, (MARGIN, height - MARGIN - CAPTION_PX), note, MUTED, width)
@@ -184,9 +184,9 @@ def _sheet(chosen: Sequence[tuple[Row, Row]], images: Path | None) -> Image.Imag
 def _open(images: Path | None, row: Row) -> Image.Image:
     """The row's image; grey ground where it cannot be read."""
     try:
-        return read_image((images or Path()) / row.sample.image, f"sample {row.sample.id!r}")
+        return read_image((images or Path()) / row.image, f"sample {row.id!r}")
     except DataError:
-        return Image.new("RGB", row.sample.size_wh, "#808080")
+        return Image.new("RGB", (row.width, row.height), "#808080")
 
 
 def _dashed(pen: ImageDraw.ImageDraw, span: Span, dash: int = 6) -> None:

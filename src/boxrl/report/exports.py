@@ -13,9 +13,11 @@ import numpy as np
 from boxrl.boxes import xyxy_to_xywh
 from boxrl.data.files import write_atomic
 from boxrl.data.formats.coco_export import write_coco
+from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
-from boxrl.report.reading import Evaluation, Row, read_run
-from boxrl.types import Detections, fold_label
+from boxrl.evaluate.rows import Row
+from boxrl.report.reading import ShownEvaluation, read_run
+from boxrl.types import Detections, Sample, fold_label
 
 COLUMNS = (
     "sample", "image", "kind", "label", "x1", "y1", "x2", "y2", "iou", "score", "status", "tokens",
@@ -48,20 +50,20 @@ def export_run(run_dir: Path, out: Path) -> list[Path]:
     return files
 
 
-def write_coco_pair(annotations: Path, predictions: Path, evaluation: Evaluation) -> int:
+def write_coco_pair(annotations: Path, predictions: Path, evaluation: ShownEvaluation) -> int:
     """Write the targets and, with the same ids, the predicted boxes; returns how many.
 
     A box's score is its confidence under the rule of the run's evaluation. Boxes of labels that
     no sample asks for have no category and are left out, as COCO's own evaluation would. Law:
     COCO's AP of the pair is the run's where equal scores rank alike.
     """
-    write_coco(annotations, [row.sample for row in evaluation.rows])
+    write_coco(annotations, _samples(evaluation))
     document = json.loads(annotations.read_text("utf-8"))
     images = {item["file_name"]: item["id"] for item in document["images"]}
     categories = {fold_label(item["name"]): item["id"] for item in document["categories"]}
     results = [
         {
-            "image_id": images[row.sample.image],
+            "image_id": images[row.image],
             "category_id": categories[label],
             "bbox": box,
             "score": score,
@@ -75,11 +77,11 @@ def write_coco_pair(annotations: Path, predictions: Path, evaluation: Evaluation
     return len(results)
 
 
-def write_csv(path: Path, evaluation: Evaluation) -> int:
+def write_csv(path: Path, evaluation: ShownEvaluation) -> int:
     """One line per predicted box and per missed target; returns how many.
 
     Columns: see `COLUMNS`; boxes in pixels of the original image, `kind` as in
-    `boxrl.report.box_errors`, `score` the sample's mean F1. Text that a spreadsheet would run as
+    `boxrl.metrics.box_errors`, `score` the sample's mean F1. Text that a spreadsheet would run as
     a formula is written with an apostrophe before it.
     """
     count = 0
@@ -107,21 +109,21 @@ def to_supervision(row: Row) -> Any:
         import supervision
     except ImportError as error:
         raise UsageError("supervision is not installed; run: pip install supervision") from error
-    detections = row.parsed.detections
-    names = list(dict.fromkeys(map(fold_label, (*row.sample.labels, *detections.labels))))
+    detections = row.detections
+    names = list(dict.fromkeys(map(fold_label, (*row.labels, *detections.labels))))
     return supervision.Detections(
         xyxy=detections.boxes,
-        confidence=np.array(row.judged.confidence, dtype=float),
+        confidence=np.array([box.confidence for box in row.predictions], dtype=float),
         class_id=np.array([names.index(fold_label(x)) for x in detections.labels], dtype=int),
         data={"class_name": np.array(detections.labels, dtype=str)},
     )
 
 
-def to_fiftyone(evaluation: Evaluation, name: str | None = None) -> Any:
+def to_fiftyone(evaluation: ShownEvaluation, name: str | None = None) -> Any:
     """The evaluation as a `fiftyone.Dataset`, one sample for each question.
 
     Targets stand in `ground_truth`, predicted boxes in `predictions` with `confidence`, `kind` (as
-    in `boxrl.report.box_errors`) and `iou`; beside them `source_id`, `question`, `completion`,
+    in `boxrl.metrics.box_errors`) and `iou`; beside them `source_id`, `question`, `completion`,
     `status` and `score`.
 
     Args:
@@ -140,13 +142,16 @@ def to_fiftyone(evaluation: Evaluation, name: str | None = None) -> Any:
         raise DataError(f"evaluation {evaluation.name!r}: its folder of images is not known")
     dataset = fiftyone.Dataset(name)
     dataset.add_samples(
-        [_fiftyone_sample(fiftyone, evaluation.images, row) for row in evaluation.rows]
+        [
+            _fiftyone_sample(fiftyone, evaluation.images, row, written.text)
+            for row, written in zip(evaluation.rows, evaluation.completions, strict=True)
+        ]
     )
     return dataset
 
 
-def _fiftyone_sample(fiftyone: Any, images: Path, row: Row) -> Any:
-    sample, preds = row.sample, row.parsed.detections
+def _fiftyone_sample(fiftyone: Any, images: Path, row: Row, completion: str) -> Any:
+    sample, boxes = row.sample, row.predictions
     targets = Detections.of(sample.objects)
 
     def found(boxes: Detections, **columns: Sequence[object]) -> Any:
@@ -165,34 +170,40 @@ def _fiftyone_sample(fiftyone: Any, images: Path, row: Row) -> Any:
         filepath=str((images / sample.image).resolve()),
         ground_truth=found(targets, iscrowd=[int(item.iscrowd) for item in sample.objects]),
         predictions=found(
-            preds, confidence=row.judged.confidence, kind=row.verdict.kinds, iou=row.verdict.ious
+            row.detections,
+            confidence=[box.confidence for box in boxes],
+            kind=[box.kind for box in boxes],
+            iou=[box.iou for box in boxes],
         ),
         source_id=sample.id,
         question=sample.question or ", ".join(sample.labels),
-        completion=row.prediction.completion,
-        status=row.parsed.status,
+        completion=completion,
+        status=row.status,
         score=row.score,
     )
 
 
+def _samples(evaluation: ShownEvaluation) -> list[Sample]:
+    """The samples with their source's ids, where their file is at hand."""
+    path = evaluation.samples
+    known = {sample.id: sample for sample in read_samples(path)} if path and path.is_file() else {}
+    return [known.get(row.id, row.sample) for row in evaluation.rows]
+
+
 def _boxes_xywh(row: Row) -> Iterator[tuple[str, list[float], float]]:
-    detections = row.parsed.detections
-    boxes = xyxy_to_xywh(detections.boxes).round(2).tolist()
-    yield from zip(map(fold_label, detections.labels), boxes, row.judged.confidence, strict=True)
+    boxes = xyxy_to_xywh(row.detections.boxes).round(2).tolist()
+    for found, bbox in zip(row.predictions, boxes, strict=True):
+        yield fold_label(found.label), bbox, found.confidence
 
 
 def _lines(row: Row) -> Iterator[tuple[object, ...]]:
-    sample, verdict, detections = row.sample, row.verdict, row.parsed.detections
-    ends = (round(row.score, 4), row.parsed.status, row.prediction.n_tokens)
-    found = zip(
-        verdict.kinds, detections.labels, detections.boxes.tolist(), verdict.ious, strict=True
-    )
-    for kind, label, box, overlap in found:
-        corners = [round(value, 2) for value in box]
-        yield (sample.id, sample.image, kind, label, *corners, overlap, *ends)
-    for place in verdict.missed:
-        target = sample.objects[place]
-        yield (sample.id, sample.image, "missed", target.label, *target.bbox, "", *ends)
+    ends = (round(row.score, 4), row.status, row.n_tokens)
+    for box in row.predictions:
+        corners = [round(value, 2) for value in box.bbox]
+        yield (row.id, row.image, box.kind, box.label, *corners, box.iou, *ends)
+    for item in row.objects:
+        if item.missed:
+            yield (row.id, row.image, "missed", item.label, *item.bbox, "", *ends)
 
 
 def _harmless(value: object) -> object:

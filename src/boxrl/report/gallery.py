@@ -1,4 +1,4 @@
-"""What the page's gallery knows: samples and judged rows as compact JSON."""
+"""Section Gallery: samples and judged rows as compact JSON for the page's script."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.predictions import Prediction
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.rows import Row
 from boxrl.prompts import build_prompt, render_messages
-from boxrl.report.reading import Evaluation, Row
+from boxrl.report.reading import ShownEvaluation
 from boxrl.report.reward_parts import Scored, score_all
 from boxrl.report.text import extract_thinking, visible
-from boxrl.types import Sample, Target
+from boxrl.types import Completion, Sample, Target
 
 MAX_LABEL = 200
 """Characters of a label that a page shows."""
 
 
-class Payload:
+class Gallery:
     """Samples, label names and evaluations, numbered as they are added.
 
     The page's script reads `as_json`; its short keys are explained where they are written.
@@ -35,14 +37,17 @@ class Payload:
         self.image_paths: list[Path] = []
         self._images: dict[Path, int] = {}
 
-    def add(self, title: str, evaluation: Evaluation) -> int:
+    def add(self, title: str, evaluation: ShownEvaluation) -> int:
         """Add an evaluation's rows; returns its number, by which views name it."""
         prompts = _prompts(evaluation)
         start, end = shared_ends(prompts)
         rows = {}
-        for row, prompt in zip(evaluation.rows, prompts, strict=True):
+        for row, written, prompt in zip(
+            evaluation.rows, evaluation.completions, prompts, strict=True
+        ):
             own = {"prompt": prompt[len(start) : len(prompt) - len(end)]}
-            rows[self._sample(evaluation, row.sample)] = _without_none(self._row(row)) | own
+            shown = self._row(row, written, evaluation.predictions.get(row.id))
+            rows[self._sample(evaluation, row)] = _without_none(shown) | own
         self._evaluations.append({"title": title, "prompt": (start, end), "rows": rows})
         return len(self._evaluations) - 1
 
@@ -69,8 +74,9 @@ class Payload:
     def _label(self, label: str) -> int:
         return self._labels.setdefault(visible(label, MAX_LABEL), len(self._labels))
 
-    def _sample(self, evaluation: Evaluation, sample: Sample) -> int:
+    def _sample(self, evaluation: ShownEvaluation, row: Row) -> int:
         # Runs that hold copies of one samples file share its samples; ids alone may be chance.
+        sample = row.sample
         key = (sample.id, sample.image, sample.size_wh, sample.labels, sample.objects)
         if key not in self._samples:
             self._samples[key] = len(self._sample_rows)
@@ -94,7 +100,7 @@ class Payload:
             )
         return self._samples[key]
 
-    def _image(self, evaluation: Evaluation, sample: Sample) -> int | None:
+    def _image(self, evaluation: ShownEvaluation, sample: Sample) -> int | None:
         if evaluation.images is None:
             return None
         try:
@@ -106,32 +112,35 @@ class Payload:
             self.image_paths.append(path)
         return self._images[path]
 
-    def _row(self, row: Row) -> dict[str, Any]:
-        preds, verdict = row.parsed.detections, row.verdict
-        finish = row.prediction.finish_reason
-        thinking = extract_thinking(row.prediction.completion)
+    def _row(self, row: Row, written: Completion, prediction: Prediction | None) -> dict[str, Any]:
+        finish = prediction.finish_reason if prediction else "stop"
+        thinking = extract_thinking(written.text)
         return {
-            "status": row.parsed.status,
-            "text": visible(row.prediction.completion),
+            "status": row.status,
+            "text": visible(written.text),
             "think": None if thinking is None else visible(thinking),
-            # x1, y1, x2, y2, label, kind, IoU
+            # x1, y1, x2, y2, label, kind, IoU, 1 on an object that was not asked for
             "boxes": [
-                [*_rounded(box), self._label(label), kind, overlap]
-                for box, label, kind, overlap in zip(
-                    preds.boxes.tolist(), preds.labels, verdict.kinds, verdict.ious, strict=True
-                )
+                [
+                    *_rounded(box.bbox),
+                    self._label(box.label),
+                    box.kind,
+                    box.iou,
+                    int(box.on_unasked),
+                ]
+                for box in row.predictions
             ],
-            "missed": verdict.missed or None,
-            "said": visible(row.parsed.answer, MAX_LABEL) if row.judged.f1 is None else None,
+            "missed": [place for place, item in enumerate(row.objects) if item.missed] or None,
+            "said": visible(row.parse.answer, MAX_LABEL) if row.f1 is None else None,
             "score": round(row.score, 4),
-            "rewards": score_all(self._scores, row.completion, Target.of(row.sample)),
-            "tokens": row.prediction.n_tokens,
+            "rewards": score_all(self._scores, written, Target.of(row.sample)),
+            "tokens": row.n_tokens,
             "finish": None if finish == "stop" else finish,
-            "error": row.prediction.error and visible(row.prediction.error),
+            "error": prediction and prediction.error and visible(prediction.error),
         }
 
 
-def _prompts(evaluation: Evaluation) -> list[str]:
+def _prompts(evaluation: ShownEvaluation) -> list[str]:
     """Each row's prompt as the model read it, images aside; empty where it is not known."""
     try:
         prompt = build_prompt(str(evaluation.meta.get("prompt")))

@@ -32,7 +32,7 @@ def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
     return svg(out, WIDTH, 18, "shares", f"{title}: {words}", preserveAspectRatio="none")
 
 
-def interval(value: float, low: float, high: float, reach: float) -> Markup:
+def draw_interval(value: float, low: float, high: float, reach: float) -> Markup:
     """A difference `value` with its interval from `low` to `high`, zero marked.
 
     The axis goes from -`reach` to +`reach`; what lies beyond stands at its end.

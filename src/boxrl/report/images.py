@@ -30,14 +30,14 @@ MAX_EMBEDDED_BYTES = 16 * 2**20
 THREADS = 4
 
 
-class Picture(NamedTuple):
+class Thumbnail(NamedTuple):
     """An image file's bytes and its kind: `jpeg` or `webp`."""
 
     content: bytes
     kind: str
 
 
-def read_picture(path: Path, side: int) -> Picture | None:
+def read_thumbnail(path: Path, side: int) -> Thumbnail | None:
     """The image with sides of at most `side` pixels; None where it cannot be read."""
     written = io.BytesIO()
     try:
@@ -45,17 +45,17 @@ def read_picture(path: Path, side: int) -> Picture | None:
         read_image(path, "picture", side).save(written, kind, quality=80, method=1)
     except DataError:
         return None
-    return Picture(written.getvalue(), kind)
+    return Thumbnail(written.getvalue(), kind)
 
 
-def read_pictures(paths: Sequence[Path]) -> list[Picture | None]:
-    """`read_picture` of each; Pillow works without the interpreter's lock, so threads help."""
+def read_thumbnails(paths: Sequence[Path]) -> list[Thumbnail | None]:
+    """`read_thumbnail` of each; Pillow works without the interpreter's lock, so threads help."""
     side = SIDE if len(paths) <= MANY else SIDE_OF_MANY
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: read_picture(path, side), paths))
+        return list(pool.map(lambda path: read_thumbnail(path, side), paths))
 
 
-def place_pictures(pictures: Sequence[Picture | None], out: Path) -> list[str | None]:
+def place_thumbnails(pictures: Sequence[Thumbnail | None], out: Path) -> list[str | None]:
     """One URL for each picture: a data URL, or a relative path into `OUT_files/`.
 
     Args:
@@ -86,6 +86,6 @@ def _remove_pictures(folder: Path) -> None:
             folder.rmdir()
 
 
-def _data_url(picture: Picture) -> str:
+def _data_url(picture: Thumbnail) -> str:
     text = base64.b64encode(picture.content).decode("ascii")
     return f"data:image/{picture.kind};base64,{text}"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import box_table
 from boxrl.metrics.average_precision import Floats
 from boxrl.metrics.precision_recall import RECALLS
 from boxrl.report.glyphs import Points, dumbbell, precision_recall
-from boxrl.report.reading import Evaluation, Row
+from boxrl.report.reading import ShownEvaluation
 from boxrl.types import fold_label
 
 MOST_LABELS, MOST_PLOTS = 60, 24
@@ -39,7 +40,7 @@ class LabelCounts:
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One label's line; figures are None where nothing was asked or said.
+    """One label's line; shares are None where nothing was asked or said.
 
     Attributes:
         label: folded.
@@ -84,7 +85,7 @@ class LabelTable:
     plots: list[LabelPlot]
 
 
-def label_table(title: str, before: Evaluation | None, after: Evaluation) -> LabelTable:
+def label_table(title: str, before: ShownEvaluation | None, after: ShownEvaluation) -> LabelTable:
     """Counts at IoU 0.5 of every label, and its curve or point."""
     new = count_labels(after.rows)
     old = count_labels(before.rows) if before is not None else None
@@ -106,26 +107,26 @@ def count_labels(rows: Sequence[Row]) -> LabelCounts:
     """Law: the sums over labels are the counts behind `precision@0.5` and `recall@0.5`."""
     counts = LabelCounts(Counter(), Counter(), Counter())
     for row in rows:
-        for label, kind in zip(row.parsed.detections.labels, row.verdict.kinds, strict=True):
-            counts.predicted[fold_label(label)] += 1
-            counts.right[fold_label(label)] += kind == "right"
-        counts.targets.update(fold_label(o.label) for o in row.sample.objects if not o.iscrowd)
+        for box in row.predictions:
+            counts.predicted[fold_label(box.label)] += 1
+            counts.right[fold_label(box.label)] += box.kind == "right"
+        counts.targets.update(fold_label(o.label) for o in row.objects if not o.iscrowd)
     return counts
 
 
-def label_curves(evaluation: Evaluation | None) -> dict[str, Floats]:
+def label_curves(evaluation: ShownEvaluation | None) -> dict[str, Floats]:
     """Each label's precision "101" at COCO's recalls, IoU 0.5; empty where nothing ranks the boxes.
 
     Law: a curve's mean is the label's AP50 in metrics.json.
     """
     if evaluation is None or not evaluation.ranked:
         return {}
-    return box_table([row.judged for row in evaluation.rows]).curves()
+    return box_table(evaluation.rows).curves()
 
 
 def _plots(
     labels: Sequence[str],
-    evaluations: tuple[Evaluation | None, Evaluation],
+    evaluations: tuple[ShownEvaluation | None, ShownEvaluation],
     counts: tuple[LabelCounts | None, LabelCounts],
 ) -> list[LabelPlot]:
     """A plot for every label of which either evaluation wrote a box."""

@@ -15,33 +15,17 @@ from markupsafe import Markup
 
 from boxrl import __version__
 from boxrl.data.files import write_atomic
-from boxrl.report.answers import Diagnosis
-from boxrl.report.box_errors import COLOURS, KINDS
-from boxrl.report.curves import Chart
-from boxrl.report.figure_table import Table
-from boxrl.report.gallery import Payload
-from boxrl.report.images import place_pictures, read_pictures
+from boxrl.metrics.box_errors import KINDS
+from boxrl.report.answers import Answers
+from boxrl.report.colours import COLOURS
+from boxrl.report.gallery import Gallery
+from boxrl.report.images import place_thumbnails, read_thumbnails
 from boxrl.report.labels import LabelTable
+from boxrl.report.metrics import MetricTable
+from boxrl.report.recipe import About
 from boxrl.report.text import visible
-
-Facts = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a page says of one run.
-
-    Attributes:
-        name: the run's.
-        facts: method, model, steps, ...
-        recipe: YAML text, empty where there is none.
-        versions: of packages.
-    """
-
-    name: str
-    facts: Facts
-    recipe: str
-    versions: Facts
+from boxrl.report.thinking import Thinking
+from boxrl.report.training import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +36,26 @@ class Page:
         title: stands at the top.
         runs: the runs that it is about.
         missing: a sentence for everything that the runs lack.
-        tables: figures.
+        metrics: tables of them.
         charts: training curves.
         warnings: what looked wrong while training, in the log's words.
-        labels: precision and recall by label.
-        diagnoses: what the answers look like.
         gallery: samples and answers.
+        answers: what they look like.
+        labels: precision and recall by label.
+        thinking: the commonest thoughts.
         views: what the gallery shows side by side: numbers of the gallery's evaluations.
     """
 
     title: str
     runs: Sequence[About]
     missing: Sequence[str]
-    tables: Sequence[Table]
+    metrics: Sequence[MetricTable]
     charts: Sequence[Chart]
     warnings: Sequence[str]
+    gallery: Gallery
+    answers: Sequence[Answers]
     labels: Sequence[LabelTable]
-    diagnoses: Sequence[Diagnosis]
-    gallery: Payload
+    thinking: Sequence[Thinking]
     views: Sequence[tuple[int, ...]]
 
 
@@ -80,7 +66,7 @@ def write_page(page: Page, out: Path, live: bool = False) -> None:
     request, so text that slipped through escaping would still do nothing. A live page may ask
     its own server, and only that.
     """
-    pictures = place_pictures(read_pictures(page.gallery.image_paths), out)
+    pictures = place_thumbnails(read_thumbnails(page.gallery.image_paths), out)
     style = _style()
     scripts = [_asset("gallery.js")] * bool(page.views) + [_asset("live.js")] * live
     template = _environment().get_template("report.html.j2")

@@ -1,29 +1,42 @@
-"""Run folders, read as far as they go: whatever is missing or damaged is named, not fatal."""
+"""Run folders, read as far as they go: whatever is missing or damaged is named, not fatal.
+
+What contradicts itself is: an evaluation whose rows are not of its metrics, its predictions or its
+samples as they are now is refused, because no page of it would be right.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar
 
 from boxrl.data.files import is_whole
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
-from boxrl.data.samples import read_samples
-from boxrl.errors import BoxrlError, DataError, UsageError
-from boxrl.evaluate.files import settings_family
-from boxrl.evaluate.rows import Confidence, Question, box_confidences, judge_completion
-from boxrl.evaluate.rows import Row as JudgedRow
+from boxrl.errors import BoxrlError
+from boxrl.evaluate.files import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    ROWS_FILE,
+    DisagreementError,
+    check_agreement,
+    check_predictions,
+    has_rows,
+    judge_predictions,
+    locate,
+    read_metrics,
+    read_settings,
+    recorded_file,
+    settings_family,
+)
+from boxrl.evaluate.rows import Row, read_rows
 from boxrl.families import Family
 from boxrl.guard.files import parse_json_object, read_json_object
-from boxrl.parsing import AnswerTag, parse
-from boxrl.report.box_errors import Verdict, judge_boxes
 from boxrl.report.text import visible
-from boxrl.types import Asked, Completion, Parsed, Sample
+from boxrl.runs import FoundRun, find_run
+from boxrl.types import Completion
 
 T = TypeVar("T")
-RUN_PARTS = ("run.json", "metrics.jsonl", "evals")
-EVALUATION_PARTS = ("predictions.jsonl", "metrics.json")
 TRAINING_PARTS = ("metrics.jsonl", "recipe.yaml", "environment.json")
 """What a run that trains nothing, such as a benchmark, need not have."""
 
@@ -31,61 +44,45 @@ METHODS = ("grpo", "sft")
 
 NO_FACTS: dict[str, Any] = {}
 NO_STEPS: tuple[dict[str, Any], ...] = ()
+NO_ROWS: tuple[Row, ...] = ()
+NO_PREDICTIONS: dict[str, Prediction] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One sample with what a model said about it.
+class ShownEvaluation:
+    """One evaluation of a run as its page shows it.
 
     Attributes:
-        sample, prediction: as on disk.
-        completion: the prediction's text, read.
-        verdict: what became of its boxes.
-        judged: what `boxrl evaluate` makes of it.
-    """
-
-    sample: Sample
-    prediction: Prediction
-    completion: Completion
-    verdict: Verdict
-    judged: JudgedRow
-
-    @property
-    def score(self) -> float:
-        """The reward `f1`, or 0 or 1 for a question whose answer is not boxes."""
-        f1 = self.judged.f1
-        return float(bool(self.judged.correct)) if f1 is None else f1
-
-    @property
-    def parsed(self) -> Parsed:
-        """What the completion says."""
-        return self.completion.parsed
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One folder of evals/: a model's answers to one samples file.
-
-    Attributes:
-        name: the folder's name.
+        name: its folder's name.
         metrics: metrics.json, empty where there is none.
         meta: predictions.meta.json, the settings of generation.
         images: folder that image paths start at; None where it is not known.
+        samples: the samples file that was evaluated; None where it is not known.
         family: how the model reads images and writes boxes; None where it is not known.
-        rows: samples that have a prediction, in the samples' order.
+        rows: rows.jsonl: the judged samples, in the samples' order.
+        predictions: what the model wrote, by sample id; empty where that is not at hand.
     """
 
     name: str
     metrics: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     images: Path | None = None
+    samples: Path | None = None
     family: Family | None = None
     rows: tuple[Row, ...] = ()
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
 
     @property
     def ranked(self) -> bool:
         """Whether boxes have confidences of their own: by `--confidence order` or `logprob`."""
         return bool(mapping(self.metrics.get("protocol")).get("confidence") in ("order", "logprob"))
+
+    @property
+    def completions(self) -> Iterator[Completion]:
+        """What rewards see of each row, as it was read when it was judged."""
+        for row in self.rows:
+            found = self.predictions.get(row.id)
+            yield Completion(found.completion if found else "", row.parsed, row.n_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ class RunFolder:
     environment: dict[str, Any]
     recipe: str
     steps: tuple[dict[str, Any], ...]
-    evaluations: dict[str, Evaluation]
+    evaluations: dict[str, ShownEvaluation]
     comparisons: dict[str, Any]
     missing: tuple[str, ...]
 
@@ -147,8 +144,14 @@ class _Reader:
         if not path.exists():
             self.missing.append(f"{name} is missing: {purpose}")
             return default
+        return self.attempt(name, lambda: read(path), default)
+
+    def attempt(self, name: str, read: Callable[[], T], default: T) -> T:
+        """What `read` gives, or `default` and a line in `missing` that starts with the name."""
         try:
-            return read(path)
+            return read()
+        except DisagreementError:
+            raise
         except (BoxrlError, OSError, ValueError) as error:
             self.missing.append(f"{name} cannot be read: {_without(error, self.path)}")
             return default
@@ -159,17 +162,14 @@ def read_run(path: Path) -> RunFolder:
 
     Raises:
         UsageError: no such folder, or it holds files but nothing of a run.
+        DataError: an evaluation of it contradicts itself.
     """
-    if not path.is_dir():
-        raise UsageError(f"{path}: no such run folder")
-    held = {name for name in (*RUN_PARTS, *EVALUATION_PARTS) if (path / name).exists()}
-    if any(path.iterdir()) and not held:
-        known = ", ".join((*RUN_PARTS, *EVALUATION_PARTS))
-        raise UsageError(f"{path}: holds no run; expected any of {known} in it")
-    reader = _Reader(path)
-    if held and not held.intersection(RUN_PARTS):
-        return _lone_evaluation(reader)
-    facts = reader.part("run.json", "name, method and pairs are unknown", _read_object, NO_FACTS)
+    found, reader = find_run(path), _Reader(path)
+    if found.is_evaluation:
+        return _lone_evaluation(reader, found)
+    facts = reader.part(
+        "run.json", "name, method and pairs are unknown", read_json_object, NO_FACTS
+    )
     status = facts.get("status")
     if status not in (None, "done"):
         reader.missing.append(f"The run is {status}: figures may still change")
@@ -179,19 +179,19 @@ def read_run(path: Path) -> RunFolder:
         path=path,
         facts=facts,
         environment=reader.part(
-            "environment.json", "versions and commit are unknown", _read_object, NO_FACTS
+            "environment.json", "versions and commit are unknown", read_json_object, NO_FACTS
         ),
         recipe=reader.part("recipe.yaml", "settings are unknown", _read_text, ""),
         steps=steps,
-        evaluations=_read_evaluations(reader, facts),
+        evaluations=_read_evaluations(reader, facts, found),
         comparisons=_read_comparisons(reader, facts),
         missing=tuple(reader.missing),
     )
 
 
-def _lone_evaluation(reader: _Reader) -> RunFolder:
+def _lone_evaluation(reader: _Reader, found: FoundRun) -> RunFolder:
     """The folder of one predictions file, as boxrl predict and evaluate leave it."""
-    name = reader.path.resolve().name
+    (name,) = found.evaluations
     evaluation = _read_evaluation(reader, name, ".")
     facts = {"name": name, "model": evaluation.meta.get("model")}
     return RunFolder(reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing))
@@ -202,90 +202,81 @@ def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:
     if not facts.get("pairs"):
         return NO_FACTS
     return reader.part(
-        "compare.json", "differences have no paired intervals", _read_object, NO_FACTS
+        "compare.json", "differences have no paired intervals", read_json_object, NO_FACTS
     )
 
 
-def _read_evaluations(reader: _Reader, facts: dict[str, Any]) -> dict[str, Evaluation]:
+def _read_evaluations(
+    reader: _Reader, facts: dict[str, Any], found: FoundRun
+) -> dict[str, ShownEvaluation]:
     """Evaluations that run.json names, then those that stand in evals/ without being named."""
-    folder = reader.path / "evals"
     named = facts.get("evals")
     listed = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    names = list(dict.fromkeys([*listed, *found]))
+    names = list(dict.fromkeys([*listed, *found.evaluations]))
     if not names:
         reader.missing.append("evals is empty: no metrics and no gallery")
     return {name: _read_evaluation(reader, name, f"evals/{name}") for name in names}
 
 
-def _read_evaluation(reader: _Reader, name: str, base: str) -> Evaluation:
-    if not (reader.path / base).is_dir():
+def _read_evaluation(reader: _Reader, name: str, base: str) -> ShownEvaluation:
+    folder = reader.path / base
+    if not folder.is_dir():
         reader.missing.append(f"{base} is missing: not evaluated yet")
-        return Evaluation(name)
-    metrics = reader.part(f"{base}/metrics.json", "no metrics for it", _read_object, NO_FACTS)
-    protocol = mapping(metrics.get("protocol"))
-
-    def read(path: Path) -> Evaluation:
-        meta = _read_object(meta_path(path))
-        family = settings_family(meta, meta.get("family") or protocol.get("family"), path.name)
-        rule = _rule(protocol)
-        rows = _judge_all(reader.path, path, meta, family, rule)
-        images = _inside(reader.path, str(meta["images"])) if meta.get("images") else None
-        without = sum(not (images and (images / row.sample.image).is_file()) for row in rows)
-        if without:
-            reader.missing.append(f"{base}: {without} of {len(rows)} images are missing")
-        return Evaluation(name, metrics, meta, images, family, rows)
-
-    purpose = "no gallery for it"
-    return reader.part(f"{base}/predictions.jsonl", purpose, read, Evaluation(name, metrics))
+        return ShownEvaluation(name)
+    metrics = reader.part(f"{base}/{METRICS_FILE}", "no metrics for it", read_metrics, NO_FACTS)
+    path = recorded_file(folder, metrics, "predictions")[0] or folder / PREDICTIONS_FILE
+    meta = reader.attempt(f"{base}/{meta_path(path).name}", lambda: read_settings(path), NO_FACTS)
+    rows = _read_rows(reader, base, metrics)
+    reader.attempt(base, lambda: check_agreement(folder, metrics, rows), None)
+    predictions = _read_predictions(reader, base, path, rows)
+    images, samples = (locate(folder, metrics, meta, name) for name in ("images", "samples"))
+    without = sum(not (images and (images / row.image).is_file()) for row in rows)
+    if without:
+        reader.missing.append(f"{base}: {without} of {len(rows)} images are missing")
+    family = _family(meta, mapping(metrics.get("protocol")), path) if rows else None
+    return ShownEvaluation(name, metrics, meta, images, samples, family, rows, predictions)
 
 
-class _Rule(NamedTuple):
-    """How an evaluation read its answers."""
+def _read_rows(reader: _Reader, base: str, metrics: dict[str, Any]) -> tuple[Row, ...]:
+    """The judged rows of an evaluation; predictions that were never judged are, as far as they go.
 
-    answer_tag: AnswerTag
-    confidence: Confidence
+    Those are what a run is still writing, or what 0.1.0 wrote.
+    """
+    folder = reader.path / base
 
+    def read(_: Path) -> tuple[Row, ...]:
+        if has_rows(folder):
+            return read_rows(folder / ROWS_FILE)
+        return judge_predictions(folder, metrics, unfinished=not metrics).rows
 
-def _rule(protocol: Mapping[str, Any]) -> _Rule:
-    """The rule that metrics.json states; that of `boxrl evaluate` by default where it has none."""
-    rule = _Rule(protocol.get("answer_tag", "optional"), protocol.get("confidence", "constant"))
-    for value, kind in zip(rule, (AnswerTag, Confidence), strict=True):
-        if value not in get_args(kind):
-            known = ", ".join(get_args(kind))
-            raise DataError(f"metrics.json: protocol names {value!r:.40}; expected one of {known}")
-    return rule
-
-
-def _judge_all(
-    run: Path, path: Path, meta: dict[str, Any], family: Family, rule: _Rule
-) -> tuple[Row, ...]:
-    """Parse and judge every prediction of a file as its evaluation did."""
-    if not meta.get("samples"):
-        raise DataError(f"{meta_path(path).name} names no samples file")
-    samples = read_samples(_inside(run, str(meta["samples"])))
-    predictions = read_predictions(path)
-    return tuple(
-        _judge(sample, predictions[sample.id], family, rule)
-        for sample in samples
-        if sample.id in predictions
-    )
+    name = ROWS_FILE if (folder / ROWS_FILE).is_file() else PREDICTIONS_FILE
+    return reader.part(f"{base}/{name}", "no gallery for it", read, NO_ROWS)
 
 
-def _judge(sample: Sample, prediction: Prediction, family: Family, rule: _Rule) -> Row:
-    size = prediction.input_size_wh
-    asked = Asked.of(sample)
-    parsed = parse(prediction.completion, family, sample.size_wh, size, rule.answer_tag, asked)
-    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    confidence = box_confidences(prediction, parsed, rule.confidence)
-    truncated = prediction.finish_reason == "length"
-    judged = judge_completion(Question.of(sample), completion, confidence, truncated=truncated)
-    return Row(sample, prediction, completion, judge_boxes(sample, parsed), judged)
+def _read_predictions(
+    reader: _Reader, base: str, path: Path, rows: tuple[Row, ...]
+) -> dict[str, Prediction]:
+    """What the model wrote, where there are rows to show it with."""
+
+    def read() -> dict[str, Prediction]:
+        found = read_predictions(path)
+        check_predictions(reader.path / base, rows, found)
+        return found
+
+    name = f"{base}/{path.name}"
+    if rows and not path.exists():
+        if not any(line.startswith(name) for line in reader.missing):
+            reader.missing.append(f"{name} is missing: no completions for it")
+        return NO_PREDICTIONS
+    return reader.attempt(name, read, NO_PREDICTIONS) if rows else NO_PREDICTIONS
 
 
-def _inside(run: Path, name: str) -> Path:
-    """A path of predictions.meta.json: relative to the run where it lies inside, else as it is."""
-    return run / name if (run / name).exists() else Path(name)
+def _family(meta: dict[str, Any], protocol: Mapping[str, Any], path: Path) -> Family | None:
+    """The family that the predictions were made with; None where nothing names a known one."""
+    try:
+        return settings_family(meta, meta.get("family") or protocol.get("family"), path.name)
+    except BoxrlError:
+        return None
 
 
 def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
@@ -300,10 +291,6 @@ def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a JSON object, else an empty one: what others wrote may be anything."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    return read_json_object(path)
 
 
 def _read_text(path: Path) -> str:

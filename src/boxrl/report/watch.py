@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from boxrl.data.files import is_number, is_whole, number_or_none
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError
 from boxrl.guard.files import (
     MOST_YAML_BYTES,
     parse_json_object,
@@ -23,9 +23,10 @@ from boxrl.guard.files import (
     read_json_object,
     read_text,
 )
-from boxrl.report.curves import training_warnings
 from boxrl.report.reading import mapping
 from boxrl.report.text import visible
+from boxrl.report.training import training_warnings
+from boxrl.runs import find_run
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -67,8 +68,7 @@ def describe(run_dir: Path) -> RenderableType:
     Raises:
         UsageError: there is no such folder, or no run in it.
     """
-    if not (run_dir / "run.json").is_file():
-        raise UsageError(f"{run_dir}: holds no run; expected run.json in it")
+    find_run(run_dir).check_trained("boxrl watch")
     facts, steps = read_json_object(run_dir / "run.json"), _read_lines(run_dir / "metrics.jsonl")
     parts: list[RenderableType] = [_headline(facts, steps, _max_steps(run_dir / "recipe.yaml"))]
     if steps:

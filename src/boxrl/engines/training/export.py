@@ -14,6 +14,7 @@ from boxrl.engines.training.checkpoints import last_whole
 from boxrl.errors import UsageError
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
+from boxrl.runs import find_run
 
 ADAPTER = "adapter_config.json"
 
@@ -68,8 +69,10 @@ def _weights(source: Path, which: str) -> Path:
     """The folder with the weights that are meant."""
     if any((source / name).is_file() for name in (ADAPTER, "config.json")):
         return source
-    if not (source / "run.json").is_file():
-        raise UsageError(f"{source}: neither a run folder nor a checkpoint")
+    try:
+        find_run(source).check_trained("boxrl export")
+    except UsageError as error:
+        raise UsageError(f"{error}; this is neither a run folder nor a checkpoint") from error
     if which == "final" and (source / "model" / "config.json").is_file():
         return source / "model"
     last = last_whole(source / "checkpoints")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 
-from boxrl.data.samples import parse_line
+from boxrl.data.samples import parse_sample
 from boxrl.generation.questions import load_image
 
 
@@ -61,7 +62,8 @@ def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         key = row["sample"]
         if key not in pictures:
-            pictures[key] = load_image(Path(row["image"]), parse_line(key))
+            sample = parse_sample(json.loads(key), row["image"])
+            pictures[key] = load_image(Path(row["image"]), sample)
         decoded.append({**row, "image": pictures[key]})
     return decoded
 

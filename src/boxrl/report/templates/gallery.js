@@ -44,6 +44,7 @@
     if (outcome === "mistake") return faulty || unreadable;
     if (outcome === "malformed") return unreadable;
     if (outcome === "missed") return row.missed.length > 0;
+    if (outcome === "unasked") return row.boxes.some((box) => box[7]);
     return row.boxes.some((box) => box[5] === outcome);
   }
 
@@ -206,13 +207,13 @@
 
   function boxTable(sample, row) {
     if (row.said !== undefined) return h("p", { dir: "auto" }, `said ${row.said}, right is ${sample.answer}`);
-    const lines = row.boxes.map((box) => [box, box[5], box[6] ? box[6].toFixed(2) : "–"]);
-    for (const i of row.missed) lines.push([sample.targets[i], "missed", "–"]);
+    const lines = row.boxes.map((box) => [box, box[5], box[6] ? box[6].toFixed(2) : "–", box[7] ? " (on an unasked object)" : ""]);
+    for (const i of row.missed) lines.push([sample.targets[i], "missed", "–", ""]);
     if (!lines.length) return h("p", { className: "note" }, "No boxes, and none was to be found.");
     const head = h("thead", null, h("tr", null, ...["Label", "Verdict", "IoU", "x1, y1, x2, y2 (px)"].map((name) => h("th", { scope: "col" }, name))));
-    const body = h("tbody", null, ...lines.map(([box, kind, overlap]) => h("tr", null,
+    const body = h("tbody", null, ...lines.map(([box, kind, overlap, besides]) => h("tr", null,
       h("th", { scope: "row", dir: "auto" }, data.labels[box[4]]),
-      h("td", { className: `k-${kind}` }, h("span", { className: "swatch" }), words(kind)),
+      h("td", { className: `k-${kind}` }, h("span", { className: "swatch" }), words(kind) + besides),
       h("td", null, overlap), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
     return h("div", { className: "scroll" }, h("table", null, head, body));
   }

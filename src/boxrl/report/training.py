@@ -1,4 +1,4 @@
-"""Training curves from metrics.jsonl."""
+"""Section Training: curves from metrics.jsonl, and what looked wrong."""
 
 from __future__ import annotations
 

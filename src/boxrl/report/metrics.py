@@ -1,4 +1,4 @@
-"""The table one looks at first: each figure before and after, with its interval."""
+"""Section Metrics: each metric before and after, with its interval."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from markupsafe import Markup
 
 from boxrl.data.files import is_number
-from boxrl.evaluate.figures import FIGURES, Better, Figure, look_up
-from boxrl.report.glyphs import interval
-from boxrl.report.reading import Evaluation, mapping
+from boxrl.evaluate.summary import METRICS, Better, Metric, find_entry, look_up
+from boxrl.report.glyphs import draw_interval
+from boxrl.report.reading import ShownEvaluation, mapping
 from boxrl.report.text import visible
 
 MINUS = "\u2212"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Entry:
     """A value and its 95 % interval as they are printed; empty where there is none."""
 
     value: str
@@ -26,12 +26,12 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MetricRow:
     """One row of the table.
 
     Attributes:
-        name: of the figure.
-        blind: the label-blind policy's value, empty where it is not defined.
+        name: of the metric.
+        blind: the blind baseline's value, empty where it is not defined.
         before, after: the two evaluations; `after` alone where there is one only.
         difference: after - before, with the paired interval where compare.json has it.
         verdict: `better`, `worse`, or empty while the interval holds 0 or is not known.
@@ -40,48 +40,56 @@ class Comparison:
 
     name: str
     blind: str
-    before: Cell
-    after: Cell
-    difference: Cell
+    before: Entry
+    after: Entry
+    difference: Entry
     verdict: str
     picture: Markup
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Figures and what they were measured under.
+class Note:
+    """A sentence under a table, and whether it is bad news."""
+
+    text: str
+    alarm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTable:
+    """Metrics and what they were measured under.
 
     Attributes:
         title: what was measured.
         columns: names of the two columns that are compared; None for a single evaluation.
-        rows: the figures.
+        rows: the metrics.
         gained, lost: samples that only the second, or only the first, answers without fault;
             None where samples were not paired.
-        notes: whether the model is told apart from answering blind, in words.
+        notes: whether the model is better than answering blind, in words.
         protocol: (name, value) pairs.
     """
 
     title: str
     columns: tuple[str, str] | None
-    rows: list[Comparison]
+    rows: list[MetricRow]
     gained: int | None
     lost: int | None
-    notes: list[str]
+    notes: list[Note]
     protocol: list[tuple[str, str]]
 
 
-def figure_table(
+def metric_table(
     title: str,
     columns: tuple[str, str] | None,
-    before: Evaluation,
-    after: Evaluation,
+    before: ShownEvaluation,
+    after: ShownEvaluation,
     compared: Mapping[str, Any],
-) -> Table:
+) -> MetricTable:
     """The table of two evaluations, or of `after` alone.
 
     Args:
-        title: see `Table`.
-        columns: see `Table`.
+        title: see `MetricTable`.
+        columns: see `MetricTable`.
         before: the first evaluation.
         after: the second, or the only one.
         compared: what `boxrl.evaluate.compare` says of them; empty where they are not paired.
@@ -89,10 +97,10 @@ def figure_table(
     flipped = mapping(compared.get("flipped"))
     gained, lost = (flipped.get(key) for key in ("gained", "lost"))
     latest = after if after.metrics else before
-    return Table(
+    return MetricTable(
         title,
         columns,
-        compare_figures(before.metrics, after.metrics, mapping(compared.get("metrics"))),
+        compare_metrics(before.metrics, after.metrics, mapping(compared.get("metrics"))),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
         _notes(latest.metrics),
@@ -100,16 +108,20 @@ def figure_table(
     )
 
 
-def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    """What evaluation says of the blind policy and of each control run."""
+def _notes(metrics: Mapping[str, Any]) -> list[Note]:
+    """What evaluation says of the blind baseline and of each control run."""
     controls = metrics.get("controls")
-    policies = [metrics.get("blind"), *(controls if isinstance(controls, list) else [])]
-    words = [mapping(mapping(policy).get("told_apart")).get("words") for policy in policies]
-    return [text for text in words if isinstance(text, str)]
+    others = [metrics.get("blind"), *(controls if isinstance(controls, list) else [])]
+    verdicts = [mapping(find_entry(mapping(other), "beats_blind")) for other in others]
+    return [
+        Note(verdict["words"], find_entry(verdict, "beats_blind") is False)
+        for verdict in verdicts
+        if isinstance(verdict.get("words"), str)
+    ]
 
 
-def _protocol(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """How the figures were measured: metrics.json's protocol and the settings of generation."""
+def _protocol(evaluation: ShownEvaluation) -> list[tuple[str, str]]:
+    """How the metrics were measured: metrics.json's protocol and the settings of generation."""
     protocol = mapping(evaluation.metrics.get("protocol"))
     found = {"samples": evaluation.metrics.get("n"), **protocol}
     found |= {key: evaluation.meta.get(key) for key in ("prompt", "sampling") if key not in found}
@@ -124,65 +136,65 @@ def _in_words(value: Any) -> str:
     return visible(str(value))
 
 
-def compare_figures(
+def compare_metrics(
     before: Mapping[str, Any], after: Mapping[str, Any], paired: Mapping[str, Any]
-) -> list[Comparison]:
+) -> list[MetricRow]:
     """The rows of one before/after table.
 
     Args:
         before: metrics.json of the first evaluation.
         after: metrics.json of the second, over the same samples.
-        paired: figure -> `{"difference", "low", "high"}`; may be empty.
+        paired: metric -> `{"difference", "low", "high"}`; may be empty.
     """
-    shown = [figure for figure in FIGURES if not figure.detail]
-    drawn = [paired[f.key] for f in shown if f.is_rate and _is_interval(paired.get(f.key))]
+    shown = [metric for metric in METRICS if not metric.detail]
+    drawn = [row for m in shown if m.is_rate and _is_interval(row := find_entry(paired, m.key))]
     reach = max((abs(_end(row)) for row in drawn), default=0.0) or 1.0
     rows = []
-    for figure in shown:
-        old, new = look_up(before, figure.key), look_up(after, figure.key)
+    for metric in shown:
+        old, new = look_up(before, metric.key), look_up(after, metric.key)
         if old is None and new is None:
             continue
-        rows.append(_compare(figure, before, after, paired.get(figure.key), reach))
+        rows.append(_compare(metric, before, after, find_entry(paired, metric.key), reach))
     return rows
 
 
 def _compare(
-    figure: Figure,
+    metric: Metric,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     paired: Any,
     reach: float,
-) -> Comparison:
-    old, new = look_up(before, figure.key), look_up(after, figure.key)
-    blind = look_up(mapping(after.get("blind") or before.get("blind")), figure.key)
-    difference = Cell("" if old is None or new is None else _signed(new - old, figure.digits))
+) -> MetricRow:
+    old, new = look_up(before, metric.key), look_up(after, metric.key)
+    blind = look_up(mapping(after.get("blind") or before.get("blind")), metric.key)
+    difference = Entry("" if old is None or new is None else _signed(new - old, metric.digits))
     verdict, picture = "", Markup("")
     if _is_interval(paired):
         value, low, high = (float(paired[k]) for k in ("difference", "low", "high"))
-        difference = Cell(_signed(value, figure.digits), _between(low, high, figure.digits, "+"))
-        verdict = _verdict(figure.better, low, high)
-        if figure.is_rate:
-            picture = interval(value, low, high, reach)
-    return Comparison(
-        figure.name,
-        "" if blind is None else f"{blind:.{figure.digits}f}",
-        _cell(before, figure, old),
-        _cell(after, figure, new),
+        difference = Entry(_signed(value, metric.digits), _between(low, high, metric.digits, "+"))
+        verdict = _verdict(metric.better, low, high)
+        if metric.is_rate:
+            picture = draw_interval(value, low, high, reach)
+    return MetricRow(
+        metric.name,
+        "" if blind is None else f"{blind:.{metric.digits}f}",
+        _cell(before, metric, old),
+        _cell(after, metric, new),
         difference,
         verdict,
         picture,
     )
 
 
-def _cell(metrics: Mapping[str, Any], figure: Figure, value: float | None) -> Cell:
+def _cell(metrics: Mapping[str, Any], metric: Metric, value: float | None) -> Entry:
     if value is None:
-        return Cell("—")
-    match mapping(metrics.get("intervals")).get(figure.key):
+        return Entry("—")
+    match mapping(metrics.get("intervals")).get(metric.key):
         case [low, high] if is_number(low) and is_number(high):
-            between = _between(low, high, figure.digits)
+            between = _between(low, high, metric.digits)
         case _:
             between = ""
-    return Cell(f"{value:,.{figure.digits}f}", between)
+    return Entry(f"{value:,.{metric.digits}f}", between)
 
 
 def _verdict(better: Better, low: float, high: float) -> str:

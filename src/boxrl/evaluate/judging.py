@@ -1,0 +1,245 @@
+"""One sample and its completion to one judged row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError
+from boxrl.evaluate.rows import JudgedBox, ParseRecord, Row, TargetBox
+from boxrl.families import Family
+from boxrl.metrics.blind import other_objects
+from boxrl.metrics.box_errors import find_box_errors, lies_on
+from boxrl.metrics.grounding import first_box_hits
+from boxrl.parsing import AnswerTag, parse
+from boxrl.rewards.format import choice, count, format_tags
+from boxrl.rewards.localization import f1
+from boxrl.types import Asked, Boxes, Completion, Detections, Parsed, Sample, Target, fold_label
+
+Confidence = Literal["constant", "order", "logprob"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What one sample asks and what is right, found out once for all that answer it.
+
+    Attributes:
+        sample: the sample.
+        target: its boxes without crowd regions, and the answer of a question.
+        asked: the folded labels.
+        objects: the sample's objects as rows hold them, none of them missed.
+        crowds: its crowd regions.
+        others: Float "n 4", objects of the image that were not asked for, as far as known.
+        categories: folded labels of the data set; None takes every label for one.
+    """
+
+    sample: Sample
+    target: Target
+    asked: frozenset[str]
+    objects: tuple[TargetBox, ...]
+    crowds: Detections
+    others: Boxes
+    categories: frozenset[str] | None
+
+    @classmethod
+    def from_sample(cls, sample: Sample, categories: frozenset[str] | None = None) -> Question:
+        """What the sample asks.
+
+        Args:
+            sample: the sample.
+            categories: see `Question`.
+        """
+        pairs = zip(sample.objects, object_areas(sample), strict=True)
+        objects = [TargetBox(item.bbox, item.label, size, item.iscrowd) for item, size in pairs]
+        others = [item["bbox"] for item in other_objects(sample)]
+        return cls(
+            sample,
+            Target.of(sample),
+            fold_labels(sample.labels),
+            tuple(objects),
+            Detections.of([item for item in sample.objects if item.iscrowd]),
+            np.array(others, dtype=np.float64).reshape(-1, 4),
+            categories,
+        )
+
+    @property
+    def is_choosable(self) -> bool:
+        """Whether there are objects to find and objects that were not asked for."""
+        return len(self.target.detections) > 0 and len(self.others) > 0
+
+
+def judge(
+    question: Question,
+    prediction: Prediction,
+    family: Family,
+    confidence: Confidence = "constant",
+    answer_tag: AnswerTag = "optional",
+) -> Row:
+    """Read one completion and compare it with what is right.
+
+    Args:
+        question: what was asked.
+        prediction: what was answered.
+        family: the frame of the answer.
+        confidence: what ranks boxes; see `evaluate`.
+        answer_tag: whether a completion without answer tags is read; see `evaluate`.
+    """
+    size, input_size = question.sample.size_wh, prediction.input_size_wh
+    asked = Asked.of(question.sample)
+    parsed = parse(prediction.completion, family, size, input_size, answer_tag, asked)
+    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
+    confidences = box_confidences(prediction, parsed, confidence)
+    return judge_completion(
+        question, completion, confidences, truncated=prediction.finish_reason == "length"
+    )
+
+
+def judge_completion(
+    question: Question, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
+) -> Row:
+    """Compare a parsed completion with what is right.
+
+    Args:
+        question: what was asked.
+        completion: its boxes in original pixels.
+        confidence: one number per box.
+        truncated: cut at the token limit.
+    """
+    sample, target, parsed = question.sample, question.target, completion.parsed
+    preds, targets = parsed.detections, target.detections
+    value = f1(completion, target)
+    boxes_asked = value is not None
+    predictions, objects = _judged_boxes(question, preds, confidence)
+    tp = sum([box.kind == "right" for box in predictions]) if boxes_asked else 0
+    choosable = boxes_asked and question.is_choosable
+    first_box = first_box_hits(preds, targets) if choosable else None
+    return Row(
+        id=sample.id,
+        image=sample.image,
+        width=sample.width,
+        height=sample.height,
+        task=sample.task,
+        labels=sample.labels,
+        question=sample.question,
+        gold_answer=sample.answer,
+        status=parsed.status,
+        parse=_record(parsed),
+        formatted=format_tags(completion, target) == 1.0,
+        n_tokens=completion.n_tokens or 0,
+        truncated=truncated,
+        tp=tp,
+        fp=len(preds) - tp if boxes_asked else 0,
+        fn=len(targets) - tp if boxes_asked else 0,
+        f1=value,
+        correct=_correct(sample, completion, target),
+        first_box_hits=first_box,
+        looks=first_box,
+        unknown_labels=sum([fold_label(label) not in question.asked for label in preds.labels]),
+        predictions=predictions,
+        objects=objects if boxes_asked else question.objects,
+    )
+
+
+def _record(parsed: Parsed) -> ParseRecord:
+    """The parse as rows hold it."""
+    return ParseRecord(
+        parsed.answer,
+        parsed.dropped,
+        parsed.flipped,
+        tuple(map(tuple, parsed.written)),
+        tuple(parsed.names),
+        parsed.kept,
+        parsed.tagged,
+        parsed.reason,
+    )
+
+
+def _judged_boxes(
+    question: Question, preds: Detections, confidence: Sequence[float]
+) -> tuple[tuple[JudgedBox, ...], tuple[TargetBox, ...]]:
+    """The predicted boxes with what became of them, and the objects, those missed marked."""
+    targets = question.target.detections
+    found = find_box_errors(preds, targets, question.crowds, question.categories)
+    unasked = lies_on(preds, question.others)
+    predictions = [
+        JudgedBox(bbox, label, sure, kind, overlap, on_unasked and kind != "right")
+        for bbox, label, sure, kind, overlap, on_unasked in zip(
+            map(tuple, preds.boxes.tolist()),
+            preds.labels,
+            confidence,
+            found.kinds,
+            found.ious,
+            unasked,
+            strict=True,
+        )
+    ]
+    if not found.missed:
+        return tuple(predictions), question.objects
+    objects = list(question.objects)
+    places = [place for place, item in enumerate(objects) if not item.iscrowd]
+    for target in found.missed:
+        place = places[target]
+        objects[place] = msgspec.structs.replace(objects[place], missed=True)
+    return tuple(predictions), tuple(objects)
+
+
+def object_areas(sample: Sample) -> tuple[float, ...]:
+    """Areas as the source gives them (`meta.areas`, of COCO's segmentations), else of the boxes."""
+    known = sample.meta.get("areas")
+    if isinstance(known, (list, tuple)) and len(known) == len(sample.objects):
+        return tuple(known)
+    corners = (item.bbox for item in sample.objects)
+    return tuple([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in corners])
+
+
+@lru_cache(maxsize=1024)
+def fold_labels(labels: tuple[str, ...]) -> frozenset[str]:
+    """The labels as they are compared; many samples ask for the same ones."""
+    return frozenset(map(fold_label, labels))
+
+
+def _correct(sample: Sample, completion: Completion, target: Target) -> bool | None:
+    """Right or wrong as a whole; None for detection samples with targets."""
+    preds, targets = completion.parsed.detections, target.detections
+    if sample.task == "region":
+        return choice(completion, target) == 1.0
+    if sample.task == "counting":
+        return count(completion, target) == 1.0
+    if not len(targets):
+        return completion.parsed.readable and not len(preds)
+    return first_box_hits(preds, targets) if sample.task == "grounding" else None
+
+
+def box_confidences(
+    prediction: Prediction, parsed: Parsed, confidence: Confidence
+) -> tuple[float, ...]:
+    """One confidence per box of the completion, by the rule of that name.
+
+    Raises:
+        DataError: rule `logprob`, and the prediction has none, or no sensible one, for a box.
+    """
+    n = len(parsed.detections)
+    if confidence == "constant" or not n:
+        return (1.0,) * n
+    if confidence == "order":
+        return tuple(1.0 / (place + 1) for place in range(n))
+    if prediction.box_logprobs is None or len(prediction.box_logprobs) != n:
+        got = "no" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
+        raise DataError(
+            f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
+            "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
+        )
+    with np.errstate(over="ignore"):
+        confidences = np.exp(prediction.box_logprobs)
+    if not np.isfinite(confidences).all():
+        raise DataError(
+            f"prediction {prediction.id!r}: box_logprobs {prediction.box_logprobs!r:.80}; expected "
+            "logarithms of probabilities: predict again, or use 'constant'"
+        )
+    return tuple(confidences.tolist())
