@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import boxrl
 from boxrl.errors import DataError, UsageError
-from boxrl.runs import Run, numbered_folder
+from boxrl.runs import Launch, Run, numbered_folder
 
 FACTS = {"name": "x", "method": "grpo"}
 
@@ -94,3 +96,21 @@ def test_a_damaged_run_json_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "r" / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run\.json: not JSON"):
         Run(tmp_path / "r", "name: x\n", FACTS, resume=True)
+
+
+def test_the_process_of_a_launch_is_read_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Launch.read() == (0, 1)
+    assert Launch.read().is_first
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert Launch.read() == (3, 4)
+    assert not Launch.read().is_first
+    source = Path(boxrl.__file__).parent
+    readers = [
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if {'"RANK"', '"WORLD_SIZE"'} & set(re.findall(r'"[A-Z_]+"', path.read_text("utf-8")))
+    ]
+    assert readers == ["runs.py"]

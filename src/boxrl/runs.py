@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -41,6 +41,28 @@ PACKAGES = (
     "numpy", "hotcoco", "torch", "torchvision", "transformers", "trl", "accelerate", "peft",
     "datasets",
 )  # fmt: skip
+
+
+class Launch(NamedTuple):
+    """This process among those that one launcher started.
+
+    Attributes:
+        rank: 0 for the first, which keeps the run folder.
+        world: how many there are; 1 without a launcher.
+    """
+
+    rank: int
+    world: int
+
+    @classmethod
+    def read(cls) -> Launch:
+        """What torchrun and accelerate say in the environment."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process keeps the run folder."""
+        return self.rank == 0
 
 
 class Run:

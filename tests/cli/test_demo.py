@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,12 +240,12 @@ def test_wrong_calls_are_refused_before_anything_is_served(
 def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     client = pytest.importorskip("gradio_client")
-    from boxrl.cli.demo import HOST, build_page
+    from boxrl.cli.demo import build_page, launch
 
     hostile = BOX.replace("a cat", "<script>alert(1)</script>\u202e").replace('"cat"', '"<img>"')
     Image.new("RGB", (100, 50)).save(tmp_path / "image.png")
     page = build_page(Parrot(hostile), "parrot", PROMPTS, 64)
-    _, url, _ = page.launch(server_name=HOST, quiet=True, prevent_thread_lock=True, ssr_mode=False)
+    url = launch(page, None)
     try:
         asking = client.Client(url, verbose=False)
         image = client.handle_file(tmp_path / "image.png")
@@ -261,3 +262,80 @@ def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None
     assert boxes["data"] == [["<img>", 10, 5, 60, 45]]
     assert "<answer>" in raw
     assert asked.endswith(PROMPTS["rec"].instruction)
+
+
+@pytest.fixture
+def open_page() -> Iterator[int]:
+    """The port of a page that is open."""
+    pytest.importorskip("gradio")
+    from boxrl.cli.demo import build_page, launch
+
+    kept = list(Image.ID)
+    page = build_page(Parrot(BOX), "parrot", PROMPTS, 64)
+    yield int(launch(page, None).rstrip("/").rpartition(":")[2])
+    page.close()
+    Image.ID[:] = kept
+    del page
+    gc.collect()  # gradio leaves event loops open; they complain here, not after the session
+
+
+def request(
+    port: int, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+) -> tuple[int, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, dict(answer.headers)
+    finally:
+        connection.close()
+
+
+UPLOAD = (
+    b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+    b"Content-Type: image/png\r\n\r\nabc\r\n--x--\r\n"
+)
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+FOREIGN: dict[str, dict[str, str]] = {
+    "rebound": {"Host": "evil.example:{port}"},
+    "rebound page": {"Host": "evil.example:{port}", "Origin": "http://evil.example:{port}"},
+    "other origin": {"Host": "127.0.0.1:{port}", "Origin": "http://evil.example"},
+    "no origin": {"Host": "127.0.0.1:{port}", "Origin": "null"},
+    "other port": {"Host": "127.0.0.1:1"},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_answers_no_other_page(open_page: int) -> None:
+    for headers in FOREIGN.values():
+        sent = {name: value.format(port=open_page) for name, value in headers.items()}
+        for path in ("/", "/config", "/gradio_api/info", "/gradio_api/queue/data"):
+            for method in ("GET", "HEAD"):
+                assert request(open_page, method, path, sent)[0] == 403, (headers, path)
+        for path in ("upload", "call/ask", "queue/join", "run/ask"):
+            asked = (open_page, "POST", f"/gradio_api/{path}", sent | MULTIPART, UPLOAD)
+            status, answered = request(*asked)
+            assert status == 403, (headers, path)
+            assert "evil" not in answered.get("Access-Control-Allow-Origin", "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_takes_images_from_itself_up_to_a_size(open_page: int) -> None:
+    own = {"Host": f"localhost:{open_page}", "Origin": f"http://localhost:{open_page}"}
+    assert request(open_page, "GET", "/", own)[0] == 200
+    upload = "/gradio_api/upload"
+    assert request(open_page, "POST", upload, own | MULTIPART, UPLOAD)[0] == 200
+    large = own | MULTIPART | {"Content-Length": str(300 * 2**20)}
+    assert request(open_page, "POST", upload, large, b"")[0] == 413
+    chunked = own | MULTIPART | {"Transfer-Encoding": "chunked"}
+    assert request(open_page, "POST", upload, chunked, b"0\r\n\r\n")[0] == 411
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_opens_the_listed_formats_only(open_page: int, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(tmp_path / "a.png")

@@ -58,7 +58,7 @@ def said(parser: Parser, action: argparse.Action) -> str:
     return parser._get_formatter()._expand_help(action) if action.help else ""
 
 
-@pytest.mark.parametrize("words", filter(None, VERBS))
+@pytest.mark.parametrize("words", [words for words in VERBS if words])
 def test_every_verb_stands_in_a_file_of_its_name(words: str) -> None:
     verb = words.partition(" ")[0].replace("-", "_")
     assert callable(importlib.import_module(f"boxrl.cli.{verb}").add_verb)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -14,7 +17,7 @@ from rich.console import Console
 
 from boxrl.cli import main
 from boxrl.errors import UsageError
-from boxrl.report.live import serve
+from boxrl.report.live import MOST_CONNECTIONS, serve
 from boxrl.report.watch import describe, sparkline, watch
 from tests.support.report_runs import build_run, training_step, write_jsonl
 
@@ -99,9 +102,12 @@ def port(run: Path) -> Iterator[int]:
         server.shutdown()
 
 
-def get(port: int, path: str, host: str | None = None) -> tuple[int, str]:
+def get(
+    port: int, path: str, host: str | None = None, method: str = "GET", **headers: str
+) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{port}"})
+    headers["Host"] = host or f"127.0.0.1:{port}"
+    connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -128,8 +134,53 @@ def test_live_server_serves_its_page_only(port: int, path: str) -> None:
     assert get(port, path)[0] == 404
 
 
-def test_live_server_refuses_foreign_hosts(port: int) -> None:
-    assert get(port, "/", host=f"evil.example:{port}")[0] == 403
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/version", "/report_files/0.jpeg", "/nothing"])
+def test_live_server_refuses_foreign_hosts(port: int, method: str, path: str) -> None:
+    for host in (f"evil.example:{port}", "127.0.0.1:1", "127.0.0.1", f"127.0.0.1.nip.io:{port}"):
+        assert get(port, path, host, method)[0] == 403
+    for origin in ("http://evil.example", "null", "http://localhost:3000"):
+        assert get(port, path, method=method, Origin=origin)[0] == 403
+    own = get(port, path, f"LocalHost:{port}", method, Origin=f"http://localhost:{port}")
+    assert own[0] == (200 if path in ("/", "/version") else 404)
+
+
+def test_live_server_answers_head_without_the_page(port: int) -> None:
+    status, text = get(port, "/", method="HEAD")
+    assert (status, text) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET /%00", "GET /\x00", "GET /report_files/..%2f..%2fetc", "GET " + "/" * 70_000, "GET \xff",
+     "HEAD /%00", "POST /", "\x16\x03\x01", "GET http://[", "GET /?%00", "BREW /"],
+)  # fmt: skip
+def test_no_path_makes_the_live_server_print(
+    port: int, request_line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        head = f"{request_line} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        connection.sendall(head.encode("latin-1"))
+        assert b" 200 " not in connection.recv(4096)
+    assert get(port, "/version")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_live_server_closes_connections_that_say_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("boxrl.report.live._Handler.timeout", 1.0)
+    with serve(run) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        silent = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(300)]
+        time.sleep(0.5)
+        assert threading.active_count() < MOST_CONNECTIONS + 20
+        time.sleep(1.5)
+        assert get(server.server_port, "/version")[0] == 200
+        server.shutdown()
+        for connection in silent:
+            connection.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_live_server_says_what_is_wrong_with_the_run(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_endpoint, engine_options
 from boxrl.engines.build import build_engine
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
+from boxrl.guard.pages import HOST, MAX_BODY_BYTES, OwnPage
 
 if TYPE_CHECKING:
     from boxrl.demo import Answer, Kind
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from boxrl.prompts import Prompt
     from boxrl.types import Sample
 
-HOST = "127.0.0.1"
+MOST_WAITING = 32
+"""Questions that wait for the one that is being answered."""
+
 KEPT_S = 3600
 """Seconds after which gradio deletes images that it was given."""
 
@@ -71,25 +74,37 @@ def run_demo(args: argparse.Namespace) -> None:
 
 
 def serve(page: Any, port: int | None) -> None:
-    """Open the page on loopback until interrupted.
+    """Open the page on loopback until interrupted."""
+    url = launch(page, port)
+    print(f"demo: {url}   (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
+def launch(page: Any, port: int | None) -> str:
+    """Open the page on loopback, for this machine's browser alone; returns its address.
 
     Raises:
         UsageError: the port is taken.
     """
     import gradio
+    from starlette.middleware import Middleware
+
+    from boxrl.data.images import only_listed_formats
+
+    only_listed_formats()
 
     # Fonts of the machine: the page asks nobody else for anything.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
-        _, url, _ = page.launch(
+        _, url, _ = page.queue(max_size=MOST_WAITING).launch(
             server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
-            ssr_mode=False, footer_links=[], theme=theme,
+            ssr_mode=False, footer_links=[], theme=theme, max_file_size=MAX_BODY_BYTES,
+            app_kwargs={"middleware": [Middleware(OwnPage)]},
         )  # fmt: skip
     except OSError as error:
         where = f"--port {port} is taken" if port else "ports 7860 to 7959 are taken"
         raise UsageError(f"{where}; choose another --port") from error
-    print(f"demo: {url}   (Ctrl-C ends it)", flush=True)
-    page.block_thread()
+    return str(url)
 
 
 def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_tokens: int) -> Any:

@@ -60,7 +60,8 @@ def run_report(args: argparse.Namespace) -> None:
 
 def serve_live(run_dir: Path, port: int) -> None:
     """Serve the run's page until interrupted."""
-    from boxrl.report.live import HOST, serve
+    from boxrl.guard.pages import HOST
+    from boxrl.report.live import serve
 
     try:
         with serve(run_dir, port) as server:

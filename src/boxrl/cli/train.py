@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
-import os
-import shlex
-import signal
-import subprocess
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import add_overrides, integer
 from boxrl.cli.parser import add_command
-from boxrl.errors import BoxrlError, MissingExtra, UsageError, require_train_extra
+from boxrl.errors import UsageError, require_train_extra
 
 if TYPE_CHECKING:
     from boxrl.config import Recipe
@@ -58,8 +51,8 @@ def add_verb(verbs: Any) -> None:
 
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
-    from boxrl.config import dump_recipe, find_recipe, load_recipe
-    from boxrl.runs import Run, numbered_folder
+    from boxrl.config import find_recipe, load_recipe
+    from boxrl.runs import Launch, numbered_folder
 
     if args.gpu_memory is not None and not (args.dry_run and 0 < args.gpu_memory < math.inf):
         raise UsageError(
@@ -67,27 +60,35 @@ def run_train(args: argparse.Namespace) -> int | None:
             f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
         )
     _refuse_idle_options(args)
-    recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
-    workers = int(os.environ.get("WORLD_SIZE", "1"))
-    if "out" not in recipe.model_fields_set and workers == 1:
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
+    process = Launch.read()
+    if "out" not in recipe.model_fields_set and process.world == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
     if args.dry_run:
         return print_estimate(recipe, args.gpu_memory, args.num_processes, args.strategy)
     if args.launch:
-        launch(args, recipe)
+        launch_train(args, recipe)
         return None
-    from boxrl.engines.training.train import train
+    from boxrl.engines.answers import score_answers
+    from boxrl.engines.training.train import train_run
 
-    facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
-    # Of several processes the first one keeps the run folder.
-    first = os.environ.get("RANK", "0") == "0"
-    with Run(recipe.out, dump_recipe(recipe), facts, args.resume) if first else nullcontext():
-        model = train(recipe, f"{recipe.method} {recipe.name}", score_answers)
-    if first:
+    model = train_run(recipe, args.resume, score_answers)
+    if process.is_first:
         print(f"model: {model}")
         print(f"report: boxrl report {recipe.out}")
     return None
+
+
+def launch_train(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Train on several processes; with --write-config only write what they are started with."""
+    from boxrl.engines.training.launch import launch, write_config
+
+    path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
+    write_config(path, recipe, args.num_processes, args.strategy)
+    if not args.write_config:
+        overrides = [text for text in args.overrides if not text.startswith("out=")]
+        launch(path, recipe.out, args.recipe, overrides, args.strategy, args.resume)
 
 
 def _refuse_idle_options(args: argparse.Namespace) -> None:
@@ -105,16 +106,6 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
     for option, alone in idle.items():
         if alone:
             raise UsageError(f"{option} has no effect without --launch accelerate")
-
-
-def score_answers(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:
-    """What `boxrl evaluate` says about the answers, without its intervals; arguments as its own."""
-    from boxrl.evaluate import evaluate
-
-    metrics: dict[str, Any] = evaluate(
-        samples, answers, family, prompt=prompt, answer_tag="required", resamples=2
-    ).metrics
-    return metrics
 
 
 def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, strategy: str) -> int:
@@ -155,63 +146,3 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
             "train.freeze_vision=true, --strategy zero3 on more processes"
         )
     return 0 if fits else 1
-
-
-def launch(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Write the accelerate config beside the run folder, print the plain command, run it.
-
-    Raises:
-        BoxrlError: one of the processes failed.
-        KeyboardInterrupt: it was stopped, and has ended.
-    """
-    from boxrl.engines.training.launch import accelerate_config
-
-    path = args.write_config or recipe.out.with_name(f"{recipe.out.name}.accelerate.yaml")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(accelerate_config(recipe, args.num_processes, args.strategy), "utf-8")
-    if args.write_config:
-        return
-    if args.strategy in ("zero2", "zero3") and importlib.util.find_spec("deepspeed") is None:
-        raise MissingExtra(f"--strategy {args.strategy}", "deepspeed")
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path),
-        "-m", "boxrl", "train", str(args.recipe),
-        *(o for o in args.overrides if not o.startswith("out=")), f"out={recipe.out}",
-    ]  # fmt: skip
-    if args.resume:
-        command.append("--resume")
-    plain = ["accelerate", "launch", *command[3:]]
-    print(shlex.join(plain), file=sys.stderr)
-    if status := _run_to_its_end(command):
-        # The launcher's own last lines are a traceback and a rule.
-        raise BoxrlError(
-            f"{recipe.out}: a process of the launch failed (accelerate's exit status {status}); "
-            "its own output is above. Fix this and rerun the same command with --resume"
-        )
-
-
-def _run_to_its_end(command: list[str]) -> int:
-    """Run the launcher and hand SIGTERM on to it: its processes then write a checkpoint.
-
-    A Ctrl-C reaches them by itself.
-
-    Raises:
-        KeyboardInterrupt: it was stopped, and has ended.
-    """
-    stopped = []
-    with subprocess.Popen(command) as process:
-
-        def stop(number: int, _frame: Any) -> None:
-            stopped.append(number)
-            if number == signal.SIGTERM:
-                process.terminate()
-
-        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            status = process.wait()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-    if stopped:
-        raise KeyboardInterrupt
-    return status

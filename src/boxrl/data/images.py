@@ -37,6 +37,12 @@ _FLIPPED = {2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8:
 """EXIF orientation -> whether x and y are counted from the other end, before sides change."""
 
 
+def only_listed_formats() -> None:
+    """Let nobody in this process open another format, libraries that open images included."""
+    Image.init()
+    Image.ID[:] = [name for name in Image.ID if name in FORMATS]
+
+
 class Header(NamedTuple):
     """What an image file says about itself.
 

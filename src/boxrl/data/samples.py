@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.errors import DataError
+from boxrl.guard.files import parse_json_object
 from boxrl.types import Object, Sample, Task
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -93,6 +94,19 @@ def render_checked(sample: Sample, where: str) -> str:
 def _object_row(item: Object) -> dict[str, Any]:
     row: dict[str, Any] = {"bbox": list(item.bbox), "label": item.label}
     return row | {"iscrowd": True} if item.iscrowd else row
+
+
+@lru_cache(maxsize=2048)
+def parse_line(line: str) -> Sample:
+    """The sample of one line of a samples file, remembered: a group's rows hold the same line.
+
+    Args:
+        line: as `render_sample` writes it.
+
+    Raises:
+        DataError: it is no sample.
+    """
+    return parse_sample(parse_json_object(line, "sample"), "sample")
 
 
 def parse_sample(row: dict[str, Any], where: str) -> Sample:

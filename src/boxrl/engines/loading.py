@@ -23,7 +23,7 @@ from boxrl.generation.model_folders import model_folder
 
 
 def load(
-    model: str,
+    model: str | Path,
     dtype: str = "auto",
     device: str = "auto",
     threads: int | None = None,
@@ -42,7 +42,7 @@ def load(
         UsageError: the folder holds no vision-language model, or bitsandbytes is missing.
         MissingExtra: torchvision is missing.
     """
-    folder = model_folder(model)
+    folder = model_folder(str(model))
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "auto":

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.config import Recipe, dump_recipe
+from boxrl.config import Recipe
 from boxrl.data.files import write_json
 from boxrl.errors import BoxrlError
 from boxrl.guard.files import parse_yaml, read_json_object
@@ -55,8 +55,7 @@ def main(folder: Path) -> int:
 
 def train_once(recipe: Recipe) -> None:
     """Train, go on training, or find the training finished."""
-    from boxrl.engines.training.train import train
-    from boxrl.runs import Run
+    from boxrl.engines.training.train import train_run
 
     run = recipe.out / "run.json"
     started = run.is_file()
@@ -64,9 +63,7 @@ def train_once(recipe: Recipe) -> None:
         return
     if not started:
         shutil.rmtree(recipe.out, ignore_errors=True)  # killed before its first file stood
-    facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
-    with Run(recipe.out, dump_recipe(recipe), facts, resume=started):
-        train(recipe, recipe.method)
+    train_run(recipe, resume=started)
     shutil.rmtree(recipe.out / "checkpoints", ignore_errors=True)
 
 

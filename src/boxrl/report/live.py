@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import http.server
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from boxrl.errors import BoxrlError
+from boxrl.guard.pages import HOST, is_own
 from boxrl.report.build import build_report
 from boxrl.report.reading import read_run
 from boxrl.report.text import visible
 
-HOST = "127.0.0.1"
 PAGE = "report.html"
+FILES = re.compile(r"/report_files/\d+\.(jpeg|webp)")
+"""Paths of pictures that lie beside the page."""
+
+KINDS = {".html": "text/html; charset=utf-8", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+MOST_CONNECTIONS = 64
+"""At once; a browser opens six."""
+
+SILENCE_S = 10.0
+"""Seconds after which a connection that says nothing is closed."""
+
 WATCHED = ("*.json*", "evals/*/*.json*")
 
 
@@ -63,30 +75,62 @@ def serve(run_dir: Path, port: int = 0) -> Iterator[http.server.ThreadingHTTPSer
         OSError: the port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="boxrl-") as folder:
-        live = LivePage(run_dir, Path(folder))
-        handler = partial(_Handler, live=live, directory=folder)
-        with http.server.ThreadingHTTPServer((HOST, port), handler) as server:
+        handler = partial(_Handler, live=LivePage(run_dir, Path(folder)))
+        with _Server((HOST, port), handler) as server:
             yield server
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves the page, its pictures and its version; nothing else of the machine."""
+class _Server(http.server.ThreadingHTTPServer):
+    """Holds so many connections and no more, and is silent about those that break."""
 
-    def __init__(self, *args: Any, live: LivePage, **kwargs: Any) -> None:
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, *args: Any) -> None:
+        self._free = BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Serves the page, its pictures and its version to its own page; nothing else."""
+
+    timeout = SILENCE_S
+    server: _Server
+
+    def __init__(self, *args: Any, live: LivePage) -> None:
         self.live = live
-        super().__init__(*args, **kwargs)
+        super().__init__(*args)
 
     def do_GET(self) -> None:
         """Answer requests that name this machine; others come from pages that guess."""
-        host = (self.headers.get("Host") or "").rpartition(":")[0]
-        if host not in (HOST, "localhost"):
+        hosts, origins = (self.headers.get_all(name, []) for name in ("Host", "Origin"))
+        if not is_own(hosts, origins, self.server.server_port):
             self.send_error(403)
         elif self.path == "/version":
-            self._send_text(self.live.version())
+            self._send("text/plain; charset=utf-8", self.live.version().encode())
         elif self.path == "/":
             self._send_page()
+        elif FILES.fullmatch(self.path):
+            self._send_file(self.live.folder / self.path[1:])
         else:
-            super().do_GET()
+            self.send_error(404)
+
+    do_HEAD = do_GET
 
     def _send_page(self) -> None:
         """The page, built now; what is wrong with the run where it cannot be."""
@@ -95,12 +139,15 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         except (BoxrlError, OSError) as error:
             self.send_error(503, explain=visible(str(error)))
             return
-        self.path = f"/{PAGE}"
-        super().do_GET()
+        self._send_file(self.live.folder / PAGE)
 
-    def list_directory(self, path: Any) -> None:
-        """Folders are not listed."""
-        self.send_error(404)
+    def _send_file(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            self.send_error(404)
+            return
+        self._send(KINDS[path.suffix], content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not worth a line."""
@@ -110,10 +157,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 
-    def _send_text(self, text: str) -> None:
-        content = text.encode()
+    def _send(self, kind: str, content: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)

@@ -15,11 +15,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
-from boxrl.data.samples import parse_sample
+from boxrl.data.samples import parse_line
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family, build_family, read_family
 from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
-from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.types import Asked, Completion, Parsed, Target
@@ -34,7 +33,7 @@ def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
     Raises:
         DataError: the line is no sample.
     """
-    sample = parse_sample(parse_json_object(line, "sample"), "sample")
+    sample = parse_line(line)
     return Target.of(sample), Asked.of(sample), sample.size_wh
 
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from boxrl.cli.train import score_answers  # noqa: E402
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
+from boxrl.engines.answers import score_answers  # noqa: E402
 from boxrl.engines.loading import load, quiet  # noqa: E402
 from boxrl.engines.training import grpo  # noqa: E402
 from boxrl.engines.training.export import export, merge  # noqa: E402

@@ -8,8 +8,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from boxrl.data.samples import parse_line, render_sample
 from boxrl.engines.training.warnings import describe_answers, warnings
-from boxrl.families import FAMILIES
+from boxrl.families import FAMILIES, Family, read_family
+from boxrl.generation.model_folders import model_folder
+from boxrl.rewards import adapters, build_reward
+from boxrl.rewards.trl import TRLReward
 from boxrl.types import Object, Sample
 
 CAT = '{"bbox_2d": [0, 0, 50, 50], "label": "cat"}'
@@ -83,3 +87,22 @@ def test_a_flat_reward_is_told_and_a_rising_one_is_not() -> None:
     rising = [HEALTHY | {"reward": 0.5 + 0.002 * step} for step in range(120)]
     assert "reward_flat" in warnings(flat, 1024)
     assert "reward_flat" not in warnings(rising, 1024)
+
+
+@pytest.mark.parametrize("family", [FAMILIES["plain"], read_family(model_folder("tiny"))])
+def test_answers_are_read_once_for_rewards_and_warnings(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    parse = adapters.parse
+    monkeypatch.setattr(
+        adapters, "parse", lambda text, *a, **k: read.append(text) or parse(text, *a, **k)
+    )
+    adapters.parse_once.cache_clear()
+    texts, line = ["<answer>None</answer>", "nothing"], render_sample(SAMPLE)
+    for name in ("f1", "ap"):
+        reward = TRLReward(build_reward(name), family)
+        reward(completions=texts, sample=[line] * 2, completion_ids=[[1]] * 2)
+    describe_answers(texts, [parse_line(line)] * 2, family)
+    assert sorted(read) == sorted(texts)
+    assert parse_line(line) is parse_line(line)

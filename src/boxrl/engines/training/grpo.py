@@ -19,6 +19,7 @@ from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.rewards.trl import TRLReward
+from boxrl.runs import Launch
 from boxrl.types import Sample
 
 
@@ -133,7 +134,7 @@ def split_step(recipe: Recipe) -> tuple[int, int]:
     Raises:
         UsageError: the prompts of a step cannot be dealt to the processes.
     """
-    prompts, processes = recipe.train.prompts_per_step, int(os.environ.get("WORLD_SIZE", "1"))
+    prompts, processes = recipe.train.prompts_per_step, Launch.read().world
     micro = recipe.train.micro_batch_prompts or max(prompts // processes, 1)
     if prompts % (micro * processes):
         raise UsageError(

@@ -23,7 +23,7 @@ from trl.trainer.utils import (
 )
 
 from boxrl.data.files import finite
-from boxrl.data.samples import parse_sample
+from boxrl.data.samples import parse_line
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
 from boxrl.engines.training.preprocessing import decode_once, once_per_image
@@ -195,7 +195,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        samples = [parse_sample(json.loads(row["sample"]), "sample") for row in inputs]
+        samples = [parse_line(row["sample"]) for row in inputs]
         texts = [completion[0]["content"] for completion in completions]
         for name, value in describe_answers(texts, samples, self.family).items():
             self._log_metric(name, value)

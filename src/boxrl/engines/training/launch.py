@@ -1,14 +1,21 @@
-"""Several processes: the config that accelerate launches them with."""
+"""Several processes: the config that accelerate launches them with, and the launch."""
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
 from boxrl.config import Recipe
-from boxrl.errors import UsageError
+from boxrl.errors import BoxrlError, MissingExtra, UsageError
 
 
 def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
@@ -71,3 +78,78 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
             "fsdp_activation_checkpointing": False,
         }
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def write_config(path: Path, recipe: Recipe, processes: int, strategy: str) -> None:
+    """Write what `accelerate_config` says.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        recipe: see `accelerate_config`.
+        processes: see `accelerate_config`.
+        strategy: see `accelerate_config`.
+
+    Raises:
+        UsageError: see `accelerate_config`.
+    """
+    config = accelerate_config(recipe, processes, strategy)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(config, "utf-8")
+
+
+def launch(
+    config: Path, out: Path, recipe: str, overrides: Sequence[str], strategy: str, resume: bool
+) -> None:
+    """Say the plain command on standard error, and run it to its end.
+
+    Args:
+        config: of `write_config`.
+        out: the run folder.
+        recipe: a .yaml file, or a shipped recipe by name.
+        overrides: `key=value` of the recipe, but for `out`.
+        strategy: that the config is for.
+        resume: go on with an interrupted run.
+
+    Raises:
+        MissingExtra: the strategy needs DeepSpeed, which is not installed.
+        BoxrlError: one of the processes failed.
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
+    if strategy in ("zero2", "zero3") and importlib.util.find_spec("deepspeed") is None:
+        raise MissingExtra(f"--strategy {strategy}", "deepspeed")
+    train = ["boxrl", "train", recipe, *overrides, f"out={out}", *["--resume"] * resume]
+    words = ["--config_file", str(config), "-m", *train]
+    print(shlex.join(["accelerate", "launch", *words]), file=sys.stderr)  # noqa: T201
+    if status := _run_to_its_end([sys.executable, "-m", "accelerate.commands.launch", *words]):
+        # The launcher's own last lines are a traceback and a rule.
+        raise BoxrlError(
+            f"{out}: a process of the launch failed (accelerate's exit status {status}); what it "
+            "said stands above. Fix this; the same command with --resume goes on"
+        )
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Run the launcher and hand SIGTERM on to it: its processes then write a checkpoint.
+
+    A Ctrl-C reaches them by itself.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and has ended.
+    """
+    stopped = []
+    with subprocess.Popen(command) as process:
+
+        def stop(number: int, _frame: Any) -> None:
+            stopped.append(number)
+            if number == signal.SIGTERM:
+                process.terminate()
+
+        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    if stopped:
+        raise KeyboardInterrupt
+    return status

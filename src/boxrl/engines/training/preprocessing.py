@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 
-from boxrl.data.samples import parse_sample
+from boxrl.data.samples import parse_line
 from boxrl.generation.questions import load_image
 
 
@@ -62,8 +61,7 @@ def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         key = row["sample"]
         if key not in pictures:
-            sample = parse_sample(json.loads(key), row["image"])
-            pictures[key] = load_image(Path(row["image"]), sample)
+            pictures[key] = load_image(Path(row["image"]), parse_line(key))
         decoded.append({**row, "image": pictures[key]})
     return decoded
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from boxrl.generation.predict import Sampling
 from boxrl.generation.questions import Questions
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
+from boxrl.runs import Launch, Run
 from boxrl.types import Sample
 
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
@@ -42,6 +43,29 @@ BUILD_TRAINER: dict[str, Callable[..., Any]] = {
     "grpo": grpo.build_trainer,
     "sft": sft.build_trainer,
 }
+
+
+def train_run(recipe: Recipe, resume: bool = False, score: ScoreAnswers | None = None) -> Path:
+    """What `boxrl train` does: open the run folder, train into it.
+
+    Of several processes the first one keeps the folder.
+
+    Args:
+        recipe: what to do, and where.
+        resume: go on with an interrupted run.
+        score: see `train`.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        UsageError: the folder holds another run, or nothing to resume.
+        KeyboardInterrupt, DataError: see `train`.
+    """
+    facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
+    keep = Launch.read().is_first
+    with Run(recipe.out, dump_recipe(recipe), facts, resume) if keep else nullcontext():
+        return train(recipe, f"{recipe.method} {recipe.name}", score)
 
 
 def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None = None) -> Path:
@@ -61,22 +85,23 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
         UsageError: options that do not go together, or too little memory.
     """
     quiet()
+    source = model_folder(recipe.model)
     with build_errors(recipe):
-        trainer = _build(recipe, score)
+        trainer = _build(recipe, source, score)
     with training_errors(recipe, lambda: trainer.state.global_step):
         _run_trainer(trainer, recipe, description)
-        return _save(trainer, recipe)
+        return _save(trainer, recipe, source)
 
 
-def _build(recipe: Recipe, score: ScoreAnswers | None) -> Any:
+def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     """The trainer, with its model loaded and its data read."""
     if recipe.train.trl.get("use_vllm"):
         require_vllm(recipe.engine.device)
-    family = read_family(model_folder(recipe.model), recipe.family)
+    family = read_family(source, recipe.family)
     samples, images = training_samples(recipe)
     engine, lora = recipe.engine, recipe.train.lora
     model, processor = load(
-        recipe.model, engine.dtype, engine.device, engine.threads, lora.quantize if lora else None
+        source, engine.dtype, engine.device, engine.threads, lora.quantize if lora else None
     )
     if recipe.train.freeze_vision:
         freeze(model, family.vision_module)
@@ -86,9 +111,9 @@ def _build(recipe: Recipe, score: ScoreAnswers | None) -> Any:
     return trainer
 
 
-def _save(trainer: Any, recipe: Recipe) -> Path:
+def _save(trainer: Any, recipe: Recipe, source: Path) -> Path:
     """Write the trained weights as a model folder, adapters merged."""
-    source, folder, lora = model_folder(recipe.model), recipe.out / "model", recipe.train.lora
+    folder, lora = recipe.out / "model", recipe.train.lora
     trainer.save_model(str(recipe.out / "adapter" if lora else folder))
     if trainer.accelerator.is_main_process:
         if lora:
@@ -138,7 +163,7 @@ def training_samples(recipe: Recipe) -> tuple[list[Sample], Path]:
         return read_samples(data.train), data.images
     assert data.synthetic is not None
     folder = recipe.out / "data"
-    if os.environ.get("RANK", "0") != "0":
+    if not Launch.read().is_first:
         _wait_for_scenes(folder)
     for split, count in (("train", data.synthetic.train), ("test", data.synthetic.test)):
         if not (folder / f"{split}.jsonl").is_file():

@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from boxrl.families import Family
+from boxrl.families.image_paths import build_image_path
 from boxrl.metrics.detection import ratio
-from boxrl.parsing import parse
+from boxrl.rewards.adapters import parse_once
 from boxrl.types import Asked, Sample, fold_label
 
 WINDOW = 20
@@ -32,9 +33,10 @@ def describe_answers(
         same answer; `readable`: the share of answers that can be read. A figure with nothing to
         divide by is left out.
     """
+    path = build_image_path("trl", family)  # as the rewards read them, which read them first
     boxes = invented = duplicates = targets = readable = 0
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse(text, family, sample.size_wh, asked=Asked.of(sample))
+        parsed = parse_once(text, path, sample.size_wh, Asked.of(sample))
         known = set(map(fold_label, sample.labels))
         boxes += len(parsed.items)
         invented += sum(label not in known for _, label in parsed.items)
