@@ -32,6 +32,12 @@ def test_the_rows_of_figures_are_those_of_the_quickstart_page() -> None:
     assert rows.count("\n") == 1 + len(module["SHOWN"])
 
 
+def test_recall_is_told_as_the_quickstart_page_has_it() -> None:
+    page = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
+    (cells,) = re.findall(r"^\| recall @0\.5 \| (\S+) \| \*\*(\S+)\*\* \|", page, re.MULTILINE)
+    assert f"Recall does not rise ({cells[0]} to {cells[1]})." in README
+
+
 def test_every_family_is_named() -> None:
     assert sorted(names("models to train") + names("models to evaluate")) == sorted(FAMILIES)
 

@@ -114,7 +114,7 @@ BAD = [
     (("a", "annotations", {}), "annotations: Expected `array`, got `object`"),
     (("a", "annotations", [3]), "annotations[0]: Expected `object`, got `int`"),
     (("a", "categories", None), "the file: Object missing required field `categories`"),
-    (("a", "images", 2 * DATASET["images"]), "images: id 7 stands twice"),
+    (("a", "images", 2 * DATASET["images"]), "images: duplicate id 7"),
 ]
 
 

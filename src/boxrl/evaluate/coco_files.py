@@ -176,7 +176,7 @@ def _unique(ids: list[int], where: str) -> Ints:
     """The ids in ascending order."""
     known, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
     if (counts > 1).any():
-        raise DataError(f"{where}: id {known[counts > 1][0]} stands twice; ids must be unique")
+        raise DataError(f"{where}: duplicate id {known[counts > 1][0]}; ids must be unique")
     return known
 
 

@@ -205,7 +205,7 @@ def encode_row(row: Row) -> bytes:
     """One line of rows.jsonl, without its end."""
     try:
         return msgspec.json.encode(row)
-    except UnicodeEncodeError:  # half a character, which a label may hold and only JSON can write
+    except UnicodeEncodeError:  # an unpaired surrogate in a label, which only JSON can write
         return json.dumps(msgspec.to_builtins(row)).encode()
 
 
@@ -220,7 +220,7 @@ def decode_row(line: bytes, where: str) -> Row:
             return _DECODER.decode(line)
         except msgspec.ValidationError:
             raise
-        except (ValueError, RecursionError):  # half a character; or no JSON, which is told here
+        except (ValueError, RecursionError):  # an unpaired surrogate, or no JSON: told here
             return msgspec.convert(parse_json_object(line, where), Row)
     except (msgspec.ValidationError, OverflowError) as error:
         raise DataError(f"{where}: no row of an evaluation ({error}); evaluate again") from error
