@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
-from boxrl.cli.quickstart import run_chain  # noqa: E402
-from boxrl.config import find_recipe, load_recipe  # noqa: E402
+from boxrl.config import find_recipe  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.loading import load  # noqa: E402
@@ -32,7 +31,7 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert run_chain(load_recipe(Path(RECIPE), [*SMALL, f"out={out}"]), resume=False) == 0
+    assert main(["quickstart", *SMALL, f"--out={out}"]) == 0
 
     facts = json.loads((out / "run.json").read_text())
     assert facts["status"] == "done"
@@ -44,6 +43,7 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
         folder = out / "evals" / name
         assert set(read_predictions(folder / "predictions.jsonl")) == samples
         assert json.loads((folder / "metrics.json").read_text())["n"] == 12
+        assert len((folder / "rows.jsonl").read_text().splitlines()) == 12
     compared = json.loads((out / "compare.json").read_text())["before_greedy|after_greedy"]
     assert {"mAP", "f1", "format_rate"} <= set(compared["metrics"])
     assert "<html" in (out / "report.html").read_text()

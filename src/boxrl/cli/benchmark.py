@@ -77,7 +77,7 @@ def add_verb(verbs: Any) -> None:
         "--predict-options", type=_predict_options, default="", metavar="TEXT",
         help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
     )  # fmt: skip
-    run.set_defaults(run=run_benchmark)
+    run.set_defaults(run=run_one)
 
 
 def run_list(args: argparse.Namespace) -> None:
@@ -106,7 +106,7 @@ def run_list(args: argparse.Namespace) -> None:
     print_benchmarks(chosen, detailed=bool(args.names))
 
 
-def run_benchmark(args: argparse.Namespace) -> None:
+def run_one(args: argparse.Namespace) -> None:
     """Convert, predict, evaluate, report."""
     from boxrl.benchmarks import build_benchmark
     from boxrl.benchmarks.run import run_benchmark

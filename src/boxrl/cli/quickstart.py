@@ -1,23 +1,14 @@
-"""`boxrl quickstart`: the whole chain, one straight file.
-
-Synthetic scenes -> evaluate the under-trained tiny VLM -> GRPO on box rewards -> evaluate again ->
-report. Every step is the one that a 3B model takes.
-"""
+"""`boxrl quickstart`: the whole chain on the tiny VLM."""
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boxrl.cli.options import add_overrides, add_seed
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
-
-if TYPE_CHECKING:
-    from boxrl.config import Recipe
-    from boxrl.evaluate import Evaluation
 
 
 def add_verb(verbs: Any) -> None:
@@ -36,88 +27,25 @@ def add_verb(verbs: Any) -> None:
     verb.set_defaults(run=run_quickstart)
 
 
-def run_quickstart(args: argparse.Namespace) -> int:
-    """Run the packaged recipe into a run folder, or go on there; returns the exit status."""
+def run_quickstart(args: argparse.Namespace) -> None:
+    """Run the packaged recipe into a run folder, or go on there."""
+    from rich.console import Console
+
     from boxrl.config import find_recipe, load_recipe
     from boxrl.runs import numbered_folder
 
     require_train_extra("boxrl quickstart")
+    from boxrl.quickstart import run_chain
+
     out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
     words = [f"out={out}", f"seed={args.seed}", *args.overrides]
-    return run_chain(load_recipe(find_recipe("quickstart"), words), args.resume)
-
-
-def run_chain(recipe: Recipe, resume: bool) -> int:
-    """Evaluate, train, evaluate again and report, as the recipe says."""
-    from rich.console import Console
-
-    from boxrl.config import dump_recipe
-    from boxrl.data.files import write_json
-    from boxrl.engines.loading import quiet
-    from boxrl.engines.training.train import train, training_samples
-    from boxrl.evaluate import compare
-    from boxrl.report import build_report
-    from boxrl.runs import Run
-
-    began = time.monotonic()
-    out = recipe.out
-    facts = {
-        "name": recipe.name,
-        "method": recipe.method,
-        "model": recipe.model,
-        "evals": [f"{when}_{how}" for how in ("greedy", "sampled") for when in ("before", "after")],
-        "pairs": [[f"before_{how}", f"after_{how}"] for how in ("greedy", "sampled")],
-    }
-    quiet()
-    with Run(out, dump_recipe(recipe), facts, resume) as run:
-        training_samples(recipe)
-        evaluations = _evaluate_model(recipe, recipe.model, "before")
-        train(recipe, "GRPO")
-        evaluations |= _evaluate_model(recipe, str(out / "model"), "after")
-        differences = {
-            f"before_{how}|after_{how}": compare(
-                evaluations[f"before_{how}"], evaluations[f"after_{how}"]
-            )
-            for how in ("greedy", "sampled")
-        }
-        write_json(out / "compare.json", differences)
-        run.update(seconds=round(time.monotonic() - began, 1))
-    build_report(out, out / "report.html")
-    n = len(evaluations["before_greedy"].rows)
-    for how in ("greedy", "sampled"):
-        _print_table(
-            f"{n} held-out scenes, {how}, prompt {recipe.prompt!r}",
-            differences[f"before_{how}|after_{how}"],
-            evaluations[f"before_{how}"].metrics["blind"],
-        )
-    Console(soft_wrap=True).print(
-        f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)"
-    )
-    return 0
-
-
-def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluation]:
-    """Greedy and at the training temperature, on the held-out scenes."""
-    from boxrl.engines.answers import answer_and_evaluate
-    from boxrl.engines.build import build_engine, recipe_options
-    from boxrl.generation.predict import Sampling
-
-    data = recipe.out / "data"
-    engine = build_engine(recipe_options(recipe, model), recipe.prompt, data / "images")
-    facts = {"model": model, "samples": "data/test.jsonl", "images": "data/images"}
-    evaluations = {}
-    for how, temperature in {"greedy": 0.0, "sampled": recipe.train.temperature}.items():
-        name = f"{when}_{how}"
-        sampling = Sampling(
-            temperature=temperature,
-            max_new_tokens=recipe.train.max_completion_length,
-            seed=recipe.seed,
-            batch_size=64,
-        )
-        evaluations[name] = answer_and_evaluate(
-            engine, data / "test.jsonl", recipe.out / "evals" / name, sampling, facts, name
-        )
-    return evaluations
+    recipe = load_recipe(find_recipe("quickstart"), words)
+    chain = run_chain(recipe, args.resume)
+    for way, difference in chain.differences.items():
+        before = chain.evaluations[f"before_{way}"]
+        title = f"{len(before.rows)} held-out scenes, {way}, prompt {recipe.prompt!r}"
+        _print_table(title, difference, before.metrics["blind"])
+    Console(soft_wrap=True).print(f"report: {chain.report}   ({chain.seconds:.0f} s)")
 
 
 def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) -> None:

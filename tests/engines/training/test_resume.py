@@ -208,7 +208,7 @@ def shrink(path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "damage", "words"),
     [
-        ("grpo", Path.unlink, "No such file"),
+        ("grpo", Path.unlink, "--images names the folder"),
         ("grpo", cut, "truncated"),
         ("sft", cut, "truncated"),
         ("sft", shrink, "30 x 20 pixels, the sample says"),
