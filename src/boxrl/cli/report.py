@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,9 @@ def run_report(args: argparse.Namespace) -> None:
         serve_live(args.runs[0], args.port)
         return
     out = args.out or (args.runs[0] if alone else Path()) / "report.html"
-    if alone:
-        build_report(args.runs[0], out)
-    else:
-        build_comparison(args.runs, out)
+    missing = build_report(args.runs[0], out) if alone else build_comparison(args.runs, out)
+    for line in missing:
+        print(f"note: {line}", file=sys.stderr)
     print(f"report: {out}")
     if args.export:
         from boxrl.report.exports import export_run

@@ -85,7 +85,7 @@ def write_evaluation(
             rows_file.write(line.decode())
         if samples is not None:
             predictions = predictions or folder / PREDICTIONS_FILE
-            images = images or locate(folder, {}, read_settings(predictions), "images")
+            images = images or locate(predictions.parent, {}, read_settings(predictions), "images")
             metrics["files"] = {
                 "samples": _recorded(folder, samples),
                 "predictions": _recorded(folder, predictions),
@@ -220,7 +220,7 @@ def check_agreement(folder: Path, metrics: Mapping[str, Any], rows: Sequence[Row
         )
     if not isinstance(metrics.get("files"), dict):
         _check_metrics(folder, metrics, rows)
-    for name in ("samples", "predictions", "rows"):
+    for name in ("samples", "predictions", *(["rows"] if rows else [])):
         path, known = recorded_file(folder, metrics, name)
         if path is None or not path.is_file() or hash_file(path) == known:
             continue

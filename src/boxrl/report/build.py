@@ -20,7 +20,7 @@ from boxrl.report.thinking import describe_thinking
 from boxrl.report.training import compared_curves, training_curves, training_warnings
 
 
-def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
+def build_report(run_dir: Path, out: Path, live: bool = False) -> Sequence[str]:
     """Write the page of one run.
 
     Args:
@@ -28,8 +28,12 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
         out: the HTML file. Pictures that are too large to embed lie in `OUT_files/` beside it.
         live: the page asks the server that it came from whether the run has changed.
 
+    Returns:
+        A sentence for everything that the run lacks, as it stands on the page.
+
     Raises:
         UsageError: there is no such folder, or it holds no run.
+        DataError: an evaluation contradicts itself; nothing is written.
     """
     run = read_run(run_dir)
     scores = build_scores(run.recipe)
@@ -54,9 +58,10 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> None:
         views=views,
     )
     write_page(page, out, live)
+    return page.missing
 
 
-def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
+def build_comparison(run_dirs: Sequence[Path], out: Path) -> Sequence[str]:
     """Write one page about several runs, what each gained and lost against the first.
 
     Evaluations of the same name stand side by side.
@@ -65,8 +70,12 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         run_dirs: two or more run folders.
         out: the HTML file.
 
+    Returns:
+        A sentence for everything that the runs lack, as it stands on the page.
+
     Raises:
         UsageError: fewer than two folders, or one of them holds no run.
+        DataError: an evaluation contradicts itself; nothing is written.
     """
     if len(run_dirs) < 2:
         raise UsageError(f"{len(run_dirs)} run; a comparison needs at least two")
@@ -109,6 +118,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> None:
         views=views,
     )
     write_page(page, out)
+    return page.missing
 
 
 def _not_computed(scores: Scores) -> Iterator[str]:

@@ -153,7 +153,9 @@ class _Reader:
         except DisagreementError:
             raise
         except (BoxrlError, OSError, ValueError) as error:
-            self.missing.append(f"{name} cannot be read: {_without(error, self.path)}")
+            words = _without(error, self.path)
+            if not any(line.endswith(words) for line in self.missing):  # one damage, one line
+                self.missing.append(f"{name} cannot be read: {words}")
             return default
 
 
@@ -192,7 +194,7 @@ def read_run(path: Path) -> RunFolder:
 def _lone_evaluation(reader: _Reader, found: FoundRun) -> RunFolder:
     """The folder of one predictions file, as boxrl predict and evaluate leave it."""
     (name,) = found.evaluations
-    evaluation = _read_evaluation(reader, name, ".")
+    evaluation = _read_evaluation(reader, name, "")
     facts = {"name": name, "model": evaluation.meta.get("model")}
     return RunFolder(reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing))
 
@@ -215,24 +217,25 @@ def _read_evaluations(
     names = list(dict.fromkeys([*listed, *found.evaluations]))
     if not names:
         reader.missing.append("evals is empty: no metrics and no gallery")
-    return {name: _read_evaluation(reader, name, f"evals/{name}") for name in names}
+    return {name: _read_evaluation(reader, name, f"evals/{name}/") for name in names}
 
 
 def _read_evaluation(reader: _Reader, name: str, base: str) -> ShownEvaluation:
+    """The evaluation in RUN/BASE; BASE is empty or ends with a slash."""
     folder = reader.path / base
     if not folder.is_dir():
-        reader.missing.append(f"{base} is missing: not evaluated yet")
+        reader.missing.append(f"evals/{name} is missing: not evaluated yet")
         return ShownEvaluation(name)
-    metrics = reader.part(f"{base}/{METRICS_FILE}", "no metrics for it", read_metrics, NO_FACTS)
+    metrics = reader.part(f"{base}{METRICS_FILE}", "no metrics for it", read_metrics, NO_FACTS)
     path = recorded_file(folder, metrics, "predictions")[0] or folder / PREDICTIONS_FILE
-    meta = reader.attempt(f"{base}/{meta_path(path).name}", lambda: read_settings(path), NO_FACTS)
+    meta = reader.attempt(f"{base}{meta_path(path).name}", lambda: read_settings(path), NO_FACTS)
     rows = _read_rows(reader, base, metrics)
-    reader.attempt(base, lambda: check_agreement(folder, metrics, rows), None)
+    reader.attempt(name, lambda: check_agreement(folder, metrics, rows), None)
     predictions = _read_predictions(reader, base, path, rows)
-    images, samples = (locate(folder, metrics, meta, name) for name in ("images", "samples"))
+    images, samples = (locate(folder, metrics, meta, key) for key in ("images", "samples"))
     without = sum(not (images and (images / row.image).is_file()) for row in rows)
     if without:
-        reader.missing.append(f"{base}: {without} of {len(rows)} images are missing")
+        reader.missing.append(f"{name}: {without} of {len(rows)} images are missing")
     family = _family(meta, mapping(metrics.get("protocol")), path) if rows else None
     return ShownEvaluation(name, metrics, meta, images, samples, family, rows, predictions)
 
@@ -250,7 +253,7 @@ def _read_rows(reader: _Reader, base: str, metrics: dict[str, Any]) -> tuple[Row
         return judge_predictions(folder, metrics, unfinished=not metrics).rows
 
     name = ROWS_FILE if (folder / ROWS_FILE).is_file() else PREDICTIONS_FILE
-    return reader.part(f"{base}/{name}", "no gallery for it", read, NO_ROWS)
+    return reader.part(f"{base}{name}", "no gallery for it", read, NO_ROWS)
 
 
 def _read_predictions(
@@ -263,7 +266,7 @@ def _read_predictions(
         check_predictions(reader.path / base, rows, found)
         return found
 
-    name = f"{base}/{path.name}"
+    name = f"{base}{path.name}"
     if rows and not path.exists():
         if not any(line.startswith(name) for line in reader.missing):
             reader.missing.append(f"{name} is missing: no completions for it")
