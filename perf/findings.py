@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.experiments.definition import TEXTS, experiments_folder, load_experiment
+from boxrl.experiments.learning import draw_learning
 from boxrl.experiments.markdown import claim_words, render_markdown
-from boxrl.report.learning import draw_learning
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "findings.md"
@@ -50,7 +50,7 @@ luck alone if nothing had any effect.
 A reward *takes off* at the step where its running mean last climbs past its start plus a tenth of
 its whole rise; no step is given where the rise is less than five standard errors
 (`boxrl.metrics.convergence.take_off`). *Start* is the mean of the first two steps, *plateau* that
-of the last tenth. The *blind policy* draws every object perfectly under a random asked label. The
+of the last tenth. The *blind baseline* draws every object perfectly under a random asked label. The
 *control* asks each scene another scene's question: what a model still scores there, it scores
 without reading.
 

@@ -34,7 +34,7 @@ def read_differences(run: Path, how: str) -> dict[str, Any]:
 
 
 def render_table(run: Path) -> str:
-    """Greedy and sampled, before and after, with the paired interval and the blind policy."""
+    """Greedy and sampled, before and after, with the paired interval and the blind baseline."""
     metrics = json.loads((run / "evals" / "before_greedy" / "metrics.json").read_text("utf-8"))
     blind = metrics["blind"]
     tables = {how: read_differences(run, how) for how in WAYS}
@@ -61,7 +61,7 @@ def render_table(run: Path) -> str:
 
 
 def render_rows(table: str) -> str:
-    """The README's rows of the table: greedy and the blind policy."""
+    """The README's rows of the table: greedy and the blind baseline."""
     names = [metric.name for metric in HEADLINE_METRICS if metric.key in SHOWN]
     lines = ["| | before | after | difference [95 %] | blind |", "|" + "---|" * 5]
     for line in table.splitlines():

@@ -11,11 +11,10 @@ import pytest
 from boxrl.cli.experiment import print_outcome
 from boxrl.experiments import grid
 from boxrl.experiments.definition import load_experiment
-from boxrl.experiments.learning import learning_figures
+from boxrl.experiments.learning import draw_learning, learning_figures
 from boxrl.experiments.markdown import claim_words, render_markdown, table_rows
 from boxrl.experiments.outcome import flatten
 from boxrl.experiments.run import run_experiment
-from boxrl.report.learning import draw_learning
 
 from .files import FakeCells, write_experiment
 
@@ -55,7 +54,7 @@ def test_the_seeds_numbers_have_a_column_of_their_own(outcome: dict[str, Any]) -
     assert by_arm["ap"][:2] == ["27.4", "51.0 [48.5, 53.5]"]
     assert by_arm["untrained"][0] == ""
     assert by_arm["untrained"][3] == "-"  # has no learning curve
-    assert by_arm["(blind policy)"][:2] == ["", "30.0"]
+    assert by_arm["(blind baseline)"][:2] == ["", "30.0"]
 
 
 def test_the_section_holds_question_table_verdicts_and_command(outcome: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxrl.experiments.statistics import Mean, judge, mean_interval
+from boxrl.experiments.statistics import Mean, judge_claim, mean_interval
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
 
@@ -39,8 +39,8 @@ def test_adding_a_constant_moves_the_interval_along(values: list[float], shift: 
 @given(VALUES)
 def test_the_opposite_claim_has_the_opposite_verdict(values: list[float]) -> None:
     opposite = {"held": "failed", "failed": "held", "undecided": "undecided"}
-    status = judge(mean_interval(values))
-    assert judge(mean_interval([-value for value in values])) == opposite[status]
+    status = judge_claim(mean_interval(values))
+    assert judge_claim(mean_interval([-value for value in values])) == opposite[status]
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_the_opposite_claim_has_the_opposite_verdict(values: list[float]) -> Non
     ],
 )
 def test_verdicts(difference: Mean | None, within: float | None, status: str) -> None:
-    assert judge(difference, within) == status
+    assert judge_claim(difference, within) == status

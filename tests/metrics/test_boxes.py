@@ -1,4 +1,4 @@
-"""Counts, first boxes, lengths, thinning and the blind policy."""
+"""Counts, first boxes, lengths, thinning and the blind baseline."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boxrl.evaluate.coco_files import read_annotations, read_results
+from boxrl.evaluate.coco_files import read_annotations, read_coco_results
 from boxrl.metrics import average_precision
 from boxrl.metrics.average_precision import (
     Predictions,
@@ -28,7 +28,7 @@ def tables(folder: Path, dataset: Any, results: Any) -> tuple[Targets, Predictio
     (folder / "a.json").write_text(json.dumps(dataset))
     (folder / "p.json").write_text(json.dumps(results))
     data = read_annotations(folder / "a.json")
-    preds = read_results(folder / "p.json", data)
+    preds = read_coco_results(folder / "p.json", data)
     return data.targets, preds, len(data.image_ids), len(data.labels)
 
 

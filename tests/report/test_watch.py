@@ -18,7 +18,7 @@ from rich.console import Console
 from boxrl.cli import main
 from boxrl.errors import UsageError
 from boxrl.report.live import MOST_CONNECTIONS, serve
-from boxrl.report.watch import describe, sparkline, watch
+from boxrl.report.watch import describe_progress, sparkline, watch
 from tests.support.report_runs import build_run, training_step, write_jsonl
 
 
@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(run: Path) -> str:
     console = Console(width=120, record=True, force_terminal=False)
     with console.capture() as capture:
-        console.print(describe(run))
+        console.print(describe_progress(run))
     return capture.get()
 
 
@@ -83,7 +83,7 @@ def test_watch_ends_with_the_run_and_prints_once_into_a_pipe(
 
 def test_watch_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no run"):
-        describe(tmp_path)
+        describe_progress(tmp_path)
 
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], list(range(500)), [-1.0, 5.0, 0.0]])

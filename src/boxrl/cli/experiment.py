@@ -83,9 +83,9 @@ def run_run(args: argparse.Namespace) -> int:
     from boxrl.data.files import write_atomic
     from boxrl.experiments.budget import parse_duration
     from boxrl.experiments.definition import find_experiment, load_experiment
+    from boxrl.experiments.learning import draw_learning
     from boxrl.experiments.markdown import render_markdown
     from boxrl.experiments.run import run_experiment
-    from boxrl.report.learning import draw_learning
 
     path = find_experiment(args.name)
     experiment = load_experiment(path, args.overrides)

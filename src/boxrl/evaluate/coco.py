@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.data.files import no_cycle_search
-from boxrl.evaluate.coco_files import CocoData, read_annotations, read_results
+from boxrl.evaluate.coco_files import CocoData, read_annotations, read_coco_results
 from boxrl.metrics.average_precision import Predictions, select, statistics, statistics_by_label
 from boxrl.metrics.id_zero import statistics_with_id_zero
 from boxrl.metrics.nms_ap import keep_one_per_target
@@ -32,7 +32,7 @@ def evaluate_coco(annotations: Path, predictions: Path, *, nms_ap: bool = False)
     """
     with no_cycle_search():
         data = read_annotations(annotations)
-        preds = read_results(predictions, data)
+        preds = read_coco_results(predictions, data)
     figures: dict[str, Any] = {"protocol": coco_protocol(data, nms_ap)}
     if not nms_ap:
         return coco_statistics(data, preds, None) | figures

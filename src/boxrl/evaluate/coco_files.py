@@ -28,24 +28,24 @@ NOT_FINITE = re.compile(rb"-?\b(?:NaN|Infinity)\b")
 Content = TypeVar("Content")
 
 
-class Row(msgspec.Struct, gc=False):
+class CocoRow(msgspec.Struct, gc=False):
     """A row of a COCO file, as far as scores need it; other keys are passed over."""
 
 
-class ImageRow(Row):
+class ImageRow(CocoRow):
     """An image."""
 
     id: Id
 
 
-class CategoryRow(Row):
+class CategoryRow(CocoRow):
     """A category."""
 
     id: Id
     name: str
 
 
-class AnnotationRow(Row):
+class AnnotationRow(CocoRow):
     """An annotation; `iscrowd` may be missing (0), `area` too (that of the box)."""
 
     image_id: Id
@@ -56,7 +56,7 @@ class AnnotationRow(Row):
     iscrowd: int | bool = 0
 
 
-class ResultRow(Row):
+class ResultRow(CocoRow):
     """A detection."""
 
     image_id: Id
@@ -65,7 +65,7 @@ class ResultRow(Row):
     score: float
 
 
-class AnnotationsFile(Row):
+class AnnotationsFile(CocoRow):
     """A COCO annotations file."""
 
     images: list[ImageRow]
@@ -117,7 +117,7 @@ def read_annotations(path: Path) -> CocoData:
     return CocoData(image_ids, category_ids, labels, targets, int(zeros[0]) if zeros.size else None)
 
 
-def read_results(path: Path, data: CocoData) -> Predictions:
+def read_coco_results(path: Path, data: CocoData) -> Predictions:
     """A COCO results file for these annotations.
 
     Raises:
@@ -160,7 +160,7 @@ def _decode(text: bytes, kind: type[Content]) -> Content:
         return msgspec.json.decode(NOT_FINITE.sub(b"null", text), type=kind)
 
 
-def _boxes_xywh(rows: Sequence[Row], where: str) -> Boxes:
+def _boxes_xywh(rows: Sequence[CocoRow], where: str) -> Boxes:
     numbers = chain.from_iterable(map(attrgetter("bbox"), rows))
     boxes = np.fromiter(numbers, np.float64, 4 * len(rows)).reshape(-1, 4)
     bad = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
@@ -180,7 +180,7 @@ def _unique(ids: list[int], where: str) -> Ints:
     return known
 
 
-def _places(rows: Sequence[Row], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
+def _places(rows: Sequence[CocoRow], key: str, known: Ints, where: str) -> npt.NDArray[np.int64]:
     """Place of every row's id among the known ones."""
     ids = np.fromiter(map(attrgetter(key), rows), np.int64, len(rows))
     places = np.searchsorted(known, ids).clip(0, max(len(known) - 1, 0))

@@ -1,4 +1,4 @@
-"""Learning curves as numbers: where a reward starts, takes off and ends."""
+"""Learning curves: where a reward starts, takes off and ends, as numbers and as pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,29 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from markupsafe import Markup
+
 from boxrl.metrics.convergence import take_off
+from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, line_chart, tag
 
 FIRST_STEPS = 2
 """Steps that count as the start: sampled before training has changed anything much."""
+
+COLOURS = ("#2a55c8", "#c2571a", "#14805e", "#8a3fb0", "#a8872a", "#4d7f93")
+STYLE = (
+    "svg{background:#fff;font:11px system-ui,sans-serif}text{fill:#5b6168}"
+    ".title{fill:#1c1e21;font-size:12px}.grid{stroke:#e2e1dc}.axis{stroke:#5b6168}"
+    ".curve{fill:none;stroke:var(--c);stroke-width:2.2;stroke-linejoin:round}"
+    ".raw{fill:none;stroke:var(--c);stroke-width:1;opacity:.3}"
+    ".mark{stroke:var(--c);stroke-dasharray:3 3}.markname{fill:#1c1e21}"
+) + "".join(f".s{i}{{--c:{colour}}}" for i, colour in enumerate(COLOURS))
+MOST_MARKED = 3
+"""With more arms than this, take-off marks would lie on top of each other."""
+
+ROW = 16
+"""Height of a line of the legend, in pixels."""
+
+ArmCurves = Mapping[str, Mapping[str, list[tuple[int, float]]]]
 
 
 def accuracy_reward(names: Sequence[str]) -> str | None:
@@ -50,3 +69,50 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         if step is not None:
             figures[f"{title}.take_off"] = step
     return figures
+
+
+def draw_learning(curves: ArmCurves) -> dict[str, Markup]:
+    """SVG files by reward: `format` and `accuracy`, a curve per arm, with its take-off.
+
+    Args:
+        curves: arm -> `format` or `accuracy` -> (step, mean over seeds), as
+            `experiments.outcome.mean_curves` gives them.
+    """
+    pictures = {}
+    for title in ("format", "accuracy"):
+        arms = [arm for arm, found in curves.items() if found.get(title)]
+        if arms:
+            pictures[title] = _draw(title, [(arm, curves[arm][title]) for arm in arms])
+    return pictures
+
+
+def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Markup:
+    lines = [
+        Line(arm, [(float(x), y) for x, y in points], colour=number % len(COLOURS))
+        for number, (arm, points) in enumerate(curves)
+    ]
+    marks = [mark for line in lines if (mark := _mark(line))] if len(lines) <= MOST_MARKED else []
+    chart = line_chart(lines, "step", f"{title} reward", marks)
+    # Without a size of its own the chart would be stretched over the legend.
+    sized = str(chart).replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1)
+    legend = Markup("").join(_entry(number, line) for number, line in enumerate(lines))
+    return tag(
+        "svg",
+        tag("style", Markup(STYLE)) + Markup(sized) + legend,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {HEIGHT + ROW * len(lines) + 6}",
+        width=WIDTH * 1.3,
+    )
+
+
+def _mark(line: Line) -> Mark | None:
+    known = [(x, y) for x, y in line.points if y is not None]
+    step = take_off([x for x, _ in known], [y for _, y in known])
+    return None if step is None else Mark(step, f"from {step:.0f}", line.colour)
+
+
+def _entry(number: int, line: Line) -> Markup:
+    """One line of the legend."""
+    y = HEIGHT + ROW * number + 6
+    stroke = tag("line", x1=62, x2=84, y1=y, y2=y, class_=f"curve s{line.colour}")
+    return stroke + tag("text", line.name, x=92, y=y + 4)

@@ -10,7 +10,7 @@ from boxrl.experiments.statistics import Mean
 
 Outcome = Mapping[str, Any]
 
-BLIND = "(blind policy)"
+BLIND = "(blind baseline)"
 
 VERDICTS = {
     "held": "Held",
@@ -38,7 +38,7 @@ def render_mean(mean: Mean | None, percent: bool, sign: str = "") -> str:
 
 
 def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
-    """(heads, rows) of the table: per figure the blog's number, then ours; blind policy last."""
+    """(heads, rows) of the table: per figure the blog's number, then ours; blind baseline last."""
     heads, rows = ["arm"], [[arm] for arm in _arms(outcome)]
     for column, cells in zip(outcome["columns"], figure_rows(outcome), strict=True):
         heads += [f"{column['title']}, blog"] if column["published"] else []

@@ -12,7 +12,7 @@ from boxrl.data.files import is_number
 from boxrl.experiments.cells import Cell
 from boxrl.experiments.definition import LEARNING, Claim, Column, Experiment, Figure
 from boxrl.experiments.learning import accuracy_reward, learning_figures, reward_curve
-from boxrl.experiments.statistics import Mean, judge, mean_interval
+from boxrl.experiments.statistics import Mean, judge_claim, mean_interval
 from boxrl.guard.files import read_json_object
 
 Figures = dict[str, float]
@@ -27,7 +27,7 @@ def place(item: Figure) -> str:
     return LEARNING if item.test == LEARNING else f"{item.test} {item.way}"
 
 
-def read_results(cells: Sequence[Cell]) -> dict[str, dict[int, dict[str, Figures]]]:
+def read_cells(cells: Sequence[Cell]) -> dict[str, dict[int, dict[str, Figures]]]:
     """Every figure of every finished cell."""
     results: dict[str, dict[int, dict[str, Figures]]] = {}
     for cell in cells:
@@ -64,7 +64,7 @@ def flatten(metrics: Mapping[str, Any], before: str = "") -> Figures:
     return found
 
 
-def summarize(experiment: Experiment, results: Results) -> dict[str, Any]:
+def summarize_outcome(experiment: Experiment, results: Results) -> dict[str, Any]:
     """What an experiment found, as plain data.
 
     Args:
@@ -124,7 +124,7 @@ def _claim(experiment: Experiment, claim: Claim, results: Results) -> dict[str, 
     found = mean_interval(differences)
     return {
         **claim.model_dump(exclude_none=True),
-        "status": judge(found, claim.within),
+        "status": judge_claim(found, claim.within),
         "difference": _mean(differences),
         "published": _published_difference(experiment, claim),
         "percent": _is_percent(experiment, claim),
@@ -189,7 +189,7 @@ def training_seconds(run: Path) -> float:
 
 
 def as_mean(content: Mapping[str, Any] | None) -> Mean | None:
-    """The mean that `summarize` wrote."""
+    """The mean that `summarize_outcome` wrote."""
     if content is None:
         return None
     return Mean(content["mean"], content["low"], content["high"], content["n"])

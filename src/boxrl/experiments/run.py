@@ -69,7 +69,7 @@ def run_experiment(
 
 
 def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
-    results = outcome.read_results(cells)
+    results = outcome.read_cells(cells)
     environment = describe_environment()
     return {
         **experiment.model_dump(include=set(TEXTS)),
@@ -78,7 +78,7 @@ def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
         "versions": environment["versions"],
         "steps": {cell.arm: cell.recipe.train.max_steps for cell in cells if cell.trained},
         "tests": {name: test.model_dump(mode="json") for name, test in experiment.tests.items()},
-        **outcome.summarize(experiment, results),
+        **outcome.summarize_outcome(experiment, results),
         "cells": {
             arm: {
                 str(cell.seed): {"cell": cell.key, **results[arm][cell.seed]}

@@ -16,7 +16,7 @@ T_975 = (
 T_975_BEYOND = 2.086
 """Used beyond the table; the true value is smaller, so intervals are never too narrow."""
 
-Status = Literal["held", "failed", "undecided"]
+ClaimStatus = Literal["held", "failed", "undecided"]
 
 
 class Mean(NamedTuple):
@@ -42,7 +42,7 @@ def mean_interval(values: Sequence[float]) -> Mean | None:
     return Mean(mean, mean - reach, mean + reach, n)
 
 
-def judge(difference: Mean | None, within: float | None = None) -> Status:
+def judge_claim(difference: Mean | None, within: float | None = None) -> ClaimStatus:
     """What a paired difference says about a claim.
 
     Args:

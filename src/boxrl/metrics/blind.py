@@ -1,4 +1,4 @@
-"""The label-blind policy: a perfect eye that does not read the question.
+"""The blind baseline: a perfect eye that does not read the question.
 
 It answers with every annotated box of the image, asked for or not, each under a random asked
 label. A model that scores no higher may have learned where objects are and nothing about names.

@@ -26,13 +26,13 @@ GAP, MARGIN, CAPTION = 16, 20, 32
 LABEL_PX, CAPTION_PX = 14, 16
 INK, MUTED, PAPER = "#1c1e21", "#5b6168", "#ffffff"
 
-Span = tuple[float, float, float, float]
+_Span = tuple[float, float, float, float]
 
 
 class Label(NamedTuple):
     """Text to stand at a box, on the box's colour."""
 
-    box: Span
+    box: _Span
     text: str
     colour: str
 
@@ -140,19 +140,19 @@ def draw_detections(
     return drawn
 
 
-def _place(box: Sequence[float], scale: float) -> Span:
+def _place(box: Sequence[float], scale: float) -> _Span:
     """A box on the scaled image; one that is thinner than a pixel is a line."""
     x1, y1, x2, y2 = (value * scale for value in box)
     return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
 
 
-def _framed(pen: ImageDraw.ImageDraw, span: Span, colour: str) -> None:
+def _framed(pen: ImageDraw.ImageDraw, span: _Span, colour: str) -> None:
     """A rectangle on black, seen on any ground."""
     pen.rectangle(_grown(span, 1), outline="#000000", width=5)
     pen.rectangle(span, outline=colour, width=3)
 
 
-def _label(row: Row, box: Span, name: str, kind: str, colour: str) -> Label:
+def _label(row: Row, box: _Span, name: str, kind: str, colour: str) -> Label:
     """The name of a right box; what is wrong with another, its name only where it is a choice."""
     asked = row.labels
     if kind == "right":
@@ -189,7 +189,7 @@ def _open(images: Path | None, row: Row) -> Image.Image:
         return Image.new("RGB", (row.width, row.height), "#808080")
 
 
-def _dashed(pen: ImageDraw.ImageDraw, span: Span, dash: int = 6) -> None:
+def _dashed(pen: ImageDraw.ImageDraw, span: _Span, dash: int = 6) -> None:
     """A white dashed rectangle on black, seen on any ground."""
     x1, y1, x2, y2 = span
     pen.rectangle(span, outline="#000000", width=2)
@@ -206,7 +206,7 @@ def _write_labels(
 ) -> None:
     """Each label above, below or inside its box: the first place inside the image that is free."""
     font = ImageFont.load_default(LABEL_PX)
-    taken: list[Span] = []
+    taken: list[_Span] = []
     for box, text, colour in labels:
         shown = _one_line(text, 40)
         width, height = pen.textlength(shown, font) + 8, LABEL_PX + 5
@@ -221,17 +221,17 @@ def _write_labels(
         pen.text((spot[0] + 4, spot[1] + 1), shown, fill="#0d0f11", font=font)
 
 
-def _inside(span: Span, size_wh: tuple[int, int]) -> Span:
+def _inside(span: _Span, size_wh: tuple[int, int]) -> _Span:
     x = max(0.0, min(span[0], size_wh[0] - (span[2] - span[0])))
     y = max(0.0, min(span[1], size_wh[1] - (span[3] - span[1])))
     return x, y, x + span[2] - span[0], y + span[3] - span[1]
 
 
-def _touch(a: Span, b: Span) -> bool:
+def _touch(a: _Span, b: _Span) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _grown(span: Span, by: float) -> Span:
+def _grown(span: _Span, by: float) -> _Span:
     return span[0] - by, span[1] - by, span[2] + by, span[3] + by
 
 

@@ -52,17 +52,17 @@ def watch(run_dir: Path, console: Console, every_s: float = 2.0) -> None:
     Raises:
         UsageError: there is no such folder, or no run in it.
     """
-    shown = describe(run_dir)
+    shown = describe_progress(run_dir)
     if not console.is_terminal:
         console.print(shown)
         return
     with Live(shown, console=console, refresh_per_second=4) as live:
         while read_json_object(run_dir / "run.json").get("status") == "running":
             time.sleep(every_s)
-            live.update(describe(run_dir))
+            live.update(describe_progress(run_dir))
 
 
-def describe(run_dir: Path) -> RenderableType:
+def describe_progress(run_dir: Path) -> RenderableType:
     """What a run is doing: progress, curves, warnings, its newest completion.
 
     Raises:
