@@ -43,7 +43,7 @@ class Answer:
     raw: str
     parsed: Parsed
     drawn: Image.Image
-    n_tokens: int
+    n_tokens: int | None
     finish_reason: str
 
 
@@ -127,4 +127,5 @@ def summarise(answer: Answer) -> str:
     if parsed.flipped:
         facts.append(f"corners of {parsed.flipped} reordered")
     cut = ", cut at the limit" if answer.finish_reason == "length" else ""
-    return "; ".join([*facts, f"{answer.n_tokens} tokens{cut}"])
+    length = "length unknown" if answer.n_tokens is None else f"{answer.n_tokens} tokens"
+    return "; ".join([*facts, f"{length}{cut}"])

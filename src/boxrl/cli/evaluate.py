@@ -52,6 +52,15 @@ def add_verb(verbs: Any) -> None:
         help="optional: without <answer> the completion is read as a whole",
     )  # fmt: skip
     verb.add_argument(
+        "--reading", choices=("strict", "tolerant"), default="strict",
+        help="tolerant: also what is nearly JSON (quotes, commas, other keys), as its own protocol",
+    )  # fmt: skip
+    verb.add_argument(
+        "--errors", choices=("wrong", "skip"),
+        help="predictions that ended in error: count them as unreadable answers, or leave their "
+        "samples out; refused by default",
+    )  # fmt: skip
+    verb.add_argument(
         "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
         help="predictions of predict --control, shown beside; repeatable",
     )  # fmt: skip
@@ -83,6 +92,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
             settings_family(settings, args.family, str(path)),
             confidence=args.confidence,
             answer_tag=args.answer_tag,
+            reading=args.reading,
+            errors=args.errors,
             seed=args.seed,
             settings=settings,
             resamples=args.resamples,
@@ -140,7 +151,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
             beside = [format_number(look_up(other, metric.key)) for other in others.values()]
             table.add_row(metric.name, format_number(value), span, *beside)
     console.print(table)
-    _print_status(console, metrics["parse"])
+    _print_status(console, metrics)
     _print_errors(console, metrics.get("errors"))
     _print_labels(console, metrics["per_label"])
     for other in others.values():
@@ -149,10 +160,18 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     print_protocol(console, metrics["protocol"])
 
 
-def _print_status(console: Console, parse: Mapping[str, float | None]) -> None:
-    known = {status: rate for status, rate in parse.items() if rate is not None}
-    if known:
-        console.print("answers: " + ", ".join(f"{s} {r:.1%}" for s, r in known.items() if r))
+def _print_status(console: Console, metrics: Mapping[str, Any]) -> None:
+    """How the answers read, why some did not, and what was left out."""
+    shares = ", ".join(f"{status} {rate:.1%}" for status, rate in metrics["parse"].items() if rate)
+    if shares:
+        console.print(f"answers: {shares}")
+    if metrics["unreadable"]:
+        counts = (f"{reason} {n}" for reason, n in metrics["unreadable"].items())
+        console.print(f"unreadable: {', '.join(counts)}", markup=False)
+    failed = metrics["failed"]
+    if failed["n"]:
+        done = "left out" if failed["rule"] == "skip" else "counted as unreadable"
+        console.print(f"{failed['n']} predictions ended in error and are {done}")
 
 
 def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:

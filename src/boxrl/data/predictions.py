@@ -33,7 +33,7 @@ class Prediction:
     Attributes:
         id: the sample's id.
         completion: the text after the prompt.
-        n_tokens: completion tokens, the end token included.
+        n_tokens: completion tokens, the end token included; None where a server does not say.
         finish_reason: `stop`, `length` (cut at the limit) or `error`.
         input_size_wh: size of the image that the model saw, for frames of resized pixels.
         box_logprobs: mean log-probability of each box's coordinate tokens, in emission order.
@@ -42,7 +42,7 @@ class Prediction:
 
     id: str
     completion: str
-    n_tokens: int
+    n_tokens: int | None
     finish_reason: FinishReason
     input_size_wh: tuple[int, int] | None = None
     box_logprobs: tuple[float, ...] | None = None
@@ -75,8 +75,9 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     logprobs = row.get("box_logprobs")
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
-    if not is_whole(row.get("n_tokens", 0)):
-        raise DataError(f"{where}: n_tokens must be an integer >= 0, got {row['n_tokens']!r:.80}")
+    n_tokens = row.get("n_tokens")
+    if n_tokens is not None and not is_whole(n_tokens):
+        raise DataError(f"{where}: n_tokens must be an integer >= 0 or null, got {n_tokens!r:.80}")
     if row.get("finish_reason", "stop") not in ("stop", "length", "error"):
         raise DataError(
             f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
@@ -89,7 +90,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     return Prediction(
         id=row["id"],
         completion=row["completion"],
-        n_tokens=row.get("n_tokens", 0),
+        n_tokens=n_tokens,
         finish_reason=cast(FinishReason, row.get("finish_reason", "stop")),
         input_size_wh=checked_input_size(row, where),
         box_logprobs=tuple(float(v) for v in logprobs) if logprobs is not None else None,

@@ -13,24 +13,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from boxrl.data.files import no_cycle_search
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
-from boxrl.evaluate.judging import Confidence, Question, judge, judge_completion
+from boxrl.evaluate.judging import Confidence, Question, Rules, judge, judge_completion
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
 from boxrl.families import Family
 from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.intervals import RESAMPLES
-from boxrl.parsing import AnswerTag
+from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.types import Completion, Parsed, Sample, fold_label
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
 
+
+ErrorRule = Literal["wrong", "skip"]
 
 NO_CHOICE = (
     " No object is known here that was not asked for, and the baseline's boxes are perfect: "
@@ -46,6 +48,8 @@ def evaluate(
     *,
     confidence: Confidence = "constant",
     answer_tag: AnswerTag = "optional",
+    reading: ReadingRule = "strict",
+    errors: ErrorRule | None = None,
     seed: int = 0,
     prompt: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -60,6 +64,10 @@ def evaluate(
         confidence: `constant` (1 for every box), `order` (1 / place in the completion) or
             `logprob` (exp of the box's mean token log-probability).
         answer_tag: `optional` reads a completion without answer tags as a whole.
+        reading: `tolerant` also reads Python's quotes, numbers as text, commas too many or too
+            few and other keys than the family's (`bbox`, `class`, ...); rewards never do.
+        errors: what becomes of predictions that ended in error: `wrong` counts them as answers
+            that cannot be read, `skip` leaves their samples out, None refuses.
         seed: of the bootstrap and of the blind baseline.
         prompt: name of the prompt, where `settings` does not hold it.
         settings: how the predictions were made (predictions.meta.json); becomes protocol.
@@ -67,19 +75,25 @@ def evaluate(
 
     Raises:
         DataError: a sample without prediction, a prediction without sample, a prediction that
-            ended in error, or one without what `confidence` needs.
+            ended in error where `errors` does not say what becomes of it, or one without what
+            `confidence` needs.
     """
-    _check_ids(samples, predictions)
+    failed = _check_ids(samples, predictions, errors)
+    if errors == "skip":
+        samples = [sample for sample in samples if sample.id not in failed]
+        if not samples:
+            raise DataError("every prediction ended in error; there is nothing to evaluate")
+    settings = {"prompt": prompt, **(settings or {})}
+    rules = Rules(confidence, answer_tag, reading, bool(settings.get("opens_thought")))
     categories = _categories(samples)
     questions = [Question.from_sample(sample, categories) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
     pairs = zip(questions, answers, strict=True)
-    rows = tuple([judge(asked, answer, family, confidence, answer_tag) for asked, answer in pairs])
+    rows = tuple([judge(asked, answer, family, rules) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
     metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
-    metrics["protocol"] = _protocol(
-        samples, {"prompt": prompt, **(settings or {})}, family, confidence, answer_tag
-    )
+    metrics["failed"] = {"n": len(failed), "rule": errors}
+    metrics["protocol"] = _protocol(samples, settings, family, rules, errors)
     return Evaluation(metrics, rows)
 
 
@@ -95,7 +109,7 @@ def _blind_baseline(
         confidence = (1.0,) * len(boxes)
         blind.append(judge_completion(question, completion, confidence, truncated=False))
     metrics = headline(blind, box_table(blind))
-    del metrics["format_rate"], metrics["accuracy"]
+    del metrics["format_rate"], metrics["accuracy"], metrics["untagged_rate"]
     with_others = sum(bool(other_objects(asked.sample)) for asked in questions) / len(questions)
     verdict = beats_blind(rows, blind, "the blind baseline", seed, resamples)
     if verdict and verdict["metric"] != "first_box_accuracy" and not verdict["beats_blind"]:
@@ -114,8 +128,8 @@ def _protocol(
     samples: Sequence[Sample],
     settings: Mapping[str, Any],
     family: Family,
-    confidence: Confidence,
-    answer_tag: AnswerTag,
+    rules: Rules,
+    errors: ErrorRule | None,
 ) -> dict[str, Any]:
     """How the numbers came about."""
     limits = family.limits()
@@ -130,9 +144,12 @@ def _protocol(
         "frame": family.frame,
         "min_pixels": limits["min_pixels"],
         "max_pixels": limits["max_pixels"],
-        "confidence": confidence,
+        "confidence": rules.confidence,
         "ties": "equal confidences rank by sample, then by emission",
-        "answer_tag": answer_tag,
+        "answer_tag": rules.answer_tag,
+        "reading": rules.reading,
+        "opens_thought": rules.opened or None,
+        "errors": errors,
         "matching": "precision and recall: one-to-one within the label, highest IoU first, "
         "IoU >= 0.5; crowd regions are no targets",
         "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
@@ -146,7 +163,15 @@ def _named(samples: Sequence[Sample], key: str) -> str | None:
     return ", ".join(sorted(values)) or None
 
 
-def _check_ids(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> None:
+def _check_ids(
+    samples: Sequence[Sample], predictions: Mapping[str, Prediction], errors: ErrorRule | None
+) -> frozenset[str]:
+    """The ids of predictions that ended in error.
+
+    Raises:
+        DataError: samples and predictions do not belong together, or one failed and nobody says
+            what becomes of it.
+    """
     if not samples:
         raise DataError("no samples to evaluate")
     known = {sample.id for sample in samples}
@@ -163,8 +188,10 @@ def _check_ids(samples: Sequence[Sample], predictions: Mapping[str, Prediction])
             f"{missing[0]!r}); run boxrl predict again to fill in what is missing"
         )
     failed = [key for key, row in predictions.items() if row.finish_reason == "error"]
-    if failed:
+    if failed and errors is None:
         raise DataError(
             f"{len(failed)} of {len(samples)} predictions ended in error (first: {failed[0]!r}: "
-            f"{predictions[failed[0]].error}); run boxrl predict again to repeat them"
+            f"{predictions[failed[0]].error}); run boxrl predict again to repeat them, or say what "
+            "becomes of them: --errors wrong or --errors skip"
         )
+    return frozenset(failed)

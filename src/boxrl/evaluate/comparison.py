@@ -28,6 +28,7 @@ from boxrl.types import Completion, Detections, Parsed, Target
 
 PROTOCOL_KEYS = (
     "mode", "subset", "prompt", "min_pixels", "max_pixels", "confidence", "answer_tag",
+    "reading", "errors",
 )  # fmt: skip
 """What must be equal before two runs may be compared."""
 

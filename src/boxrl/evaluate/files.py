@@ -28,18 +28,20 @@ from boxrl.data.files import (
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate import evaluate
+from boxrl.evaluate import ErrorRule, evaluate
 from boxrl.evaluate.judging import Confidence
 from boxrl.evaluate.rows import Evaluation, Row, encode_row, read_rows
 from boxrl.evaluate.summary import SHARES, look_up, share_value
 from boxrl.families import Family, build_family
 from boxrl.guard.files import read_json_object
-from boxrl.parsing import AnswerTag
+from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.runs import find_path, find_run, path_in_run
 
 METRICS_FILE, ROWS_FILE, PREDICTIONS_FILE = "metrics.json", "rows.jsonl", "predictions.jsonl"
 
-RULES: dict[str, Any] = {"answer_tag": AnswerTag, "confidence": Confidence}
+RULES: dict[str, Any] = {
+    "answer_tag": AnswerTag, "confidence": Confidence, "reading": ReadingRule, "errors": ErrorRule,
+}  # fmt: skip
 """What a protocol says about reading answers, and the names that it may give."""
 
 TOLERANCE = 1e-9

@@ -17,12 +17,30 @@ from boxrl.families import Family
 from boxrl.metrics.blind import other_objects
 from boxrl.metrics.box_errors import find_box_errors, lies_on
 from boxrl.metrics.grounding import first_box_hits
-from boxrl.parsing import AnswerTag, parse
+from boxrl.parsing import AnswerTag, ReadingRule, parse
+from boxrl.parsing.answers import as_read
 from boxrl.rewards.format import choice, count, format_tags
 from boxrl.rewards.localization import f1
 from boxrl.types import Asked, Boxes, Completion, Detections, Parsed, Sample, Target, fold_label
 
 Confidence = Literal["constant", "order", "logprob"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How completions are read and their boxes ranked; all of it is protocol.
+
+    Attributes:
+        confidence: what ranks boxes; see `evaluate`.
+        answer_tag: whether a completion without answer tags is read; see `evaluate`.
+        reading: whether what is nearly JSON is read; see `evaluate`.
+        opened: whether the prompt had opened the thought, so that completions begin in it.
+    """
+
+    confidence: Confidence = "constant"
+    answer_tag: AnswerTag = "optional"
+    reading: ReadingRule = "strict"
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +96,7 @@ def judge(
     question: Question,
     prediction: Prediction,
     family: Family,
-    confidence: Confidence = "constant",
-    answer_tag: AnswerTag = "optional",
+    rules: Rules | None = None,
 ) -> Row:
     """Read one completion and compare it with what is right.
 
@@ -87,14 +104,21 @@ def judge(
         question: what was asked.
         prediction: what was answered.
         family: the frame of the answer.
-        confidence: what ranks boxes; see `evaluate`.
-        answer_tag: whether a completion without answer tags is read; see `evaluate`.
+        rules: how it is read.
     """
-    size, input_size = question.sample.size_wh, prediction.input_size_wh
-    asked = Asked.of(question.sample)
-    parsed = parse(prediction.completion, family, size, input_size, answer_tag, asked)
-    completion = Completion(prediction.completion, parsed, prediction.n_tokens)
-    confidences = box_confidences(prediction, parsed, confidence)
+    rules = rules or Rules()
+    text = as_read(prediction.completion, rules.opened)
+    parsed = parse(
+        text,
+        family,
+        question.sample.size_wh,
+        prediction.input_size_wh,
+        rules.answer_tag,
+        Asked.of(question.sample),
+        rules.reading,
+    )
+    completion = Completion(text, parsed, prediction.n_tokens)
+    confidences = box_confidences(prediction, parsed, rules.confidence)
     return judge_completion(
         question, completion, confidences, truncated=prediction.finish_reason == "length"
     )
@@ -131,7 +155,7 @@ def judge_completion(
         status=parsed.status,
         parse=_record(parsed),
         formatted=format_tags(completion, target) == 1.0,
-        n_tokens=completion.n_tokens or 0,
+        n_tokens=completion.n_tokens,
         truncated=truncated,
         tp=tp,
         fp=len(preds) - tp if boxes_asked else 0,

@@ -102,7 +102,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
         status: how the completion read.
         parse: what else was read of it.
         formatted: exactly one thought, then one answer.
-        n_tokens: completion tokens.
+        n_tokens: completion tokens; None where nobody counted them.
         truncated: cut at the token limit.
         tp, fp, fn: greedy one-to-one matches at IoU .5 within the label.
         f1: the reward of that name; None where the answer is not boxes.
@@ -126,7 +126,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
     status: Status
     parse: ParseRecord
     formatted: bool
-    n_tokens: _Count
+    n_tokens: _Count | None
     truncated: bool
     tp: _Count
     fp: _Count

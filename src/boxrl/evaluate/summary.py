@@ -20,6 +20,9 @@ from boxrl.types import Status
 
 STATUSES: tuple[str, ...] = get_args(Status)
 
+UNREADABLE = ("malformed", "missing")
+"""Statuses of answers that say nothing."""
+
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -67,6 +70,11 @@ class Metric:
         return self.digits == 3
 
 
+def _is_short(row: Row) -> bool:
+    """Whether the completion counts for the mean length, as in the blog's token table."""
+    return row.n_tokens is not None and row.n_tokens < LONG
+
+
 METRICS = (
     Metric("mAP", "mAP"),
     Metric("AP50", "AP50"),
@@ -111,6 +119,13 @@ METRICS = (
         share=Share(lambda r: bool(r.is_negative and r.correct), lambda r: r.is_negative),
     ),
     Metric("format_rate", "format rate", share=Share(lambda r: r.formatted, lambda r: 1)),
+    Metric(
+        "untagged_rate",
+        "answers without tags",
+        "lower",
+        detail=True,
+        share=Share(lambda r: not r.parse.tagged, lambda r: 1),
+    ),
     Metric("truncated_rate", "truncated", "lower"),
     Metric("unknown_labels", "boxes of unasked labels", "lower", 0),
     Metric(
@@ -118,7 +133,7 @@ METRICS = (
         "tokens, mean",
         "neither",
         1,
-        share=Share(lambda r: r.n_tokens if r.n_tokens < LONG else 0, lambda r: r.n_tokens < LONG),
+        share=Share(lambda r: (r.n_tokens or 0) * _is_short(r), _is_short),
     ),
     Metric("tokens.max", "tokens, max", "neither", 0, detail=True),
     Metric("tokens.long", "3,000 tokens and more", "neither", 0, detail=True),
@@ -173,6 +188,8 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "n": len(rows),
         **headline(rows, table),
         "parse": {s: ratio(sum(r.status == s for r in asked), len(asked)) for s in STATUSES},
+        "unreadable": dict(Counter(r.parse.reason for r in asked if r.status in UNREADABLE)),
+        "dropped": sum(row.parse.dropped for row in asked),
         "unknown_labels": sum(row.unknown_labels for row in asked),
         "truncated_rate": ratio(sum(row.truncated for row in rows), len(rows)),
         "tokens": token_table([row.n_tokens for row in rows]),

@@ -61,7 +61,7 @@ def describe_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
     besides = {"of these boxes lie on objects that were not asked for": errors["on_unasked"]}
     besides |= {f"more {words}": kinds[kind] for kind, words in PASSED_OVER.items()}
     statuses = Counter[str](row.status for row in rows)
-    n_tokens = [row.n_tokens for row in rows]
+    n_tokens = [row.n_tokens for row in rows if row.n_tokens is not None]
     return Answers(
         title=title,
         n=len(rows),

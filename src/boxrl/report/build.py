@@ -138,7 +138,8 @@ def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, ShownEvalua
 
 def _answers(answered: Mapping[str, ShownEvaluation]) -> list[Answers]:
     """What the answers of every evaluation, by title, look like."""
-    longest = max([row.n_tokens for found in answered.values() for row in found.rows], default=0)
+    lengths = [row.n_tokens or 0 for found in answered.values() for row in found.rows]
+    longest = max(lengths, default=0)
     return [describe_answers(title, found.rows, longest) for title, found in answered.items()]
 
 

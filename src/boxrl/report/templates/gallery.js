@@ -77,7 +77,7 @@
       file: () => 0,
       gained: (a, b) => gain(b) - gain(a),
       lost: (a, b) => gain(a) - gain(b),
-      long: (a, b) => rows[b].tokens - rows[a].tokens,
+      long: (a, b) => (rows[b].tokens ?? 0) - (rows[a].tokens ?? 0),
     };
     shown = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
     shown.sort((a, b) => orders[form.sort.value](a, b) || a - b);
@@ -196,7 +196,7 @@
   function side(sample, evaluation, row) {
     const root = h("div", null, h("h3", null, evaluation.title), h("div", { className: "pane" }, scene(sample, row)));
     if (!row) { root.append(h("p", { className: "note" }, "No answer yet.")); return root; }
-    const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens.toLocaleString("en")} tokens`];
+    const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens?.toLocaleString("en") ?? "?"} tokens`];
     if (row.finish) facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
     root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
     root.append(h("h4", null, "Rewards"), rewardTable(row));

@@ -1,0 +1,70 @@
+"""What an evaluation says about answers that were read in another way, or not at all."""
+
+import pytest
+
+from boxrl.data.predictions import Prediction
+from boxrl.errors import DataError
+from boxrl.evaluate import evaluate
+from boxrl.families import FAMILIES
+from boxrl.types import Object, Sample
+
+PLAIN = FAMILIES["plain"]
+CAT = '[{"bbox_2d": [10, 10, 60, 60], "label": "cat"}]'
+SAMPLES = [
+    Sample(name, f"{name}.jpg", 100, 100, "detection", ("cat",), (Object((10, 10, 60, 60), "cat"),))
+    for name in "abcd"
+]
+
+
+def run(completions, samples=SAMPLES, **options):
+    rows = [Prediction(s.id, text, 9, "stop") for s, text in zip(samples, completions, strict=True)]
+    return evaluate(samples, {row.id: row for row in rows}, PLAIN, resamples=0, **options)
+
+
+def test_answers_without_tags_and_unreadable_ones_are_counted():
+    texts = [f"<answer>{CAT}</answer>", f"so: {CAT}", "<think>perhaps", "<answer>a cat</answer>"]
+    metrics = run(texts).metrics
+    assert metrics["untagged_rate"] == 0.5
+    assert metrics["unreadable"] == {"open thought": 1, "no JSON": 1}
+    assert run([f"<answer>{CAT[:-1]}, 5]</answer>"] * 4).metrics["dropped"] == 4
+
+
+def test_tolerant_reading_is_a_protocol_of_its_own():
+    texts = [f"<answer>{CAT.replace(chr(34), chr(39))}</answer>"] * 4
+    strict, tolerant = run(texts), run(texts, reading="tolerant")
+    assert (strict.metrics["mAP"], tolerant.metrics["mAP"]) == (0.0, pytest.approx(1.0))
+    assert strict.metrics["unreadable"] == {"broken JSON": 4}
+    assert tolerant.metrics["protocol"]["reading"] == "tolerant"
+
+
+def test_a_thought_that_the_prompt_opened_counts_as_form_and_is_no_answer():
+    texts = [f"one</think><answer>{CAT}</answer>", f"may be {CAT}"] * 2
+    opened = run(texts, settings={"opens_thought": True}).metrics
+    assert (opened["format_rate"], opened["parse"]["missing"]) == (0.5, 0.5)
+    assert opened["protocol"]["opens_thought"] is True
+    assert run(texts).metrics["format_rate"] == 0.0
+
+
+def failing(rule):
+    rows = [Prediction(s.id, f"<answer>{CAT}</answer>", 9, "stop") for s in SAMPLES[:3]]
+    rows.append(Prediction("d", "", None, "error", error="too long"))
+    return evaluate(SAMPLES, {r.id: r for r in rows}, PLAIN, errors=rule, resamples=0).metrics
+
+
+def test_failed_predictions_are_refused_unless_their_rule_is_named():
+    with pytest.raises(DataError, match=r"'d': too long.*--errors wrong or --errors skip"):
+        failing(None)
+
+
+@pytest.mark.parametrize(("rule", "n", "recall"), [("wrong", 4, 0.75), ("skip", 3, 1.0)])
+def test_failed_predictions_count_as_the_rule_says(rule, n, recall):
+    metrics = failing(rule)
+    assert (metrics["n"], metrics["recall@0.5"]) == (n, recall)
+    assert metrics["failed"] == {"n": 1, "rule": rule}
+    assert metrics["protocol"]["errors"] == rule
+
+
+def test_lengths_that_nobody_counted_are_unknown():
+    rows = [Prediction(s.id, f"<answer>{CAT}</answer>", None, "stop") for s in SAMPLES]
+    tokens = evaluate(SAMPLES, {r.id: r for r in rows}, PLAIN, resamples=0).metrics["tokens"]
+    assert tokens == {"min": None, "max": None, "mean": None, "long": 0}
