@@ -60,7 +60,7 @@ def run_train(args: argparse.Namespace) -> int | None:
             f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
         )
     _refuse_idle_options(args)
-    recipe = load_recipe(find_recipe(args.recipe), args.overrides)
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     process = Launch.read()
     if "out" not in recipe.model_fields_set and process.world == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
