@@ -18,7 +18,7 @@ from boxrl.boxes import clip, order_corners
 from boxrl.families import Family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
-from boxrl.parsing.json_items import Rest, Rows, read_array, read_items
+from boxrl.parsing.json_items import Items, Rest, read_array, read_items
 from boxrl.types import Asked, Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]
@@ -67,12 +67,12 @@ def parse(
         answer = _mend(answer, family)
     label = asked.sole_label if asked else None
     if SYNTAXES[family.syntax].read is None:
-        rows = read_array(answer, family.box_key, label)
-        if rows is not None:  # most answers by far
-            return _place(rows, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
-    rows, rest = _read(answer, family, asked or _UNKNOWN)
-    if rows.boxes:
-        return _place(rows, rest, answer, found.tagged, family, size_wh, input_size_wh)
+        items = read_array(answer, family.box_key, label)
+        if items is not None:  # most answers by far
+            return _place(items, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
+    items, rest = _read(answer, family, asked or _UNKNOWN)
+    if items.boxes:
+        return _place(items, rest, answer, found.tagged, family, size_wh, input_size_wh)
     status: Status = "empty" if rest.says_nothing else "malformed"
     reason = "" if rest.says_nothing else rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
@@ -84,7 +84,7 @@ def _mend(answer: str, family: Family) -> str:
     return mend_objects(answer, family.box_key)
 
 
-def _read(answer: str, family: Family, asked: Asked) -> tuple[Rows, Rest]:
+def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
     """The answer's items: in the family's own syntax, else in JSON."""
     syntax, label = SYNTAXES[family.syntax], asked.sole_label
     if syntax.read is not None:
@@ -94,12 +94,12 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Rows, Rest]:
                 known = set(map(fold_label, asked.labels))
                 items = [(box, name if fold_label(name) in known else "") for box, name in items]
             named = [name or label or "" for _, name in items]
-            return Rows([box for box, _ in items], named), Rest(unusable=broken)
+            return Items([box for box, _ in items], named), Rest(unusable=broken)
     return read_items(answer, family.box_key, label, asked.grounds)
 
 
 def _place(
-    rows: Rows,
+    items: Items,
     rest: Rest,
     answer: str,
     tagged: bool,
@@ -108,7 +108,7 @@ def _place(
     input_size_wh: tuple[int, int] | None,
 ) -> Parsed:
     """Bring items into original pixels, in order of emission."""
-    written, labels = rows.boxes, tuple(rows.labels)
+    written, labels = items.boxes, tuple(items.labels)
     numbers = list(chain.from_iterable(written))
     boxes = np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, 4)
     width, height = family.extent_wh(size_wh, input_size_wh) if size_wh else (inf, inf)
@@ -137,6 +137,6 @@ def _place(
     status: Status = "ok" if rest.whole and not rest.unusable else "partial"
     dropped = rest.dropped + len(written) - len(labels)
     return Parsed(
-        Detections(boxes, labels), status, answer, dropped, flipped, rows.boxes, rows.labels, kept,
-        tagged,
+        Detections(boxes, labels), status, answer, dropped, flipped, items.boxes, items.labels,
+        kept, tagged,
     )  # fmt: skip

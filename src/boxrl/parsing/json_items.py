@@ -44,7 +44,7 @@ _WORD = re.compile(r"\w")
 _FENCE = re.compile(r"```(?:json)?")
 
 
-class Rows(NamedTuple):
+class Items(NamedTuple):
     """Items in order of emission.
 
     Attributes:
@@ -85,7 +85,7 @@ class Rest:
         self.reason = self.reason or reason
 
 
-def read_array(answer: str, box_key: str, label: str | None) -> Rows | None:
+def read_array(answer: str, box_key: str, label: str | None) -> Items | None:
     """The items of an answer that is one array of whole items and nothing else, as most are.
 
     Args:
@@ -106,7 +106,7 @@ def read_array(answer: str, box_key: str, label: str | None) -> Rows | None:
     labels = [row.label if label is None else row.label or label for row in rows]
     if not rows or None in labels:
         return None
-    return Rows([row.box for row in rows], labels)
+    return Items([row.box for row in rows], labels)
 
 
 @cache
@@ -121,7 +121,7 @@ def _array_decoder(box_key: str) -> Any:
     return msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
 
 
-def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tuple[Rows, Rest]:
+def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tuple[Items, Rest]:
     """Every item of an answer, whatever surrounds it.
 
     A cut or broken array is read as far as its items are complete JSON objects.
@@ -164,7 +164,7 @@ def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tupl
             continue
         values += 1
         if values > MAX_VALUES:
-            return Rows([], []), Rest(whole=False, reason="too many brackets")
+            return Items([], []), Rest(whole=False, reason="too many brackets")
         items = list(_items(value, box_key, label, bare, rest))
         merged.add(items, in_array=is_array or inside_broken)
         rest.whole = rest.whole and not (inside_broken and items)
@@ -268,10 +268,10 @@ class _Merged:
             for _, label in items:
                 self._renamed[fold_label(label)] = self._sequence
 
-    def rows(self) -> Rows:
+    def rows(self) -> Items:
         kept = [
             item
             for sequence, item in self._items
             if sequence >= self._renamed.get(fold_label(item[1]), 0)
         ]
-        return Rows([box for box, _ in kept], [label for _, label in kept])
+        return Items([box for box, _ in kept], [label for _, label in kept])

@@ -23,7 +23,7 @@ COUNT = "How many of the following targets are in the image: {label}? Answer wit
 NOT = "{shape} that is not {colour}"
 
 
-class Asked(NamedTuple):
+class AskedScene(NamedTuple):
     """A painted scene with its question; fields as in `Sample`.
 
     `others` are the shapes that were not asked for, under their own labels.
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
     answer: str | None = None
 
 
-def ask_labels(world: World, rng: random.Random) -> Asked:
+def ask_labels(world: World, rng: random.Random) -> AskedScene:
     """Where is each shape of one to three labels?"""
     count = rng.choices(range(1, len(world.n_labels) + 1), world.n_labels)[0]
     asked = rng.sample(LABELS, count)
@@ -58,10 +58,10 @@ def ask_labels(world: World, rng: random.Random) -> Asked:
     objects = [to_object(shape, world) for shape in layout.shapes]
     found = [item for item in objects if item.label in asked]
     others = [item for item in objects if item.label not in asked]
-    return Asked(image, "detection", asked, found, others)
+    return AskedScene(image, "detection", asked, found, others)
 
 
-def ask_relation(world: World, rng: random.Random) -> Asked:
+def ask_relation(world: World, rng: random.Random) -> AskedScene:
     """Where is each A that is left of (right of, above, below) the only B?
 
     A holds the relation where it lies beyond B's edge altogether, and fails it where its centre
@@ -84,10 +84,10 @@ def ask_relation(world: World, rng: random.Random) -> Asked:
     others = [to_object(shape, world) for shape in layout.shapes if shape not in right]
     image = paint(world, rng, layout)
     found = [to_object(shape, world, label) for shape in right]
-    return Asked(image, "detection", [label], found, others)
+    return AskedScene(image, "detection", [label], found, others)
 
 
-def ask_negation(world: World, rng: random.Random) -> Asked:
+def ask_negation(world: World, rng: random.Random) -> AskedScene:
     """Where is each SHAPE that is not COLOUR? One or two that are COLOUR are always there."""
     absent = rng.random() < world.p_absent
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
@@ -105,10 +105,10 @@ def ask_negation(world: World, rng: random.Random) -> Asked:
     others = [to_object(item, world) for item in layout.shapes if item not in right]
     image = paint(world, rng, layout)
     found = [to_object(item, world, label) for item in right]
-    return Asked(image, "detection", [label], found, others)
+    return AskedScene(image, "detection", [label], found, others)
 
 
-def ask_count(world: World, rng: random.Random) -> Asked:
+def ask_count(world: World, rng: random.Random) -> AskedScene:
     """How many shapes of one label are there? `p_absent` of the answers are 0."""
     asked = rng.choice(LABELS)
     wanted = [] if rng.random() < world.p_absent else [asked] * _copies(world, rng)
@@ -117,13 +117,13 @@ def ask_count(world: World, rng: random.Random) -> Asked:
     objects = [to_object(shape, world) for shape in layout.shapes]
     found = [item for item in objects if item.label == asked]
     others = [item for item in objects if item.label != asked]
-    return Asked(
+    return AskedScene(
         paint(world, rng, layout), "counting", [asked], found, others,
         question=COUNT.format(label=asked), answer=str(len(found)),
     )  # fmt: skip
 
 
-def ask_region(world: World, rng: random.Random) -> Asked:
+def ask_region(world: World, rng: random.Random) -> AskedScene:
     """Which of four labels stands in this box? Labels from elsewhere in the scene come first."""
     asked = rng.choice(LABELS)
     layout = lay_out(world, rng, [asked, *_distractors(world, rng, [asked])])
@@ -134,7 +134,7 @@ def ask_region(world: World, rng: random.Random) -> Asked:
     options = [chosen.label, *elsewhere, *rng.sample(absent, N_OPTIONS)][:N_OPTIONS]
     rng.shuffle(options)
     others = [to_object(shape, world) for shape in layout.shapes if shape != chosen]
-    return Asked(
+    return AskedScene(
         paint(world, rng, layout), "region", options, [to_object(chosen, world)], others,
         answer=chosen.label,
     )  # fmt: skip
@@ -184,7 +184,7 @@ RELATIONS: dict[str, Callable[[Shape, Shape], bool | None]] = {
 }
 """Relations by their words; each takes the shape that is asked for and the one it is named by."""
 
-ASK: dict[Ask, Callable[[World, random.Random], Asked]] = {
+ASK: dict[Ask, Callable[[World, random.Random], AskedScene]] = {
     "labels": ask_labels,
     "relation": ask_relation,
     "negation": ask_negation,
