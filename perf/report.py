@@ -69,7 +69,7 @@ def answer(sample: Sample) -> str:
         for item in sample.objects
         if rng.random() < 0.7
     ]
-    written = render_answer(Detections.of(objects), FAMILY, sample.size_wh)
+    written = render_answer(Detections.from_objects(objects), FAMILY, sample.size_wh)
     return f"<think>I look for {sample.labels[0]}.</think>\n<answer>{written}</answer>"
 
 

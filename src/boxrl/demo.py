@@ -101,7 +101,12 @@ def ask(
         raise DataError(f"the model gave no answer: {row.error}")
     family = engine.questions.family
     parsed = parse(
-        row.completion, family, sample.size_wh, row.input_size_wh, "optional", Asked.of(sample)
+        row.completion,
+        family,
+        sample.size_wh,
+        row.input_size_wh,
+        "optional",
+        Asked.from_sample(sample),
     )
     return Answer(
         asked=render_text(sample, prompt, family),

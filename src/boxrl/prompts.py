@@ -186,7 +186,7 @@ def render_problem(
         return prompt.ground.format(expression=expression, output=render_output(family))
     if sample.question or not sample.objects:
         return sample.question or ""
-    boxes = Detections.of(sample.objects[:1]).boxes
+    boxes = Detections.from_objects(sample.objects[:1]).boxes
     region = family.render_boxes(boxes, sample.size_wh)[0]
     return prompt.region.format(region=region, labels=labels)
 
@@ -254,5 +254,5 @@ def render_target(sample: Sample, family: Family) -> str:
         answer = sample.answer or ""
     else:
         objects = [item for item in sample.objects if not item.iscrowd]
-        answer = render_answer(Detections.of(objects), family, sample.size_wh)
+        answer = render_answer(Detections.from_objects(objects), family, sample.size_wh)
     return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"

@@ -75,7 +75,7 @@ class Asked:
     task: Task = "detection"
 
     @classmethod
-    def of(cls, sample: Sample) -> Asked:
+    def from_sample(cls, sample: Sample) -> Asked:
         """What the sample asks for."""
         return cls(sample.labels, sample.task)
 
@@ -113,7 +113,7 @@ class Detections:
         return len(self.labels)
 
     @classmethod
-    def of(cls, objects: Sequence[Object]) -> Detections:
+    def from_objects(cls, objects: Sequence[Object]) -> Detections:
         """The objects' boxes and labels, in their order."""
         boxes = np.array([o.bbox for o in objects], dtype=np.float64).reshape(-1, 4)
         return cls(boxes, tuple(o.label for o in objects))
@@ -199,10 +199,10 @@ class Target:
     answer: str | None = None
 
     @classmethod
-    def of(cls, sample: Sample) -> Target:
+    def from_sample(cls, sample: Sample) -> Target:
         """The sample's targets without crowd regions, which no completion can be asked to match."""
         asks = sample.task in ("region", "counting")
-        targets = Detections.of([o for o in sample.objects if not o.iscrowd])
+        targets = Detections.from_objects([o for o in sample.objects if not o.iscrowd])
         return cls(targets, sample.answer if asks else None)
 
 

@@ -138,7 +138,7 @@ def test_many_boxes_keep_their_order_and_labels(family):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_no_box_is_none(family):
-    text = render_answer(Detections.of(()), family, (80, 80))
+    text = render_answer(Detections.from_objects(()), family, (80, 80))
     assert parse(f"<answer>{text}</answer>", family, (80, 80)).status == "empty"
 
 

@@ -156,8 +156,8 @@ def test_fiftyone_opens_the_coco_pair_and_the_data_set(
     known = {fold_label(item["name"]) for item in categories}
     for sample, question, row in zip(pair, whole, evaluation.rows, strict=True):
         assert Path(sample.filepath).name == Path(question.filepath).name == row.image
-        preds, targets = row.detections, Detections.of(row.sample.objects)
-        named = Detections.of([o for o in objects(preds) if fold_label(o.label) in known])
+        preds, targets = row.detections, Detections.from_objects(row.sample.objects)
+        named = Detections.from_objects([o for o in objects(preds) if fold_label(o.label) in known])
         assert same_boxes(xywh_px(sample, "ground_truth"), targets)
         assert same_boxes(xywh_px(sample, "predictions"), named)
         assert same_boxes(xywh_px(question, "ground_truth"), targets)

@@ -86,7 +86,7 @@ def gold(sample: Sample) -> Completion:
 @pytest.mark.parametrize("name", REWARDS)
 @given(sample=samples())
 def test_the_gold_answer_scores_its_maximum(name: str, sample: Sample) -> None:
-    value = REWARDS[name](gold(sample), Target.of(sample))
+    value = REWARDS[name](gold(sample), Target.from_sample(sample))
     if name in ("choice", "count") or sample.answer is not None:
         assert value is None or value == RANGES[name][1]
     else:
@@ -99,7 +99,7 @@ def test_the_gold_answer_scores_its_maximum(name: str, sample: Sample) -> None:
 def test_any_text_scores_in_range_and_never_above_gold(
     name: str, text: str, sample: Sample
 ) -> None:
-    target = Target.of(sample)
+    target = Target.from_sample(sample)
     value = REWARDS[name](read(text), target)
     best = REWARDS[name](gold(sample), target)
     low, high = RANGES[name]
@@ -114,7 +114,7 @@ def test_any_text_scores_in_range_and_never_above_gold(
 @given(text=COMPLETIONS, sample=samples())
 @settings(max_examples=20)
 def test_the_same_input_gives_the_same_value(name: str, text: str, sample: Sample) -> None:
-    values = [REWARDS[name](read(text), Target.of(sample)) for _ in range(2)]
+    values = [REWARDS[name](read(text), Target.from_sample(sample)) for _ in range(2)]
     assert values[0] == values[1]
 
 
@@ -154,7 +154,7 @@ def test_empty_and_unreadable_answers(name: str, text: str, boxes: int, expected
 )
 @pytest.mark.parametrize("name", ["f1", "progressive_f1", "dense_f1"])
 def test_rewards_free_of_order(name: str, found: list[Object], rng: Any) -> None:
-    target = Target(Detections.of(found))
+    target = Target(Detections.from_objects(found))
     moved = [
         Object((x1, y1, x2 + 3, y2 + 2), item.label)
         for item in found
@@ -173,7 +173,7 @@ def parse_of(items: list[Object]) -> Any:
 @given(st.lists(objects(), min_size=1, max_size=6, unique_by=BOX), st.integers(1, 5))
 @pytest.mark.parametrize("name", ["f1", "od_length", "dense_f1", "weighted_sum", "repetition"])
 def test_duplicates_cost(name: str, found: list[Object], copies: int) -> None:
-    target = Target(Detections.of(found))
+    target = Target(Detections.from_objects(found))
     perfect, spammed = (
         REWARDS[name](Completion("", parse_of(items)), target)
         for items in (found, found + found[:1] * copies)

@@ -140,7 +140,7 @@ def test_a_wrong_call_says_what_is_wrong(arguments: dict[str, Any], message: str
 
 def test_a_reward_of_ones_own_by_its_import_path() -> None:
     reward = build_reward({"name": f"{__name__}:half", "factor": 3.0})
-    assert reward(Completion(CAT, parse(CAT, FAMILIES["plain"], None)), Target.of) == 3.0  # type: ignore[arg-type]
+    assert reward(Completion(CAT, parse(CAT, FAMILIES["plain"], None)), Target.from_sample) == 3.0  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(reward)) == reward
 
 

@@ -73,7 +73,7 @@ def compare(
         what = "; ".join(f"{key}: {x!r} and {y!r}" for key, (x, y) in differs.items())
         raise UsageError(
             f"the runs' protocols differ ({what}), so their numbers do not compare; evaluate "
-            "both alike, or use --force to compare them all the same"
+            "both alike, or pass --force to compare anyway"
         )
     tables = [(rows, box_table(rows)) for rows in (rows_a, rows_b)]
     values_a, values_b = (_values(rows, table) for rows, table in tables)
@@ -183,7 +183,7 @@ def sample_values(row: Row) -> dict[str, float | None]:
 
 def _image_ap(row: Row) -> dict[str, float | None]:
     """AP of one sample as a data set of its own."""
-    target = Target.of(row.sample)
+    target = Target.from_sample(row.sample)
     if not is_boxes(row) or not len(target.detections):
         return {"mAP": None, "AP50": None}
     order = np.argsort([-box.confidence for box in row.predictions], kind="stable")

@@ -78,10 +78,10 @@ class Question:
         others = [item["bbox"] for item in other_objects(sample)]
         return cls(
             sample,
-            Target.of(sample),
+            Target.from_sample(sample),
             fold_labels(sample.labels),
             tuple(objects),
-            Detections.of([item for item in sample.objects if item.iscrowd]),
+            Detections.from_objects([item for item in sample.objects if item.iscrowd]),
             np.array(others, dtype=np.float64).reshape(-1, 4),
             categories,
         )
@@ -114,7 +114,7 @@ def judge(
         question.sample.size_wh,
         prediction.input_size_wh,
         rules.answer_tag,
-        Asked.of(question.sample),
+        Asked.from_sample(question.sample),
         rules.reading,
     )
     completion = Completion(text, parsed, prediction.n_tokens)

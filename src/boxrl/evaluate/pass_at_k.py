@@ -94,7 +94,7 @@ def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float,
 def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family) -> Any:
     """How well draw j does were draw i the truth, "n n"; unreadable answers agree with none."""
     texts = [draw.completion for draw in draws]
-    size, asked = sample.size_wh, Asked.of(sample)
+    size, asked = sample.size_wh, Asked.from_sample(sample)
     parsed = [
         parse(draw.completion, family, size, draw.input_size_wh, "optional", asked)
         for draw in draws

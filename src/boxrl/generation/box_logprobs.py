@@ -53,7 +53,7 @@ def box_logprobs(
         cannot be found among the tokens, as when a server shortens them, or a log-probability
         is no finite number.
     """
-    asked = Asked.of(sample)
+    asked = Asked.from_sample(sample)
     parsed = parse(completion, family, sample.size_wh, input_size_wh, "optional", asked)
     boxes = find_coordinates(completion, parsed)
     if boxes is None:

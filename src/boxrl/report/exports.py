@@ -152,7 +152,7 @@ def to_fiftyone(evaluation: ShownEvaluation, name: str | None = None) -> Any:
 
 def _fiftyone_sample(fiftyone: Any, images: Path, row: Row, completion: str) -> Any:
     sample, boxes = row.sample, row.predictions
-    targets = Detections.of(sample.objects)
+    targets = Detections.from_objects(sample.objects)
 
     def found(boxes: Detections, **columns: Sequence[object]) -> Any:
         scaled = xyxy_to_xywh(boxes.boxes) / (sample.size_wh * 2)

@@ -133,7 +133,7 @@ class Gallery:
             "missed": [place for place, item in enumerate(row.objects) if item.missed] or None,
             "said": visible(row.parse.answer, MAX_LABEL) if row.f1 is None else None,
             "score": round(row.score, 4),
-            "rewards": score_all(self._scores, written, Target.of(row.sample)),
+            "rewards": score_all(self._scores, written, Target.from_sample(row.sample)),
             "tokens": row.n_tokens,
             "finish": None if finish == "stop" else finish,
             "error": prediction and prediction.error and visible(prediction.error),

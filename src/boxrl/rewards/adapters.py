@@ -34,7 +34,7 @@ def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
         DataError: the line is no sample.
     """
     sample = parse_line(line)
-    return Target.of(sample), Asked.of(sample), sample.size_wh
+    return Target.from_sample(sample), Asked.from_sample(sample), sample.size_wh
 
 
 @lru_cache(maxsize=2048)

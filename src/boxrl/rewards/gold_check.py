@@ -80,9 +80,9 @@ def validate(
             outcome.prompt_defects += lint_rendered(sample, prompt, family)
         outcome.samples[sample.task] += 1
         text = render_target(sample, family)
-        parsed = parse(text, family, sample.size_wh, asked=Asked.of(sample))
+        parsed = parse(text, family, sample.size_wh, asked=Asked.from_sample(sample))
         completion = Completion(text, parsed, n_tokens=0, progress=0.0)
-        exact = Target.of(sample)
+        exact = Target.from_sample(sample)
         mistakes = (
             [] if exact.answer else list(_box_mistakes(exact, parsed.detections, family, sample))
         )

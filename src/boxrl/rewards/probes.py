@@ -51,7 +51,7 @@ class Probe(NamedTuple):
 
 def gold_items(sample: Sample) -> list[Item]:
     """The target's boxes as a model is trained to write them, in whole pixels."""
-    targets = Target.of(sample).detections
+    targets = Target.from_sample(sample).detections
     boxes = FAMILIES["plain"].render_boxes(targets.boxes, sample.size_wh)
     return [(tuple(box), label) for box, label in zip(boxes, targets.labels, strict=True)]
 
@@ -69,7 +69,7 @@ def _row(box: tuple[float, ...], label: str) -> dict[str, Any]:
 def junk_items(sample: Sample, rng: random.Random, label: str | None = None) -> list[Item]:
     """Boxes that hit no target (IoU below .3), under `label` or the sample's own labels."""
     width, height = sample.size_wh
-    targets = Target.of(sample).detections
+    targets = Target.from_sample(sample).detections
     names = list(dict.fromkeys(targets.labels)) or list(sample.labels) or ["object"]
     drawn = [
         (min(x), min(y), max(x), max(y))
@@ -218,7 +218,7 @@ PROBES: dict[str, Probe] = {
 def probe_completion(sample: Sample, probe: Probe, answer: str) -> Completion:
     """The probe's completion with this answer, read as family `plain` reads it."""
     text = probe.form.format(count=len(sample.objects), answer=answer)
-    parsed = parse(text, FAMILIES["plain"], sample.size_wh, asked=Asked.of(sample))
+    parsed = parse(text, FAMILIES["plain"], sample.size_wh, asked=Asked.from_sample(sample))
     return Completion(text, parsed, n_tokens=len(text) // CHARACTERS_PER_TOKEN)
 
 
@@ -267,7 +267,7 @@ Paid = dict[str, dict[str, float | None]]
 
 
 def _pay(sample: Sample, rewards: Sequence[Reward], rng: random.Random) -> Paid:
-    target = Target.of(sample)
+    target = Target.from_sample(sample)
     paid: Paid = {}
     for name, probe in PROBES.items():
         answer = probe.answer(sample, rng)

@@ -60,7 +60,7 @@ def _limit(variable: str) -> int | None:
     if not value:
         return None
     if not value.isdecimal():
-        raise UsageError(f"{variable}: expected a whole number of pixels, got {value!r:.40}")
+        raise UsageError(f"{variable}: expected an integer, got {value!r:.40}")
     return int(value)
 
 

@@ -36,7 +36,7 @@ def build_target(objects: Any, size_wh: Size | None, where: str) -> Target:
         DataError: a broken box; the message starts with `where`.
     """
     checked = parse_objects(objects, size_wh, where)
-    return Target(Detections.of([item for item in checked if not item.iscrowd]))
+    return Target(Detections.from_objects([item for item in checked if not item.iscrowd]))
 
 
 def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target]:

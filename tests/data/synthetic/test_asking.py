@@ -53,4 +53,4 @@ def test_samples_ask_for_known_labels_and_hold_only_asked_objects() -> None:
         assert not {o["label"] for o in sample.meta["others"]} & set(sample.labels)
     assert any(not sample.objects for sample in samples)
     assert any(len(sample.labels) > 1 for sample in samples)
-    assert any(len(Detections.of(sample.objects)) > 1 for sample in samples)
+    assert any(len(Detections.from_objects(sample.objects)) > 1 for sample in samples)

@@ -56,7 +56,7 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
         answer = f"```json\n[{items}]\n```" if objects else "None"
         refs = [item.label for item in objects]
     elif objects:  # a region question shows its box in the text
-        (region,) = PLAIN.render_boxes(Detections.of(objects[:1]).boxes, sample.size_wh)
+        (region,) = PLAIN.render_boxes(Detections.from_objects(objects[:1]).boxes, sample.size_wh)
         question, objects = question.replace(str(region), "<bbox>"), objects[:1]
     gold = f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
     row: dict[str, Any] = {

@@ -198,9 +198,11 @@ def conversation_row(sample: Sample) -> dict[str, Any]:
     answer = sample.answer
     if answer is None:
         objects = [item for item in sample.objects if not item.iscrowd]
-        answer = render_answer(Detections.of(objects), PLAIN, sample.size_wh)
+        answer = render_answer(Detections.from_objects(objects), PLAIN, sample.size_wh)
     if sample.task == "grounding" and sample.objects:
-        (box,) = PLAIN.render_boxes(Detections.of(sample.objects[:1]).boxes, sample.size_wh)
+        (box,) = PLAIN.render_boxes(
+            Detections.from_objects(sample.objects[:1]).boxes, sample.size_wh
+        )
         answer = str(box)  # what its box reward reads: a bare list
     human = f"{GROUND}{sample.question}." if sample.task == "grounding" else render_problem(sample)
     return {

@@ -27,7 +27,7 @@ LOOSE_PX = 6
 def render_faulty_target(sample: Sample, family: Family, rng: random.Random) -> str:
     """The sample's gold completion with faults drawn from `rng`."""
     objects = _faulty_objects(sample, family, rng)
-    answer = render_answer(Detections.of(objects), family, sample.size_wh)
+    answer = render_answer(Detections.from_objects(objects), family, sample.size_wh)
     if rng.random() >= P_BROKEN_FORMAT:
         return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
     bare = answer.removeprefix("```json\n").removesuffix("\n```")

@@ -123,8 +123,8 @@ def launch(
     if status := _run_to_its_end([sys.executable, "-m", "accelerate.commands.launch", *words]):
         # The launcher's own last lines are a traceback and a rule.
         raise BoxrlError(
-            f"{out}: a process of the launch failed (accelerate's exit status {status}); what it "
-            "said stands above. Fix this; the same command with --resume goes on"
+            f"{out}: a process of the launch failed (accelerate's exit status {status}); its "
+            "own output is above. Fix this and rerun the same command with --resume"
         )
 
 

@@ -90,7 +90,7 @@ def _batch(processor: Any, family: Family, device: Any) -> tuple[dict[str, Any],
         for row in range(GROUP):
             prompts.append(text)
             images.append([picture])
-            detections = Detections.of(objects[: row * (number + 1)])
+            detections = Detections.from_objects(objects[: row * (number + 1)])
             answers.append(render_answer(detections, family, sample.size_wh))
     inputs = processor(text=prompts, images=images, padding=True, return_tensors="pt").to(device)
     tokenizer = processor.tokenizer

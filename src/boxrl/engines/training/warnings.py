@@ -36,7 +36,7 @@ def describe_answers(
     path = build_image_path("trl", family)  # as the rewards read them, which read them first
     boxes = invented = duplicates = targets = readable = 0
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse_once(text, path, sample.size_wh, Asked.of(sample))
+        parsed = parse_once(text, path, sample.size_wh, Asked.from_sample(sample))
         known = set(map(fold_label, sample.labels))
         boxes += len(parsed.items)
         invented += sum(label not in known for _, label in parsed.items)
