@@ -133,7 +133,7 @@ def test_a_whole_row_survives_the_disk_with_all_that_was_read() -> None:
         row = judge(Question.from_sample(asked), prediction("1", text), PLAIN)
         back = decode_row(encode_row(row), "rows.jsonl:1")
         assert back == row
-        read = parse(text, PLAIN, asked.size_wh, None, "optional", Asked.of(asked))
+        read = parse(text, PLAIN, asked.size_wh, None, "optional", Asked.from_sample(asked))
         ours, theirs = back.parsed._asdict(), read._asdict()
         boxes, wanted = ours.pop("detections"), theirs.pop("detections")
         assert boxes.boxes.tolist() == wanted.boxes.tolist()

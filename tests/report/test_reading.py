@@ -97,8 +97,8 @@ def test_rewards_of_the_page_are_those_of_the_completions(run: Path) -> None:
     """From what rows.jsonl keeps of the parse."""
     evaluation = read_run(run).evaluations["before_sampled"]
     for row, kept in zip(evaluation.rows, evaluation.completions, strict=True):
-        text, target = evaluation.predictions[row.id].completion, Target.of(row.sample)
-        asked = Asked.of(row.sample)
+        text, target = evaluation.predictions[row.id].completion, Target.from_sample(row.sample)
+        asked = Asked.from_sample(row.sample)
         read = parse(text, FAMILY, (row.width, row.height), None, "optional", asked)
         fresh = Completion(text, read, row.n_tokens)
         for name in REWARDS:
