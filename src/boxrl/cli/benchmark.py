@@ -14,6 +14,7 @@ from boxrl.cli.options import RESAMPLES, add_json, integer, print_json
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_answer_options, answer_options
 from boxrl.errors import UsageError
+from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,6 +113,9 @@ def run_one(args: argparse.Namespace) -> None:
     from boxrl.benchmarks.run import run_benchmark
     from boxrl.report import build_report
 
+    files = {"samples.jsonl": "samples", "benchmark.json": "benchmark", "run.json": "benchmark run"}
+    outputs = [(args.out / name, kind) for name, kind in files.items()]
+    check_outputs([*outputs, (args.out / "report.html", "page")], [args.data_root])
     outcome = run_benchmark(
         build_benchmark(args.name),
         args.data_root,

@@ -11,6 +11,7 @@ from typing import Any
 from boxrl.cli.options import RESAMPLES, add_json, add_seed, integer, print_json
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
+from boxrl.guard.outputs import check_outputs
 
 
 def add_verb(verbs: Any) -> None:
@@ -39,6 +40,8 @@ def run_compare(args: argparse.Namespace) -> None:
     if not others or (args.json and len(others) > 1):
         takes = "two runs" if args.json else "at least two runs"
         raise UsageError(f"compare takes {takes}{' with --json' * args.json}, got {len(args.runs)}")
+    if args.out:
+        check_outputs([(args.out, "page")], args.runs)
     for other in others:
         _compare_runs(args, first, other)
     if args.out:

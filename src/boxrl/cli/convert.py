@@ -11,11 +11,11 @@ from boxrl.cli.options import (
     add_images,
     add_json,
     add_prompt,
-    check_outputs,
     integer,
     print_json,
 )
 from boxrl.cli.parser import add_command
+from boxrl.guard.outputs import check_outputs
 
 # Names of the options' values stand here as well, so that --help stays quick; a test compares.
 SUBSETS = ("pos_1", "pos_2", "pos_3", "small", "single_box")
@@ -158,7 +158,8 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.formats import READERS
     from boxrl.progress import progress_bar
 
-    check_outputs([args.out, rejected_path(args.out)], [args.annotations])
+    outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
+    check_outputs(outputs, [args.annotations])
     reader = READERS[args.format]
     options = {key: value for key, value in vars(args).items() if key not in _COMMON}
     seed = options.pop("seed")
@@ -201,7 +202,9 @@ def run_export(args: argparse.Namespace) -> None:
     prompt, family = build_prompt(args.prompt), build_family(args.family)
     if args.like is not None and args.format != "coco":
         raise UsageError(f"--like {args.like}: only the format coco takes an original file")
-    check_outputs([args.out], [args.samples, *([args.like] if args.like else [])])
+    lines = args.format == "vlmr1" and args.out.suffix != ".json"
+    kind = "vlmr1 conversations" if lines else args.format
+    check_outputs([(args.out, kind)], [args.samples, *([args.like] if args.like else [])])
     samples = read_samples(args.samples)
     if args.format == "coco":
         written = write_coco(args.out, samples, args.like)

@@ -11,11 +11,11 @@ from boxrl.cli.options import (
     add_json,
     add_prompt,
     add_seed,
-    check_outputs,
     integer,
     print_json,
 )
 from boxrl.cli.parser import add_command
+from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
     from boxrl.data.lint import Lint
@@ -137,6 +137,9 @@ def run_lint(args: argparse.Namespace) -> int:
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
 
+    if args.fix:
+        read = [args.samples, *([args.validation] if args.validation else [])]
+        check_outputs([(args.fix, "samples"), (changes_path(args.fix), "changes")], read)
     prompt, family = build_prompt(args.prompt), build_family(args.family)
     with progress_bar("lint", _count_lines(args.samples)) as bar:
         outcome = lint(
@@ -237,7 +240,7 @@ def run_mix(args: argparse.Namespace) -> None:
     from boxrl.data.samples import read_samples, write_samples
     from boxrl.errors import UsageError
 
-    check_outputs([args.out], args.samples)
+    check_outputs([(args.out, "samples")], args.samples)
     folders = [""] * len(args.samples)
     if args.images:
         if args.root is None or len(args.images) != len(args.samples):
@@ -269,7 +272,8 @@ def run_split(args: argparse.Namespace) -> None:
     from boxrl.data.mixing import split_by_image
     from boxrl.data.samples import read_samples, write_samples
 
-    check_outputs([args.train, args.validation], [args.samples])
+    outputs = [(args.train, "samples"), (args.validation, "samples")]
+    check_outputs(outputs, [args.samples])
     parts = split_by_image(read_samples(args.samples), args.share, args.seed)
     counts = {
         str(path): write_samples(path, part)

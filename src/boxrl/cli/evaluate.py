@@ -20,6 +20,7 @@ from boxrl.cli.options import (
 )
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
+from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,8 +80,17 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from boxrl.data.samples import read_samples
     from boxrl.evaluate import evaluate
     from boxrl.evaluate.controls import compare_controls
-    from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+    from boxrl.evaluate.files import (
+        METRICS_FILE,
+        ROWS_FILE,
+        read_settings,
+        settings_family,
+        write_evaluation,
+    )
 
+    if args.out:
+        outputs = [(args.out / METRICS_FILE, "metrics"), (args.out / ROWS_FILE, "rows")]
+        check_outputs(outputs, [args.samples, args.predictions, *args.control])
     samples = read_samples(args.samples)
 
     def run(path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from boxrl.cli.options import add_json, print_json
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
+from boxrl.guard.outputs import check_outputs
 
 
 def add_verb(verbs: Any) -> None:
@@ -95,6 +96,7 @@ def run_run(args: argparse.Namespace) -> int:
         raise UsageError(f"--workers {args.workers}: expected 1 or more")
     require_train_extra("boxrl experiment run")
     out = args.out or Path("runs/experiments") / experiment.name
+    check_outputs([(out / "results.json", "experiment"), (out / "finding.md", "finding")], [path])
     try:
         outcome = run_experiment(
             experiment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,21 +111,6 @@ def read_rewards(names: str) -> list[Reward]:
     specs = names.replace(" ", "").split(",")
     look_for_modules(Path.cwd(), specs)
     return build_rewards(specs)
-
-
-def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Results may replace results of earlier calls, but nothing that this call reads or writes.
-
-    Raises:
-        UsageError: an output is an input, or is named twice.
-    """
-    from boxrl.errors import UsageError
-
-    taken = {path.resolve(): "is read by this call" for path in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise UsageError(f"{path}: {taken[path.resolve()]}; name another file to write")
-        taken[path.resolve()] = "is written by this call already"
 
 
 def integer(lowest: int) -> Callable[[str], int]:

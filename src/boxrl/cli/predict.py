@@ -18,6 +18,7 @@ from boxrl.cli.options import (
 )
 from boxrl.cli.parser import add_command
 from boxrl.engines.build import ENGINES, EngineOptions, parse_extra_body
+from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
     from boxrl.engines.answers import AnswerOptions
@@ -129,6 +130,8 @@ def run_predict(args: argparse.Namespace) -> int:
     from boxrl.data.samples import read_samples
     from boxrl.engines.answers import answer_samples
 
+    if not args.out.is_dir():
+        check_outputs([(args.out, "predictions")], [args.samples])
     samples = read_samples(args.samples)[: args.limit]
     options = answer_options(args, args.model, args.family)
     family, failed = answer_samples(options, samples, args.samples, args.images, args.out)

@@ -10,6 +10,7 @@ from typing import Any
 from boxrl.cli.options import integer
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
+from boxrl.guard.outputs import check_outputs
 
 
 def add_verb(verbs: Any) -> None:
@@ -47,6 +48,7 @@ def run_report(args: argparse.Namespace) -> None:
         serve_live(args.runs[0], args.port)
         return
     out = args.out or (args.runs[0] if alone else Path()) / "report.html"
+    check_outputs([(out, "page")], args.runs)
     missing = build_report(args.runs[0], out) if alone else build_comparison(args.runs, out)
     for line in missing:
         print(f"note: {line}", file=sys.stderr)

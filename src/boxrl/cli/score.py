@@ -9,6 +9,7 @@ from typing import Any
 
 from boxrl.cli.options import NO_MODEL_FAMILY, REWARDS, add_json, print_json, read_rewards
 from boxrl.cli.parser import add_command
+from boxrl.guard.outputs import check_outputs
 
 
 def add_verb(verbs: Any) -> None:
@@ -39,6 +40,8 @@ def run_score(args: argparse.Namespace) -> None:
     from boxrl.families import build_family
     from boxrl.rewards.finished import read_finished, score_finished, write_rewards
 
+    if args.out:
+        check_outputs([(args.out, "rewards")], [args.completions])
     rewards = read_rewards(args.rewards)
     rows = read_finished(args.completions, build_family(args.family))
     values = score_finished(rows, rewards)

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object
+from boxrl.guard.outputs import refuse_link
 from boxrl.guard.secrets import redacting
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -164,8 +165,9 @@ def write_atomic(path: Path) -> Iterator[IO[str]]:
 
     Raises:
         UsageError: another process is writing it.
-        DataError: the folder cannot be written to, or the disk is full.
+        DataError: it is a link, the folder cannot be written to, or the disk is full.
     """
+    refuse_link(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 from boxrl.data.files import is_number, is_whole, no_cycle_search, write_atomic, write_json
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object, read_json_object
+from boxrl.guard.outputs import refuse_link
 from boxrl.guard.secrets import redact
 
 NOT_COMPARED = frozenset({"versions", "cwd"})
@@ -157,8 +158,9 @@ class PredictionsFile:
 
         Raises:
             UsageError: the file was made with other settings, or stands without its settings.
-            DataError: a line of it, or its settings, are damaged.
+            DataError: a line of it, or its settings, are damaged; or it is a link.
         """
+        refuse_link(path)
         self.path = path
         self.done: dict[str, Prediction] = {}
         if path.is_file() and path.stat().st_size:

@@ -48,20 +48,29 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         DataError: it cannot be read, is larger, or is a pipe, a device or a folder.
     """
+    content = read_head(path, most + 1)
+    if len(content) > most:
+        raise DataError(f"{path}: holds more than {most / 2**20:g} MB; expected a smaller file")
+    return content
+
+
+def read_head(path: Path, most: int) -> bytes:
+    """The first bytes of a regular file, all of them where it holds no more.
+
+    Raises:
+        DataError: it cannot be read, or is a pipe, a device or a folder.
+    """
     try:
         # Without O_NONBLOCK, opening a pipe would wait for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as handle:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise DataError(f"{path}: cannot be read (not a regular file)")
-            content = handle.read(most + 1)
+            return handle.read(most)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # a NUL in the name
         raise DataError(f"{str(path)!r}: cannot be read ({error})") from error
-    if len(content) > most:
-        raise DataError(f"{path}: holds more than {most / 2**20:g} MB; expected a smaller file")
-    return content
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:

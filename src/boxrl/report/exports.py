@@ -16,6 +16,8 @@ from boxrl.data.formats.coco_export import write_coco
 from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.rows import Row
+from boxrl.guard.files import inside
+from boxrl.guard.outputs import check_outputs
 from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.types import Detections, Sample, fold_label
 
@@ -41,12 +43,13 @@ def export_run(run_dir: Path, out: Path) -> list[Path]:
     answered = [found for found in run.evaluations.values() if found.rows]
     if not answered:
         raise DataError(f"{run_dir}: holds no answers to export: {'; '.join(run.missing)}")
-    files = []
+    names = {"annotations.json": "coco", "predictions.json": "coco results", "boxes.csv": "boxes"}
+    files = [inside(out, out / found.name / name) for found in answered for name in names]
+    check_outputs([(path, names[path.name]) for path in files], [])
     for evaluation in answered:
-        folder = out / evaluation.name
-        write_coco_pair(folder / "annotations.json", folder / "predictions.json", evaluation)
-        write_csv(folder / "boxes.csv", evaluation)
-        files += [folder / name for name in ("annotations.json", "predictions.json", "boxes.csv")]
+        annotations, predictions, boxes = (out / evaluation.name / name for name in names)
+        write_coco_pair(annotations, predictions, evaluation)
+        write_csv(boxes, evaluation)
     return files
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from boxrl.data.images import read_header, read_image
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 
 SIDE, SIDE_OF_MANY, MANY = 640, 320, 500
 """Longer side of a picture in pixels, and of one where a page has more than MANY pictures.
@@ -61,8 +61,13 @@ def place_thumbnails(pictures: Sequence[Thumbnail | None], out: Path) -> list[st
     Args:
         pictures: None for those that could not be read.
         out: the page. A folder `OUT_files` of an earlier page is replaced or removed.
+
+    Raises:
+        UsageError: `OUT_files` is of no earlier page.
     """
     folder = out.with_name(f"{out.stem}_files")
+    if folder.is_symlink() or (folder.exists() and not out.exists()):
+        raise UsageError(f"{folder}: is not of an earlier {out.name}; remove it or name another")
     _remove_pictures(folder)
     if sum(len(picture.content) for picture in pictures if picture) <= MAX_EMBEDDED_BYTES:
         return [_data_url(picture) if picture else None for picture in pictures]

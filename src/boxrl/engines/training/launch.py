@@ -15,7 +15,9 @@ import torch
 import yaml
 
 from boxrl.config import Recipe
+from boxrl.data.files import write_atomic
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
+from boxrl.guard.outputs import check_outputs
 
 
 def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
@@ -90,11 +92,12 @@ def write_config(path: Path, recipe: Recipe, processes: int, strategy: str) -> N
         strategy: see `accelerate_config`.
 
     Raises:
-        UsageError: see `accelerate_config`.
+        UsageError: see `accelerate_config`; or the file exists and is no such config.
     """
     config = accelerate_config(recipe, processes, strategy)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(config, "utf-8")
+    check_outputs([(path, "accelerate config")], [])
+    with write_atomic(path) as handle:
+        handle.write(config)
 
 
 def launch(
