@@ -27,6 +27,7 @@ from boxrl.data.files import is_number
 from boxrl.data.synthetic import check_worlds
 from boxrl.errors import DataError, RecipeError, UsageError, did_you_mean
 from boxrl.families import build_family
+from boxrl.families.limits import refuse_limits
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.prompts import build_prompt
 from boxrl.rewards import Reward, build_reward, look_for_modules
@@ -207,6 +208,12 @@ class Recipe(Section):
     method: Literal["grpo", "sft"]
     model: str = Field(TINY_MODEL, min_length=1, description="model folder, or `tiny`")
     family: Annotated[str, _checked(build_family)] | None = None
+    min_pixels: int | None = Field(
+        None, ge=1, description="least area of an image as the model sees it; the model's own"
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="largest area of an image as the model sees it; the model's own"
+    )
     prompt: Annotated[str, _checked(build_prompt)] = "standard"
     out: Path = Field(
         default_factory=lambda known: default_out(known.get("name"), known.get("method")),
@@ -224,6 +231,19 @@ class Recipe(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"duplicate reward {twice[0]!r}; give it a weight instead")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_that_can_be(self) -> Recipe:
+        low, high = self.min_pixels, self.max_pixels
+        try:
+            refuse_limits(self.train.trl, "train.trl")
+            if self.family is not None:
+                build_family(self.family, low, high)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if low and high and low > high:
+            raise ValueError(f"min_pixels {low:,} is above max_pixels {high:,}")
         return self
 
     @model_validator(mode="after")

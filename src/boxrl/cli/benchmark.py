@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import RESAMPLES, add_json, integer, print_json
+from boxrl.cli.options import RESAMPLES, add_json, add_limits, integer, print_json
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_answer_options, answer_options
 from boxrl.errors import UsageError
@@ -69,6 +69,7 @@ def add_verb(verbs: Any) -> None:
         "--family", metavar="NAME",
         help="model family (default: read from the model's config.json or the predictions)",
     )  # fmt: skip
+    add_limits(run)
     run.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
         help=f"{RESAMPLES}; 0: no intervals",
@@ -138,7 +139,7 @@ def _answer_options(args: argparse.Namespace) -> AnswerOptions:
     """The model, asked as --predict-options says."""
     if args.model is None:
         raise UsageError("benchmark run needs --model, or --predictions to score")
-    return answer_options(args.predict_options, args.model, args.family)
+    return answer_options(args.predict_options, args)
 
 
 def _predict_options(text: str) -> argparse.Namespace:

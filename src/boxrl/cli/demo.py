@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import MODEL_FAMILY, add_device, integer
+from boxrl.cli.options import MODEL_FAMILY, add_device, add_limits, integer
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_endpoint, engine_options
 from boxrl.engines.build import build_engine
@@ -42,6 +42,7 @@ def add_verb(verbs: Any) -> None:
         "--model", required=True, help="model folder, tiny, tiny-taught, or a server's model name"
     )
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
+    add_limits(verb)
     verb.add_argument(
         "--prompt", default="standard", metavar="NAME|FILE.yaml",
         help="prompt template selected at first; a file is added to the choice",
@@ -67,7 +68,7 @@ def run_demo(args: argparse.Namespace) -> None:
     from boxrl.prompts import PROMPTS
 
     kind = "openai" if args.base_url else "transformers"
-    engine = build_engine(engine_options(args, args.model, args.family, kind), args.prompt, Path())
+    engine = build_engine(engine_options(args, args, kind), args.prompt, Path())
     prompt = engine.questions.prompt
     prompts = {prompt.name: prompt} | PROMPTS
     serve(build_page(engine, args.model, prompts, args.max_new_tokens), args.port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from boxrl.cli.options import add_images, add_samples
+from boxrl.cli.options import add_images, add_limits, add_samples
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
@@ -25,6 +25,7 @@ def add_verb(verbs: Any) -> None:
         "--gpu-memory", type=float, default=24.0, metavar="GB",
         help="memory of one GPU",
     )  # fmt: skip
+    add_limits(verb)
     verb.add_argument(
         "--method", choices=("grpo", "sft"), default="grpo", help="how the recipe trains"
     )

@@ -90,6 +90,15 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default="plain", metavar="NAME", help=NO_MODEL_FAMILY)
 
 
+def add_limits(parser: Any) -> None:
+    """Declare `--min-pixels` and `--max-pixels`, as `engine_options` reads them."""
+    for end, which in (("min", "least"), ("max", "largest")):
+        parser.add_argument(
+            f"--{end}-pixels", type=integer(1), metavar="N",
+            help=f"{which} area of an image as the model sees it (default: the model's own)",
+        )  # fmt: skip
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
     parser.add_argument(

@@ -11,6 +11,7 @@ from boxrl.cli.options import (
     MODEL_FAMILY,
     add_device,
     add_images,
+    add_limits,
     add_samples,
     add_seed,
     integer,
@@ -43,6 +44,7 @@ def add_verb(verbs: Any) -> None:
         help="predictions file; rerun the same command to continue",
     )  # fmt: skip
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
+    add_limits(verb)
     verb.add_argument("--limit", type=integer(1), metavar="N", help="only the first N samples")
     add_answer_options(verb)
     verb.set_defaults(run=run_predict)
@@ -133,7 +135,7 @@ def run_predict(args: argparse.Namespace) -> int:
     if not args.out.is_dir():
         check_outputs([(args.out, "predictions")], [args.samples])
     samples = read_samples(args.samples)[: args.limit]
-    options = answer_options(args, args.model, args.family)
+    options = answer_options(args, args)
     family, failed = answer_samples(options, samples, args.samples, args.images, args.out)
     print(f"family: {family.name}")
     print(f"predictions: {args.out}")
@@ -146,13 +148,18 @@ def run_predict(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def answer_options(args: argparse.Namespace, model: str, family: str | None) -> AnswerOptions:
-    """What the options of `add_answer_options` say about this model."""
+def answer_options(args: argparse.Namespace, named: argparse.Namespace) -> AnswerOptions:
+    """What a call says about a model and how it is asked.
+
+    Args:
+        args: options of `add_answer_options`.
+        named: `model`, `family` and those of `add_limits`.
+    """
     from boxrl.engines.answers import AnswerOptions
     from boxrl.generation.predict import Sampling
 
     return AnswerOptions(
-        engine=engine_options(args, model, family, args.engine),
+        engine=engine_options(args, named, args.engine),
         sampling=Sampling(
             temperature=args.temperature,
             top_p=args.top_p,
@@ -168,20 +175,21 @@ def answer_options(args: argparse.Namespace, model: str, family: str | None) -> 
 
 
 def engine_options(
-    args: argparse.Namespace, model: str, family: str | None, engine: str
+    args: argparse.Namespace, named: argparse.Namespace, engine: str
 ) -> EngineOptions:
-    """What the options of `add_device` and `add_endpoint` say.
+    """What a call says about a model and what runs it.
 
     Args:
-        args: the call.
-        model: packaged name, folder, or a server's name of it.
-        family: as the user names it.
+        args: options of `add_device` and `add_endpoint`.
+        named: `model`, `family` and those of `add_limits`.
         engine: key of ENGINES.
     """
     return EngineOptions(
-        model,
+        named.model,
         engine,
-        family,
+        named.family,
+        named.min_pixels,
+        named.max_pixels,
         device=args.device,
         dtype=args.dtype,
         engine_args=getattr(args, "engine_arg", ()),

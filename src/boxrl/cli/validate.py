@@ -38,14 +38,13 @@ def add_verb(verbs: Any) -> None:
 def run_validate(args: argparse.Namespace) -> int:
     """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
     from boxrl.config import find_recipe, load_recipe
-    from boxrl.families import read_family
-    from boxrl.generation.model_folders import model_folder
+    from boxrl.engines.build import find_family, recipe_options
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
-    family = read_family(model_folder(recipe.model), recipe.family)
+    family = find_family(recipe_options(recipe, recipe.model))
     samples = _samples(recipe)
     rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from boxrl.errors import DataError
+from boxrl.families import Family
+from boxrl.types import Sample
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: 512 MiB as RGB, Pillow's own last limit."""
@@ -112,6 +114,18 @@ def read_image(path: Path, where: str, side: int | None = None) -> Image.Image:
         if side is not None:
             shown.thumbnail((side, side), Image.Resampling.BILINEAR)
         return shown
+
+
+def check_shape(sample: Sample, family: Family) -> None:
+    """See that the model's image processor takes an image of the sample's shape.
+
+    Raises:
+        DataError: it does not.
+    """
+    try:
+        family.input_size_wh(sample.size_wh)
+    except DataError as error:
+        raise DataError(f"sample {sample.id!r}: {error}") from error
 
 
 def turn_box(

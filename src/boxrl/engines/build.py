@@ -30,6 +30,8 @@ class EngineOptions:
         model: packaged name or folder; of servers, the name by which they know the model will do.
         engine: key of ENGINES.
         family: name of the model's family; None finds it in the model's config.
+        min_pixels: least area of an image as the model sees it; None takes the model's own.
+        max_pixels: largest area.
         device: `auto`, `cpu` or `cuda`.
         dtype: `auto`, `float32` or `bfloat16`.
         threads: CPU threads of torch; None leaves its own choice.
@@ -45,6 +47,8 @@ class EngineOptions:
     model: str
     engine: str = "transformers"
     family: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
@@ -58,7 +62,7 @@ class EngineOptions:
 
 
 def recipe_options(recipe: Recipe, model: str) -> EngineOptions:
-    """A model run as the recipe says: its family, device, precision and threads.
+    """A model run as the recipe says: its family, pixel limits, device, precision and threads.
 
     Args:
         recipe: what is trained or tested.
@@ -68,6 +72,8 @@ def recipe_options(recipe: Recipe, model: str) -> EngineOptions:
     return EngineOptions(
         model,
         family=recipe.family,
+        min_pixels=recipe.min_pixels,
+        max_pixels=recipe.max_pixels,
         device=engine.device,
         dtype=engine.dtype,
         threads=engine.threads,
@@ -102,24 +108,29 @@ def find_family(options: EngineOptions) -> Family:
     """The family of the model folder; of a server whose model is no folder here, the named one.
 
     Args:
-        options: engine, model and family.
+        options: engine, model, family and pixel limits.
 
     Raises:
-        UsageError: nobody names the family, or the name contradicts the model's config.
+        UsageError: nobody names the family, the name contradicts the model's config, or the pixel
+            limits contradict each other or come in by another option.
     """
     from boxrl.families import build_family, read_family
+    from boxrl.families.limits import refuse_limits
     from boxrl.generation.model_folders import PACKAGED, model_folder
 
+    refuse_limits(options.extra_body, "--extra-body")
+    refuse_limits(dict(map(parse_engine_arg, options.engine_args)), "--engine-arg")
+    limits = (options.min_pixels, options.max_pixels)
     is_folder = options.model in PACKAGED or Path(options.model).is_dir()
     if options.engine != "openai" or is_folder:
-        return read_family(model_folder(options.model), options.family)
+        return read_family(model_folder(options.model), options.family, *limits)
     if options.family is None:
         raise UsageError(
             f"--model {options.model} is not a folder here, so its family, and with it the frame "
             "of its boxes, is unknown; name it with --family, or give the model's folder as "
             "--model and the server's name for it as --served-model-name"
         )
-    return build_family(options.family)
+    return build_family(options.family, *limits)
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:
@@ -128,7 +139,9 @@ def _transformers(options: EngineOptions, questions: Questions) -> Engine:
     from boxrl.engines.loading import load, quiet
 
     quiet()
-    model, processor = load(options.model, options.dtype, options.device, options.threads)
+    model, processor = load(
+        options.model, options.dtype, options.device, options.threads, family=questions.family
+    )
     return Generator(model, processor, questions)
 
 

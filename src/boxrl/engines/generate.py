@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from jinja2 import TemplateError
+from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -18,7 +19,15 @@ from boxrl.engines.loading import banned_token_ids, end_token_ids
 from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.errors import UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
-from boxrl.generation.predict import Draw, Keep, Sampling, batches, draws
+from boxrl.generation.predict import (
+    Draw,
+    Keep,
+    Sampling,
+    batches,
+    draws,
+    failed_row,
+    show_images,
+)
 from boxrl.generation.questions import Questions
 from boxrl.types import Sample
 
@@ -43,7 +52,9 @@ class Generator:
 
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:
         """Every draw of the samples, in order, generated as one batch."""
-        return self._answer(draws(samples, sampling.n), sampling)
+        wanted = draws(samples, sampling.n)
+        rows = {row.id: row for row in self._answer(wanted, sampling)}
+        return [rows[draw.id] for draw in wanted]
 
     def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
         """Answer what is not done, batch by batch; see `predict.Engine`."""
@@ -53,23 +64,34 @@ class Generator:
             keep(self._answer(batch, sampling))
 
     def _answer(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        """One row per draw; those whose images cannot be shown end in error."""
+        shown = show_images(self.questions, batch)
+        rows = self._halving(shown.draws, shown.images, sampling) if shown.draws else []
+        return rows + shown.failed
+
+    def _halving(
+        self, batch: Sequence[Draw], images: Mapping[str, Image.Image], sampling: Sampling
+    ) -> list[Prediction]:
         """One row per draw; a batch that runs out of memory is halved and tried again."""
         try:
-            return self._generate(batch, sampling)
+            return self._generate(batch, images, sampling)
         except torch.OutOfMemoryError:
             pass  # leaves the except block first: the error holds on to the batch's tensors
         torch.cuda.empty_cache()
         if len(batch) == 1:
-            return [Prediction(batch[0].id, "", 0, "error", error=OUT_OF_MEMORY)]
+            return [failed_row(batch[0], OUT_OF_MEMORY)]
         half = len(batch) // 2
-        return self._answer(batch[:half], sampling) + self._answer(batch[half:], sampling)
+        parts = batch[:half], batch[half:]
+        return [row for part in parts for row in self._halving(part, images, sampling)]
 
     @torch.no_grad()
-    def _generate(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+    def _generate(
+        self, batch: Sequence[Draw], images: Mapping[str, Image.Image], sampling: Sampling
+    ) -> list[Prediction]:
         prompts, group = [draw.sample for draw in batch], 1
         if not self.questions.family.whole_prompt:
             prompts, group = _groups(batch)
-        inputs = self._encode(prompts)
+        inputs = self._encode(prompts, images)
         # A batch's randomness follows from what is in it, so that a resumed run repeats it.
         torch.manual_seed(batch[0].seed(sampling.seed))
         recorder = ChosenLogprobs()
@@ -101,10 +123,9 @@ class Generator:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         return options
 
-    def _encode(self, samples: Sequence[Sample]) -> Any:
-        questions = self.questions
+    def _encode(self, samples: Sequence[Sample], images: Mapping[str, Image.Image]) -> Any:
         conversations = [
-            questions.messages(sample, {"type": "image", "image": questions.image(sample)})
+            self.questions.messages(sample, {"type": "image", "image": images[sample.id]})
             for sample in samples
         ]
         try:

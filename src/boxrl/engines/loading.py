@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,11 @@ from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.families import Family
+from boxrl.families.folder import write_limits
 from boxrl.generation.model_folders import model_folder
+
+LARGEST_CHECKED = 1024
+"""Longer side of the image by which a processor's limits are checked, in pixels."""
 
 
 def load(
@@ -28,6 +33,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     quantize: str | None = None,
+    family: Family | None = None,
 ) -> tuple[Any, Any]:
     """Model and processor, on the device, ready to generate or train.
 
@@ -37,9 +43,11 @@ def load(
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         threads: CPU threads of torch; its own choice by default.
         quantize: `4bit` for QLoRA's base model.
+        family: whose pixel limits the processor takes; None leaves the folder's own.
 
     Raises:
-        UsageError: the folder holds no vision-language model, or bitsandbytes is missing.
+        UsageError: the folder holds no vision-language model, its processor resizes images in
+            another way than the family says, or bitsandbytes is missing.
         MissingExtra: torchvision is missing.
     """
     folder = model_folder(str(model))
@@ -53,7 +61,7 @@ def load(
     quantization = _quantization(quantize, device)
     read_config(folder)
     with model_errors(folder):
-        processor = load_processor(folder)
+        processor = load_processor(folder, family)
         loaded = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
         )
@@ -67,11 +75,16 @@ def load(
     return loaded, processor
 
 
-def load_processor(folder: Path) -> Any:
+def load_processor(folder: Path, family: Family | None = None) -> Any:
     """The processor of a model folder, padding on the left as generation and TRL need it.
 
+    Args:
+        folder: the model folder.
+        family: whose pixel limits it takes; None leaves the folder's own.
+
     Raises:
-        UsageError: the folder holds no processor that reads images.
+        UsageError: the folder holds no processor that reads images, or it resizes them in another
+            way than the family says.
         MissingExtra: torchvision is missing.
     """
     if not repair_torchvision():
@@ -82,7 +95,26 @@ def load_processor(folder: Path) -> Any:
     processor.tokenizer.padding_side = "left"
     if processor.tokenizer.pad_token is None:  # padding is masked, whatever stands there
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    if family is not None and family.has_limits:
+        _limit(processor.image_processor, family, folder)
     return processor
+
+
+def _limit(image_processor: Any, family: Family, folder: Path) -> None:
+    """Give an image processor the family's limits and see that it keeps them."""
+    low, high = (family.limit_frames * limit for limit in (family.min_pixels, family.max_pixels))
+    image_processor.size = {"shortest_edge": low, "longest_edge": high}
+    side = min(math.isqrt(family.max_pixels) + family.factor, LARGEST_CHECKED)
+    for size in ((64, 64), (side, side * 3 // 4)):
+        inputs = image_processor(Image.new("RGB", size), return_tensors="pt")
+        if "image_grid_thw" in inputs:
+            _, rows, columns = (image_processor.patch_size * n for n in inputs["image_grid_thw"][0])
+            if (columns, rows) != family.input_size_wh(size):
+                raise UsageError(
+                    f"{folder}: its image processor shows an image of {size[0]} x {size[1]} pixels "
+                    f"as {columns} x {rows}, family {family.name!r} expects "
+                    "{} x {}; name another --family".format(*family.input_size_wh(size))
+                )
 
 
 def read_config(folder: Path) -> Any:
@@ -174,6 +206,7 @@ def copy_processor(processor: Any, source: Path, folder: Path) -> None:
     """Copy processor files from the model that it came from, byte for byte.
 
     A family's own processor class and video settings so survive machines that cannot load them.
+    Only the pixel limits are those of the processor, where it was loaded with others.
 
     Args:
         processor: written by transformers where `source` has none of the files.
@@ -190,6 +223,7 @@ def copy_processor(processor: Any, source: Path, folder: Path) -> None:
         (folder / path.name).write_bytes(path.read_bytes())
     if not copied:
         processor.save_pretrained(folder)
+    write_limits(folder, dict(getattr(processor.image_processor, "size", None) or {}))
 
 
 def banned_token_ids(processor: Any, family: Family) -> list[int]:

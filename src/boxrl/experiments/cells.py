@@ -165,7 +165,7 @@ def _build_cell(
         recipe, data = _with_drawn_data(recipe, cache_folder)
         facts |= {"data": data, "code": code_version(TRAINING_CODE)}
     else:
-        asked = ("prompt", "family", "seed", "engine")
+        asked = ("prompt", "family", "min_pixels", "max_pixels", "seed", "engine")
         limits = ("max_completion_length", "temperature")
         facts = {name: facts[name] for name in asked} | {n: facts["train"][n] for n in limits}
     folder = cache_folder / "cells" / _hash({"model": source, "versions": _versions(), **facts})

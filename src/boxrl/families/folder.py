@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families.record import Family
 from boxrl.guard.files import read_json_object
+
+EDGES = {"shortest_edge": "min_pixels", "longest_edge": "max_pixels"}
+"""Names of pixel limits in a processor's `size` -> their older names beside it."""
 
 
 def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
@@ -54,13 +59,41 @@ def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:
 def _read_limits(
     path: Path, image: dict[str, Any], size: dict[str, Any], frames: int
 ) -> dict[str, Any]:
-    edges = (("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels"))
-    low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in edges)
+    low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in EDGES.items())
     stated = {"min_pixels": low // frames, "max_pixels": high // frames} if low and high else {}
     if "patch_size" in image and "merge_size" in image:
         patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
         stated |= {"factor": patch * merge} if patch and merge else {}
     return stated
+
+
+def write_limits(model_dir: Path, size: Mapping[str, int | None]) -> None:
+    """Give a model folder's image processor other pixel limits.
+
+    Files that state the same ones stay as they are, byte for byte.
+
+    Args:
+        model_dir: the folder.
+        size: of a processor, as it counts pixels; what is neither `shortest_edge` nor
+            `longest_edge` is passed over.
+    """
+    size = {edge: size[edge] for edge in EDGES if size.get(edge)}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        content = read_config_json(model_dir / name) or {}
+        image = content if name.startswith("pre") else content.get("image_processor")
+        stated = (image or {}).get("size") or {}
+        if (
+            not size
+            or not image
+            or all(stated.get(e, image.get(EDGES[e])) == n for e, n in size.items())
+        ):
+            continue
+        for edge, limit in size.items():
+            image.pop(EDGES[edge], None)
+            stated[edge] = limit
+        image["size"] = stated
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (model_dir / name).write_text(text, encoding="utf-8")
 
 
 def _pixels(value: Any, path: Path) -> int | None:

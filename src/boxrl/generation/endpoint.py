@@ -18,9 +18,9 @@ from PIL import Image
 
 from boxrl.data.images import read_header
 from boxrl.data.predictions import Prediction
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
-from boxrl.generation.predict import Draw, Keep, Sampling
+from boxrl.generation.predict import Draw, Keep, Sampling, failed_row
 from boxrl.generation.questions import GREY, Questions
 from boxrl.generation.servers import Answer, Refused, Servers
 from boxrl.types import Sample
@@ -115,14 +115,17 @@ class Endpoint:
     async def _answer(self, draw: Draw, sampling: Sampling) -> Prediction:
         """The row of one draw; of one that failed for good, the reason."""
         # Reading and encoding an image takes longer than sending it; the loop goes on meanwhile.
-        messages = await asyncio.to_thread(self._messages, draw.sample)
+        try:
+            messages = await asyncio.to_thread(self._messages, draw.sample)
+        except DataError as error:
+            return failed_row(draw, str(error))
         body = self._body(messages, sampling)
         if sampling.temperature > 0:
             body.setdefault("seed", draw.seed(sampling.seed))
         try:
             answer = await self.servers.ask(body)
         except Refused as error:
-            return Prediction(draw.id, "", 0, "error", error=str(error))
+            return failed_row(draw, str(error))
         if answer.finish_reason not in ("stop", "length"):
             reason = f"the server ended the answer with {answer.finish_reason!r:.80}"
             return Prediction(draw.id, answer.text, answer.n_tokens, "error", error=reason)

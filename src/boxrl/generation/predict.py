@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from PIL.Image import Image
+
 from boxrl import __version__
 from boxrl.data.files import locked
 from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.errors import DataError
 from boxrl.generation.questions import Questions
 from boxrl.progress import progress_bar
 from boxrl.types import Sample
@@ -70,6 +73,42 @@ def draws(samples: Sequence[Sample], n: int) -> list[Draw]:
     if n == 1:
         return [Draw(sample.id, sample) for sample in samples]
     return [Draw(f"{sample.id}#{k}", sample) for sample in samples for k in range(n)]
+
+
+class Shown(NamedTuple):
+    """Draws whose images can be shown, and those that cannot.
+
+    Attributes:
+        draws: in order.
+        images: by sample id, RGB.
+        failed: a row that says why for each of the others.
+    """
+
+    draws: list[Draw]
+    images: dict[str, Image]
+    failed: list[Prediction]
+
+
+def show_images(questions: Questions, batch: Sequence[Draw]) -> Shown:
+    """Read the images of a batch; one that cannot be shown costs its own rows alone."""
+    shown = Shown([], {}, [])
+    for draw in batch:
+        try:
+            if draw.sample.id not in shown.images:
+                shown.images[draw.sample.id] = questions.image(draw.sample)
+            shown.draws.append(draw)
+        except DataError as error:
+            shown.failed.append(failed_row(draw, str(error)))
+    return shown
+
+
+def failed_row(draw: Draw, error: str) -> Prediction:
+    """The row of a draw that cannot be answered."""
+    return Prediction(draw.id, "", 0, "error", error=error)
+
+
+MOST_FAILED = 20
+"""Rows that end in error before any is answered, after which the run stops."""
 
 
 class Engine(Protocol):
@@ -130,6 +169,7 @@ def predict(
 
     Raises:
         UsageError: `out` was made with other settings, or another process is writing it.
+        DataError: nothing but errors came of the first rows.
     """
     with locked(out):
         file = PredictionsFile(out, _settings(engine, sampling, facts))
@@ -155,6 +195,11 @@ def _answer(
             bar.advance(len(new))
             if failed:
                 bar.note(f"{len(failed)} failed")
+            if len(failed) >= MOST_FAILED and not file.done:
+                raise DataError(
+                    f"{file.path}: the first {len(failed)} completions all ended in error "
+                    f"({failed[0].error}); fix this and rerun the same command"
+                )
 
         if len(done) < len(wanted):
             engine.run(wanted, done, sampling, keep)

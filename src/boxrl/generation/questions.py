@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from boxrl.data.images import read_image
+from boxrl.data.images import check_shape, read_image
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -38,8 +38,9 @@ class Questions:
         """What the model is shown, RGB, the sample's own size.
 
         Raises:
-            DataError: see `load_image`.
+            DataError: see `load_image`; also where the model's image processor refuses its shape.
         """
+        check_shape(sample, self.family)
         image = load_image(self.path(sample), sample)
         if self.control == "blank_image":
             return Image.new("RGB", image.size, GREY)

@@ -5,16 +5,20 @@ vLLM batches continuously, so a chunk of many completions is handed over at once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
+
 from boxrl.data.predictions import Prediction
 from boxrl.errors import MissingExtra, UsageError
+from boxrl.families import Family
 from boxrl.generation.box_logprobs import Token, box_logprobs
 from boxrl.generation.model_folders import image_token_ids
-from boxrl.generation.predict import Draw, Keep, Sampling
+from boxrl.generation.predict import Draw, Keep, Sampling, failed_row, show_images
 from boxrl.generation.questions import Questions
 
 
@@ -44,9 +48,8 @@ class OfflineVllm:
         self.questions = questions
         self._params = vllm.SamplingParams
         self._banned = {token: -100.0 for token in image_token_ids(folder, questions.family)}
-        one_image = {"limit_mm_per_prompt": {"image": 1, "video": 0}}
         try:
-            self._llm = vllm.LLM(model=str(folder), **(one_image | options))
+            self._llm = vllm.LLM(model=str(folder), **_arguments(questions.family, options))
         except (ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             hint = (
@@ -63,31 +66,61 @@ class OfflineVllm:
             keep(self._answer(missing[start : start + sampling.batch_size], sampling))
 
     def _answer(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
+        """One row per draw; those whose images cannot be shown end in error."""
+        shown = show_images(self.questions, batch)
+        rows = self._halving(shown.draws, shown.images, sampling) if shown.draws else []
+        return rows + shown.failed
+
+    def _halving(
+        self, batch: Sequence[Draw], images: Mapping[str, Image], sampling: Sampling
+    ) -> list[Prediction]:
         """One row per draw; a question that vLLM refuses is found by halving."""
         try:
-            return self._generate(batch, sampling)
+            return self._generate(batch, images, sampling)
         except ValueError as error:
             if len(batch) == 1:
-                return [Prediction(batch[0].id, "", 0, "error", error=f"vLLM: {error}")]
+                return [failed_row(batch[0], f"vLLM: {error}")]
         half = len(batch) // 2
-        return self._answer(batch[:half], sampling) + self._answer(batch[half:], sampling)
+        parts = batch[:half], batch[half:]
+        return [row for part in parts for row in self._halving(part, images, sampling)]
 
-    def _generate(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
-        questions = self.questions
+    def _generate(
+        self, batch: Sequence[Draw], images: Mapping[str, Image], sampling: Sampling
+    ) -> list[Prediction]:
         outputs = self._llm.chat(
             [
-                questions.messages(
-                    draw.sample, {"type": "image_pil", "image_pil": questions.image(draw.sample)}
+                self.questions.messages(
+                    draw.sample, {"type": "image_pil", "image_pil": images[draw.sample.id]}
                 )
                 for draw in batch
             ],
             [self._sampling_params(draw, sampling) for draw in batch],
             use_tqdm=False,
         )
+        for draw, output in zip(batch, outputs, strict=True):
+            self._check_size(draw, output.prompt_token_ids or ())
         return [
             self._prediction(draw, output.outputs[0])
             for draw, output in zip(batch, outputs, strict=True)
         ]
+
+    def _check_size(self, draw: Draw, prompt: Sequence[int]) -> None:
+        """The image must stand in the prompt at the size that places the boxes.
+
+        Raises:
+            UsageError: vLLM made another size of it.
+        """
+        family = self.questions.family
+        if family.frame != "resized" or not self._banned:
+            return
+        seen = max(Counter(token for token in prompt if token in self._banned).values(), default=0)
+        expected = family.count_image_tokens(draw.sample.size_wh)
+        if seen != expected:
+            raise UsageError(
+                f"sample {draw.sample.id!r}: vLLM shows its image as {seen} tokens, which the "
+                f"limits of {family.min_pixels:,} to {family.max_pixels:,} pixels make {expected}; "
+                "name the model folder's own by --min-pixels and --max-pixels"
+            )
 
     def _sampling_params(self, draw: Draw, sampling: Sampling) -> Any:
         return self._params(
@@ -117,3 +150,14 @@ class OfflineVllm:
             input_size_wh=input_size,
             box_logprobs=boxes,
         )
+
+
+def _arguments(family: Family, options: dict[str, Any]) -> dict[str, Any]:
+    """Engine arguments of vLLM, the family's pixel limits among them."""
+    arguments: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1, "video": 0}} | options
+    if family.has_limits:
+        low, high = (family.limit_frames * n for n in (family.min_pixels, family.max_pixels))
+        named = arguments.get("mm_processor_kwargs") or {}
+        size = {"size": {"shortest_edge": low, "longest_edge": high}}
+        arguments["mm_processor_kwargs"] = named | size
+    return arguments

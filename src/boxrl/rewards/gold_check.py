@@ -76,6 +76,11 @@ def validate(
     earned: dict[str, list[float]] = defaultdict(list)
     reachable: dict[str, list[float]] = defaultdict(list)
     for sample in samples:
+        if not family.takes(sample.size_wh):
+            refused = f"the model's image processor refuses {sample.width} x {sample.height} pixels"
+            outcome.problems.append(Problem(sample.id, refused))
+            advance(1)
+            continue
         if sample.task not in outcome.samples:
             outcome.prompt_defects += lint_rendered(sample, prompt, family)
         outcome.samples[sample.task] += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from boxrl.data.images import check_shape
 from boxrl.data.samples import image_path, render_sample
 from boxrl.families import Family
 from boxrl.prompts import Prompt, render_messages, render_target
@@ -34,10 +35,11 @@ def build_dataset(
         gold: with gold completions, for SFT.
 
     Raises:
-        DataError: an image is missing.
+        DataError: an image is missing, or of a shape that the model's processor refuses.
     """
     rows: list[dict[str, Any]] = []
     for sample in samples:
+        check_shape(sample, family)
         row: dict[str, Any] = {
             "prompt": [_plain(m) for m in render_messages(sample, prompt, family)],
             "image": str(image_path(images, sample)),

@@ -12,6 +12,7 @@ from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.engines.loading import load, save
 from boxrl.engines.training.checkpoints import last_whole
 from boxrl.errors import UsageError
+from boxrl.families.folder import read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
 from boxrl.runs import find_run
@@ -55,6 +56,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     stored = _stored_dtype(model)
     merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     save(merged.to(stored), processor, base, out)
+    write_limits(out, read_processor(adapter)[1].get("size") or {})
 
 
 def _stored_dtype(model: Any) -> torch.dtype:

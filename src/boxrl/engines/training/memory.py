@@ -16,8 +16,9 @@ from transformers import AutoModelForImageTextToText
 from boxrl.config import Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
+from boxrl.engines.build import find_family, recipe_options
 from boxrl.engines.loading import model_errors, read_config
-from boxrl.families import Family, read_family
+from boxrl.families import Family
 from boxrl.generation.model_folders import model_folder
 from boxrl.prompts import build_prompt, render_messages
 from boxrl.types import Sample
@@ -93,7 +94,7 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
         strategy: `ddp`, `zero2`, `zero3` or `fsdp2`: what they share beside that.
     """
     folder = model_folder(recipe.model)
-    family = read_family(folder, recipe.family)
+    family = find_family(recipe_options(recipe, recipe.model))
     model = build_empty(folder)
     train = recipe.train
     load = _load(recipe, family, model.config, processes)

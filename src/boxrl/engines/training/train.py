@@ -14,6 +14,7 @@ from boxrl.config import Recipe, dump_recipe
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import draw_files
+from boxrl.engines.build import find_family, recipe_options
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
 from boxrl.engines.training import grpo, sft
@@ -24,7 +25,7 @@ from boxrl.engines.training.export import merge
 from boxrl.engines.training.failures import build_errors, training_errors
 from boxrl.engines.training.vllm_sync import require_vllm
 from boxrl.errors import DataError, UsageError
-from boxrl.families import Family, read_family
+from boxrl.families import Family
 from boxrl.generation.model_folders import model_folder
 from boxrl.generation.predict import Sampling
 from boxrl.generation.questions import Questions
@@ -97,12 +98,13 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     """The trainer, with its model loaded and its data read."""
     if recipe.train.trl.get("use_vllm"):
         require_vllm(recipe.engine.device)
-    family = read_family(source, recipe.family)
+    family = find_family(recipe_options(recipe, recipe.model))
     samples, images = training_samples(recipe)
     engine, lora = recipe.engine, recipe.train.lora
     model, processor = load(
-        source, engine.dtype, engine.device, engine.threads, lora.quantize if lora else None
-    )
+        source, engine.dtype, engine.device, engine.threads,
+        lora.quantize if lora else None, family,
+    )  # fmt: skip
     if recipe.train.freeze_vision:
         freeze(model, family.vision_module)
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
