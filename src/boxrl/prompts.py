@@ -18,7 +18,7 @@ from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
-from boxrl.types import Detections, Sample
+from boxrl.types import Detections, Sample, fold_label
 
 DETECT = "Please carefully observe the image and detect the following targets: "
 GROUND = "Please provide the bounding box coordinate of the region this sentence describes: "
@@ -237,10 +237,12 @@ def render_answer(
 
 
 def render_think(sample: Sample) -> str:
-    """A short thought that is always true: how many of each label there are."""
+    """A short thought that is always true: how many boxes of each label the answer holds."""
+    names = {fold_label(label): label for label in reversed(sample.labels)}
     counts = {label: 0 for label in sample.labels}
-    for item in sample.objects:
-        counts[item.label] = counts.get(item.label, 0) + 1
+    for item in sample.targets:
+        label = names.get(fold_label(item.label), item.label)
+        counts[label] = counts.get(label, 0) + 1
     return ", ".join(f"{count} {label}" for label, count in counts.items())
 
 
@@ -253,6 +255,5 @@ def render_target(sample: Sample, family: Family) -> str:
     if sample.task in ("region", "counting"):
         answer = sample.answer or ""
     else:
-        objects = [item for item in sample.objects if not item.iscrowd]
-        answer = render_answer(Detections.from_objects(objects), family, sample.size_wh)
+        answer = render_answer(Detections.from_objects(sample.targets), family, sample.size_wh)
     return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"

@@ -61,6 +61,31 @@ class Sample:
         """(width, height) in pixels."""
         return self.width, self.height
 
+    @property
+    def targets(self) -> tuple[Object, ...]:
+        """The objects that an answer should hold: those that are no crowd regions."""
+        return tuple([item for item in self.objects if not item.iscrowd])
+
+    @property
+    def ignored(self) -> tuple[Object, ...]:
+        """Regions in which a box of their label is neither right nor wrong.
+
+        Crowd regions, and for labels that the source annotated in part alone
+        (`meta.unexhausted`) the whole image.
+        """
+        whole = (0.0, 0.0, float(self.width), float(self.height))
+        regions = [item for item in self.objects if item.iscrowd]
+        labels = self.meta.get("unexhausted", ())
+        return (*regions, *(Object(whole, label, iscrowd=True) for label in labels))
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether boxes are asked for and the image is known to hold none of them."""
+        if self.task in ("region", "counting") or self.targets:
+            return False
+        doubtful = {fold_label(item.label) for item in self.ignored}
+        return not doubtful.intersection(map(fold_label, self.labels))
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

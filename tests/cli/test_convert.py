@@ -41,7 +41,7 @@ def test_convert_writes_samples_and_prints_one_json_object(archive, tmp_path, ca
     assert status == 0
     assert json.loads(printed) == {
         "out": str(out), "samples": 2, "objects": 4, "crowd": 1, "negatives": 0, "rejected": 0,
-        "rejected_file": None,
+        "notes": [], "rejected_file": None,
     }  # fmt: skip
     assert "convert coco" in progress
     assert [sample.id for sample in read_samples(out)] == ["1", "2"]
@@ -65,15 +65,36 @@ def test_a_bad_row_stops_the_conversion_and_nothing_is_written(tmp_path, capsys)
 
 def test_skip_lists_bad_rows_with_reasons_and_converts_the_rest(tmp_path, capsys):
     out = tmp_path / "train.jsonl"
-    args = convert(bad_archive(tmp_path), out, "--on-error", "skip", "--json")
-    status, printed, _ = run(capsys, *args)
+    skip = ("--on-error", "skip", "--max-rejected", "0.2", "--json")  # one of six
+    status, printed, _ = run(capsys, *convert(bad_archive(tmp_path), out, *skip))
     assert status == 0
     assert json.loads(printed)["rejected"] == 1
     (line,) = (tmp_path / "train.rejected.jsonl").read_text().splitlines()
     rejected = json.loads(line)
     assert "four finite numbers" in rejected["reason"]
     assert rejected["row"]["id"] == 50
-    assert len(read_samples(out)[0].objects) == 4
+    first, second = read_samples(out)
+    assert (first.labels, len(first.objects)) == (("person",), 2)  # a dog more than is readable
+    assert second.labels == ("bottle",)
+
+
+def test_more_than_a_tenth_rejected_stops_with_the_commonest_reason(tmp_path, capsys):
+    document = coco_document()
+    good = [annotation(n, 2, 44, [n, n, 5, 5]) for n in range(16)]
+    bad = [annotation(90, 1, 18, [1, 2, 0, 4]), annotation(91, 1, 18, [1, 2, 3, -4])]
+    bad.append(annotation(92, 1, 18, [4, 4, 3, 0]))
+    archive = write_json(tmp_path / "x.json", document | {"annotations": bad + good})
+    out = tmp_path / "train.jsonl"
+    status, printed, errors = run(capsys, *convert(archive, out, "--on-error", "skip"))
+    assert (status, printed) == (1, "")
+    assert f"{out}: nothing written: 3 of 19 annotations are rejected" in errors
+    assert "the commonest reason (1 times)" in errors
+    assert errors.rstrip().endswith("pass --max-rejected 1.0")
+    assert not out.exists()
+    assert not (tmp_path / "train.rejected.jsonl").exists()
+    archive = write_json(tmp_path / "x.json", document | {"annotations": bad[:1] + good})
+    assert run(capsys, *convert(archive, out, "--on-error", "skip"))[0] == 0
+    assert run(capsys, *convert(archive, out, "--max-rejected", "2"))[0] == 2
 
 
 def test_rejections_of_an_earlier_run_do_not_stay(archive, tmp_path, capsys):
@@ -111,7 +132,7 @@ def test_duplicate_image_ids_do_not_become_duplicate_samples(tmp_path, capsys):
     archive = write_json(tmp_path / "x.json", document)
     status, _, errors = run(capsys, *convert(archive, tmp_path / "out.jsonl", "--mode", "all"))
     assert status == 1
-    assert f"{archive}:1: images[3]: duplicate id 1" in errors
+    assert f"{archive}:1: images[0]: duplicate id 1" in errors
 
 
 def test_a_killed_conversion_leaves_no_file_under_the_final_name(tmp_path):
@@ -151,7 +172,7 @@ def test_a_300_mb_line_is_one_error_and_can_be_skipped(tmp_path, capsys):
     status, _, errors = run(capsys, *convert(path, tmp_path / "out.jsonl", format="vlmr1"))
     assert status == 1
     assert f"{path}:1: line of more than 64 MB" in errors
-    args = convert(path, tmp_path / "out.jsonl", "--on-error", "skip", format="vlmr1")
+    args = convert(path, tmp_path / "out.jsonl", "--on-error", "skip", "--max-rejected", "1.0", format="vlmr1")
     assert run(capsys, *args)[0] == 0
     assert len(read_samples(tmp_path / "out.jsonl")) == 1
 
@@ -193,7 +214,7 @@ def test_a_hostile_line_is_one_error_and_can_be_left_out(tmp_path, capsys, kind)
     assert (status, printed, out.exists()) == (1, "", False)
     assert errors.splitlines()[-1].startswith(f"boxrl: {path}:2: ")
     assert reason in errors.splitlines()[-1]
-    args = convert(path, out, "--on-error", "skip", "--json", format="vlmr1")
+    args = convert(path, out, "--on-error", "skip", "--max-rejected", "1.0", "--json", format="vlmr1")
     status, printed, _ = run(capsys, *args)
     assert (status, json.loads(printed)["samples"], json.loads(printed)["rejected"]) == (0, 2, 1)
     (rejected,) = (tmp_path / "out.rejected.jsonl").read_text().splitlines()

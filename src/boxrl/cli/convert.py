@@ -12,6 +12,7 @@ from boxrl.cli.options import (
     add_json,
     add_prompt,
     integer,
+    number,
     print_json,
 )
 from boxrl.cli.parser import add_command
@@ -107,6 +108,10 @@ def _add_format(formats: Any, name: str, source: str, annotations: str, example:
         "--on-error", choices=("stop", "skip"), default="stop",
         help="at a bad row: stop, or skip it and list it in OUT.rejected.jsonl",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-rejected", type=number(0, 1), default=0.1, metavar="X",
+        help="with skip, stop where more than this share of the annotations is bad",
+    )  # fmt: skip
     add_json(parser)
     parser.set_defaults(run=run_convert, format=name)
     return parser
@@ -147,7 +152,10 @@ def add_export(actions: Any) -> None:
     export.set_defaults(run=run_export)
 
 
-_COMMON = {"run", "format", "annotations", "images", "out", "limit", "on_error", "json", "debug"}
+_COMMON = {
+    "run", "format", "annotations", "images", "out", "limit", "on_error", "max_rejected", "json",
+    "debug",
+}  # fmt: skip
 
 
 def run_convert(args: argparse.Namespace) -> None:
@@ -170,9 +178,12 @@ def run_convert(args: argparse.Namespace) -> None:
     with progress_bar(f"convert {args.format}", reading.total) as bar:
         done = convert(
             reading, args.out,
-            on_error=args.on_error, limit=args.limit, seed=seed, advance=bar.advance,
+            on_error=args.on_error, max_rejected=args.max_rejected,
+            limit=args.limit, seed=seed, advance=bar.advance,
         )  # fmt: skip
     rejected = str(rejected_path(args.out)) if done.rejected else None
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
     if args.json:
         print_json({"out": str(args.out), **asdict(done), "rejected_file": rejected})
         return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,9 @@ STRIDE = 64
 
 OnError = Literal["stop", "skip"]
 
+MAX_REJECTED = 0.1
+"""Share of a source's annotations that may be left out; beyond it, the source is read wrongly."""
+
 
 @dataclass(slots=True)
 class Conversion:
@@ -31,6 +36,7 @@ class Conversion:
         crowd: crowd regions.
         negatives: samples without a box.
         rejected: rows left out; they stand in `rejected_path`, each with its reason.
+        notes: what people should hear of that is no rejection.
     """
 
     samples: int = 0
@@ -38,6 +44,7 @@ class Conversion:
     crowd: int = 0
     negatives: int = 0
     rejected: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def rejected_path(path: Path) -> Path:
@@ -50,6 +57,7 @@ def convert(
     path: Path,
     *,
     on_error: OnError = "stop",
+    max_rejected: float = MAX_REJECTED,
     limit: int | None = None,
     seed: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
@@ -60,13 +68,14 @@ def convert(
         reading: what a reader returned.
         path: the samples file.
         on_error: `stop` at the first bad row, or `skip` bad rows into `rejected_path`.
+        max_rejected: share of the annotations, 0 to 1, that may be lost with skipped rows.
         limit: at most so many samples: the first ones, or with `seed` drawn at random.
         seed: of that draw; samples keep the order of the source.
         advance: called with the number of records just done, in all `reading.total`.
 
     Raises:
-        DataError: the first bad row, a duplicate id, or no sample left; nothing is
-            written then.
+        DataError: the first bad row, a duplicate id, more rejected than allowed, or no sample
+            left; nothing is written then.
     """
     done = Conversion()
     rejections: list[Rejected] = []
@@ -81,13 +90,14 @@ def convert(
             boxes = sum(not item.iscrowd for item in sample.objects)
             done.objects += boxes
             done.crowd += len(sample.objects) - boxes
-            done.negatives += not boxes and sample.answer is None
+            done.negatives += sample.is_negative
         if not done.samples:
             raise DataError(
                 f"{path}: nothing to write: no sample is left of {reading.total} records"
                 + (f"; first reason: {rejections[0].reason}" if rejections else "")
             )
-    done.rejected = len(rejections)
+        _check_share(rejections, reading, max_rejected, path)
+    done.rejected, done.notes = len(rejections), list(reading.notes)
     _write_rejections(rejected_path(path), rejections)
     return done
 
@@ -140,10 +150,36 @@ def _limited(
         yield everything[index]
 
 
+def _check_share(
+    rejections: list[Rejected], reading: Reading, max_rejected: float, path: Path
+) -> None:
+    """Stop where so much cannot be read that the source is likely not what it is taken for."""
+    lost = sum(row.annotations for row in rejections)
+    whole = max(reading.total, reading.annotations or 0)
+    if lost <= max_rejected * whole:
+        return
+    kinds = Counter(_kind(row.reason) for row in rejections)
+    kind, count = kinds.most_common(1)[0]
+    example = next(row.reason for row in rejections if _kind(row.reason) == kind)
+    raise DataError(
+        f"{path}: nothing written: {lost:,} of {whole:,} annotations are rejected, more than "
+        f"--max-rejected {max_rejected:g} of them; the commonest reason ({count:,} times): "
+        f"{example}; mend the source, or pass --max-rejected 1.0"
+    )
+
+
+_DETAIL = re.compile(r"'[^']*'|[-+\d.]+")
+
+
+def _kind(reason: str) -> str:
+    """A reason without its place and its values."""
+    return _DETAIL.sub("#", reason.partition(": ")[2])
+
+
 def _write_rejections(path: Path, rejections: list[Rejected]) -> None:
     if not rejections:
         path.unlink(missing_ok=True)
         return
     with write_atomic(path) as handle:
-        for reason, row in rejections:
+        for reason, row, _ in rejections:
             handle.write(json.dumps({"reason": reason, "row": finite(row)}, default=repr) + "\n")

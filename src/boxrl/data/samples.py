@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -237,12 +238,17 @@ def checked_area(value: Any, where: str) -> float:
 
 
 def checked_image(path: str, where: str) -> str:
-    """The relative image path, or a DataError when it would leave the images folder."""
+    """The relative image path in its one spelling, or a DataError where it leaves the folder."""
     slashed = path.replace("\\", "/")
     climbs = slashed.startswith("/") or ".." in slashed.split("/")
     if climbs or "\x00" in path or path[1:3] == ":\\":
         raise DataError(f"{where}: image path {path!r} leaves the images folder")
-    return path
+    return normal_image(path)
+
+
+def normal_image(path: str) -> str:
+    """The one spelling of an image's path: no `.` parts, no doubled slashes."""
+    return posixpath.normpath(path)
 
 
 def image_path(images: Path, sample: Sample) -> Path:

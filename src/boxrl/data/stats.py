@@ -17,10 +17,11 @@ def describe(samples: Iterable[Sample]) -> dict[str, Any]:
     """Counts over a samples file.
 
     Returns:
-        `samples`, `images`, `negatives` (detection and grounding samples without a box),
-        `boxes`, `crowd` (regions, in no other count), `tasks`, `labels` {name: {asked, boxes,
-        negatives}} by number of boxes, `labels_asked` and `boxes_per_sample` (min, mean, median,
-        max), `sizes` of boxes: COCO's three classes and `tiny` (under 0.5 % of the image).
+        `samples`, `images`, `negatives` (detection and grounding samples whose image is known to
+        hold nothing of what is asked for), `boxes`, `crowd` (regions, in no other count),
+        `tasks`, `labels` {name: {asked, boxes, negatives}} by number of boxes, where a label that
+        is only a crowd region is no negative, `labels_asked` and `boxes_per_sample` (min, mean,
+        median, max), `sizes` of boxes: COCO's three classes and `tiny` (under 0.5 % of the image).
         Law: the boxes of all labels, and of the three size classes, add up to `boxes`.
     """
     tasks: Counter[str] = Counter()
@@ -32,15 +33,15 @@ def describe(samples: Iterable[Sample]) -> dict[str, Any]:
     per_sample, labels_per_sample = [], []
     negatives = crowd = 0
     for sample in samples:
-        found = [item for item in sample.objects if not item.iscrowd]
-        present = {item.label for item in found}
+        found = sample.targets
+        present = {item.label for item in (*found, *sample.ignored)}
         tasks[sample.task] += 1
         images.add(sample.image)
         asked.update(sample.labels)
         boxes.update(item.label for item in found)
         absent.update(label for label in sample.labels if label not in present)
         crowd += len(sample.objects) - len(found)
-        negatives += sample.answer is None and not found
+        negatives += sample.is_negative
         per_sample.append(len(found))
         labels_per_sample.append(len(sample.labels))
         for item in found:

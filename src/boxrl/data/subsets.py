@@ -7,7 +7,7 @@ image without any is left out. A mode then says for which of the kept labels the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from boxrl.errors import UsageError, did_you_mean
@@ -117,32 +117,32 @@ def keep(subsets: Sequence[Subset], instances: Sequence[Instance], image_area: f
 def asked_labels(
     mode: Mode,
     kept: Sequence[Instance],
-    dropped: Sequence[Instance],
-    names: Sequence[str],
+    hidden: Collection[str],
+    names: Iterable[str],
     absent: Collection[str] = (),
 ) -> list[list[str]]:
     """For which labels an image asks: one list per sample, in the order of `names`.
 
+    Law: every label asked for has a box in `kept` or is among `absent`, and none is hidden: what
+    a subset took out, what could not be read and what is only a crowd region is in the image, so
+    neither finding nor missing it would be right.
+
     Args:
-        mode: `all` asks for every name, `positive` for those with a box, `one_box` for those
-            with exactly one, `single_class` for those with a box, one sample each.
+        mode: `all` and `positive` ask for the labels with a box, `one_box` for those with exactly
+            one, `single_class` for those with a box, one sample each.
         kept: the image's instances that count; crowd regions make no label present.
-        dropped: instances that a subset took out. Their labels are asked for by no mode: their
-            objects are in the image, so neither finding nor missing them would be right.
+        hidden: labels of which the image may hold objects that are not among its instances.
         names: every name of the data set.
-        absent: names to ask for as well, although the image does not hold them.
+        absent: names to ask for as well, although the image does not hold them; for `all` every
+            one of which that is known.
 
     Returns:
         No list at all where there is nothing to ask.
     """
     counts = Counter(item.object.label for item in kept if not item.object.iscrowd)
-    hidden = {item.object.label for item in dropped if not item.object.iscrowd}
-    if mode == "all":
-        labels = [name for name in names if name not in hidden or name in counts]
-    elif mode == "one_box":
-        labels = [name for name in names if counts.get(name) == 1 or name in absent]
-    else:
-        labels = [name for name in names if name in counts or name in absent]
+    present = {name for name, count in counts.items() if mode != "one_box" or count == 1}
+    wanted = (present | set(absent)) - set(hidden)
+    labels = [name for name in names if name in wanted]
     if mode == "single_class":
         return [[label] for label in labels]
     return [labels] if labels else []

@@ -8,6 +8,8 @@ from boxrl.data.formats.coco import read_coco
 from boxrl.data.formats.reading import Rejected
 from boxrl.errors import DataError, UsageError
 from tests.support.archives import (
+    CATEGORIES,
+    IMAGES,
     annotation,
     boxes_of,
     coco_document,
@@ -169,6 +171,7 @@ def test_a_bad_box_is_rejected_with_its_line_and_the_rest_is_read(tmp_path, bbox
     assert rejected.reason.startswith(f"{path}:{line}: annotations[1]: ")
     assert reason in rejected.reason
     assert boxes_of(sample) == [("dog", (1, 2, 4, 6))]
+    assert sample.meta["unverified"] == ["person"]
 
 
 def test_a_box_that_leaves_the_image_by_rounding_is_cut(tmp_path):
@@ -178,21 +181,42 @@ def test_a_box_that_leaves_the_image_by_rounding_is_cut(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "asked"),
     [
-        {"image_id": 99},
-        {"image_id": [1]},
-        {"category_id": 99},
-        {"category_id": {}},
-        {"area": -1},
-        {"id": "x"},
+        ({"area": -1}, ("bottle",)),
+        ({"bbox": None}, ("bottle",)),  # a dog more than could be listed
+        ({"image_id": 99}, ("dog", "bottle")),  # in an image that the file does not have
+        ({"image_id": "1"}, ("bottle",)),  # in the image 1, or it may be
+        ({"image_id": [1]}, ("bottle",)),  # anywhere
+        ({"category_id": 99}, None),  # anything
+        ({"category_id": {}}, None),
     ],
 )
-def test_a_bad_annotation_is_rejected(tmp_path, change):
+def test_a_label_of_which_an_annotation_is_rejected_is_not_asked_for(tmp_path, change, asked):
     rows = [annotation(1, 1, 18, [1, 2, 3, 4]), annotation(2, 1, 18, [1, 2, 3, 4]) | change]
-    found = read(write_json(tmp_path / "x.json", document_with(rows)))
-    assert len([row for row in found if isinstance(row, Rejected)]) == 1
-    assert len([row for row in found if not isinstance(row, Rejected)]) == 1
+    path = write_json(tmp_path / "x.json", document_with(rows, IMAGES[:1]))
+    categories = [row for row in CATEGORIES if row["name"] != "person"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": categories}))
+    found = read(path, mode="all")
+    samples = [row for row in found if not isinstance(row, Rejected)]
+    assert len(found) - len(samples) == (1 if asked else 2)
+    assert [sample.labels for sample in samples] == ([asked] if asked else [])
+    if asked and "dog" not in asked:
+        assert samples[0].meta["unverified"] == ["dog"]
+        assert [other["label"] for other in samples[0].meta["others"]] == ["dog"]
+
+
+def test_ids_of_annotations_that_are_missing_or_repeat_are_numbered(tmp_path):
+    rows = [annotation(key, 1, 18, [n, n, 5, 5]) for n, key in enumerate([7, 7, "a", None], 1)]
+    (sample,) = read(write_json(tmp_path / "x.json", document_with(rows)))
+    assert sample.meta["annotation_ids"] == [1, 2, 3, 4]
+
+
+def test_whole_floats_are_ids_as_pandas_writes_them(tmp_path):
+    rows = [annotation(1.0, 1.0, 18.0, [1, 2, 3, 4])]
+    images = [IMAGES[0] | {"id": 1.0}]
+    (sample,) = read(write_json(tmp_path / "x.json", document_with(rows, images)))
+    assert (sample.id, sample.labels, sample.meta["annotation_ids"]) == ("1", ("dog",), [1])
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b.jpg", "C:\\x.jpg"])

@@ -1,20 +1,41 @@
-"""COCO instances files to samples, and back.
+"""COCO instances files to samples.
 
 Source: cocodataset.org, "Data format": `images` (id, file_name, width, height), `annotations`
 (id, image_id, category_id, bbox [x, y, width, height], area, iscrowd), `categories` (id, name).
-LVIS, Objects365, ODinW and the exports of most annotation tools have the same form.
+Objects365, ODinW and the exports of most annotation tools have the same form; LVIS adds to each
+image what was found absent (`neg_category_ids`) and what is annotated in part alone
+(`not_exhaustive_category_ids`); other labels were not looked for there.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from boxrl.data.formats.coco_joins import (
+    Joined,
+    Key,
+    Row,
+    Twins,
+    annotation_ids,
+    as_id,
+    find_twins,
+    image_name,
+    join,
+)
+from boxrl.data.formats.pictures import (
+    BACKGROUND,
+    IGNORED,
+    Asking,
+    Picture,
+    ask,
+    bare_name,
+    hide,
+    ignore,
+)
 from boxrl.data.formats.reading import (
     Document,
     Reading,
@@ -26,30 +47,35 @@ from boxrl.data.formats.reading import (
 )
 from boxrl.data.images import read_header
 from boxrl.data.samples import checked_area, checked_crowd
-from boxrl.data.subsets import Instance, Mode, Subset, asked_labels, build_subsets, keep
-from boxrl.errors import DataError, UsageError
-from boxrl.types import Object, Sample
-
-N_OPTIONS = 4
-"""Options of a region question: the region's own label and distractors."""
+from boxrl.data.subsets import Instance, Mode
+from boxrl.errors import DataError
+from boxrl.types import Object
 
 _POLYGONS = re.compile(r'(?<!\\)"segmentation":\s*\[[\[\]\s\d.,eE+-]*\]')
 
 
-class Picture(NamedTuple):
-    """An image of a COCO file with its usable annotations.
+class Categories(NamedTuple):
+    """The categories of a COCO file.
 
     Attributes:
-        row: the image's own JSON object.
-        place: its index in `images`.
-        size_wh: (width, height) in pixels.
-        instances: in the order of `annotations`, crowd regions included.
+        names: by id, in the file's order, of what can be asked for.
+        regions: ids of regions in which nobody annotated anything.
+        notes: which categories are left out, and why.
     """
 
-    row: dict[str, Any]
-    place: int
-    size_wh: tuple[int, int]
-    instances: list[Instance]
+    names: dict[int, str]
+    regions: frozenset[int]
+    notes: list[str]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Ids by name."""
+        return {name: key for key, name in self.names.items()}
+
+    def label(self, row: Row) -> str | None:
+        """The label of an annotation; None where it cannot be told."""
+        key = as_id(row.get("category_id"))
+        return self.names.get(key) if isinstance(key, int) else None
 
 
 def read_coco(
@@ -78,30 +104,14 @@ def read_coco(
         DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
         UsageError: an unknown subset, or negatives where none can be drawn.
     """
-    if negatives < 0 or (negatives and (mode == "all" or task == "region")):
-        raise UsageError(
-            f"--negatives {negatives}; expected 0 or more, in detection; "
-            "--mode all asks for every absent label already"
-        )
-    subsets = build_subsets(subset)
+    asking = Asking(subset, mode, task, negatives, seed)
     document = annotations if isinstance(annotations, Document) else open_coco(annotations)
     categories = read_categories(document)
-    ids = {name: key for key, name in categories.items()}
-    rng = random.Random(seed)
-    meta: dict[str, Any] = {"subset": ",".join(subset)} if subset else {}
-    base = {"mode": mode, **meta}
-
-    def rows() -> Iterator[Sample | Rejected]:
-        for picture in read_pictures(document, categories, images):
-            if isinstance(picture, Rejected):
-                yield picture
-            elif task == "region":
-                yield from _region_samples(picture, subsets, ids, rng, meta)
-            else:
-                absent = _draw_absent(picture, ids, negatives, rng)
-                yield from _detection_samples(picture, subsets, mode, absent, ids, base)
-
-    return Reading(len(document.array("images")), rows())
+    notes = list(categories.notes)
+    pictures = read_pictures(document, categories, images, notes)
+    rows = ask(pictures, categories.ids, asking)
+    counts = (len(document.array(key)) for key in ("images", "annotations"))
+    return Reading(next(counts), rows, next(counts), notes)
 
 
 def open_coco(path: Path) -> Document:
@@ -113,42 +123,72 @@ def open_coco(path: Path) -> Document:
     return Document(path, slim=lambda text: _POLYGONS.sub('"segmentation": null', text))
 
 
-def read_categories(document: Document) -> dict[int, str]:
-    """Names by category id, in the file's order.
+def read_categories(document: Document) -> Categories:
+    """The categories that name objects.
+
+    A category without annotations is left out where its name says background, or where it is
+    another's `supercategory`, as the root that Roboflow writes before the classes of a project.
 
     Raises:
         DataError: a duplicate id or name: a name must lead back to one id.
     """
+    listed = _listed(document)
+    annotated = {as_id(row.get("category_id")) for row in document.array("annotations")}
+    children = defaultdict(set)
+    for (key, _), row in zip(listed, document.array("categories"), strict=True):
+        children[str(row.get("supercategory"))].add(key)
     names: dict[int, str] = {}
-    known: set[str] = set()
-    for index, row in enumerate(document.array("categories")):
-        try:
-            where = f"categories[{index}]"
-            key, name = require(row, "id", int, where), require(row, "name", str, where)
-        except DataError as error:
-            raise DataError(f"{document.where('categories', index)}: {error}") from error
-        if key in names or name in known:
-            what = f"id {key}" if key in names else f"name {name!r}"
+    keys, known, regions = set(), set(), set()
+    notes = []
+    for index, (key, name) in enumerate(listed):
+        bare = bare_name(name)
+        if key not in annotated and bare in BACKGROUND | IGNORED:
+            notes.append(f"category {name!r} left out: it names no object and is never annotated")
+        elif key not in annotated and children[name] - {key}:
+            notes.append(f"category {name!r} left out: the parent of others, never annotated")
+        elif bare in IGNORED:
+            regions.add(key)
+            notes.append(f"category {name!r} is not asked for: its regions are ignored")
+        elif key in keys or name in known:
+            what = f"id {key}" if key in keys else f"name {name!r}"
             raise DataError(
                 f"{document.where('categories', index)}: duplicate category {what}; "
                 "merge the two categories first"
             )
-        names[key] = name
-        known.add(name)
-    return names
+        else:
+            names[key] = name
+            known.add(name)
+        keys.add(key)
+    return Categories(names, frozenset(regions), notes)
+
+
+def _listed(document: Document) -> list[tuple[int, str]]:
+    """Id and name of every category, in the file's order."""
+    listed = []
+    for index, row in enumerate(document.array("categories")):
+        where = f"categories[{index}]"
+        try:
+            key = require({**row, "id": as_id(row["id"])} if "id" in row else row, "id", int, where)
+            listed.append((key, require(row, "name", str, where)))
+        except DataError as error:
+            raise DataError(f"{document.where('categories', index)}: {error}") from error
+    return listed
 
 
 def read_pictures(
-    document: Document, categories: dict[int, str], images: Path
+    document: Document, categories: Categories, images: Path, notes: list[str]
 ) -> Iterator[Picture | Rejected]:
     """Every image with its annotations, in the order of the file.
 
-    Annotation ids that start at 0 are raised by one: COCO's matching takes a 0 for "unmatched".
+    Laws: a label of which an object could not be read, or may lie elsewhere, is hidden in its
+    image; an image with an object of no readable label is rejected; of images that bear one id,
+    or one path with different sizes, all are.
 
     Args:
         document: the COCO file.
-        categories: id -> name.
+        categories: its categories.
         images: folder of the images, for those whose size the file does not give.
+        notes: what people should hear of is added here.
 
     Yields:
         A rejection for each bad image and, before its image, for each bad annotation; then one
@@ -157,195 +197,152 @@ def read_pictures(
     Raises:
         DataError: `images` or `annotations` is no array of objects.
     """
-    pictures, rows = document.array("images"), document.array("annotations")
-    by_image = defaultdict(list)
-    for position, row in enumerate(rows):
-        by_image[as_id(row.get("image_id"))].append(position)
-    shift = id_shift(document)
-    seen = set()
-    for index, picture in enumerate(pictures):
-        key = as_id(picture.get("id"))
-        mine = by_image.pop(key, [])
+    rows = document.array("annotations")
+    joined = join(document.array("images"), rows)
+    twins = find_twins(document.array("images"), rows, joined)
+    if twins.groups:
+        first = document.array("images")[twins.groups[0][0]]
+        notes.append(
+            f"{len(twins.groups):,} images are listed more than once, the first "
+            f"{image_name(first, 'image')!r:.80}; what these rows annotate differently is not "
+            "asked for"
+        )
+    reader = _PictureReader(document, categories, images, joined, twins)
+    for index in range(len(document.array("images"))):
+        yield from reader.read(index)
+    for position, why in joined.strays:
+        error = DataError(f"annotations[{position}]: {why}")
+        yield document.rejected("annotations", position, error, rows[position])
+
+
+class _PictureReader:
+    """Reads the images of a file one by one."""
+
+    def __init__(
+        self,
+        document: Document,
+        categories: Categories,
+        images: Path,
+        joined: Joined,
+        twins: Twins,
+    ) -> None:
+        self.document, self.categories, self.images = document, categories, images
+        self.joined, self.twins = joined, twins
+        self.pictures = document.array("images")
+        self.rows = document.array("annotations")
+        self.numbers = annotation_ids(self.rows)
+        self.labels = categories.names | dict.fromkeys(categories.regions, "")
+        self.federated = any("neg_category_ids" in row for row in self.pictures)
+        found = (categories.label(self.rows[position]) for position in joined.anywhere)
+        self.anywhere = frozenset(label for label in found if label)
+
+    def read(self, index: int) -> Iterator[Picture | Rejected]:
+        """The image at that place, the rejections of its annotations before it."""
+        row = self.pictures[index]
+        key = as_id(row.get("id"))
+        mine = self.joined.mine.get(key, []) if key is not None else []
         try:
-            if key in seen:
-                raise DataError(f"images[{index}]: duplicate id {key!r}")
-            seen.add(key)
-            size_wh = _image_size(picture, images, f"images[{index}]")
+            picture = self._picture(index)
         except DataError as error:
-            yield document.rejected("images", index, error, picture)
-            continue
-        instances = []
+            yield self.document.rejected("images", index, error, row, max(1, len(mine)))
+            return
+        regions, lost = [], self._doubtful(key, index)
         for position in mine:
             try:
-                where = f"annotations[{position}]"
-                instances.append(read_instance(rows[position], shift, categories, size_wh, where))
+                instance = self._instance(position, picture.size_wh)
             except DataError as error:
-                yield document.rejected("annotations", position, error, rows[position])
-        yield Picture(picture, index, size_wh, instances)
-    for position in sorted(chain.from_iterable(by_image.values())):
-        image_id = rows[position].get("image_id")
-        orphan = DataError(f"annotations[{position}]: no image has the id {image_id!r:.80}")
-        yield document.rejected("annotations", position, orphan, rows[position])
+                item = self.rows[position]
+                yield self.document.rejected("annotations", position, error, item)
+                lost.add(self.categories.label(item))
+            else:
+                (picture.instances if instance.object.label else regions).append(instance)
+        try:
+            hide(picture, lost, f"images[{index}]")
+        except DataError as error:
+            left = max(1, len(picture.instances))
+            yield self.document.rejected("images", index, error, row, left)
+        else:
+            picture.hidden |= self.anywhere
+            yield ignore(picture, regions)
+
+    def _doubtful(self, key: Key | None, index: int) -> set[str | None]:
+        """Labels of annotations that may be the image's, but are not known to be."""
+        strays = self.joined.meant.get(key, []) if key is not None else []
+        found = {self.categories.label(self.rows[position]) for position in strays}
+        differing = self.twins.differing.get(index, ())
+        return found | {self.categories.label({"category_id": item}) for item in differing}
+
+    def _instance(self, position: int, size_wh: tuple[int, int]) -> Instance:
+        """One annotation; a region that is to be ignored has no label."""
+        row, number = self.rows[position], self.numbers[position]
+        return read_instance(row, number, self.labels, size_wh, f"annotations[{position}]")
+
+    def _picture(self, index: int) -> Picture:
+        """The image without its annotations."""
+        row, where = self.pictures[index], f"images[{index}]"
+        key = as_id(row.get("id"))
+        if key is None:
+            require(row, "id", (int, str), where)
+        if key in self.joined.repeated:
+            raise DataError(
+                f"{where}: duplicate id {key!r:.80}; no annotation of it is known to be its own"
+            )
+        image = inside_folder(self.images, image_name(row, where), where)
+        if index in self.twins.sizes:
+            raise DataError(
+                f"{where}: {image!r:.80} is listed again with another size; one path leads to one "
+                "image, so rename one of the two"
+            )
+        return Picture(
+            key=str(key),
+            image=image,
+            size_wh=_image_size(row, self.images / image, where),
+            instances=[],
+            image_id=key,
+            verified=self._names(row, "neg_category_ids", where) if self.federated else None,
+            unexhausted=self._names(row, "not_exhaustive_category_ids", where),
+            row=row,
+            place=index,
+        )
+
+    def _names(self, row: Row, key: str, where: str) -> frozenset[str]:
+        """The names of a list of category ids; ids of categories that are none have no name."""
+        listed = row.get(key)
+        if not isinstance(listed, list | None):
+            raise DataError(f"{where}: {key} must be a list of category ids, got {listed!r:.80}")
+        labels: Iterable[str | None] = (
+            self.categories.label({"category_id": item}) for item in listed or ()
+        )
+        return frozenset(label for label in labels if label)
 
 
 def read_instance(
-    row: dict[str, Any],
-    shift: int,
-    categories: dict[int, str],
-    size_wh: tuple[int, int],
-    where: str,
+    row: Row, key: int, names: dict[int, str], size_wh: tuple[int, int], where: str
 ) -> Instance:
     """One annotation, checked.
 
     Args:
         row: its JSON object.
-        shift: added to its id; see `id_shift`.
-        categories: names by id.
+        key: its id.
+        names: labels by category id.
         size_wh: of its image.
         where: start of the error message.
 
     Raises:
-        DataError: an unknown category, or a box, area or id that is none.
+        DataError: an unknown category, or a box or area that is none.
     """
-    category = row.get("category_id")
-    if not isinstance(category, int) or category not in categories:
-        raise DataError(f"{where}: category_id {category!r:.80} is not among the categories")
+    category = as_id(row.get("category_id"))
+    if not isinstance(category, int) or category not in names:
+        got = f"{row.get('category_id')!r:.80}"
+        raise DataError(f"{where}: category_id {got} is not among the categories")
     bbox = placed_xywh(row.get("bbox"), size_wh, where)
-    label = Object(bbox, categories[category], checked_crowd(row, where))
+    label = Object(bbox, names[category], checked_crowd(row, where))
     area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
-    return Instance(label, require(row, "id", int, where) + shift, area)
+    return Instance(label, key, area)
 
 
-def id_shift(document: Document) -> int:
-    """What is added to annotation ids: 1 where they start at 0."""
-    return int(any(row.get("id") == 0 for row in document.array("annotations")))
-
-
-def as_id(value: Any) -> int | str | None:
-    """The value as a key, None for what can be no id."""
-    return value if isinstance(value, (int, str)) else None
-
-
-def _image_size(row: dict[str, Any], images: Path, where: str) -> tuple[int, int]:
+def _image_size(row: Row, path: Path, where: str) -> tuple[int, int]:
     """The declared size, or where none is declared the size in the image's header."""
-    require(row, "id", (int, str), where)
-    name = inside_folder(images, require(row, "file_name", str, where), where)
     if "width" in row or "height" in row:
         return size_of(row, where)
-    return read_header(images / name, where).size_wh
-
-
-def _detection_samples(
-    picture: Picture,
-    subsets: Sequence[Subset],
-    mode: Mode,
-    absent: Sequence[str],
-    ids: dict[str, int],
-    meta: dict[str, Any],
-) -> Iterator[Sample]:
-    """The samples of one image: none, one, or with `single_class` one per label."""
-    kept = keep(subsets, picture.instances, picture.size_wh[0] * picture.size_wh[1])
-    if subsets and not kept:
-        return
-    chosen = {id(item) for item in kept}
-    dropped = [item for item in picture.instances if id(item) not in chosen]
-    for labels in asked_labels(mode, kept, dropped, list(ids), absent):
-        key = str(picture.row["id"])
-        key += f"/{labels[0]}" if mode == "single_class" else ""
-        yield detection_sample(key, picture, labels, kept, ids, meta)
-
-
-def _draw_absent(
-    picture: Picture, ids: dict[str, int], negatives: int, rng: random.Random
-) -> list[str]:
-    """Names without any instance in the image, not even a crowd region."""
-    if not negatives:
-        return []
-    present = {item.object.label for item in picture.instances}
-    absent = [name for name in ids if name not in present]
-    return rng.sample(absent, min(negatives, len(absent)))
-
-
-def detection_sample(
-    key: str,
-    picture: Picture,
-    labels: Sequence[str],
-    kept: Sequence[Instance],
-    ids: dict[str, int],
-    meta: dict[str, Any],
-) -> Sample:
-    """One detection sample: `labels` are asked for, the rest of the image goes to `meta.others`.
-
-    Args:
-        key: the sample's id.
-        picture: the image.
-        labels: names asked for, in prompt order.
-        kept: the instances that count as targets where their label is asked for.
-        ids: category ids by name; a label without one gets null.
-        meta: what else is to be kept.
-    """
-    wanted = frozenset(labels)
-    targets = [item for item in kept if item.object.label in wanted]
-    chosen = {id(item) for item in targets}
-    others = [
-        {"bbox": list(item.object.bbox), "label": item.object.label}
-        for item in picture.instances
-        if id(item) not in chosen and not item.object.iscrowd
-    ]
-    return Sample(
-        id=key,
-        image=picture.row["file_name"],
-        width=picture.size_wh[0],
-        height=picture.size_wh[1],
-        task="detection",
-        labels=tuple(labels),
-        objects=tuple(item.object for item in targets),
-        meta={
-            "image_id": picture.row["id"],
-            "category_ids": [ids.get(label) for label in labels],
-            "annotation_ids": [item.annotation_id for item in targets],
-            "areas": [item.area for item in targets],
-            **meta,
-            **({"others": others} if others else {}),
-        },
-    )
-
-
-def _region_samples(
-    picture: Picture,
-    subsets: Sequence[Subset],
-    ids: dict[str, int],
-    rng: random.Random,
-    meta: dict[str, Any],
-) -> Iterator[Sample]:
-    """One question per box: which of the options is in it?
-
-    Distractors are drawn from the names that the image does not hold, so that an overlapping
-    object never makes a second option right.
-    """
-    present = {item.object.label for item in picture.instances}
-    absent = [name for name in ids if name not in present]
-    kept = keep(subsets, picture.instances, picture.size_wh[0] * picture.size_wh[1])
-    for item in kept:
-        if item.object.iscrowd:
-            continue
-        label = item.object.label
-        options = [label, *rng.sample(absent, min(N_OPTIONS - 1, len(absent)))]
-        rng.shuffle(options)
-        yield Sample(
-            id=f"{picture.row['id']}/{item.annotation_id}",
-            image=picture.row["file_name"],
-            width=picture.size_wh[0],
-            height=picture.size_wh[1],
-            task="region",
-            labels=tuple(options),
-            objects=(item.object,),
-            answer=label,
-            meta={
-                "image_id": picture.row["id"],
-                "category_ids": [ids[option] for option in options],
-                "annotation_ids": [item.annotation_id],
-                "areas": [item.area],
-                **meta,
-            },
-        )
+    return read_header(path, where).size_wh

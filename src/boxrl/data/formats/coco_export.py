@@ -8,12 +8,13 @@ boxes; they stay where they are, and `like` joins them again by the ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.files import write_atomic
-from boxrl.data.formats.coco import as_id, id_shift, read_categories, read_instance
+from boxrl.data.formats.coco import read_categories, read_instance
+from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id, image_name
 from boxrl.data.formats.reading import Document
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
@@ -70,19 +71,20 @@ def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
     """`images`, `annotations` and `categories`, from nothing but the samples."""
     categories = _category_ids(samples)
     image_ids = _image_ids(samples)
-    images: dict[str, Row] = {}
+    images: dict[int, Row] = {}
     annotations: list[Row] = []
     for sample in samples:
+        key = image_ids[_image_key(sample)]
         images.setdefault(
-            sample.image,
+            key,
             {
-                "id": image_ids[sample.image],
+                "id": key,
                 "file_name": sample.image,
                 "width": sample.width,
                 "height": sample.height,
             },
         )
-        annotations += _annotations(sample, image_ids[sample.image], categories)
+        annotations += _annotations(sample, key, categories)
     _number(annotations)
     return {
         "images": list(images.values()),
@@ -109,29 +111,31 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
     Raises:
         DataError: other category ids there, or no image in common.
     """
-    names = read_categories(original)
-    ids = {name: key for key, name in names.items()}
-    _check_origin(document, original, ids)
+    categories = read_categories(original)
+    _check_origin(document, original, categories.ids)
     sizes = {row["id"]: (row["width"], row["height"]) for row in document["images"]}
-    shift = id_shift(original)
+    images, annotations = original.array("images"), original.array("annotations")
+    numbers = annotation_ids(annotations)
 
-    def same_image(theirs: Row, mine: Row) -> bool:
-        return all(theirs.get(key, value) == value for key, value in mine.items())
+    def same_image(theirs: Row, mine: Row, key: Key | None) -> bool:
+        declared = {**theirs, "file_name": image_name(theirs, "image")}
+        return all(declared.get(field, value) == value for field, value in mine.items())
 
-    def same_annotation(theirs: Row, mine: Row) -> bool:
+    def same_annotation(theirs: Row, mine: Row, key: int) -> bool:
         try:
-            item = read_instance(theirs, 0, names, sizes[mine["image_id"]], "annotation")
+            size_wh = sizes[mine["image_id"]]
+            item = read_instance(theirs, key, categories.names, size_wh, "annotation")
         except DataError:
             return False
-        return _annotation(item, theirs["image_id"], ids) == mine
+        return _annotation(item, theirs["image_id"], categories.ids) == mine
 
-    annotations = original.array("annotations")
-    if shift:
-        annotations = [{**row, "id": row["id"] + shift} for row in annotations]
+    if [row.get("id") for row in annotations] == [number - 1 for number in numbers]:
+        annotations = [row | {"id": n} for row, n in zip(annotations, numbers, strict=True)]
+    image_ids = [as_id(row.get("id")) for row in images]
     return {
         **original.content,
-        "images": _joined(document["images"], original.array("images"), same_image),
-        "annotations": _joined(document["annotations"], annotations, same_annotation),
+        "images": _joined(document["images"], images, image_ids, same_image),
+        "annotations": _joined(document["annotations"], annotations, numbers, same_annotation),
     }
 
 
@@ -145,21 +149,33 @@ def _check_origin(document: dict[str, list[Row]], original: Document, ids: dict[
                 f"here and {row['id']} in the samples; {expected}"
             )
     files = {row["id"]: row["file_name"] for row in document["images"]}
-    for row in original.array("images"):
+    for index, row in enumerate(original.array("images")):
         key = as_id(row.get("id"))
-        if key in files and files[key] == row.get("file_name"):
+        if key in files and files[key] == image_name(row, f"{original.path}: images[{index}]"):
             return
     raise DataError(f"{original.path}: has no image of the samples under its id; {expected}")
 
 
-def _joined(mine: list[Row], theirs: list[Row], same: Callable[[Row, Row], bool]) -> list[Row]:
-    """Their rows where mine say the same, mine where not, in their order; then the rest of mine."""
+def _joined(
+    mine: list[Row],
+    theirs: list[Row],
+    keys: Sequence[Any],
+    same: Callable[[Row, Row, Any], bool],
+) -> list[Row]:
+    """Their rows where mine say the same, mine where not, in their order; then the rest of mine.
+
+    Args:
+        mine: by `id`.
+        theirs: rows as they stand in the original.
+        keys: the id of each of theirs.
+        same: whether one of theirs, with that id, says the same as mine.
+    """
     left = {row["id"]: row for row in mine}
     joined = []
-    for row in theirs:
-        written = left.pop(as_id(row.get("id")), None)
+    for row, key in zip(theirs, keys, strict=True):
+        written = left.pop(key, None)
         if written is not None:
-            joined.append(row if same(row, written) else written)
+            joined.append(row if same(row, written, key) else written)
     return [*joined, *left.values()]
 
 
@@ -216,10 +232,15 @@ def _category_ids(samples: Iterable[Sample]) -> dict[str, int]:
     return {label: number for number, label in enumerate(labels, start=1)}
 
 
-def _image_ids(samples: Iterable[Sample]) -> dict[str, int]:
-    known: dict[str, Any] = {}
-    for sample in samples:
-        known.setdefault(sample.image, sample.meta.get("image_id"))
-    if all(type(key) is int for key in known.values()) and len(set(known.values())) == len(known):
-        return known
+def _image_key(sample: Sample) -> Hashable:
+    """Samples of one image agree in its path, its id and its size; one of them is not enough."""
+    return sample.image, str(sample.meta.get("image_id")), sample.size_wh
+
+
+def _image_ids(samples: Iterable[Sample]) -> dict[Hashable, int]:
+    """Ids of the images: the source's where all are whole and no two are equal, else from 1."""
+    known = {_image_key(sample): sample.meta.get("image_id") for sample in samples}
+    ids = [key for key in known.values() if type(key) is int]
+    if len(ids) == len(set(ids)) == len(known):
+        return dict(zip(known, ids, strict=True))
     return {image: number for number, image in enumerate(known, start=1)}

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.formats.coco import (
-    Picture,
-    as_id,
-    detection_sample,
-    open_coco,
-    read_categories,
-    read_pictures,
-)
+from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco_joins import as_id, join
 from boxrl.data.formats.pickles import read_pickle
+from boxrl.data.formats.pictures import Picture, detection_sample, hide
 from boxrl.data.formats.reading import (
     Reading,
     Rejected,
@@ -80,11 +77,12 @@ def read_d3(
     if negatives is not None and negatives < 0:
         raise UsageError(f"--negatives {negatives}; expected 0 or more")
     opened = _open_json if annotations.suffix == ".json" else _open_pickles
-    total, sentences, pictures = opened(annotations, images)
+    archive = opened(annotations, images)
+    sentences = archive.sentences
     rng = random.Random(seed)
 
     def rows() -> Iterator[Sample | Rejected]:
-        for picture in pictures:
+        for picture in archive.pictures:
             if isinstance(picture, Rejected):
                 yield picture
                 continue
@@ -93,10 +91,10 @@ def read_d3(
                 kinds = [sentences.kinds[label] for label in labels if label in sentences.kinds]
                 meta = {"setting": setting, "group": _groups(picture.row)}
                 meta |= {"kinds": kinds} if kinds else {}
-                key = str(picture.row["id"])
-                yield detection_sample(key, picture, labels, picture.instances, sentences.ids, meta)
+                kept, ids = picture.instances, sentences.ids
+                yield detection_sample(picture.key, picture, labels, kept, ids, meta)
 
-    return Reading(total, rows())
+    return Reading(archive.images, rows(), archive.annotations, archive.notes)
 
 
 def _asked(
@@ -112,12 +110,11 @@ def _asked(
     else:
         groups = _groups(picture.row)
         candidates = {text for group in groups for text in sentences.of_group.get(group, ())}
+    absent = picture.absent(sorted(candidates, key=sentences.ids.__getitem__))
     if negatives is not None:
-        present = {item.object.label for item in picture.instances}
-        absent = sorted(candidates - present, key=sentences.ids.__getitem__)
-        drawn = rng.sample(absent, min(negatives, len(absent)))
-        candidates = (candidates & present) | set(drawn)
-    return sorted(candidates, key=sentences.ids.__getitem__)
+        absent = rng.sample(absent, min(negatives, len(absent)))
+    asked = (candidates & picture.present) - picture.unknown
+    return sorted(asked.union(absent), key=sentences.ids.__getitem__)
 
 
 def _groups(row: dict[str, Any]) -> list[Any]:
@@ -129,28 +126,35 @@ def _groups(row: dict[str, Any]) -> list[Any]:
     return [group for group in listed if isinstance(group, (int, str))]
 
 
-Opened = tuple[int, Sentences, Iterable[Picture | Rejected]]
+class _Archive(NamedTuple):
+    """Opened files: how many images and annotations, the sentences, the images to be read."""
+
+    images: int
+    annotations: int
+    sentences: Sentences
+    pictures: Iterable[Picture | Rejected]
+    notes: Sequence[str] = ()
 
 
-def _open_json(path: Path, images: Path) -> Opened:
+def _open_json(path: Path, images: Path) -> _Archive:
     """A JSON file: a group's sentences are those with a box in any of its images."""
     document = open_coco(path)
     categories = read_categories(document)
-    pictures = document.array("images")
+    pictures, annotations = document.array("images"), document.array("annotations")
     groups = {as_id(row.get("id")): _groups(row) for row in pictures}
     of_group = defaultdict(set)
-    for row in document.array("annotations"):
-        category = row.get("category_id")
-        sentence = categories.get(category) if isinstance(category, int) else None
+    for row in annotations:
+        sentence = categories.label(row)
         for group in groups.get(as_id(row.get("image_id")), ()):
             of_group[group].update([sentence] if sentence else [])
-    ids = {text: key for key, text in sorted(categories.items())}
+    ids = dict(sorted(categories.ids.items(), key=itemgetter(1)))
     known = {group: sorted(texts) for group, texts in of_group.items()}
-    rows = read_pictures(document, categories, images)
-    return len(pictures), Sentences(ids, {}, known), rows
+    notes = list(categories.notes)
+    rows = read_pictures(document, categories, images, notes)
+    return _Archive(len(pictures), len(annotations), Sentences(ids, {}, known), rows, notes)
 
 
-def _open_pickles(folder: Path, images: Path) -> Opened:
+def _open_pickles(folder: Path, images: Path) -> _Archive:
     tables = {name: _read_table(folder / f"{name}.pkl") for name in TABLES}
     texts, ids, kinds = {}, {}, {}
     for key, row in sorted(tables["sentences"].items()):
@@ -168,8 +172,9 @@ def _open_pickles(folder: Path, images: Path) -> Opened:
         ]
         for key, row in tables["groups"].items()
     }
+    counts = (len(tables[name]) for name in ("images", "annotations"))
     rows = _pictures(folder, tables, texts, images)
-    return len(tables["images"]), Sentences(ids, kinds, of_group), rows
+    return _Archive(*counts, Sentences(ids, kinds, of_group), rows)
 
 
 def _read_table(path: Path) -> dict[int, dict[str, Any]]:
@@ -184,27 +189,55 @@ def _read_table(path: Path) -> dict[int, dict[str, Any]]:
 def _pictures(
     folder: Path, tables: dict[str, dict[int, dict[str, Any]]], texts: dict[int, str], images: Path
 ) -> Iterator[Picture | Rejected]:
-    by_image = defaultdict(list)
-    for key, row in tables["annotations"].items():
-        by_image[as_id(row.get("image_id"))].append(key)
+    """As `coco.read_pictures`, by the same laws."""
+    listed = [row | {"id": key} for key, row in sorted(tables["images"].items())]
+    keys, annotations = list(tables["annotations"]), list(tables["annotations"].values())
     shift = int(0 in tables["annotations"])  # a 0 is COCO matching's "unmatched"
-    for place, (key, row) in enumerate(sorted(tables["images"].items())):
-        where = f"{folder / 'images.pkl'}: image {key}"
+    joined = join(listed, annotations)
+
+    found_anywhere = (_texts(annotations[position], texts) for position in joined.anywhere)
+    anywhere = frozenset(text for text in chain.from_iterable(found_anywhere) if text)
+
+    def at(position: int) -> str:
+        return f"{folder / 'annotations.pkl'}: annotation {keys[position]}"
+
+    def rejected(position: int, reason: str) -> Rejected:
+        return Rejected(reason, {**annotations[position], "segmentation": None})
+
+    for place, row in enumerate(listed):
+        where, mine = f"{folder / 'images.pkl'}: image {row['id']}", joined.mine.get(row["id"], [])
+        lost = list(joined.meant.get(row["id"], ()))
         try:
-            size_wh = size_of(row, where)
-            inside_folder(images, require(row, "file_name", str, where), where)
+            picture = _picture(row, place, images, where)
+            for position in mine:
+                found, key, size_wh = annotations[position], keys[position] + shift, picture.size_wh
+                try:
+                    picture.instances += _instances(found, key, texts, size_wh, at(position))
+                except DataError as error:
+                    yield rejected(position, str(error))
+                    lost.append(position)
+            hide(picture, chain.from_iterable(_texts(annotations[n], texts) for n in lost), where)
         except DataError as error:
-            yield Rejected(str(error), row)
-            continue
-        instances = []
-        for annotation in by_image.get(key, ()):
-            found = tables["annotations"][annotation]
-            where = f"{folder / 'annotations.pkl'}: annotation {annotation}"
-            try:
-                instances += _instances(found, annotation + shift, texts, size_wh, where)
-            except DataError as error:
-                yield Rejected(str(error), {**found, "segmentation": None})
-        yield Picture({**row, "id": key}, place, size_wh, instances)
+            yield Rejected(str(error), row, max(1, len(mine)))
+        else:
+            picture.hidden |= anywhere
+            yield picture
+    for position, why in joined.strays:
+        yield rejected(position, f"{at(position)}: {why}")
+
+
+def _picture(row: dict[str, Any], place: int, images: Path, where: str) -> Picture:
+    size_wh = size_of(row, where)
+    image = inside_folder(images, require(row, "file_name", str, where), where)
+    return Picture(str(row["id"]), image, size_wh, [], row["id"], row=row, place=place)
+
+
+def _texts(row: dict[str, Any], texts: dict[int, str]) -> list[str | None]:
+    """The sentences that describe an object; None for each that cannot be told."""
+    numbers = row.get("sent_id")
+    if not isinstance(numbers, list):
+        return [None]
+    return [texts.get(number) if isinstance(number, (int, float)) else None for number in numbers]
 
 
 def _instances(

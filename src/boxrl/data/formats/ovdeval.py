@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from boxrl.data.formats.coco import detection_sample, open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.pictures import Picture, detection_sample
 from boxrl.data.formats.reading import Reading, Rejected, text_list
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -35,32 +36,35 @@ def read_ovdeval(
     """
     document = open_coco(annotations)
     categories = read_categories(document)
-    ids = {name: key for key, name in categories.items()}
+    ids, notes = categories.ids, list(categories.notes)
     aspect = annotations.stem
 
     def rows() -> Iterator[Sample | Rejected]:
-        for picture in read_pictures(document, categories, images):
+        for picture in read_pictures(document, categories, images, notes):
             if isinstance(picture, Rejected):
                 yield picture
                 continue
             try:
-                labels = _asked(picture.row, mode, list(ids) if aspect in WHOLE_VOCABULARY else [])
+                names = list(ids) if aspect in WHOLE_VOCABULARY else []
+                labels = _asked(picture, mode, names)
             except DataError as error:
                 yield document.rejected("images", picture.place, error, picture.row)
                 continue
             if labels:
                 meta = {"mode": mode, "subset": aspect}
-                key = f"{aspect}/{picture.row['id']}"
-                yield detection_sample(key, picture, labels, picture.instances, ids, meta)
+                key = f"{aspect}/{picture.key}"
+                kept = picture.instances
+                yield detection_sample(key, picture, labels, kept, ids, meta, picture.unknown)
 
-    return Reading(len(document.array("images")), rows())
+    annotated = len(document.array("annotations"))
+    return Reading(len(document.array("images")), rows(), annotated, notes)
 
 
-def _asked(row: dict[str, Any], mode: str, names: list[str]) -> list[str]:
-    """Labels in prompt order, each once."""
-    present = text_list(row.get("text"), "text", "image")
-    if mode == "positive":
-        return list(dict.fromkeys(present))
-    return names or list(
-        dict.fromkeys([*present, *text_list(row.get("neg_text", []), "neg_text", "image")])
-    )
+def _asked(picture: Picture, mode: str, names: list[str]) -> list[str]:
+    """Labels in prompt order, each once; a label of the text without any box is in doubt."""
+    present = text_list(picture.row.get("text"), "text", "image")
+    hard = text_list(picture.row.get("neg_text", []), "neg_text", "image")
+    picture.hidden |= frozenset(present) - picture.present
+    wanted = present if mode == "positive" else names or [*present, *hard]
+    unknown = picture.unknown
+    return [label for label in dict.fromkeys(wanted) if label not in unknown]

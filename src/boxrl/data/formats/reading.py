@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,10 +36,12 @@ class Rejected(NamedTuple):
     Attributes:
         reason: the whole message: `file:line: what, got, expected`.
         row: what stands there, as far as it could be read.
+        annotations: how many annotations are lost with it.
     """
 
     reason: str
     row: Any
+    annotations: int = 1
 
 
 class Reading(NamedTuple):
@@ -48,10 +50,14 @@ class Reading(NamedTuple):
     Attributes:
         total: images, expressions or lines of the source; rows may be fewer or more.
         rows: samples and rejections, in the order of the source.
+        annotations: in the source; None where each of `total` is one.
+        notes: what people should hear of that is no rejection; complete once the rows are read.
     """
 
     total: int
     rows: Iterator[Sample | Rejected]
+    annotations: int | None = None
+    notes: Sequence[str] = ()
 
 
 def read_records(path: Path, build: Callable[[dict[str, Any], str, str], Sample]) -> Reading:
@@ -137,7 +143,9 @@ class Document:
             self._lines[key] = [1] * len(listed) if one_line else _element_lines(text, key)
         return f"{self.path}:{self._lines[key][index]}"
 
-    def rejected(self, key: str | None, index: int, error: DataError, row: Any) -> Rejected:
+    def rejected(
+        self, key: str | None, index: int, error: DataError, row: Any, annotations: int = 1
+    ) -> Rejected:
         """The rejection of an array's element.
 
         Args:
@@ -145,8 +153,9 @@ class Document:
             index: of the element, from 0.
             error: what is wrong with it.
             row: the element as it stands.
+            annotations: how many annotations are lost with it.
         """
-        return Rejected(f"{self.where(key, index)}: {error}", row)
+        return Rejected(f"{self.where(key, index)}: {error}", row, annotations)
 
 
 def read_text(path: Path) -> str:
@@ -309,14 +318,14 @@ def placed_xyxy(
 
 
 def inside_folder(images: Path, image: str, where: str) -> str:
-    """The relative image path, checked not to leave the images folder, links included.
+    """The relative image path in its one spelling, checked not to leave the folder, links included.
 
     No image is opened, and none has to be there.
 
     Raises:
         DataError: an absolute path, a path with `..`, or a link out of the folder.
     """
-    checked_image(image, where)
+    image = checked_image(image, where)
     path = os.path.join(images, image)  # noqa: PTH118 - once per image of a large archive
     if not _stays(images, os.path.dirname(path)) or (  # noqa: PTH120
         _is_link(path) and not _leads_inside(images, path)

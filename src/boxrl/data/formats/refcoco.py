@@ -8,12 +8,15 @@ as JSON, which `vlmr1` reads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.formats.coco import id_shift, open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id
 from boxrl.data.formats.pickles import read_pickle
+from boxrl.data.formats.pictures import Picture
 from boxrl.data.formats.reading import Reading, Rejected, require
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError, UsageError
@@ -56,10 +59,8 @@ def read_refcoco(
 class _Annotated(NamedTuple):
     """An annotation with the image that it is in."""
 
-    image: dict[str, Any]
-    size_wh: tuple[int, int]
+    picture: Picture
     instance: Instance
-    others: list[Instance]
 
 
 def read_refs(folder: Path, refs_file: str, images: Path, split: str) -> Reading:
@@ -101,31 +102,41 @@ def read_refs(folder: Path, refs_file: str, images: Path, split: str) -> Reading
     return Reading(sum(len(found) for found in sentences if isinstance(found, list)), rows())
 
 
-def _annotated(path: Path, images: Path) -> tuple[dict[int, _Annotated], dict[int, str]]:
+def _annotated(path: Path, images: Path) -> tuple[dict[Key, _Annotated], dict[Key, str]]:
     """Every usable annotation by its id, and why the others are not usable."""
     document = open_coco(path)
-    shift = id_shift(document)
-    by_id: dict[int, _Annotated] = {}
-    unusable: dict[int, str] = {}
-    for picture in read_pictures(document, read_categories(document), images):
-        if isinstance(picture, Rejected):
-            if isinstance(picture.row.get("id"), int):
-                unusable[picture.row["id"]] = picture.reason
+    rows = document.array("annotations")
+    ids = [as_id(row.get("id")) for row in rows]
+    own = dict(zip(annotation_ids(rows), ids, strict=True))
+    by_id: dict[Key, _Annotated] = {}
+    unusable: dict[Key, str] = {
+        key: "its id is given to several annotations"
+        for key, count in Counter(ids).items()
+        if count > 1 and key is not None
+    }
+    for picture in read_pictures(document, read_categories(document), images, []):
+        if isinstance(picture, Picture):
+            for instance in picture.instances:
+                key = own.get(instance.annotation_id)
+                if key is not None and key not in unusable:
+                    by_id[key] = _Annotated(picture, instance)
             continue
-        for instance in picture.instances:
-            others = picture.instances
-            by_id[instance.annotation_id - shift] = _Annotated(
-                picture.row, picture.size_wh, instance, others
-            )
+        lost = [picture.row]
+        if "image_id" not in picture.row:  # an image, with all that is annotated in it
+            lost = [row for row in rows if row.get("image_id") == picture.row.get("id")]
+        for row in lost:
+            key = as_id(row.get("id"))
+            if key is not None:
+                unusable.setdefault(key, picture.reason)
     return by_id, unusable
 
 
 def _samples(ref: dict[str, Any], annotated: _Annotated, where: str) -> list[Sample]:
     """One sample per sentence of the ref."""
-    image, size_wh, instance, everything = annotated
+    picture, instance = annotated
     others = [
         {"bbox": list(item.object.bbox), "label": item.object.label}
-        for item in everything
+        for item in picture.instances
         if item is not instance and not item.object.iscrowd
     ]
     samples = []
@@ -134,7 +145,7 @@ def _samples(ref: dict[str, Any], annotated: _Annotated, where: str) -> list[Sam
         key = require(sentence, "sent_id", int, where)
         known = {name: sentence[name] for name in ("raw", "info") if name in sentence}
         meta = {
-            "image_id": image["id"],
+            "image_id": picture.image_id,
             "ref_id": ref.get("ref_id"),
             "annotation_ids": [instance.annotation_id],
             "areas": [instance.area],
@@ -145,9 +156,9 @@ def _samples(ref: dict[str, Any], annotated: _Annotated, where: str) -> list[Sam
         samples.append(
             Sample(
                 id=str(key),
-                image=image["file_name"],
-                width=size_wh[0],
-                height=size_wh[1],
+                image=picture.image,
+                width=picture.size_wh[0],
+                height=picture.size_wh[1],
                 task="grounding",
                 labels=(expression,),
                 objects=(Object(instance.object.bbox, expression),),

@@ -99,9 +99,10 @@ def read_yolo(
     for row, file in zip(content["images"], usable, strict=True):
         row["file_name"] = names_of[file]
     _show_turned(content, images)
+    _name_by_stem(content, usable)
     document = _Converted(labels, content, usable, re.compile(r"^[^\S\n]*\S", re.MULTILINE))
     reading = read_coco(document, images, subset=subset, mode=mode)
-    return Reading(len(files), chain(rejections, reading.rows))
+    return reading._replace(total=len(files), rows=chain(rejections, reading.rows))
 
 
 def _show_turned(content: dict[str, Any], images: Path) -> None:
@@ -117,6 +118,15 @@ def _show_turned(content: dict[str, Any], images: Path) -> None:
         if (x, y) != (1.0, 1.0):  # shares of the image, so that sides scale apart
             left, top, width, height = row["bbox"]
             row["bbox"] = [left * x, top * y, width * x, height * y]
+
+
+def _name_by_stem(content: dict[str, Any], files: list[Path]) -> None:
+    """Images called by the stem of their file; an ordinal would move with every file mended."""
+    stems = {}
+    for row, file in zip(content["images"], files, strict=True):
+        stems[row["id"]], row["id"] = file.stem, file.stem
+    for row in content["annotations"]:
+        row["image_id"] = stems[row["image_id"]]
 
 
 def _yolo_places(annotations: Path, images: Path) -> tuple[Path, Path]:
@@ -213,6 +223,7 @@ def read_voc(
         raise DataError(f"{folder}: no .xml files")
     rejections: list[Rejected] = []
     content, usable = _convert(files, lambda place: COCO.from_voc(str(place)), rejections)
+    _name_by_stem(content, usable)
     document = _Converted(folder, content, usable, re.compile(r"<object\b"))
     reading = read_coco(document, images, subset=subset, mode=mode)
-    return Reading(len(files), chain(rejections, reading.rows))
+    return reading._replace(total=len(files), rows=chain(rejections, reading.rows))

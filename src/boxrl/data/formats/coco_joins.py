@@ -1,0 +1,148 @@
+"""Which annotation of a COCO file belongs to which image, by what its ids and paths say.
+
+Ids and paths of real files repeat, are missing, or are a number here and a text there. Nothing is
+joined by a guess: what could belong to an image, but need not, hides its label there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from boxrl.data.formats.reading import require
+from boxrl.data.samples import normal_image
+from boxrl.errors import DataError
+
+Row = dict[str, Any]
+Key = int | str
+
+
+class Joined(NamedTuple):
+    """The annotations of a file by image.
+
+    Attributes:
+        mine: by image id, the positions of its annotations.
+        repeated: image ids that several images bear.
+        meant: by image id, positions of annotations that bear it as a number where it is a text,
+            or the other way round.
+        anywhere: positions of annotations that name no image.
+        strays: positions of all annotations of no image, each with the reason.
+    """
+
+    mine: dict[Key, list[int]]
+    repeated: frozenset[Key]
+    meant: dict[Key, list[int]]
+    anywhere: list[int]
+    strays: list[tuple[int, str]]
+
+
+def as_id(value: Any) -> Key | None:
+    """The value as a key, None for what can be no id; 2.0, as pandas writes it, is 2."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (int, str)) else None
+
+
+def join(images: Sequence[Row], annotations: Sequence[Row]) -> Joined:
+    """Annotations to images, by id alone."""
+    counts = Counter(as_id(row.get("id")) for row in images)
+    del counts[None]
+    by_text: dict[str, Key] = {str(key): key for key in counts if key is not None}
+    mine: dict[Key, list[int]] = defaultdict(list)
+    meant: dict[Key, list[int]] = defaultdict(list)
+    anywhere, strays = [], []
+    for position, row in enumerate(annotations):
+        key = as_id(row.get("image_id"))
+        if key in counts and key is not None:
+            mine[key].append(position)
+            continue
+        why = f"no image has the id {row.get('image_id')!r:.80}"
+        if key is None:
+            anywhere.append(position)
+        elif str(key) in by_text:
+            other = by_text[str(key)]
+            meant[other].append(position)
+            why += f", but one has {other!r:.80}; write both as a number or both as a text"
+        strays.append((position, why))
+    repeated = frozenset(key for key, count in counts.items() if count > 1 and key is not None)
+    return Joined(dict(mine), repeated, dict(meant), anywhere, strays)
+
+
+class Twins(NamedTuple):
+    """Images that are listed more than once.
+
+    Attributes:
+        differing: by place in `images`, the category ids that its twins annotate otherwise.
+        sizes: places of those whose twins declare another size, so that one of them is wrong.
+        groups: the places of every such image.
+    """
+
+    differing: dict[int, frozenset[Any]]
+    sizes: frozenset[int]
+    groups: list[list[int]]
+
+
+def find_twins(images: Sequence[Row], annotations: Sequence[Row], joined: Joined) -> Twins:
+    """Images whose paths are one and the same path."""
+    by_path: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(images):
+        by_path[_path(row)].append(index)
+    by_path.pop("", None)
+    groups = [group for group in by_path.values() if len(group) > 1]
+    differing: dict[int, frozenset[Any]] = {}
+    sizes: set[int] = set()
+    for group in groups:
+        boxes = [_boxes(joined, annotations, as_id(images[index].get("id"))) for index in group]
+        known = {key for found in boxes for key in found}
+        differ = (key for key in known if len({str(sorted(b.get(key, []))) for b in boxes}) > 1)
+        differing.update(dict.fromkeys(group, frozenset(differ)))
+        declared = {f"{images[i].get('width')} x {images[i].get('height')}" for i in group}
+        sizes.update(group if len(declared) > 1 else ())
+    return Twins(differing, frozenset(sizes), groups)
+
+
+def _path(row: Row) -> str:
+    try:
+        return image_name(row, "image")
+    except DataError:
+        return ""
+
+
+def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> dict[Any, list[str]]:
+    """Boxes by category id, as the file writes them."""
+    found: dict[Any, list[str]] = defaultdict(list)
+    for position in joined.mine.get(key, []) if key is not None else []:
+        row = annotations[position]
+        found[as_id(row.get("category_id"))].append(str(row.get("bbox")))
+    return found
+
+
+def image_name(row: Row, where: str) -> str:
+    """The image's path from the images folder, in its one spelling.
+
+    LVIS has no `file_name`: it is the last two parts of `coco_url`, as train2017/x.jpg.
+
+    Raises:
+        DataError: neither is there.
+    """
+    url = row.get("coco_url")
+    if row.get("file_name") is None and isinstance(url, str) and url.strip():
+        parts = urlsplit(url).path.split("/")[-2:]
+        return normal_image(require({"coco_url": "/".join(parts)}, "coco_url", str, where))
+    return normal_image(require(row, "file_name", str, where))
+
+
+def annotation_ids(annotations: Sequence[Row]) -> list[int]:
+    """The id of every annotation: the file's where all are whole and no two are equal, else 1, 2...
+
+    Ids that start at 0 are raised by one: COCO's matching takes a 0 for "unmatched".
+    """
+    found = [as_id(row.get("id")) for row in annotations]
+    ids = [key for key in found if isinstance(key, int)]
+    if len(ids) < len(found) or len(set(ids)) < len(ids):
+        return list(range(1, len(found) + 1))
+    return [key + 1 for key in ids] if 0 in ids else ids

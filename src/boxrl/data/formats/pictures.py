@@ -1,0 +1,295 @@
+"""Annotated images to samples: what every format of boxes in images shares.
+
+A reader turns its files into pictures; what is asked of them is decided here, by one law: what
+an image may hold beyond its targets (boxes that cannot be read, crowd regions, labels that nobody
+looked for) is neither a target nor a proof of absence. Its label is not asked for.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from boxrl.data.formats.reading import Rejected
+from boxrl.data.subsets import Instance, Mode, asked_labels, build_subsets, keep
+from boxrl.errors import DataError, UsageError
+from boxrl.types import Object, Sample
+
+N_OPTIONS = 4
+"""Options of a region question: the region's own label and distractors."""
+
+BACKGROUND = frozenset({"background"})
+"""Names, letters alone, of what is no object; left out where nothing is annotated with them."""
+
+IGNORED = frozenset({"ignore", "ignored", "ignoredregion", "ignoredregions", "dontcare"})
+"""Names, letters alone, of regions in which nobody annotated anything."""
+
+
+@dataclass(slots=True)
+class Picture:
+    """An image with its usable annotations.
+
+    Attributes:
+        key: the sample's id: the image's id or the stem of its file, never its place in the source.
+        image: its path from the images folder.
+        size_wh: (width, height) in pixels.
+        instances: in the source's order, crowd regions included.
+        image_id: what the source calls it; stands in `meta`.
+        hidden: labels of which the image holds, or may hold, objects that are not in `instances`.
+        verified: where only some labels were looked for, those found absent; None where all were.
+        unexhausted: labels of which the image may hold more objects than are annotated.
+        row: the image's own record in the source.
+        place: of that record, from 0.
+    """
+
+    key: str
+    image: str
+    size_wh: tuple[int, int]
+    instances: list[Instance]
+    image_id: Any = None
+    hidden: frozenset[str] = frozenset()
+    verified: frozenset[str] | None = None
+    unexhausted: frozenset[str] = frozenset()
+    row: Any = None
+    place: int = 0
+
+    @property
+    def present(self) -> set[str]:
+        """Labels with a box; a crowd region alone makes none present."""
+        return {item.object.label for item in self.instances if not item.object.iscrowd}
+
+    @property
+    def unknown(self) -> set[str]:
+        """Labels for which no answer would be known to be right."""
+        crowd = {item.object.label for item in self.instances if item.object.iscrowd}
+        return self.hidden | (crowd - self.present)
+
+    def absent(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that the image is known not to hold, in their order."""
+        ruled_out = self.present | self.unknown
+        if self.verified is not None:
+            names = [name for name in names if name in self.verified]
+        return [name for name in names if name not in ruled_out]
+
+
+class Asking(NamedTuple):
+    """What is asked of every picture.
+
+    Attributes:
+        subset: names in SUBSETS, applied in order.
+        mode: which labels a detection sample asks for; see `subsets.asked_labels`.
+        task: `detection`: one sample per image (`single_class`: per image and label);
+            `region`: one sample per box, which asks what the box holds.
+        negatives: so many labels that the image does not hold are drawn and asked for too.
+        seed: of that draw, and of the options of region questions.
+    """
+
+    subset: Sequence[str] = ()
+    mode: Mode = "positive"
+    task: Literal["detection", "region"] = "detection"
+    negatives: int = 0
+    seed: int = 0
+
+
+def ask(
+    pictures: Iterable[Picture | Rejected], ids: Mapping[str, Any], asking: Asking
+) -> Iterator[Sample | Rejected]:
+    """The samples of the pictures, rejections in their place.
+
+    Args:
+        pictures: in the order of the source.
+        ids: category ids by name, in the order in which names are asked for.
+        asking: subset, mode and task.
+
+    Raises:
+        UsageError: an unknown subset, or negatives where none can be drawn.
+    """
+    if asking.negatives < 0 or (
+        asking.negatives and (asking.mode == "all" or asking.task == "region")
+    ):
+        raise UsageError(
+            f"--negatives {asking.negatives}; expected 0 or more, in detection; "
+            "--mode all asks for every absent label already"
+        )
+    build_subsets(asking.subset)
+    return _ask(pictures, ids, asking)
+
+
+def _ask(
+    pictures: Iterable[Picture | Rejected], ids: Mapping[str, Any], asking: Asking
+) -> Iterator[Sample | Rejected]:
+    rng = random.Random(asking.seed)
+    for picture in pictures:
+        if isinstance(picture, Rejected):
+            yield picture
+        elif asking.task == "region":
+            yield from _region_samples(picture, ids, asking, rng)
+        else:
+            absent = picture.absent(ids) if asking.negatives or asking.mode == "all" else []
+            if asking.mode != "all":
+                absent = rng.sample(absent, min(asking.negatives, len(absent)))
+            yield from _detection_samples(picture, ids, asking, absent)
+
+
+def _kept(picture: Picture, subset: Sequence[str]) -> list[Instance]:
+    width, height = picture.size_wh
+    return keep(build_subsets(subset), picture.instances, width * height)
+
+
+def _subset_meta(asking: Asking) -> dict[str, Any]:
+    return {"subset": ",".join(asking.subset)} if asking.subset else {}
+
+
+def _detection_samples(
+    picture: Picture, ids: Mapping[str, Any], asking: Asking, absent: Collection[str]
+) -> Iterator[Sample]:
+    """The samples of one image: none, one, or with `single_class` one per label."""
+    kept = _kept(picture, asking.subset)
+    if asking.subset and not kept:
+        return
+    meta = {"mode": asking.mode, **_subset_meta(asking)}
+    for labels in asked_labels(asking.mode, kept, picture.hidden, ids, absent):
+        key = picture.key + (f"/{labels[0]}" if asking.mode == "single_class" else "")
+        regions = set(ids) if asking.mode == "all" else ()
+        yield detection_sample(key, picture, labels, kept, ids, meta, regions)
+
+
+def detection_sample(
+    key: str,
+    picture: Picture,
+    labels: Sequence[str],
+    kept: Sequence[Instance],
+    ids: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    regions: Collection[str] = (),
+) -> Sample:
+    """One detection sample: `labels` are asked for, the rest of the image goes to `meta`.
+
+    Args:
+        key: the sample's id.
+        picture: the image.
+        labels: names asked for, in prompt order.
+        kept: the instances that count as targets where their label is asked for.
+        ids: category ids by name; a label without one gets null.
+        meta: what else is to be kept.
+        regions: labels whose crowd regions stand among the objects although nobody asks for them.
+    """
+    wanted = frozenset(labels)
+    targets = [
+        item
+        for item in kept
+        if item.object.label in wanted or (item.object.iscrowd and item.object.label in regions)
+    ]
+    chosen = {id(item) for item in targets}
+    others = [
+        {"bbox": list(item.object.bbox), "label": item.object.label}
+        for item in picture.instances
+        if id(item) not in chosen and not item.object.iscrowd
+    ]
+    return Sample(
+        id=key,
+        image=picture.image,
+        width=picture.size_wh[0],
+        height=picture.size_wh[1],
+        task="detection",
+        labels=tuple(labels),
+        objects=tuple(item.object for item in targets),
+        meta={
+            "image_id": picture.image_id,
+            "category_ids": [ids.get(label) for label in labels],
+            "annotation_ids": [item.annotation_id for item in targets],
+            "areas": [item.area for item in targets],
+            **meta,
+            **({"others": others} if others else {}),
+            **_limits(picture, wanted),
+        },
+    )
+
+
+def _limits(picture: Picture, asked: Collection[str]) -> dict[str, list[str]]:
+    """What is not known about the image, as `meta` tells it."""
+    limits = {
+        "unverified": picture.unknown,
+        "verified_absent": picture.verified,
+        "unexhausted": picture.unexhausted & set(asked),
+    }
+    found = {key: sorted(names) for key, names in limits.items() if names}
+    if picture.verified is not None:
+        found.setdefault("verified_absent", [])
+    return found
+
+
+def _region_samples(
+    picture: Picture, ids: Mapping[str, Any], asking: Asking, rng: random.Random
+) -> Iterator[Sample]:
+    """One question per box: which of the options is in it?
+
+    Distractors are drawn from the names that the image does not hold, so that an overlapping
+    object never makes a second option right.
+    """
+    absent = picture.absent(ids)
+    for item in _kept(picture, asking.subset):
+        if item.object.iscrowd:
+            continue
+        label = item.object.label
+        options = [label, *rng.sample(absent, min(N_OPTIONS - 1, len(absent)))]
+        rng.shuffle(options)
+        yield Sample(
+            id=f"{picture.key}/{item.annotation_id}",
+            image=picture.image,
+            width=picture.size_wh[0],
+            height=picture.size_wh[1],
+            task="region",
+            labels=tuple(options),
+            objects=(item.object,),
+            answer=label,
+            meta={
+                "image_id": picture.image_id,
+                "category_ids": [ids.get(option) for option in options],
+                "annotation_ids": [item.annotation_id],
+                "areas": [item.area],
+                **_subset_meta(asking),
+            },
+        )
+
+
+def hide(picture: Picture, lost: Iterable[str | None], where: str) -> None:
+    """Hide labels of which objects could not be read, or may lie in another image.
+
+    Args:
+        picture: gets them.
+        lost: those labels; None for an object whose label is not known.
+        where: start of the error message.
+
+    Raises:
+        DataError: a label is not known, so that any label may be incomplete.
+    """
+    labels = set(lost)
+    if None in labels:
+        raise DataError(
+            f"{where}: holds an object whose label cannot be read, so no label can be asked for"
+        )
+    picture.hidden = picture.hidden.union(label for label in labels if label)
+
+
+def ignore(picture: Picture, regions: Sequence[Instance]) -> Picture:
+    """The picture with regions of no label as crowd regions of every label that it holds.
+
+    Nothing else is known to be absent from it: any object may lie in such a region.
+    """
+    crowd = [
+        Instance(Object(item.object.bbox, label, iscrowd=True), item.annotation_id, item.area)
+        for item in regions
+        for label in sorted(picture.present)
+    ]
+    picture.instances += crowd
+    picture.verified = frozenset() if regions else picture.verified
+    return picture
+
+
+def bare_name(name: str) -> str:
+    """The letters of a name, for comparison with BACKGROUND and IGNORED."""
+    return re.sub(r"[\W_]+", "", name).casefold()
