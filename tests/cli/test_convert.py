@@ -94,7 +94,6 @@ def test_more_than_a_tenth_rejected_stops_with_the_commonest_reason(tmp_path, ca
     assert not (tmp_path / "train.rejected.jsonl").exists()
     archive = write_json(tmp_path / "x.json", document | {"annotations": bad[:1] + good})
     assert run(capsys, *convert(archive, out, "--on-error", "skip"))[0] == 0
-    assert run(capsys, *convert(archive, out, "--max-rejected", "2"))[0] == 2
 
 
 def test_rejections_of_an_earlier_run_do_not_stay(archive, tmp_path, capsys):
@@ -172,7 +171,9 @@ def test_a_300_mb_line_is_one_error_and_can_be_skipped(tmp_path, capsys):
     status, _, errors = run(capsys, *convert(path, tmp_path / "out.jsonl", format="vlmr1"))
     assert status == 1
     assert f"{path}:1: line of more than 64 MB" in errors
-    args = convert(path, tmp_path / "out.jsonl", "--on-error", "skip", "--max-rejected", "1.0", format="vlmr1")
+    args = convert(
+        path, tmp_path / "out.jsonl", "--on-error", "skip", "--max-rejected", "1.0", format="vlmr1"
+    )
     assert run(capsys, *args)[0] == 0
     assert len(read_samples(tmp_path / "out.jsonl")) == 1
 
@@ -214,7 +215,9 @@ def test_a_hostile_line_is_one_error_and_can_be_left_out(tmp_path, capsys, kind)
     assert (status, printed, out.exists()) == (1, "", False)
     assert errors.splitlines()[-1].startswith(f"boxrl: {path}:2: ")
     assert reason in errors.splitlines()[-1]
-    args = convert(path, out, "--on-error", "skip", "--max-rejected", "1.0", "--json", format="vlmr1")
+    args = convert(
+        path, out, "--on-error", "skip", "--max-rejected", "1.0", "--json", format="vlmr1"
+    )
     status, printed, _ = run(capsys, *args)
     assert (status, json.loads(printed)["samples"], json.loads(printed)["rejected"]) == (0, 2, 1)
     (rejected,) = (tmp_path / "out.rejected.jsonl").read_text().splitlines()

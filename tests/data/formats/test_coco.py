@@ -286,3 +286,135 @@ def test_ids_that_start_at_zero_are_raised(tmp_path):
     rows = [annotation(0, 1, 18, [1, 2, 3, 4]), annotation(1, 1, 18, [5, 6, 7, 8])]
     (sample,) = read(write_json(tmp_path / "x.json", document_with(rows)))
     assert sample.meta["annotation_ids"] == [1, 2]
+
+
+# --- what an image is, and what is known of it ------------------------------------------------
+
+
+def test_images_that_share_an_id_are_all_rejected(tmp_path):
+    images = [IMAGES[0], IMAGES[1] | {"id": 1}, IMAGES[2]]
+    rows = [annotation(1, 1, 18, [1, 2, 3, 4]), annotation(2, 3, 18, [1, 2, 3, 4])]
+    first, second, third = read(write_json(tmp_path / "x.json", document_with(rows, images)))
+    assert ["duplicate id 1" in row.reason for row in (first, second)] == [True, True]
+    assert third.image == "c.jpg"
+
+
+def test_a_path_has_one_spelling(tmp_path):
+    images = [IMAGES[0] | {"file_name": "./sub//./a.jpg"}]
+    rows = [annotation(1, 1, 18, [1, 2, 3, 4])]
+    (sample,) = read(write_json(tmp_path / "x.json", document_with(rows, images)))
+    assert sample.image == "sub/a.jpg"
+
+
+def test_an_image_listed_twice_asks_for_nothing_that_its_rows_annotate_differently(tmp_path):
+    images = [IMAGES[0], IMAGES[0] | {"id": 2, "file_name": "./a.jpg"}]
+    same = [annotation(n, n, 44, [1, 2, 3, 4]) for n in (1, 2)]
+    rows = [*same, annotation(3, 1, 18, [9, 9, 5, 5])]
+    reading = read_coco(
+        write_json(tmp_path / "x.json", document_with(rows, images)), tmp_path, mode="all"
+    )
+    samples = rows_of(reading)
+    assert [sample.labels for sample in samples] == [("person", "bottle")] * 2
+    assert [sample.meta["unverified"] for sample in samples] == [["dog"]] * 2
+    assert "1 images are listed more than once, the first 'a.jpg'" in reading.notes[0]
+
+
+def test_one_path_with_two_sizes_is_rejected(tmp_path):
+    images = [IMAGES[0], IMAGES[1] | {"file_name": "a.jpg"}]
+    found = read(write_json(tmp_path / "x.json", document_with([], images)), mode="all")
+    assert ["'a.jpg' is listed again with another size" in row.reason for row in found] == [
+        True
+    ] * 2
+
+
+def lvis_document():
+    """An image as LVIS v1 has it: no file_name, dogs in part, no person, bottles unknown."""
+    image = {
+        "id": 139, "width": 640, "height": 480, "neg_category_ids": [1],
+        "not_exhaustive_category_ids": [18],
+        "coco_url": "http://images.cocodataset.org/val2017/000000000139.jpg",
+    }  # fmt: skip
+    other = {"id": 140, "width": 9, "height": 9, "coco_url": "http://x.org/train2017/1.jpg"}
+    return document_with([annotation(1, 139, 18, [1, 2, 3, 4])], [image, other])
+
+
+@pytest.mark.parametrize("options", [{"mode": "all"}, {"negatives": 3}])
+def test_federated_images_ask_for_what_is_present_and_what_was_found_absent(tmp_path, options):
+    (sample,) = read(write_json(tmp_path / "lvis.json", lvis_document()), **options)
+    assert sample.image == "val2017/000000000139.jpg"
+    assert sample.labels == ("dog", "person")
+    assert sample.meta["verified_absent"] == ["person"]
+    assert sample.meta["unexhausted"] == ["dog"]
+
+
+def test_federated_images_draw_no_option_that_nobody_looked_for(tmp_path):
+    (sample,) = read(write_json(tmp_path / "lvis.json", lvis_document()), task="region")
+    assert set(sample.labels) == {"dog", "person"}
+
+
+@pytest.mark.parametrize("key", ["neg_category_ids", "not_exhaustive_category_ids"])
+def test_what_was_looked_for_must_be_readable(tmp_path, key):
+    document = lvis_document()
+    document["images"][0][key] = 5
+    rejected = read(write_json(tmp_path / "lvis.json", document))[0]
+    assert f"{key} must be a list of category ids" in rejected.reason
+
+
+# --- categories that are none -----------------------------------------------------------------
+
+
+def categories(*rows):
+    return [{"id": n, "name": name, "supercategory": parent} for n, name, parent in rows]
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "note"),
+    [
+        (((0, "pets-ab", "none"), (1, "dog", "pets-ab")), ("dog",), "'pets-ab' left out"),
+        (((0, "dog", "none"), (1, "dog", "dog")), ("dog",), "'dog' left out: the parent"),
+        (((1, "dog", "dog"), (2, "_background_", "")), ("dog",), "'_background_' left out"),
+        (((1, "dog", ""), (2, "__ignore__", "")), ("dog",), "'__ignore__' left out"),
+        (((1, "dog", "animal"), (2, "animal", "animal")), ("dog",), "'animal' left out"),
+        (((1, "dog", "dog"), (2, "cat", "animal")), ("dog", "cat"), None),
+    ],
+)
+def test_categories_that_name_no_object_are_left_out_and_told(tmp_path, listed, asked, note):
+    rows = [annotation(1, 1, 1, [1, 2, 3, 4])]
+    document = document_with(rows, IMAGES[:1]) | {"categories": categories(*listed)}
+    reading = read_coco(write_json(tmp_path / "x.json", document), tmp_path, mode="all")
+    (sample,) = rows_of(reading)
+    assert sample.labels == asked
+    assert [note in told for told in reading.notes] == ([True] if note else [])
+
+
+def test_a_parent_that_is_annotated_is_asked_for(tmp_path):
+    listed = categories((1, "animal", ""), (2, "dog", "animal"))
+    rows = [annotation(1, 1, 1, [1, 2, 3, 4])]
+    document = document_with(rows, IMAGES[:1]) | {"categories": listed}
+    (sample,) = read(write_json(tmp_path / "x.json", document), mode="all")
+    assert sample.labels == ("animal", "dog")
+
+
+def test_an_ignored_region_is_a_crowd_of_what_is_asked_and_proves_nothing_absent(tmp_path):
+    listed = categories((1, "dog", ""), (2, "cat", ""), (3, "ignored regions", ""))
+    rows = [annotation(1, 1, 1, [1, 2, 3, 4]), annotation(2, 1, 3, [9, 9, 50, 50])]
+    document = document_with(rows, IMAGES[:1]) | {"categories": listed}
+    reading = read_coco(write_json(tmp_path / "x.json", document), tmp_path, mode="all")
+    (sample,) = rows_of(reading)
+    assert sample.labels == ("dog",)
+    assert [(item.label, item.iscrowd) for item in sample.objects] == [
+        ("dog", False), ("dog", True),
+    ]  # fmt: skip
+    assert reading.notes == ["category 'ignored regions' is not asked for: its regions are ignored"]
+
+
+def test_a_label_that_is_only_a_crowd_is_not_asked_for(tmp_path):
+    rows = [annotation(1, 1, 18, [1, 2, 30, 40], iscrowd=1), annotation(2, 2, 18, [1, 2, 30, 40])]
+    path = write_json(tmp_path / "x.json", document_with(rows))
+    first, second, _ = read(path, mode="all")
+    assert (first.labels, first.is_negative) == (("person", "bottle"), True)
+    assert [item.iscrowd for item in first.objects] == [True]  # what evaluation ignores
+    assert first.meta["unverified"] == ["dog"]
+    assert second.labels == ("dog", "person", "bottle")
+    drawn = read(path, negatives=3)[0]
+    assert (drawn.labels, drawn.objects) == (("person", "bottle"), ())

@@ -246,7 +246,8 @@ class _PictureReader:
         except DataError as error:
             yield self.document.rejected("images", index, error, row, max(1, len(mine)))
             return
-        regions, lost = [], self._doubtful(key, index)
+        regions: list[Instance] = []
+        lost = self._doubtful(key, index)
         for position in mine:
             try:
                 instance = self._instance(position, picture.size_wh)

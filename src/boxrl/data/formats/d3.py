@@ -172,9 +172,9 @@ def _open_pickles(folder: Path, images: Path) -> _Archive:
         ]
         for key, row in tables["groups"].items()
     }
-    counts = (len(tables[name]) for name in ("images", "annotations"))
     rows = _pictures(folder, tables, texts, images)
-    return _Archive(*counts, Sentences(ids, kinds, of_group), rows)
+    sentences = Sentences(ids, kinds, of_group)
+    return _Archive(len(tables["images"]), len(tables["annotations"]), sentences, rows)
 
 
 def _read_table(path: Path) -> dict[int, dict[str, Any]]:
@@ -237,7 +237,8 @@ def _texts(row: dict[str, Any], texts: dict[int, str]) -> list[str | None]:
     numbers = row.get("sent_id")
     if not isinstance(numbers, list):
         return [None]
-    return [texts.get(number) if isinstance(number, (int, float)) else None for number in numbers]
+    keys = map(as_id, numbers)
+    return [texts.get(key) if isinstance(key, int) else None for key in keys]
 
 
 def _instances(

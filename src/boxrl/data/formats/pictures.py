@@ -65,7 +65,7 @@ class Picture:
     def unknown(self) -> set[str]:
         """Labels for which no answer would be known to be right."""
         crowd = {item.object.label for item in self.instances if item.object.iscrowd}
-        return self.hidden | (crowd - self.present)
+        return (crowd - self.present) | self.hidden
 
     def absent(self, names: Iterable[str]) -> list[str]:
         """Those of the names that the image is known not to hold, in their order."""
