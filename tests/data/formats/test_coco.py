@@ -322,9 +322,7 @@ def test_an_image_listed_twice_asks_for_nothing_that_its_rows_annotate_different
 def test_one_path_with_two_sizes_is_rejected(tmp_path):
     images = [IMAGES[0], IMAGES[1] | {"file_name": "a.jpg"}]
     found = read(write_json(tmp_path / "x.json", document_with([], images)), mode="all")
-    assert ["'a.jpg' is listed again with another size" in row.reason for row in found] == [
-        True
-    ] * 2
+    assert ["listed again with another size" in row.reason for row in found] == [True, True]
 
 
 def lvis_document():
