@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -84,12 +85,17 @@ def reply(content: str = '"x"', finish: str = '"stop"', more: str = "") -> str:
 @pytest.mark.parametrize(
     ("content", "completion", "n_tokens", "finish"),
     [
-        (reply(more=', "usage": {"completion_tokens": -3}'), "x", 0, "stop"),
-        (reply(more=', "usage": null'), "x", 0, "stop"),
-        (reply('"\\ud800 x"', '"length"'), "? x", 0, "length"),
-        (reply("null"), "", 0, "stop"),
-        (reply(finish='"content_filter"'), "x", 0, "error"),
-        (reply(finish="null"), "x", 0, "error"),
+        (reply(more=', "usage": {"completion_tokens": -3}'), "x", None, "stop"),
+        (reply(more=', "usage": {"completion_tokens": 1e999}'), "x", None, "stop"),
+        (reply(more=', "usage": {"completion_tokens": "many"}'), "x", None, "stop"),
+        (reply(more=f', "usage": {{"completion_tokens": {10**30}}}'), "x", None, "stop"),
+        (reply(more=', "usage": [1]'), "x", None, "stop"),
+        (reply(more=', "usage": null'), "x", None, "stop"),
+        (reply('"\\ud800 x"', '"length"'), "? x", None, "length"),
+        (reply("null"), "", None, "stop"),
+        (reply(finish='"content_filter"'), "", 0, "error"),
+        (reply(finish="null"), "x", None, "stop"),
+        (reply(finish='"eos_token"'), "x", None, "stop"),
     ],
 )
 def test_odd_answers_are_read(
@@ -98,7 +104,7 @@ def test_odd_answers_are_read(
     tmp_path: Path,
     content: str,
     completion: str,
-    n_tokens: int,
+    n_tokens: int | None,
     finish: str,
 ) -> None:
     with chat_server(after_probe(content)) as server:
@@ -111,13 +117,13 @@ def test_odd_answers_are_read(
 @pytest.mark.parametrize(
     "content",
     [
-        reply(more=', "usage": {"completion_tokens": 1e999}'),
-        reply(more=', "usage": [1]'),
-        reply('{"a": 1}', more=', "usage": {"completion_tokens": "many"}'),
+        reply('{"a": 1}'),
+        reply(finish='"abort"'),
+        '{"error": {"message": "upstream"}}',
         '{"choices": [' + "[" * 100_000 + "]}",
         '{"choices": {}}',
     ],
-    ids=["infinite", "list", "words", "deep", "none"],
+    ids=["content", "aborted", "error", "deep", "none"],
 )
 def test_answers_that_cannot_be_read_are_asked_for_again(
     scene_folder: Path, samples: list[Sample], tmp_path: Path, content: str
@@ -341,7 +347,7 @@ def test_the_key_is_cut_out_wherever_a_server_puts_it(
     extra = ("--api-key-env", "MY_KEY", "--limit", "1", "--extra-body", f'{{"user": "{KEY}"}}')
     with chat_server(after_probe(PLACES[place], 2)) as server:
         status = main(call(scene_folder, out, *extra, "--base-url", server.url))
-    assert status == (0 if "answer" in place else 1)
+    assert status == (0 if re.search("answer|finish|token", place) else 1)
     with chat_server() as server:
         assert main(call(scene_folder, out, *extra, "--base-url", server.url)) == 0
     printed = capfd.readouterr()
@@ -351,18 +357,6 @@ def test_the_key_is_cut_out_wherever_a_server_puts_it(
         assert KEY[:12] not in seen
         assert "\\u200b" not in text
     assert '"user": "***"' in out.with_suffix(".meta.json").read_text()
-
-
-def test_a_count_that_no_file_can_hold_is_a_failed_try(
-    scene_folder: Path, samples: list[Sample], tmp_path: Path
-) -> None:
-    for count in (10**30 - 1, 10**400, 2**53 + 1):
-        content = reply(more=f', "usage": {{"completion_tokens": {count}}}')
-        out = tmp_path / f"{len(str(count))}.jsonl"
-        with chat_server(after_probe(content)) as server:
-            assert not predict(endpoint(scene_folder, server), samples[:1], out, Sampling(), {})
-        assert len(server.bodies) == 3
-        assert len(read_predictions(out)) == 1
 
 
 @pytest.mark.parametrize("wait", ["601", "86400", "9" * 23, "9" * 400])

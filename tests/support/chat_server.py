@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.startswith("HTTP/"):  # byte for byte
             self.wfile.write(fault.encode("utf-8", "surrogateescape"))
             self.connection.shutdown(socket.SHUT_RDWR)
-        elif fault.startswith("{"):
+        elif fault.startswith(("{", ":", "data:")):
             self._reply(200, fault)
         elif fault in ("garbled", "html"):
             self._reply(200, '{"choices": []}' if fault == "garbled" else "<html>busy</html>")

@@ -22,11 +22,18 @@ from boxrl.errors import DataError, UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
 from boxrl.generation.predict import Draw, Keep, Sampling, failed_row
 from boxrl.generation.questions import GREY, Questions
-from boxrl.generation.servers import Answer, Refused, Servers
+from boxrl.generation.replies import Reply
+from boxrl.generation.servers import Refused, Servers
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 PROBE_WH = (112, 112)
+STREAMING: tuple[dict[str, Any], ...] = (
+    {},
+    {"stream": True, "stream_options": {"include_usage": True}},
+    {"stream": True},
+)
+"""Ways of asking, the first one that a server takes."""
 
 
 class Endpoint:
@@ -102,15 +109,32 @@ class Endpoint:
         """Ask every server about a grey image, so that what all questions would meet shows once."""
         url = _data_url(_png(Image.new("RGB", PROBE_WH, GREY)), "image/png")
         content = [_image_part(url), {"type": "text", "text": "Which colour is this?"}]
-        try:
-            await self.servers.ask_each(
-                self._body([{"role": "user", "content": content}], sampling)
-            )
-        except Refused as error:
-            raise UsageError(
-                f"{error}. It was asked about a plain image: does {self.model} take images, and "
-                "do --max-new-tokens, --logprobs and --extra-body suit the server?"
-            ) from error
+        replies = await self._ask_plainly([{"role": "user", "content": content}], sampling)
+        for server, reply in zip(self.servers.urls, replies, strict=True):
+            if sampling.logprobs and not reply.spelled:
+                raise UsageError(
+                    f"{server}: gives no log-probabilities of the tokens that spell its answer; "
+                    "leave --logprobs out"
+                )
+
+    async def _ask_plainly(self, messages: list[dict[str, Any]], sampling: Sampling) -> list[Reply]:
+        """Every server's reply; a server that only streams is asked for streams from then on."""
+        body = self._body(messages, sampling)
+        for streaming in STREAMING:
+            try:
+                replies = await self.servers.ask_each(body | streaming)
+            except Refused as error:
+                if "stream" in str(error) and streaming != STREAMING[-1]:
+                    continue
+                if error.hint:
+                    raise UsageError(f"{error}: {error.hint}") from error
+                raise UsageError(
+                    f"{error}. It was asked about a plain image: does {self.model} take images, "
+                    "and do --max-new-tokens, --logprobs and --extra-body suit the server?"
+                ) from error
+            self.extra_body = streaming | self.extra_body
+            return replies
+        raise AssertionError("the last way of asking returns or raises")
 
     async def _answer(self, draw: Draw, sampling: Sampling) -> Prediction:
         """The row of one draw; of one that failed for good, the reason."""
@@ -123,13 +147,10 @@ class Endpoint:
         if sampling.temperature > 0:
             body.setdefault("seed", draw.seed(sampling.seed))
         try:
-            answer = await self.servers.ask(body)
+            reply = await self.servers.ask(body)
         except Refused as error:
             return failed_row(draw, str(error))
-        if answer.finish_reason not in ("stop", "length"):
-            reason = f"the server ended the answer with {answer.finish_reason!r:.80}"
-            return Prediction(draw.id, answer.text, answer.n_tokens, "error", error=reason)
-        return self._prediction(draw, answer)
+        return self._prediction(draw, reply)
 
     def _messages(self, sample: Sample) -> list[dict[str, Any]]:
         return self.questions.messages(sample, _image_part(self._image_url(sample)))
@@ -168,18 +189,18 @@ class Endpoint:
             return _data_url(_png(image), "image/png")
         return _data_url(path.read_bytes(), mime)
 
-    def _prediction(self, draw: Draw, answer: Answer) -> Prediction:
+    def _prediction(self, draw: Draw, reply: Reply) -> Prediction:
         family, size = self.questions.family, draw.sample.size_wh
         input_size = family.input_size_wh(size)
         boxes = None
-        if answer.tokens is not None:
-            tokens = [Token(*token) for token in answer.tokens]
-            boxes = box_logprobs(answer.text, tokens, family, draw.sample, input_size)
+        if reply.spelled is not None:
+            tokens = [Token(*token) for token in reply.spelled]
+            boxes = box_logprobs(reply.content, tokens, family, draw.sample, input_size)
         return Prediction(
             id=draw.id,
-            completion=answer.text,
-            n_tokens=answer.n_tokens,
-            finish_reason="stop" if answer.finish_reason == "stop" else "length",
+            completion=reply.completion,
+            n_tokens=reply.n_tokens,
+            finish_reason=reply.finish_reason,
             input_size_wh=input_size,
             box_logprobs=boxes,
         )

@@ -22,7 +22,8 @@ from boxrl.parsing.answers import THOUGHT
 CUT = frozenset({"length", "max_tokens", "repetition"})
 """Finish words of an answer that was cut; vLLM also cuts what repeats itself."""
 
-FAILED = {"abort": "aborted", "error": "error", "load": "load", "content_filter": "content_filter"}
+FILTERED = "content_filter"
+FAILED = {"abort": "aborted", "error": "error", "load": "load", FILTERED: FILTERED}
 """Finish words of answers that must not be scored, and what is told of them."""
 
 NO_WORDS = "an error without a message"
@@ -74,6 +75,11 @@ class Reply(NamedTuple):
         if not self.content and self.finish_reason == "length":
             return THOUGHT[0] + thought
         return f"{THOUGHT[0]}{thought}{THOUGHT[1]}\n{self.content}"
+
+    @property
+    def spelled(self) -> list[Token] | None:
+        """The tokens of the answer; None where none are given that spell it."""
+        return None if self.tokens is None else spelling(self.tokens, self.content)
 
 
 def read_reply(body: bytes) -> Reply:
@@ -170,6 +176,8 @@ def _content(content: Any) -> tuple[str, str]:
     """Text and thought of a message's content: a text, or parts of several kinds."""
     if isinstance(content, str):
         return content, ""
+    if not isinstance(content, list):
+        raise TypeError(f"content is a {type(content).__name__}")
     text: list[str] = []
     thought: list[str] = []
     for part in content:

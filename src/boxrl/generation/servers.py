@@ -6,37 +6,38 @@ The key is sent to the servers and nowhere else: what they say is redacted as it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-from boxrl.data.files import is_whole
 from boxrl.errors import UsageError
+from boxrl.generation.replies import FILTERED, UNREADABLE, NoReply, Reply, error_words, read_reply
 from boxrl.guard.files import parse_json
 from boxrl.guard.secrets import hide, redact
 
 PASSING = {408, 409, 425, 429}
 """Status codes under 500 that another try may turn into an answer."""
 
-FATAL = {
+HINTS = {
     401: "the key was refused; is the variable that --api-key-env names set to a valid key?",
+    402: "the account has no credit left",
     403: "the key may not use this model",
     404: "no such model or address; the URL usually ends in /v1, and the model's name is the "
     "server's own (--served-model-name)",
 }
-"""Status codes that every question would meet."""
+"""What status codes mean where a plain question meets them."""
 
-UNREADABLE = (
-    ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
-)  # fmt: skip
-"""What reading a server's JSON can raise, whatever it holds."""
+FATAL = {401, 402}
+"""Status codes that every question meets. Others may be about one input: 403 about one that was
+moderated, 400, 413 and 422 about one that is too long or cannot be read."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A longer answer is none; the bound keeps a server that never stops from filling the memory."""
@@ -52,7 +53,15 @@ MOST_LOST = 20
 
 
 class Refused(Exception):
-    """A question failed for good; the message says why."""
+    """A question failed for good; the message says why.
+
+    Attributes:
+        hint: what the refusal of a plain question would mean; "" where it means nothing more.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class _Failure(Exception):
@@ -84,22 +93,6 @@ class Retry:
         """
         backoff = min(self.first_s * 2.0 ** min(failures - 1, 16), self.longest_s)
         return backoff * random.uniform(0.5, 1.0)
-
-
-class Answer(NamedTuple):
-    """What a server wrote.
-
-    Attributes:
-        text: the message's content.
-        n_tokens: completion tokens as the server counts them; 0 where it does not say.
-        finish_reason: in the server's words.
-        tokens: (text, log-probability) each, where they were asked for and given.
-    """
-
-    text: str
-    n_tokens: int
-    finish_reason: str
-    tokens: list[tuple[str, float]] | None
 
 
 @dataclass(slots=True)
@@ -174,7 +167,7 @@ class Servers:
     ) -> None:
         await self._client.aclose()
 
-    async def ask(self, body: dict[str, Any]) -> Answer:
+    async def ask(self, body: dict[str, Any]) -> Reply:
         """The answer of the least busy server, after as many tries as it takes.
 
         Raises:
@@ -183,19 +176,22 @@ class Servers:
         """
         return await self._ask(body, self._servers)
 
-    async def ask_each(self, body: dict[str, Any]) -> None:
-        """Ask every server the same question.
+    async def ask_each(self, body: dict[str, Any]) -> list[Reply]:
+        """Every server's answer to the same question.
 
         Raises:
             Refused: the first server's that refuses it.
             UsageError: every request would be refused.
         """
         asked = [self._ask(body, [server]) for server in self._servers]
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                raise answer
+        replies: list[Reply] = []
+        for reply in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(reply, BaseException):
+                raise reply
+            replies.append(reply)
+        return replies
 
-    async def _ask(self, body: dict[str, Any], servers: Sequence[_Server]) -> Answer:
+    async def _ask(self, body: dict[str, Any], servers: Sequence[_Server]) -> Reply:
         patience_s = LONGEST_WAIT_S
         for failures in range(1, self._retry.attempts + 1):
             now = time.monotonic()
@@ -208,27 +204,38 @@ class Servers:
             await asyncio.sleep(wait_s)
             server.busy += 1
             try:
-                answer = await self._try(server, body)
+                reply = await self._try(server, body)
             except _Failure as failure:
                 reason = f"{server.url}: {failure}"
                 now = self._record_failure(server, failure)
                 # Where another server is well, it takes the question at once.
                 if failures < self._retry.attempts and all(s.resting_until > now for s in servers):
                     await asyncio.sleep(self._retry.wait_s(failures))
+            except Refused:
+                self._count_lost(f"{server.url}: refused every one of them")
+                raise
             else:
                 server.failures = self._lost = 0
-                return answer
+                return reply
             finally:
                 server.busy -= 1
+        self._count_lost(reason)
+        if patience_s < 0:
+            raise Refused(f"{reason}; given up: longer than the limit of {LONGEST_WAIT_S:g} s")
+        raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
+
+    def _count_lost(self, reason: str) -> None:
+        """Count a question without an answer.
+
+        Raises:
+            UsageError: too many came in a row for the servers to be well.
+        """
         self._lost += 1
         if self._lost > self.capacity + MOST_LOST:
             raise UsageError(
                 f"{reason}; no server answered {self._lost} questions in a row. Finished rows "
                 "are kept: rerun the same command once the servers respond"
             )
-        if patience_s < 0:
-            raise Refused(f"{reason}; given up: longer than the limit of {LONGEST_WAIT_S:g} s")
-        raise Refused(f"{reason}; given up after {self._retry.attempts} tries")
 
     def _record_failure(self, server: _Server, failure: _Failure) -> float:
         """Note when the server may be asked again; returns the time."""
@@ -240,23 +247,24 @@ class Servers:
             server.closed_because = f"{failure}, asks to be left alone for {failure.asked_s:,.0f} s"
         return now
 
-    async def _try(self, server: _Server, body: dict[str, Any]) -> Answer:
+    async def _try(self, server: _Server, body: dict[str, Any]) -> Reply:
         try:
             async with asyncio.timeout(self._timeout_s):
                 response, content = await self._post(server, body)
                 if response.status_code == 200:
-                    return await asyncio.to_thread(_read_answer, content)
+                    return await asyncio.to_thread(_read, content)
         except TimeoutError as error:
             raise _Failure(f"no answer within {self._timeout_s:g} s (--timeout)") from error
         except httpx.HTTPError as error:
             said = " ".join(redact(f"{type(error).__name__}: {error}").split())
             raise _Failure(f"connection failed ({said:.300})") from error
         said = _said(response, content)
-        if response.status_code in FATAL:
-            raise UsageError(f"{server.url}: {said}: {FATAL[response.status_code]}")
-        if response.status_code >= 500 or response.status_code in PASSING:
+        status = response.status_code
+        if status in FATAL:
+            raise UsageError(f"{server.url}: {said}: {HINTS[status]}")
+        if status >= 500 or status in PASSING:
             raise _Failure(said, _asked_s(response.headers))
-        raise Refused(f"{server.url}: {said}")
+        raise Refused(f"{server.url}: {said}", HINTS.get(status, ""))
 
     async def _post(self, server: _Server, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
         content = bytearray()
@@ -274,35 +282,25 @@ def _said(response: httpx.Response, content: bytes) -> str:
     message = content[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
     if response.is_redirect:
         message = response.headers.get("Location", "")
-    try:
-        said = parse_json(message)
-        error = said.get("error", said)
-        message = str(error.get("message", error) if isinstance(error, dict) else error)
-    except UNREADABLE:
-        pass  # not every server answers in JSON
+    with contextlib.suppress(*UNREADABLE):  # not every server answers in JSON
+        message = error_words(parse_json(message))
     message = " ".join(redact(message).split())
     return f"HTTP {response.status_code} {message[:300]!r}"
 
 
-def _read_answer(content: bytes) -> Answer:
-    """The first choice of a chat completion; a malformed one counts as a failed try."""
+def _read(content: bytes) -> Reply:
+    """The reply with the key cut out; what is none counts as a failed try."""
     try:
-        body = parse_json(content)
-        choice = body["choices"][0]
-        # JSON can spell half a surrogate pair, which no file can hold.
-        text = str(choice["message"].get("content") or "").encode("utf-8", "replace").decode()
-        usage = body.get("usage") or {}
-        logprobs = (choice.get("logprobs") or {}).get("content")
-        tokens = None
-        if logprobs is not None:
-            tokens = [(str(token["token"]), float(token["logprob"])) for token in logprobs]
-        n_tokens = max(int(usage.get("completion_tokens") or len(tokens or ())), 0)
-        finish_reason = redact(str(choice.get("finish_reason")))
-    except UNREADABLE as error:
-        raise _Failure(f"answered with no chat completion ({type(error).__name__})") from error
-    if not is_whole(n_tokens):
-        raise _Failure("counts more completion tokens than a file can say")
-    return Answer(redact(text), n_tokens, finish_reason, tokens)
+        reply = read_reply(content)
+    except NoReply as error:
+        raise _Failure(redact(str(error))[:300]) from error
+    if reply.finish_reason == "error":
+        words = redact(str(reply.error))[:300]
+        if words == FILTERED:
+            raise Refused(f"the server's filter refused the answer ({words})")
+        raise _Failure(f"the server ended the answer with {words!r}")
+    reasoning = None if reply.reasoning is None else redact(reply.reasoning)
+    return reply._replace(content=redact(reply.content), reasoning=reasoning)
 
 
 def _asked_s(headers: Mapping[str, str]) -> float | None:
