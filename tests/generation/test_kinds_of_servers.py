@@ -108,7 +108,7 @@ def test_a_server_that_refuses_everything_is_told_of(
     head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(refusal)}\r\n\r\n"
     many = [sample for copy in range(9) for sample in _renamed(samples, copy)]
     with (
-        chat_server(lambda number, body: head + refusal if number else None) as server,
+        chat_server(lambda number, body: head + refusal if number > 3 else None) as server,
         pytest.raises(UsageError, match="in a row"),
     ):
         predict(endpoint(scene_folder, server), many, tmp_path / "p.jsonl", Sampling(), {})
