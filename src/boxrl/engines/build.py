@@ -134,7 +134,7 @@ def find_family(options: EngineOptions) -> Family:
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:
-    require_train_extra("--engine transformers")
+    require_train_extra("engine transformers")
     from boxrl.engines.generate import Generator
     from boxrl.engines.loading import load, quiet
 
