@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def outside_engines() -> list[str]:
         for name in names
         if not name.startswith("boxrl.engines.") or name == "boxrl.engines.__init__"
     ]
+
+
+def test_the_import_contracts_keep_torch_out_of_every_package_but_engines() -> None:
+    tools = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text("utf-8"))["tool"]
+    layers, *forbidden = tools["importlinter"]["contracts"]
+    packages = {f"boxrl.{name}" for layer in layers["layers"] for name in layer.split(" | ")}
+    named = {name for contract in forbidden for name in contract["source_modules"]}
+    assert named == packages - {"boxrl.engines", "boxrl.__main__"}
+    for contract in forbidden:
+        assert set(contract["forbidden_modules"]) == set(HEAVY)
 
 
 @installed
