@@ -167,6 +167,8 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     for other in others.values():
         if verdict := other["beats_blind"]:
             console.print(verdict["words"], style="" if verdict["beats_blind"] else "bold red")
+    for hint in metrics.get("hints", ()):
+        console.print(f"hint: {hint}", style="bold yellow", markup=False)
     print_protocol(console, metrics["protocol"])
 
 

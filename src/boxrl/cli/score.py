@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import NO_MODEL_FAMILY, REWARDS, add_json, print_json, read_rewards
+from boxrl.cli.options import (
+    NO_MODEL_FAMILY,
+    REWARDS,
+    add_json,
+    add_limits,
+    print_json,
+    read_rewards,
+)
 from boxrl.cli.parser import add_command
 from boxrl.guard.outputs import check_outputs
 
@@ -28,6 +35,7 @@ def add_verb(verbs: Any) -> None:
         "--family", default="plain", metavar="NAME",
         help=f"{NO_MODEL_FAMILY}; others need width and height",
     )  # fmt: skip
+    add_limits(verb)
     verb.add_argument(
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
     )
@@ -38,20 +46,26 @@ def add_verb(verbs: Any) -> None:
 def run_score(args: argparse.Namespace) -> None:
     """Score a file of completions."""
     from boxrl.families import build_family
-    from boxrl.rewards.finished import read_finished, score_finished, write_rewards
+    from boxrl.rewards.finished import frame_hints, read_finished, score_finished, write_rewards
+    from boxrl.rewards.format import FORM_ONLY
 
     if args.out:
         check_outputs([(args.out, "rewards")], [args.completions])
     rewards = read_rewards(args.rewards)
-    rows = read_finished(args.completions, build_family(args.family))
+    family = build_family(args.family, args.min_pixels, args.max_pixels)
+    rows = read_finished(args.completions, family)
     values = score_finished(rows, rewards)
     if args.out:
         write_rewards(args.out, rows, values)
+    hints = frame_hints(rows, family) if any(r.function not in FORM_ONLY for r in rewards) else []
     figures = {name: summarize(column) for name, column in values.items()}
     if args.json:
-        print_json({"n": len(rows), "rewards": figures, "out": args.out and str(args.out)})
+        out = args.out and str(args.out)
+        print_json({"n": len(rows), "rewards": figures, "hints": hints, "out": out})
     else:
         print_rewards(len(rows), args.family, figures)
+        for hint in hints:
+            print(f"hint: {hint}")
 
 
 def summarize(values: Sequence[float | None]) -> dict[str, float | int | None]:

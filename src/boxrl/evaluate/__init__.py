@@ -12,7 +12,7 @@ files       an evaluation on disk
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from boxrl.data.files import no_cycle_search
@@ -25,6 +25,7 @@ from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
 from boxrl.families import Family
 from boxrl.metrics.blind import blind_detections, other_objects
+from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.types import Completion, Parsed, Sample, fold_label
@@ -92,9 +93,21 @@ def evaluate(
     rows = tuple([judge(asked, answer, family, rules) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
     metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
+    metrics["hints"] = describe_signs(
+        find_signs(_written(questions, rows, answers), family), family
+    )
     metrics["failed"] = {"n": len(failed), "rule": errors}
     metrics["protocol"] = _protocol(samples, settings, family, rules, errors)
     return Evaluation(metrics, rows)
+
+
+def _written(
+    questions: Sequence[Question], rows: Sequence[Row], answers: Sequence[Prediction]
+) -> Iterator[Written]:
+    """The boxes of every answer, and where they should be."""
+    for question, row, answer in zip(questions, rows, answers, strict=True):
+        targets = question.target.detections.boxes
+        yield Written(row.parse.written, (row.width, row.height), answer.input_size_wh, targets)
 
 
 def _blind_baseline(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -12,6 +12,7 @@ from boxrl.data.files import is_whole, read_jsonl, write_atomic
 from boxrl.data.predictions import checked_input_size
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
+from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.parsing import parse
 from boxrl.rewards import Reward
 from boxrl.rewards.targets import build_target, check_size
@@ -19,11 +20,13 @@ from boxrl.types import Asked, Completion, Target, Task
 
 
 class Finished(NamedTuple):
-    """A completion beside its target."""
+    """A completion beside its target, and the image's sizes where they are known."""
 
     id: str
     completion: Completion
     target: Target
+    size_wh: tuple[int, int] | None = None
+    input_size_wh: tuple[int, int] | None = None
 
 
 def read_finished(path: Path, family: Family = FAMILIES["plain"]) -> list[Finished]:
@@ -62,7 +65,8 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
     asked = _asked(row, where)
     parsed = partial(parse, text, family, size_wh, input_size_wh, asked=asked)
     target = build_target(row.get("objects"), size_wh, where)
-    return Finished(row["id"], Completion(text, parsed, n_tokens), target)
+    completion = Completion(text, parsed, n_tokens)
+    return Finished(row["id"], completion, target, size_wh, input_size_wh)
 
 
 def _asked(row: Mapping[str, Any], where: str) -> Asked | None:
@@ -97,6 +101,23 @@ def write_rewards(
         for index, row in enumerate(rows):
             rewards = {name: column[index] for name, column in values.items()}
             handle.write(json.dumps({"id": row.id, "rewards": rewards}) + "\n")
+
+
+def frame_hints(rows: Iterable[Finished], family: Family) -> list[str]:
+    """What points to another frame than the family's, in words; see `metrics.frame_signs`.
+
+    Args:
+        rows: completions beside their targets.
+        family: in whose frame they were read.
+    """
+    answers = (
+        Written(
+            row.completion.parsed.written, row.size_wh, row.input_size_wh,
+            row.target.detections.boxes,
+        )
+        for row in rows
+    )  # fmt: skip
+    return describe_signs(find_signs(answers, family), family)
 
 
 def score_finished(

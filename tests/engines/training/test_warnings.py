@@ -106,3 +106,16 @@ def test_answers_are_read_once_for_rewards_and_warnings(
     describe_answers(texts, [parse_line(line)] * 2, family)
     assert sorted(read) == sorted(texts)
     assert parse_line(line) is parse_line(line)
+
+
+def test_boxes_of_another_frame_are_told_of_after_a_few_steps() -> None:
+    right = {"reward": 0.5, "other_frame": 0.0}
+    wrong = {"reward": 0.0, "other_frame": 0.9}
+    assert warnings([wrong] * 4, 100) == {}
+    assert (
+        "90% of the boxes look written in another frame"
+        in warnings([wrong] * 5, 100)["other_frame"]
+    )
+    assert warnings([right] * 30, 100) == {}
+    shares = answer(*['{"bbox_2d": [0.1, 0.1, 0.5, 0.6], "label": "cat"}'] * 5)
+    assert describe_answers([shares], [SAMPLE], FAMILIES["plain"])["other_frame"] == 1.0

@@ -33,6 +33,7 @@ RENAMED = {
     "invented_labels": "invented_labels",
     "duplicates": "duplicates",
     "readable": "readable",
+    "other_frame": "other_frame",
     "mean_token_accuracy": "token_accuracy",
 }
 """TRL's log keys -> those of metrics.jsonl; rewards go under `rewards` by name."""

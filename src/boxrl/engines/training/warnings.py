@@ -10,11 +10,15 @@ from typing import Any
 from boxrl.families import Family
 from boxrl.families.image_paths import build_image_path
 from boxrl.metrics.detection import ratio
+from boxrl.metrics.frame_signs import Written, find_signs
 from boxrl.rewards.adapters import parse_once
-from boxrl.types import Asked, Sample, fold_label
+from boxrl.types import Asked, Sample, Target, fold_label
 
 WINDOW = 20
 """Steps that a figure is averaged over, then and now."""
+
+SOON = 5
+"""Steps after which boxes of another frame are told of."""
 
 
 def describe_answers(
@@ -30,24 +34,30 @@ def describe_answers(
     Returns:
         `boxes_per_target`: boxes written per box asked for; `invented_labels` and `duplicates`:
         the share of boxes whose label was not asked for, and that repeat a box and label of the
-        same answer; `readable`: the share of answers that can be read. A figure with nothing to
-        divide by is left out.
+        same answer; `readable`: the share of answers that can be read; `other_frame`: the share
+        of boxes that points to another frame, see `Signs.astray`. A figure with nothing to divide
+        by is left out.
     """
     path = build_image_path("trl", family)  # as the rewards read them, which read them first
     boxes = invented = duplicates = targets = readable = 0
+    written = []
     for text, sample in zip(texts, samples, strict=True):
         parsed = parse_once(text, path, sample.size_wh, Asked.from_sample(sample))
+        targets_of = Target.from_sample(sample).detections.boxes
+        written.append(Written(parsed.written, sample.size_wh, None, targets_of))
         known = set(map(fold_label, sample.labels))
         boxes += len(parsed.items)
         invented += sum(label not in known for _, label in parsed.items)
         duplicates += len(parsed.items) - len(set(parsed.items))
         targets += sum(not item.iscrowd for item in sample.objects)
         readable += parsed.readable
+    signs = find_signs(written, family)
     figures = {
         "boxes_per_target": ratio(boxes, targets),
         "invented_labels": ratio(invented, boxes),
         "duplicates": ratio(duplicates, boxes),
         "readable": ratio(readable, len(texts)),
+        "other_frame": signs.astray if signs else None,
     }
     return {name: value for name, value in figures.items() if value is not None}
 
@@ -55,14 +65,15 @@ def describe_answers(
 def warnings(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
     """What looks wrong at the last row of a log, in words; by kind, so that each is told once.
 
-    The last 20 steps are compared with the first 20; shorter logs say nothing.
+    The last 20 steps are compared with the first 20; shorter logs tell of the frame alone.
 
     Args:
         rows: of metrics.jsonl, in order.
         max_length: tokens at which completions are cut.
     """
+    astray = _other_frame(rows)
     if len(rows) < 2 * WINDOW:
-        return {}
+        return astray
 
     def then(key: str) -> float | None:
         return _mean(rows[:WINDOW], key)
@@ -73,7 +84,19 @@ def warnings(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
     found = {name: check(then, now, max_length) for name, check in CHECKS.items()}
     if len(rows) >= 5 * WINDOW:
         found["reward_flat"] = _reward_flat(rows)
-    return {name: text for name, text in found.items() if text}
+    return astray | {name: text for name, text in found.items() if text}
+
+
+def _other_frame(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Told after a few steps: every further one is lost."""
+    share = _mean(rows[-SOON:], "other_frame") if len(rows) >= SOON else None
+    if share is None or share < 0.2:
+        return {}
+    text = (
+        f"{share:.0%} of the boxes look written in another frame than the one they are read in: "
+        "are model, family, min_pixels and max_pixels right? boxrl evaluate says more"
+    )
+    return {"other_frame": text}
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
