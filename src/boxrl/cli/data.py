@@ -228,10 +228,23 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
     labels = Table("label", "boxes", "asked in", "absent from")
     for name, row in list(figures["labels"].items())[:SHOWN]:
         labels.add_row(name, f"{row['boxes']:,}", f"{row['asked']:,}", f"{row['negatives']:,}")
-    for table in (spread, sizes, labels):
+    for table in (spread, sizes, labels, _token_table(figures["image_tokens"])):
         console.print(table)
     if len(figures["labels"]) > SHOWN:
         console.print(f"... and {len(figures['labels']) - SHOWN} more labels; --json lists all")
+
+
+def _token_table(tokens: dict[str, Any]) -> Any:
+    """Mean and largest tokens of an image, a row per family, a column per pixel limit."""
+    from rich.table import Table
+
+    limits = list(dict.fromkeys(name for row in tokens.values() for name in row))
+    heads = [name if name == "own" else f"{int(name):,} px" for name in limits]
+    table = Table("tokens of an image, mean / most", *heads)
+    for family, row in tokens.items():
+        cells = [row.get(name) for name in limits]
+        table.add_row(family, *(f"{c['mean']:,.0f} / {c['max']:,}" if c else "" for c in cells))
+    return table
 
 
 def run_mix(args: argparse.Namespace) -> None:

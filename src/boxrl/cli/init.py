@@ -39,7 +39,14 @@ def run_init(args: argparse.Namespace) -> None:
 
     print(
         write_recipe(
-            args.samples, args.images, args.model, args.method, args.gpus, args.gpu_memory
+            args.samples,
+            args.images,
+            args.model,
+            args.method,
+            args.gpus,
+            args.gpu_memory,
+            args.min_pixels,
+            args.max_pixels,
         ),
         end="",
     )

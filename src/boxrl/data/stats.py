@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from boxrl.data.subsets import SMALL_SHARE
+from boxrl.families import FAMILIES, Family
 from boxrl.types import Sample
 
 COCO_SMALL, COCO_LARGE = 32**2, 96**2
 """Limits of COCO's size classes in square pixels; small < 32 x 32 <= medium < 96 x 96 <= large."""
+
+LIMITS = (200_704, 401_408, 1_003_520)
+"""Largest areas that are compared, in pixels: 256, 512 and 1,280 tokens of Qwen2.5-VL."""
 
 
 def describe(samples: Iterable[Sample]) -> dict[str, Any]:
@@ -21,7 +25,8 @@ def describe(samples: Iterable[Sample]) -> dict[str, Any]:
         hold nothing of what is asked for), `boxes`, `crowd` (regions, in no other count),
         `tasks`, `labels` {name: {asked, boxes, negatives}} by number of boxes, where a label that
         is only a crowd region is no negative, `labels_asked` and `boxes_per_sample` (min, mean,
-        median, max), `sizes` of boxes: COCO's three classes and `tiny` (under 0.5 % of the image).
+        median, max), `sizes` of boxes: COCO's three classes and `tiny` (under 0.5 % of the image),
+        `image_tokens`: see `count_tokens`.
         Law: the boxes of all labels, and of the three size classes, add up to `boxes`.
     """
     tasks: Counter[str] = Counter()
@@ -29,14 +34,14 @@ def describe(samples: Iterable[Sample]) -> dict[str, Any]:
     boxes: Counter[str] = Counter()
     absent: Counter[str] = Counter()
     sizes = Counter(small=0, medium=0, large=0, tiny=0)
-    images: set[str] = set()
+    images: dict[str, tuple[int, int]] = {}
     per_sample, labels_per_sample = [], []
     negatives = crowd = 0
     for sample in samples:
         found = sample.targets
         present = {item.label for item in (*found, *sample.ignored)}
         tasks[sample.task] += 1
-        images.add(sample.image)
+        images[sample.image] = sample.size_wh
         asked.update(sample.labels)
         boxes.update(item.label for item in found)
         absent.update(label for label in sample.labels if label not in present)
@@ -57,10 +62,58 @@ def describe(samples: Iterable[Sample]) -> dict[str, Any]:
         "boxes_per_sample": _spread(per_sample),
         "labels_asked": _spread(labels_per_sample),
         "sizes": dict(sizes),
+        "image_tokens": count_tokens(images.values()),
         "labels": {
             label: {"asked": asked[label], "boxes": boxes[label], "negatives": absent[label]}
             for label in sorted(asked | boxes, key=lambda name: (-boxes[name], name))
         },
+    }
+
+
+def count_tokens(sizes: Iterable[tuple[int, int]]) -> dict[str, dict[str, Any]]:
+    """What images cost in the language model, per family and largest area.
+
+    Args:
+        sizes: (width, height) of each image.
+
+    Returns:
+        Family -> largest area as the model sees an image, in pixels, or `own` for the family's
+        released limits -> `mean` and `max` tokens of an image; families without limits have `own`
+        alone. Images whose shape a family's processor refuses are left out.
+    """
+    counted = Counter(sizes)
+    found: dict[str, dict[str, Any]] = {}
+    for family in FAMILIES.values():
+        if family.resizing == "unknown":
+            continue
+        shown = {str(limit): at_most(family, limit) for limit in LIMITS if family.has_limits}
+        columns = shown | {"own": family}
+        found[family.name] = {name: image_tokens(counted, at) for name, at in columns.items()}
+    return found
+
+
+def at_most(family: Family, limit: int) -> Family:
+    """The family with that largest area, and no larger least one."""
+    return family.with_limits(min(family.min_pixels, limit), limit)
+
+
+def image_tokens(counted: Mapping[tuple[int, int], int], family: Family) -> dict[str, float]:
+    """`mean` and `max` tokens of an image in the language model; 0 where none can be shown.
+
+    Args:
+        counted: how many images there are of each (width, height).
+        family: with its pixel limits.
+    """
+    tokens = [
+        (family.count_image_tokens(size) or 0, count)
+        for size, count in counted.items()
+        if family.takes(size)
+    ]
+    n = sum(count for _, count in tokens)
+    total = sum(each * count for each, count in tokens)
+    return {
+        "mean": round(total / n, 1) if n else 0.0,
+        "max": max((t for t, _ in tokens), default=0),
     }
 
 

@@ -1,5 +1,6 @@
 """`boxrl init`: recipes that load whatever the files are called, wrong calls in one line."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -83,3 +84,70 @@ def test_the_packaged_model_gets_settings_that_teach_it(
     quickstart = load_recipe(find_recipe("quickstart")).train
     assert train.learning_rate == quickstart.learning_rate
     assert train.max_completion_length == quickstart.max_completion_length
+
+
+def write_model(folder: Path, **text: int) -> Path:
+    """A Qwen2.5-VL of the 3B's sizes, without weights."""
+    from transformers import Qwen2_5_VLConfig
+
+    sizes = {
+        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36,
+        "num_attention_heads": 16, "num_key_value_heads": 2,
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(text_config=sizes | text, vision_config={"out_hidden_size": 2048})
+    config.dtype = "bfloat16"
+    config.save_pretrained(folder)
+    processor = {"min_pixels": 3136, "max_pixels": 12_845_056, "patch_size": 14, "merge_size": 2}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def photographs(folder: Path) -> Path:
+    """Samples of 12 megapixels; `init` opens none of their images."""
+    rows = [
+        {"id": str(n), "image": f"{n}.jpg", "width": 4000, "height": 3000, "task": "detection",
+         "labels": ["cat"], "objects": []}
+        for n in range(3)
+    ]  # fmt: skip
+    (folder / "images").mkdir()
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_large_photographs_get_a_limit_with_its_price(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, model = photographs(tmp_path), str(write_model(tmp_path / "model"))
+    assert main(init(folder, model=model, gpu_memory="24")) == 0
+    text = capsys.readouterr().out
+    assert (
+        "max_pixels: 1003520 # 1,230 tokens an image, at most 1,230; "
+        "at the model's own limit 15,301 tokens an image, at most 15,301\n" in text
+    )
+    assert "by LoRA" in text.partition("\n")[0]
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.min_pixels, recipe.max_pixels) == (None, 1_003_520)
+
+
+def test_a_limit_that_fits_already_is_only_suggested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, model = photographs(tmp_path), str(write_model(tmp_path / "model"))
+    assert main(init(folder, model=model, gpu_memory="400")) == 0
+    text = capsys.readouterr().out
+    assert "# max_pixels: 1003520 # 1,230 tokens an image" in text
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert load_recipe(tmp_path / "recipe.yaml").max_pixels is None
+
+
+def test_a_limit_that_is_named_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, model = photographs(tmp_path), str(write_model(tmp_path / "model"))
+    named = {"min_pixels": "50176", "max_pixels": "401408"}
+    assert main(init(folder, model=model, gpu_memory="24", **named)) == 0
+    text = capsys.readouterr().out
+    assert "min_pixels: 50176\nmax_pixels: 401408 # 494 tokens an image" in text
+    assert main(init(folder, model=model, gpu_memory="2", **named)) == 2
+    assert "at a time and images of 401,408 pixels needs" in capsys.readouterr().err
+    assert main(init(folder, model=model, max_pixels="100")) == 2
+    assert "max_pixels 100 is below one patch" in capsys.readouterr().err

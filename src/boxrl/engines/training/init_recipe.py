@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import yaml
 
 from boxrl.config import PACKAGED_MODELS, Recipe
 from boxrl.data.samples import read_samples
+from boxrl.data.stats import at_most, image_tokens
+from boxrl.engines.build import EngineOptions, find_family
 from boxrl.engines.training.memory import GIB, Estimate, estimate
 from boxrl.errors import UsageError
+from boxrl.families import Family
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("full fine-tuning", {"learning_rate": 1e-6}),
@@ -38,10 +43,24 @@ REWARDS = {
 """What each task is paid for; rewards that do not apply to a sample are left out by TRL."""
 
 
+LIMIT_TOKENS = (1280, 512, 256)
+"""Tokens of an image that are tried where the model's own limit does not fit, the most first."""
+
+
 def write_recipe(
-    samples: Path, images: Path, model: str, method: str, gpus: int, gpu_memory: float
+    samples: Path,
+    images: Path,
+    model: str,
+    method: str,
+    gpus: int,
+    gpu_memory: float,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
 ) -> str:
     """A commented recipe that fits the memory.
+
+    Images are shown as large as some way of training allows; the limit that this takes is stated
+    with what it costs in tokens.
 
     Args:
         samples: the training samples.
@@ -50,32 +69,79 @@ def write_recipe(
         method: `grpo` or `sft`.
         gpus: how many.
         gpu_memory: of one, in GB.
+        min_pixels: least area of an image as the model sees it; the model's own where None.
+        max_pixels: largest area; proposed where None.
 
     Raises:
-        UsageError: no such folder, no positive number, or nothing fits.
+        UsageError: no such folder, no positive number, limits that cannot be, or nothing fits.
     """
     _check(images, gpus, gpu_memory)
-    tasks = sorted({sample.task for sample in read_samples(samples)})
-    rewards = list(dict.fromkeys(name for task in tasks for name in REWARDS[task]))
+    read = read_samples(samples)
+    tasks = sorted({sample.task for sample in read})
+    family = find_family(EngineOptions(model, min_pixels=min_pixels, max_pixels=max_pixels))
+    content: dict[str, Any] = {
+        "name": _name(samples), "method": method, "model": model,
+        "data": {"train": samples, "images": images},
+        "rewards": list(dict.fromkeys(name for task in tasks for name in REWARDS[task])),
+    }  # fmt: skip
+    for limited in _limits(family, named=max_pixels is not None):
+        changed = limited.limits() if limited is not family or min_pixels or max_pixels else {}
+        content |= {key: changed.get(key) for key in ("min_pixels", "max_pixels")}
+        for way, train in _ways(model, gpus):
+            recipe = Recipe.model_validate(content | {"train": train})
+            need = estimate(recipe, gpus, "ddp" if gpus == 1 else "zero3")
+            if need.peak <= 0.9 * gpu_memory * 1e9:
+                sizes = Counter({sample.image: sample.size_wh for sample in read}.values())
+                limit = _limit_line(recipe, limited, sizes)
+                return _render(recipe, way, gpus, gpu_memory, need, limit)
+    small = f" and images of {recipe.max_pixels:,} pixels" if recipe.max_pixels else ""
+    raise UsageError(
+        f"{model}: even QLoRA with one prompt at a time{small} needs {need.peak / GIB:.0f} GiB, "
+        f"--gpu-memory says {gpu_memory:.0f} GB; take a smaller model or more GPUs"
+    )
+
+
+def _limits(family: Family, *, named: bool) -> Iterator[Family]:
+    """The family as it is, then with smaller and smaller images where nobody named a limit."""
+    yield family
+    if family.has_limits and not named:
+        for tokens in LIMIT_TOKENS:
+            if (limit := tokens * family.factor**2) < family.max_pixels:
+                yield at_most(family, limit)
+
+
+def _ways(model: str, gpus: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(how it is trained, the recipe's train section), from the largest to the smallest."""
     small = SMALL if model in PACKAGED_MODELS else {}
     for way, options in WAYS:
         for micro in (4, 2, 1):
-            content = {
-                "name": _name(samples), "method": method, "model": model,
-                "data": {"train": samples, "images": images}, "rewards": rewards,
-                "train": {
+            yield (
+                way,
+                {
                     "max_steps": 500, "prompts_per_step": 8 * gpus, "num_generations": 8,
                     "micro_batch_prompts": micro, **options, **small,
                 },
-            }  # fmt: skip
-            recipe = Recipe.model_validate(content)
-            need = estimate(recipe, gpus, "ddp" if gpus == 1 else "zero3")
-            if need.peak <= 0.9 * gpu_memory * 1e9:
-                return _render(recipe, way, gpus, gpu_memory, need)
-    raise UsageError(
-        f"{model}: even QLoRA with one prompt at a time needs {need.peak / GIB:.0f} GiB, "
-        f"--gpu-memory says {gpu_memory:.0f} GB; take a smaller model or more GPUs"
-    )
+            )  # fmt: skip
+
+
+def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]]) -> str:
+    """The recipe's pixel limits with their price, or what a limit would save."""
+    if not family.has_limits:
+        return ""
+
+    def price(shown: Family) -> str:
+        tokens = image_tokens(sizes, shown)
+        return f"{tokens['mean']:,.0f} tokens an image, at most {tokens['max']:,}"
+
+    if recipe.max_pixels is None:
+        smaller = next(iter(list(_limits(family, named=False))[1:]), None)
+        if smaller is None:
+            return ""
+        return f"# max_pixels: {smaller.max_pixels} # {price(smaller)}; now {price(family)}\n"
+    own = find_family(EngineOptions(recipe.model))
+    least = f"min_pixels: {recipe.min_pixels}\n" if recipe.min_pixels != own.min_pixels else ""
+    price_now = f"{price(family)}; at the model's own limit {price(own)}"
+    return f"{least}max_pixels: {recipe.max_pixels} # {price_now}\n"
 
 
 def _check(images: Path, gpus: int, gpu_memory: float) -> None:
@@ -100,7 +166,9 @@ def _scalar(value: str | Path | None) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _render(recipe: Recipe, way: str, gpus: int, gpu_memory: float, need: Estimate) -> str:
+def _render(
+    recipe: Recipe, way: str, gpus: int, gpu_memory: float, need: Estimate, limit: str
+) -> str:
     train, data = recipe.train, recipe.data
     several = f" --launch accelerate --num-processes {gpus} --strategy zero3" if gpus > 1 else ""
     lora = ""
@@ -119,7 +187,7 @@ name: {_scalar(recipe.name)}
 out: {_scalar(f"runs/{recipe.name}")}
 method: {recipe.method}
 model: {_scalar(recipe.model)}
-prompt: standard # enhanced lets weak models find the format sooner
+{limit}prompt: standard # enhanced lets weak models find the format sooner
 data:
   train: {_scalar(data.train)}
   images: {_scalar(data.images)}
