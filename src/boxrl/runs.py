@@ -31,7 +31,7 @@ import yaml
 from boxrl import __version__
 from boxrl.data.files import open_locked, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
-from boxrl.guard.files import parse_yaml, read_json_object
+from boxrl.guard.files import check_links, inside, parse_yaml, read_bytes, read_json_object
 
 MAY_CHANGE = frozenset({"out", "train.micro_batch_prompts", "engine.threads"})
 """Settings that a resumed run may change: where it lies and how a step is cut up, not what is
@@ -80,8 +80,10 @@ class Run:
         Raises:
             UsageError: the folder holds another run or other files, there is nothing to resume,
                 or another process is writing to it. Nothing is changed then.
+            DataError: a link in it leads elsewhere.
         """
         self.path = path
+        check_links(path)
         self._check(recipe, resume)
         self._is_new = not (path / "run.json").is_file()
         path.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ class Run:
                 f"{self.path}: holds another run ({self.facts.get('name')}, {status}); "
                 "choose another folder, or --resume to continue this one"
             )
-        own = (self.path / "recipe.yaml").read_text("utf-8", errors="replace")
+        own = read_bytes(self.path / "recipe.yaml").decode("utf-8", "replace")
         if changed := differences(own, recipe):
             raise UsageError(
                 f"{self.path / 'recipe.yaml'}: was started with another recipe: {changed}; "
@@ -216,6 +218,7 @@ def find_run(path: Path) -> FoundRun:
 
     Raises:
         UsageError: no such folder, or it holds files but nothing of a run.
+        DataError: an evaluation of it is a link that leads elsewhere.
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder")
@@ -227,7 +230,7 @@ def find_run(path: Path) -> FoundRun:
         return FoundRun(path, True, {path.resolve().name: path})
     folder = path / "evals"
     found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    return FoundRun(path, False, {p.name: p for p in found})
+    return FoundRun(path, False, {p.name: inside(path, p) for p in found})
 
 
 def run_of(evaluation: Path) -> Path:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from boxrl.cli import main
+from boxrl.data.files import hash_file
 from boxrl.data.predictions import PredictionsFile
-from boxrl.data.samples import write_samples
+from boxrl.data.samples import hash_images, read_samples, write_samples
 from boxrl.parsing import parse
 from boxrl.report import build_report
 from boxrl.report.reading import read_run
@@ -155,6 +156,13 @@ def test_a_report_is_the_same_from_every_directory(
     shutil.copytree(source / "data", "d")
     settings = {"family": FAMILY.name, "samples": "d/test.jsonl", "images": "d/images"}
     lines = (source / "evals/after_greedy/predictions.jsonl").read_text()
+    settings["files"] = {
+        "samples": {"path": "d/test.jsonl", "sha256": hash_file(Path("d/test.jsonl"))},
+        "images": {
+            "path": "d/images",
+            "sha256": hash_images(Path("d/images"), read_samples(Path("d/test.jsonl"))),
+        },
+    }
     for name in ("A", "B"):
         PredictionsFile(Path(name, "predictions.jsonl"), settings)
         Path(name, "predictions.jsonl").write_text(lines)

@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import RESAMPLES, add_json, add_seed, integer, print_json
+from boxrl.cli.options import (
+    RESAMPLES,
+    add_json,
+    add_seed,
+    add_shown_images,
+    integer,
+    print_json,
+)
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 from boxrl.guard.outputs import check_outputs
@@ -27,6 +34,7 @@ def add_verb(verbs: Any) -> None:
     verb.add_argument(
         "--out", type=Path, metavar="FILE.html", help="also write the comparison as one page"
     )
+    add_shown_images(verb)
     verb.add_argument("--force", action="store_true", help="compare although the protocols differ")
     add_seed(verb, "of the bootstrap")
     verb.add_argument("--resamples", type=integer(1), default=1000, metavar="N", help=RESAMPLES)
@@ -47,7 +55,7 @@ def run_compare(args: argparse.Namespace) -> None:
     if args.out:
         from boxrl.report import build_comparison
 
-        build_comparison(args.runs, args.out)
+        build_comparison(args.runs, args.out, args.images)
         print(f"report: {args.out}", file=sys.stderr if args.json else sys.stdout)
 
 

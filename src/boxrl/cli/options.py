@@ -66,6 +66,14 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_shown_images(parser: argparse.ArgumentParser) -> None:
+    """Declare `--images` of pages, which show by themselves only images that belong to a run."""
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="images to show where they lie outside of the run and have changed since",
+    )  # fmt: skip
+
+
 def add_seed(parser: Any, of: str) -> None:
     """Declare `--seed`, 0 by default; `of` says what is random."""
     parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help=f"random seed {of}")

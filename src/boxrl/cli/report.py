@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import integer
+from boxrl.cli.options import add_shown_images, integer
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 from boxrl.guard.outputs import check_outputs
@@ -24,6 +24,7 @@ def add_verb(verbs: Any) -> None:
         "--out", type=Path, metavar="FILE.html",
         help="page to write (default: RUN/report.html, or ./report.html for several runs)",
     )  # fmt: skip
+    add_shown_images(verb)
     verb.add_argument(
         "--export", type=Path, metavar="DIR",
         help="also write each evaluation as a COCO pair and a CSV (one run)",
@@ -45,11 +46,14 @@ def run_report(args: argparse.Namespace) -> None:
     if (args.export or args.live) and not alone:
         raise UsageError(f"{'--live' if args.live else '--export'} takes one run")
     if args.live:
-        serve_live(args.runs[0], args.port)
+        serve_live(args.runs[0], args.port, args.images)
         return
     out = args.out or (args.runs[0] if alone else Path()) / "report.html"
     check_outputs([(out, "page")], args.runs)
-    missing = build_report(args.runs[0], out) if alone else build_comparison(args.runs, out)
+    if alone:
+        missing = build_report(args.runs[0], out, images=args.images)
+    else:
+        missing = build_comparison(args.runs, out, args.images)
     for line in missing:
         print(f"note: {line}", file=sys.stderr)
     print(f"report: {out}")
@@ -60,13 +64,13 @@ def run_report(args: argparse.Namespace) -> None:
             print(f"export: {path}")
 
 
-def serve_live(run_dir: Path, port: int) -> None:
+def serve_live(run_dir: Path, port: int, images: Path | None) -> None:
     """Serve the run's page until interrupted."""
     from boxrl.guard.pages import HOST
     from boxrl.report.live import serve
 
     try:
-        with serve(run_dir, port) as server:
+        with serve(run_dir, port, images) as server:
             print(f"report: http://{HOST}:{server.server_port}/   (Ctrl-C ends it)", flush=True)
             server.serve_forever()
     except OSError as error:

@@ -20,7 +20,7 @@ from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.guard.outputs import refuse_link
 from boxrl.guard.secrets import redact
 
-NOT_COMPARED = frozenset({"versions", "cwd"})
+NOT_COMPARED = frozenset({"versions", "cwd", "files"})
 """Settings that a resumed file may have others of: they are there for the record, and `cwd` to
 find relative paths by."""
 

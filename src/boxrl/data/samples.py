@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import sys
@@ -12,7 +13,7 @@ from typing import Any, cast, get_args
 
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.errors import DataError
-from boxrl.guard.files import parse_json_object
+from boxrl.guard.files import parse_json_object, read_head
 from boxrl.types import Object, Sample, Task
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -20,6 +21,7 @@ _FIELDS = {
     "id", "image", "width", "height", "task", "labels", "objects", "question", "answer", "meta",
 }  # fmt: skip
 _STRINGS = {str}
+IMAGE_HEAD_BYTES = 16 * 1024
 
 
 @no_cycle_search()
@@ -263,6 +265,26 @@ def image_path(images: Path, sample: Sample) -> Path:
     if not path.resolve().is_relative_to(images.resolve()):
         raise DataError(f"sample {sample.id!r}: image {path} is a link out of the images folder")
     return path
+
+
+def hash_images(images: Path, samples: Iterable[Sample]) -> str | None:
+    """SHA-256 over size and start of every image of samples; None where one cannot be read.
+
+    Only who has the images can tell it.
+
+    Args:
+        images: folder that image paths start at.
+        samples: in any order.
+    """
+    digest, found = hashlib.sha256(), {sample.image: sample for sample in samples}
+    try:
+        for name in sorted(found):
+            path = image_path(images, found[name])
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogatepass"))
+            digest.update(read_head(path, IMAGE_HEAD_BYTES))
+    except (DataError, OSError):
+        return None
+    return digest.hexdigest()
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.controls import Control, apply_control
+from boxrl.data.files import hash_file
 from boxrl.data.predictions import Prediction, read_predictions
-from boxrl.data.samples import read_samples
+from boxrl.data.samples import hash_images, read_samples
 from boxrl.engines.build import EngineOptions, build_engine
 from boxrl.errors import UsageError
 from boxrl.evaluate import Evaluation, evaluate
@@ -81,6 +82,11 @@ def answer_samples(
         "engine": options.engine.engine,
         "samples": str(file),
         "images": str(images),
+        # So that the answers can be shown with what they are for, wherever that lies.
+        "files": {
+            "samples": {"path": str(file.resolve()), "sha256": hash_file(file)},
+            "images": {"path": str(images.resolve()), "sha256": hash_images(images, samples)},
+        },
         "control": options.control,
         "extra_body": dict(options.engine.extra_body),
         "engine_args": list(options.engine.engine_args),

@@ -5,8 +5,9 @@ metrics.json        metrics, protocol, and under `files` what they were made fro
 rows.jsonl          one judged sample a line: `boxrl.evaluate.rows.Row`
 predictions.jsonl   what was judged, with predictions.meta.json; may lie elsewhere
 
-`files` names the samples, the predictions, the rows and the images, each with its SHA-256 (the
-folder of images without), so that parts that no longer belong together are refused.
+`files` names the samples, the predictions, the rows and the images, each with its SHA-256, so that
+parts that no longer belong together are refused. It also tells whose they are: what lies outside of
+the run is read for it only where the run knows its content, or a user's own command names it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from boxrl.data.files import (
     write_atomic,
 )
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
-from boxrl.data.samples import read_samples
+from boxrl.data.samples import hash_images, read_samples
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import ErrorRule, evaluate
 from boxrl.evaluate.judging import Confidence
 from boxrl.evaluate.rows import Evaluation, Row, encode_row, read_rows
 from boxrl.evaluate.summary import SHARES, look_up, share_value
 from boxrl.families import Family, build_family
-from boxrl.guard.files import read_json_object
+from boxrl.guard.files import inside, is_inside, read_json_object
 from boxrl.parsing import AnswerTag, ReadingRule
-from boxrl.runs import find_path, find_run, path_in_run
+from boxrl.runs import find_path, find_run, path_in_run, run_of
 
 METRICS_FILE, ROWS_FILE, PREDICTIONS_FILE = "metrics.json", "rows.jsonl", "predictions.jsonl"
 
@@ -92,7 +93,11 @@ def write_evaluation(
                 "samples": _recorded(folder, samples),
                 "predictions": _recorded(folder, predictions),
                 "rows": {"path": ROWS_FILE, "sha256": digest.hexdigest()},
-                "images": {"path": path_in_run(folder, images)} if images else None,
+                "images": images
+                and {
+                    "path": path_in_run(folder, images),
+                    "sha256": hash_images(images, evaluation.rows),
+                },
             }
         dump_json(metrics, metrics_file)
     return Evaluation(metrics, evaluation.rows)
@@ -119,6 +124,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; expected one of boxrl evaluate --out")
+    for name in (METRICS_FILE, ROWS_FILE, PREDICTIONS_FILE):
+        inside(run_of(folder), folder / name)
     has_metrics, path = (folder / METRICS_FILE).is_file(), folder / METRICS_FILE
     metrics = read_metrics(path) if has_metrics else {}
     if not has_rows(folder):
@@ -226,7 +233,7 @@ def check_agreement(folder: Path, metrics: Mapping[str, Any], rows: Sequence[Row
         path, known = recorded_file(folder, metrics, name)
         if path is None or not path.is_file() or hash_file(path) == known:
             continue
-        if name in _READ:
+        if name in _READ and is_inside(run_of(folder), path):
             _READ[name](path)  # a damaged file is told as such
         raise DisagreementError(
             f"{path}: has changed since {folder} was evaluated; {_redo(folder, metrics)}"
@@ -278,7 +285,7 @@ def recorded_file(
 
     Args:
         folder: of the evaluation.
-        metrics: metrics.json.
+        metrics: metrics.json, or predictions.meta.json.
         name: `samples`, `predictions`, `rows` or `images`.
     """
     files = metrics.get("files")
@@ -286,6 +293,20 @@ def recorded_file(
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         return None, None
     return find_path(folder, entry["path"]), entry.get("sha256")
+
+
+def is_readable(folder: Path, path: Path, known: str | None) -> bool:
+    """Whether a file that an evaluation names may be read for it.
+
+    Args:
+        folder: of the evaluation.
+        path: the file.
+        known: its SHA-256 as the evaluation tells it, None where it does not: outside of the run,
+            nobody can tell it who does not have the file.
+    """
+    if is_inside(run_of(folder), path):
+        return True
+    return known is not None and path.is_file() and hash_file(path) == known
 
 
 def locate(
@@ -317,6 +338,12 @@ def _samples_file(folder: Path, settings: Mapping[str, Any]) -> Path:
     if not path.is_file():
         raise UsageError(
             f"{folder}: its samples file {settings['samples']} is not there; {_redo(folder)}"
+        )
+    if not is_readable(folder, path, recorded_file(folder, settings, "samples")[1]):
+        raise UsageError(
+            f"{folder}: its samples file lies outside of the run and is not known to be the one "
+            f"that was answered; name it: boxrl evaluate --samples {path} --predictions "
+            f"{folder / PREDICTIONS_FILE} --out {folder}"
         )
     return path
 

@@ -198,20 +198,48 @@ def _unfolded(node: Any, sizes: dict[int, float]) -> float:
     return sizes[id(node)]
 
 
-def inside(folder: Path, path: Path) -> Path:
-    """The path, where it and every link on the way stay in the folder.
+def check_regular(path: Path) -> Path:
+    """The path, where a file there is a regular one; reading it then waits for nobody.
 
-    Args:
-        folder: the folder that the user named, itself a link or not.
-        path: below it as it is written; need not exist.
+    Raises:
+        DataError: it is a pipe or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: cannot be read (not a regular file)")
+    return path
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, where it and every link on the way stay in the folder; see `is_inside`.
 
     Raises:
         DataError: it leads out of the folder.
     """
-    try:
-        stays = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a ring of links, a NUL in the name
-        stays = False
-    if not stays:
+    if not is_inside(folder, path):
         raise DataError(f"{path}: leads out of {folder}; nothing outside it is read or written")
     return path
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Whether a path and every link on the way stay in a folder.
+
+    Args:
+        folder: the folder that the user named, itself a link or not.
+        path: need not exist.
+    """
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a ring of links, a NUL in the name
+        return False
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder in which a link leads out of it, at any depth.
+
+    Raises:
+        DataError: the first such link.
+    """
+    for path, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if Path(path, name).is_symlink():
+                inside(folder, Path(path, name))

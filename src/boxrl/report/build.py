@@ -20,13 +20,16 @@ from boxrl.report.thinking import describe_thinking
 from boxrl.report.training import compared_curves, training_curves, training_warnings
 
 
-def build_report(run_dir: Path, out: Path, live: bool = False) -> Sequence[str]:
+def build_report(
+    run_dir: Path, out: Path, live: bool = False, images: Path | None = None
+) -> Sequence[str]:
     """Write the page of one run.
 
     Args:
         run_dir: a run folder, complete or not; what it lacks is named on the page.
         out: the HTML file. Pictures that are too large to embed lie in `OUT_files/` beside it.
         live: the page asks the server that it came from whether the run has changed.
+        images: see `read_run`.
 
     Returns:
         A sentence for everything that the run lacks, as it stands on the page.
@@ -35,7 +38,7 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> Sequence[str]:
         UsageError: there is no such folder, or it holds no run.
         DataError: an evaluation contradicts itself; nothing is written.
     """
-    run = read_run(run_dir)
+    run = read_run(run_dir, images)
     scores = build_scores(run.recipe)
     gallery = Gallery(scores.computed)
     answered = {name: found for name, found in run.evaluations.items() if found.rows}
@@ -61,7 +64,9 @@ def build_report(run_dir: Path, out: Path, live: bool = False) -> Sequence[str]:
     return page.missing
 
 
-def build_comparison(run_dirs: Sequence[Path], out: Path) -> Sequence[str]:
+def build_comparison(
+    run_dirs: Sequence[Path], out: Path, images: Path | None = None
+) -> Sequence[str]:
     """Write one page about several runs, what each gained and lost against the first.
 
     Evaluations of the same name stand side by side.
@@ -69,6 +74,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> Sequence[str]:
     Args:
         run_dirs: two or more run folders.
         out: the HTML file.
+        images: see `read_run`.
 
     Returns:
         A sentence for everything that the runs lack, as it stands on the page.
@@ -79,7 +85,7 @@ def build_comparison(run_dirs: Sequence[Path], out: Path) -> Sequence[str]:
     """
     if len(run_dirs) < 2:
         raise UsageError(f"{len(run_dirs)} run; a comparison needs at least two")
-    read = [read_run(path) for path in run_dirs]
+    read = [read_run(path, images) for path in run_dirs]
     runs = dict(zip(_distinct_names(read), read, strict=True))
     scores = build_scores(read[0].recipe)
     gallery = Gallery(scores.computed)

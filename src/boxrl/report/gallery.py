@@ -10,9 +10,9 @@ from typing import Any
 
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import image_path
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError
 from boxrl.evaluate.rows import Row
-from boxrl.prompts import build_prompt, render_messages
+from boxrl.prompts import render_messages
 from boxrl.report.reading import ShownEvaluation
 from boxrl.report.reward_parts import Scored, score_all
 from boxrl.report.text import extract_thinking, visible
@@ -142,14 +142,11 @@ class Gallery:
 
 def _prompts(evaluation: ShownEvaluation) -> list[str]:
     """Each row's prompt as the model read it, images aside; empty where it is not known."""
-    try:
-        prompt = build_prompt(str(evaluation.meta.get("prompt")))
-    except UsageError:
-        prompt = None
-    if prompt is None or evaluation.family is None:
+    prompt, family = evaluation.prompt, evaluation.family
+    if prompt is None or family is None:
         return [""] * len(evaluation.rows)
     return [
-        visible("\n\n".join(_texts(render_messages(row.sample, prompt, evaluation.family))))
+        visible("\n\n".join(_texts(render_messages(row.sample, prompt, family))))
         for row in evaluation.rows
     ]
 

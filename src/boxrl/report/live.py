@@ -36,14 +36,19 @@ WATCHED = ("*.json*", "evals/*/*.json*")
 class LivePage:
     """A page in a folder of its own, built again when the run has changed."""
 
-    def __init__(self, run_dir: Path, folder: Path) -> None:
+    def __init__(self, run_dir: Path, folder: Path, images: Path | None = None) -> None:
         """Nothing is built before it is asked for.
+
+        Args:
+            run_dir: a run folder.
+            folder: of the page.
+            images: see `read_run`.
 
         Raises:
             UsageError: there is no such folder, or no run in it.
         """
-        read_run(run_dir)
-        self.run_dir, self.folder = run_dir, folder
+        read_run(run_dir, images)
+        self.run_dir, self.folder, self.images = run_dir, folder, images
         self._built = ""
         self._lock = Lock()
 
@@ -58,24 +63,27 @@ class LivePage:
         with self._lock:
             version = self.version()
             if version != self._built:
-                build_report(self.run_dir, self.folder / PAGE, live=True)
+                build_report(self.run_dir, self.folder / PAGE, live=True, images=self.images)
                 self._built = version
 
 
 @contextmanager
-def serve(run_dir: Path, port: int = 0) -> Iterator[http.server.ThreadingHTTPServer]:
+def serve(
+    run_dir: Path, port: int = 0, images: Path | None = None
+) -> Iterator[http.server.ThreadingHTTPServer]:
     """A server of the run's page, on loopback only; call its `serve_forever`.
 
     Args:
         run_dir: a run folder.
         port: 0 takes a free one.
+        images: see `read_run`.
 
     Raises:
         UsageError: there is no such folder, or no run in it.
         OSError: the port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="boxrl-") as folder:
-        handler = partial(_Handler, live=LivePage(run_dir, Path(folder)))
+        handler = partial(_Handler, live=LivePage(run_dir, Path(folder), images))
         with _Server((HOST, port), handler) as server:
             yield server
 

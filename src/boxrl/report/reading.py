@@ -6,14 +6,15 @@ samples as they are now is refused, because no page of it would be right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from boxrl.data.files import is_whole
+from boxrl.data.files import is_whole, read_lines
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
-from boxrl.errors import BoxrlError
+from boxrl.data.samples import hash_images
+from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate.files import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -22,6 +23,7 @@ from boxrl.evaluate.files import (
     check_agreement,
     check_predictions,
     has_rows,
+    is_readable,
     judge_predictions,
     locate,
     read_metrics,
@@ -31,9 +33,17 @@ from boxrl.evaluate.files import (
 )
 from boxrl.evaluate.rows import Row, read_rows
 from boxrl.families import Family
-from boxrl.guard.files import parse_json_object, read_json_object
+from boxrl.guard.files import (
+    check_regular,
+    inside,
+    is_inside,
+    parse_json_object,
+    read_json_object,
+    read_text,
+)
+from boxrl.prompts import Prompt, build_prompt
 from boxrl.report.text import visible
-from boxrl.runs import FoundRun, find_run
+from boxrl.runs import FoundRun, find_path, find_run, run_of
 from boxrl.types import Completion
 
 T = TypeVar("T")
@@ -59,6 +69,7 @@ class ShownEvaluation:
         images: folder that image paths start at; None where it is not known.
         samples: the samples file that was evaluated; None where it is not known.
         family: how the model reads images and writes boxes; None where it is not known.
+        prompt: the words around the question; None where they are not known.
         rows: rows.jsonl: the judged samples, in the samples' order.
         predictions: what the model wrote, by sample id; empty where that is not at hand.
     """
@@ -69,6 +80,7 @@ class ShownEvaluation:
     images: Path | None = None
     samples: Path | None = None
     family: Family | None = None
+    prompt: Prompt | None = None
     rows: tuple[Row, ...] = ()
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
 
@@ -131,8 +143,9 @@ class RunFolder:
 class _Reader:
     """Reads parts of one folder and keeps a list of what could not be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: Path | None) -> None:
         self.path = path
+        self.images = images
         self.missing: list[str] = []
         self.trained = True
 
@@ -144,7 +157,7 @@ class _Reader:
         if not path.exists():
             self.missing.append(f"{name} is missing: {purpose}")
             return default
-        return self.attempt(name, lambda: read(path), default)
+        return self.attempt(name, lambda: read(check_regular(inside(self.path, path))), default)
 
     def attempt(self, name: str, read: Callable[[], T], default: T) -> T:
         """What `read` gives, or `default` and a line in `missing` that starts with the name."""
@@ -159,14 +172,19 @@ class _Reader:
             return default
 
 
-def read_run(path: Path) -> RunFolder:
+def read_run(path: Path, images: Path | None = None) -> RunFolder:
     """Everything that a run folder holds.
+
+    Args:
+        path: the folder.
+        images: where images lie that the run names outside of itself, and that are not known to
+            be those that were evaluated.
 
     Raises:
         UsageError: no such folder, or it holds files but nothing of a run.
         DataError: an evaluation of it contradicts itself.
     """
-    found, reader = find_run(path), _Reader(path)
+    found, reader = find_run(path), _Reader(path, images)
     if found.is_evaluation:
         return _lone_evaluation(reader, found)
     facts = reader.part(
@@ -183,7 +201,7 @@ def read_run(path: Path) -> RunFolder:
         environment=reader.part(
             "environment.json", "versions and commit are unknown", read_json_object, NO_FACTS
         ),
-        recipe=reader.part("recipe.yaml", "settings are unknown", _read_text, ""),
+        recipe=reader.part("recipe.yaml", "settings are unknown", read_text, ""),
         steps=steps,
         evaluations=_read_evaluations(reader, facts, found),
         comparisons=_read_comparisons(reader, facts),
@@ -213,11 +231,16 @@ def _read_evaluations(
 ) -> dict[str, ShownEvaluation]:
     """Evaluations that run.json names, then those that stand in evals/ without being named."""
     named = facts.get("evals")
-    listed = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    listed = [name for name in named if _is_name(name)] if isinstance(named, list) else []
     names = list(dict.fromkeys([*listed, *found.evaluations]))
     if not names:
         reader.missing.append("evals is empty: no metrics and no gallery")
     return {name: _read_evaluation(reader, name, f"evals/{name}/") for name in names}
+
+
+def _is_name(value: object) -> bool:
+    """Whether it can be the name of a folder in evals/; others would lead out of it."""
+    return isinstance(value, str) and value not in ("", "..") and Path(value).name == value
 
 
 def _read_evaluation(reader: _Reader, name: str, base: str) -> ShownEvaluation:
@@ -228,16 +251,79 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> ShownEvaluation:
         return ShownEvaluation(name)
     metrics = reader.part(f"{base}{METRICS_FILE}", "no metrics for it", read_metrics, NO_FACTS)
     path = recorded_file(folder, metrics, "predictions")[0] or folder / PREDICTIONS_FILE
-    meta = reader.attempt(f"{base}{meta_path(path).name}", lambda: read_settings(path), NO_FACTS)
     rows = _read_rows(reader, base, metrics)
     reader.attempt(name, lambda: check_agreement(folder, metrics, rows), None)
-    predictions = _read_predictions(reader, base, path, rows)
-    images, samples = (locate(folder, metrics, meta, key) for key in ("images", "samples"))
+    meta, predictions = NO_FACTS, NO_PREDICTIONS
+    if is_readable(folder, path, recorded_file(folder, metrics, "predictions")[1]):
+        meta = _read_meta(reader, base, folder, path)
+        predictions = _read_predictions(reader, base, path, rows)
+    else:
+        reader.missing.append(f"{base}{path.name} leads out of the run and is not read")
+    samples = _find_samples(folder, metrics, meta)
+    images = _find_images(reader, name, folder, metrics, meta, rows)
+    prompt = _read_prompt(reader, name, folder, meta)
     without = sum(not (images and (images / row.image).is_file()) for row in rows)
     if without:
         reader.missing.append(f"{name}: {without} of {len(rows)} images are missing")
     family = _family(meta, mapping(metrics.get("protocol")), path) if rows else None
-    return ShownEvaluation(name, metrics, meta, images, samples, family, rows, predictions)
+    return ShownEvaluation(name, metrics, meta, images, samples, family, prompt, rows, predictions)
+
+
+def _find_samples(folder: Path, metrics: dict[str, Any], meta: dict[str, Any]) -> Path | None:
+    """The samples file, where it is that which was evaluated or lies in the run."""
+    path = locate(folder, metrics, meta, "samples")
+    known = (recorded_file(folder, where, "samples")[1] for where in (metrics, meta))
+    readable = path is not None and any(is_readable(folder, path, digest) for digest in known)
+    return path if readable else None
+
+
+def _read_meta(reader: _Reader, base: str, folder: Path, predictions: Path) -> dict[str, Any]:
+    """The settings beside the predictions; where these lie in the run, no link out of it."""
+
+    def read() -> dict[str, Any]:
+        if is_inside(run_of(folder), predictions):
+            inside(run_of(folder), meta_path(predictions))
+        return read_settings(predictions)
+
+    return reader.attempt(f"{base}{meta_path(predictions).name}", read, NO_FACTS)
+
+
+def _find_images(
+    reader: _Reader,
+    name: str,
+    folder: Path,
+    metrics: dict[str, Any],
+    meta: dict[str, Any],
+    rows: Sequence[Row],
+) -> Path | None:
+    """The folder of images, where they may be shown: no page shows what only its reader has."""
+    images = locate(folder, metrics, meta, "images")
+    if images is None or is_inside(run_of(folder), images):
+        return images
+    if reader.images is not None:
+        return reader.images
+    known = {recorded_file(folder, where, "images")[1] for where in (metrics, meta)} - {None}
+    if known and hash_images(images, [row.sample for row in rows]) in known:
+        return images
+    reader.missing.append(
+        f"{name}: its images lie outside of the run and are not shown, because they are not known "
+        f"to be those that were evaluated; --images {images} shows them"
+    )
+    return None
+
+
+def _read_prompt(reader: _Reader, name: str, folder: Path, meta: dict[str, Any]) -> Prompt | None:
+    """The prompt by name, or from a file inside the run; None where it is not known."""
+    prompt = str(meta.get("prompt"))
+    is_file = prompt.endswith((".yaml", ".yml"))
+    path = find_path(folder, prompt, meta.get("cwd"))
+    if is_file and not is_inside(run_of(folder), path):
+        reader.missing.append(f"{name}: its prompt file lies outside of the run and is not shown")
+        return None
+    try:
+        return build_prompt(str(path) if is_file else prompt)
+    except UsageError:
+        return None
 
 
 def _read_rows(reader: _Reader, base: str, metrics: dict[str, Any]) -> tuple[Row, ...]:
@@ -262,7 +348,7 @@ def _read_predictions(
     """What the model wrote, where there are rows to show it with."""
 
     def read() -> dict[str, Prediction]:
-        found = read_predictions(path)
+        found = read_predictions(check_regular(path))
         check_predictions(reader.path / base, rows, found)
         return found
 
@@ -284,20 +370,18 @@ def _family(meta: dict[str, Any], protocol: Mapping[str, Any], path: Path) -> Fa
 
 def _read_steps(path: Path) -> tuple[dict[str, Any], ...]:
     """Rows of metrics.jsonl; a last line that is still being written is left out."""
-    content = path.read_bytes()
-    whole, _, _cut = content.rpartition(b"\n")
-    lines = enumerate(whole.split(b"\n"), start=1)
-    rows = [parse_json_object(line, f"{path}:{n}") for n, line in lines if line.strip()]
+    rows = []
+    for number, line in read_lines(path):
+        if isinstance(line, DataError):
+            raise line
+        if line.endswith(b"\n"):
+            rows.append(parse_json_object(line, f"{path}:{number}"))
     return tuple(row for row in rows if is_whole(row.get("step")))
 
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a JSON object, else an empty one: what others wrote may be anything."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 def _without(error: Exception, run: Path) -> str:

@@ -17,7 +17,10 @@ from rich.text import Text
 from boxrl.data.files import is_number, is_whole, number_or_none
 from boxrl.errors import DataError
 from boxrl.guard.files import (
+    MOST_BYTES,
     MOST_YAML_BYTES,
+    check_regular,
+    inside,
     parse_json_object,
     parse_yaml,
     read_json_object,
@@ -69,7 +72,12 @@ def describe_progress(run_dir: Path) -> RenderableType:
         UsageError: there is no such folder, or no run in it.
     """
     find_run(run_dir).check_trained("boxrl watch")
-    facts, steps = read_json_object(run_dir / "run.json"), _read_lines(run_dir / "metrics.jsonl")
+    for name in ("run.json", "metrics.jsonl", "recipe.yaml", "completions.jsonl"):
+        check_regular(inside(run_dir, run_dir / name))
+    facts, steps = (
+        read_json_object(run_dir / "run.json"),
+        _read_lines(run_dir / "metrics.jsonl", MOST_BYTES),
+    )
     parts: list[RenderableType] = [_headline(facts, steps, _max_steps(run_dir / "recipe.yaml"))]
     if steps:
         parts.append(_curves(steps))
@@ -153,13 +161,13 @@ def _max_steps(recipe: Path) -> int | None:
     return steps if is_whole(steps, 1) else None
 
 
-def _read_lines(path: Path, tail_bytes: int | None = None) -> list[dict[str, Any]]:
-    """Whole lines of a file that is being written, from its end where `tail_bytes` is given."""
+def _read_lines(path: Path, tail_bytes: int) -> list[dict[str, Any]]:
+    """Whole lines of a file that is being written, as many as its last `tail_bytes` hold."""
     if not path.is_file():
         return []
     with path.open("rb") as handle:
         size = handle.seek(0, 2)
-        start = max(0, size - tail_bytes) if tail_bytes else 0
+        start = max(0, size - tail_bytes)
         handle.seek(start)
         lines = handle.read().split(b"\n")[:-1]
     rows = []
