@@ -214,6 +214,9 @@ class Recipe(Section):
     max_pixels: int | None = Field(
         None, ge=1, description="largest area of an image as the model sees it; the model's own"
     )
+    thinking: bool | None = Field(
+        None, description="the chat template's switch for thinking; the template's own choice"
+    )
     prompt: Annotated[str, _checked(build_prompt)] = "standard"
     out: Path = Field(
         default_factory=lambda known: default_out(known.get("name"), known.get("method")),
@@ -244,6 +247,15 @@ class Recipe(Section):
             raise ValueError(str(error)) from error
         if low and high and low > high:
             raise ValueError(f"min_pixels {low:,} is above max_pixels {high:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_switch_for_thinking(self) -> Recipe:
+        if "chat_template_kwargs" in self.train.trl:
+            raise ValueError(
+                "train.trl.chat_template_kwargs would hold for training alone; use the recipe's "
+                "key thinking"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import RESAMPLES, add_json, add_limits, integer, print_json
+from boxrl.cli.options import RESAMPLES, add_json, add_limits, add_thinking, integer, print_json
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_answer_options, answer_options
 from boxrl.errors import UsageError
@@ -70,6 +70,7 @@ def add_verb(verbs: Any) -> None:
         help="model family (default: read from the model's config.json or the predictions)",
     )  # fmt: skip
     add_limits(run)
+    add_thinking(run)
     run.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
         help=f"{RESAMPLES}; 0: no intervals",

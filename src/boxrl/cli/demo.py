@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import MODEL_FAMILY, add_device, add_limits, integer
+from boxrl.cli.options import MODEL_FAMILY, add_device, add_limits, add_thinking, integer
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_endpoint, engine_options
 from boxrl.engines.build import build_engine
@@ -43,6 +43,7 @@ def add_verb(verbs: Any) -> None:
     )
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
     add_limits(verb)
+    add_thinking(verb)
     verb.add_argument(
         "--prompt", default="standard", metavar="NAME|FILE.yaml",
         help="prompt template selected at first; a file is added to the choice",

@@ -107,6 +107,14 @@ def add_limits(parser: Any) -> None:
         )  # fmt: skip
 
 
+def add_thinking(parser: Any) -> None:
+    """Declare `--thinking`, as `engine_options` reads it."""
+    parser.add_argument(
+        "--thinking", choices=("on", "off"),
+        help="set the chat template's switch for thinking (default: the template's own choice)",
+    )  # fmt: skip
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
     parser.add_argument(

@@ -14,6 +14,7 @@ from boxrl.cli.options import (
     add_limits,
     add_samples,
     add_seed,
+    add_thinking,
     integer,
     number,
 )
@@ -45,6 +46,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
     add_limits(verb)
+    add_thinking(verb)
     verb.add_argument("--limit", type=integer(1), metavar="N", help="only the first N samples")
     add_answer_options(verb)
     verb.set_defaults(run=run_predict)
@@ -153,7 +155,7 @@ def answer_options(args: argparse.Namespace, named: argparse.Namespace) -> Answe
 
     Args:
         args: options of `add_answer_options`.
-        named: `model`, `family` and those of `add_limits`.
+        named: `model`, `family` and those of `add_limits` and `add_thinking`.
     """
     from boxrl.engines.answers import AnswerOptions
     from boxrl.generation.predict import Sampling
@@ -190,6 +192,7 @@ def engine_options(
         named.family,
         named.min_pixels,
         named.max_pixels,
+        None if named.thinking is None else named.thinking == "on",
         device=args.device,
         dtype=args.dtype,
         engine_args=getattr(args, "engine_arg", ()),

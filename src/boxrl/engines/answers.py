@@ -18,6 +18,7 @@ from boxrl.evaluate import Evaluation, evaluate
 from boxrl.evaluate.files import read_settings, write_evaluation
 from boxrl.families import Family
 from boxrl.generation.predict import Engine, Sampling, predict
+from boxrl.generation.questions import Questions
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.types import Sample
 
@@ -138,17 +139,22 @@ def answer_and_evaluate(
 
 
 def score_answers(
-    samples: Sequence[Sample], answers: Mapping[str, Prediction], family: Family, prompt: str
+    samples: Sequence[Sample], answers: Mapping[str, Prediction], questions: Questions
 ) -> dict[str, Any]:
     """What `boxrl evaluate` says about answers, without intervals; for `train.validate_samples`.
 
     Args:
         samples: what was asked.
         answers: by sample id.
-        family: in whose frame they are.
-        prompt: its name.
+        questions: how it was asked.
     """
     evaluation = evaluate(
-        samples, answers, family, prompt=prompt, answer_tag="required", resamples=2
+        samples,
+        answers,
+        questions.family,
+        prompt=questions.prompt.name,
+        settings=questions.thinking.settings,
+        answer_tag="required",
+        resamples=2,
     )
     return evaluation.metrics

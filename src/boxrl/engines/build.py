@@ -18,6 +18,7 @@ from boxrl.errors import UsageError, require_train_extra
 if TYPE_CHECKING:
     from boxrl.config import Recipe
     from boxrl.families import Family
+    from boxrl.generation.chat_template import Thinking
     from boxrl.generation.predict import Engine
     from boxrl.generation.questions import Questions
 
@@ -32,6 +33,7 @@ class EngineOptions:
         family: name of the model's family; None finds it in the model's config.
         min_pixels: least area of an image as the model sees it; None takes the model's own.
         max_pixels: largest area.
+        thinking: what the template's switch is set to; None leaves it to the template.
         device: `auto`, `cpu` or `cuda`.
         dtype: `auto`, `float32` or `bfloat16`.
         threads: CPU threads of torch; None leaves its own choice.
@@ -49,6 +51,7 @@ class EngineOptions:
     family: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    thinking: bool | None = None
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
@@ -74,6 +77,7 @@ def recipe_options(recipe: Recipe, model: str) -> EngineOptions:
         family=recipe.family,
         min_pixels=recipe.min_pixels,
         max_pixels=recipe.max_pixels,
+        thinking=recipe.thinking,
         device=engine.device,
         dtype=engine.dtype,
         threads=engine.threads,
@@ -100,7 +104,8 @@ def build_engine(
 
     if options.engine not in ENGINES:
         raise UsageError(f"unknown engine {options.engine!r}; engines: {', '.join(ENGINES)}")
-    questions = Questions(find_family(options), build_prompt(prompt), images, control)
+    family, thinking = find_family(options), find_thinking(options)
+    questions = Questions(family, build_prompt(prompt), images, control, thinking)
     return ENGINES[options.engine].build(options, questions)
 
 
@@ -131,6 +136,26 @@ def find_family(options: EngineOptions) -> Family:
             "--model and the server's name for it as --served-model-name"
         )
     return build_family(options.family, *limits)
+
+
+def find_thinking(options: EngineOptions) -> Thinking:
+    """How the model's chat template treats the thought; nothing is known of a server's own.
+
+    Args:
+        options: model and switch.
+
+    Raises:
+        UsageError: the template has no switch or is broken, or the switch comes in by another
+            option.
+    """
+    from boxrl.generation.chat_template import SWITCH, read_thinking
+    from boxrl.generation.model_folders import PACKAGED
+
+    other = options.extra_body.get("chat_template_kwargs")
+    if isinstance(other, dict) and SWITCH in other:
+        raise UsageError(f"--extra-body: holds {SWITCH}; say it as --thinking on or off")
+    folder = PACKAGED.get(options.model, Path(options.model))
+    return read_thinking(folder if folder.is_dir() else None, options.thinking)
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:

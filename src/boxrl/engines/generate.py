@@ -132,6 +132,7 @@ class Generator:
             inputs = self.processor.apply_chat_template(
                 conversations,
                 add_generation_prompt=True,
+                **self.questions.thinking.template_arguments,
                 tokenize=True,
                 return_dict=True,
                 processor_kwargs={"padding": True, "return_tensors": "pt"},

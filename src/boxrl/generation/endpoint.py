@@ -168,6 +168,8 @@ class Endpoint:
             body["logprobs"] = True
         if self.banned:
             body["logit_bias"] = {str(token): -100 for token in self.banned}
+        if arguments := self.questions.thinking.template_arguments:
+            body["chat_template_kwargs"] = arguments
         body |= self.extra_body
         return {key: value for key, value in body.items() if value is not None}
 

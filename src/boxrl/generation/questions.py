@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from boxrl.data.images import check_shape, read_image
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.families import Family
+from boxrl.generation.chat_template import Thinking
 from boxrl.prompts import Prompt, render_messages
 from boxrl.types import Sample
 
@@ -27,12 +28,14 @@ class Questions:
         prompt: the words around the question.
         images: folder that the samples' image paths start at.
         control: `blank_image` shows a grey image of the same size; others change the samples.
+        thinking: how the model's template treats the thought.
     """
 
     family: Family
     prompt: Prompt
     images: Path
     control: str | None = None
+    thinking: Thinking = field(default_factory=Thinking)
 
     def image(self, sample: Sample) -> Image.Image:
         """What the model is shown, RGB, the sample's own size.

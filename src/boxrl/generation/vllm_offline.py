@@ -96,6 +96,7 @@ class OfflineVllm:
             ],
             [self._sampling_params(draw, sampling) for draw in batch],
             use_tqdm=False,
+            chat_template_kwargs=self.questions.thinking.template_arguments or None,
         )
         for draw, output in zip(batch, outputs, strict=True):
             self._check_size(draw, output.prompt_token_ids or ())

@@ -41,6 +41,7 @@ from boxrl.guard.files import (
     read_json_object,
     read_text,
 )
+from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt
 from boxrl.report.text import visible
 from boxrl.runs import FoundRun, find_path, find_run, run_of
@@ -92,9 +93,11 @@ class ShownEvaluation:
     @property
     def completions(self) -> Iterator[Completion]:
         """What rewards see of each row, as it was read when it was judged."""
+        opened = bool(self.meta.get("opens_thought"))
         for row in self.rows:
             found = self.predictions.get(row.id)
-            yield Completion(found.completion if found else "", row.parsed, row.n_tokens)
+            text = as_read(found.completion, opened) if found else ""
+            yield Completion(text, row.parsed, row.n_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import NOTHING
+from boxrl.parsing.answers import as_read
 from boxrl.rewards import Reward, Spec, build_reward
 from boxrl.rewards.adapters import find_image_path, parse_once, read_target
 from boxrl.rewards.format import FORM_ONLY
@@ -36,6 +37,7 @@ class TRLReward:
         model: str | Path | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        opened: bool = False,
     ) -> None:
         """Wrap a reward for the model that is trained.
 
@@ -46,6 +48,7 @@ class TRLReward:
             model: the model's folder.
             min_pixels: of the processor, where it was loaded with another than the folder's.
             max_pixels: the same.
+            opened: whether the chat template opens the thought, so that completions begin in it.
 
         Raises:
             UsageError: an unknown reward, setting or family, or no model.
@@ -56,6 +59,7 @@ class TRLReward:
             if isinstance(family, ImagePath)
             else find_image_path("trl", model, family, min_pixels, max_pixels)
         )
+        self.opened = opened
         self.__name__ = reward.name.rpartition(":")[2]
 
     def __call__(
@@ -75,13 +79,16 @@ class TRLReward:
         if self.reward.function in FORM_ONLY:
             lengths = map(len, completion_ids)
             return [
-                self.reward(Completion(completion_text(written), UNREAD, n, progress), NO_TARGET)
+                self.reward(
+                    Completion(self._text(written), UNREAD, n, progress),
+                    NO_TARGET,
+                )
                 for written, n in zip(completions, lengths, strict=True)
             ]
         values, statuses = [], []
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, asked, size_wh = read_target(line)
-            text = completion_text(written)
+            text = self._text(written)
             parsed = parse_once(text, self.path, size_wh, asked)
             values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
@@ -89,6 +96,10 @@ class TRLReward:
             # A column of its own: TRL appends, and two rewards in one column would double it.
             log_extra(f"answer ({self.__name__})", statuses)
         return values
+
+    def _text(self, written: str | Sequence[Message]) -> str:
+        """What the model wrote, with the tag that the prompt wrote for it."""
+        return as_read(completion_text(written), self.opened)
 
 
 def training_progress(state: Any) -> float | None:

@@ -138,9 +138,9 @@ def test_the_best_checkpoint_on_held_out_samples_is_kept(
     scores = iter([0.1, 0.7, 0.3, 0.2])
     asked = []
 
-    def score(samples: Any, answers: Any, family: Any, prompt: str) -> dict[str, Any]:
+    def score(samples: Any, answers: Any, questions: Any) -> dict[str, Any]:
         asked.append((len(samples), set(answers)))
-        metrics = score_answers(samples, answers, family, prompt)
+        metrics = score_answers(samples, answers, questions)
         assert 0 <= metrics["mAP"] <= 1
         return metrics | {"mAP": next(scores)}
 

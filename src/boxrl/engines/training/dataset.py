@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def build_dataset(
     prompt: Prompt,
     family: Family,
     gold: bool = False,
+    template_arguments: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Columns `prompt`, `image`, `sample`, and `completion` where gold answers are wanted.
 
@@ -33,6 +34,7 @@ def build_dataset(
         prompt: how the question is put.
         family: in whose frame and syntax it is put and answered.
         gold: with gold completions, for SFT.
+        template_arguments: what SFT renders the chat template with besides the messages.
 
     Raises:
         DataError: an image is missing, or of a shape that the model's processor refuses.
@@ -48,6 +50,8 @@ def build_dataset(
         if gold:
             text = render_target(sample, family)
             row["completion"] = [{"role": "assistant", "content": text}]
+        if template_arguments:
+            row["chat_template_kwargs"] = dict(template_arguments)
         rows.append(row)
     return Dataset.from_list(rows)
 

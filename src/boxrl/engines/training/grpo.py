@@ -12,6 +12,7 @@ from transformers import set_seed
 from trl import GRPOConfig
 
 from boxrl.config import Recipe, dump_recipe
+from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.loading import banned_token_ids
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
@@ -46,14 +47,18 @@ def build_trainer(
     """
     if recipe.engine.attention == "flex" and model.device.type == "cpu":
         raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
+    thinking = find_thinking(recipe_options(recipe, recipe.model))
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model, banned_token_ids(processor, family)),
-        reward_funcs=[TRLReward(entry.reward, family) for entry in recipe.rewards],
+        reward_funcs=[
+            TRLReward(entry.reward, family, opened=thinking.opened) for entry in recipe.rewards
+        ],
         train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
         shared_prefix=recipe.engine.shared_prefix,
         attention=recipe.engine.attention,
         completions_path=recipe.out / "completions.jsonl",
+        opened=thinking.opened,
     )
 
 
@@ -82,12 +87,18 @@ def build_config(recipe: Recipe, model: Any, banned: list[int]) -> GRPOConfig:
         "temperature": train.temperature,
         "top_p": train.top_p,
         "beta": train.beta,
+        "chat_template_kwargs": template_arguments(recipe),
         "reward_weights": [entry.weight for entry in recipe.rewards],
     }
     generation = ban(
         train.trl.get("generation_kwargs") or {}, banned, bool(train.trl.get("use_vllm"))
     )
     return checked_config(GRPOConfig, options | train.trl | {"generation_kwargs": generation})
+
+
+def template_arguments(recipe: Recipe) -> dict[str, Any]:
+    """What the chat template is rendered with besides the messages."""
+    return find_thinking(recipe_options(recipe, recipe.model)).template_arguments
 
 
 def ban(generation: dict[str, Any], tokens: list[int], vllm: bool) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self,
         *args: Any,
         completions_path: Path,
+        opened: bool = False,
         shared_prefix: bool = True,
         attention: str = "auto",
         **kwargs: Any,
@@ -51,6 +52,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.shared_prefix = shared_prefix
         self.completions_path = completions_path
+        self.opened = opened
         self._groups = torch.zeros(0, dtype=torch.long)
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
@@ -197,7 +199,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         samples = [parse_line(row["sample"]) for row in inputs]
         texts = [completion[0]["content"] for completion in completions]
-        for name, value in describe_answers(texts, samples, self.family).items():
+        for name, value in describe_answers(texts, samples, self.family, self.opened).items():
             self._log_metric(name, value)
         if self.accelerator.is_main_process and self.state.global_step % COMPLETIONS_EVERY == 0:
             first = self.num_generations

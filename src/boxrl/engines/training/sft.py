@@ -10,7 +10,13 @@ from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
 from boxrl.engines.training.dataset import build_dataset
-from boxrl.engines.training.grpo import checked_config, common_arguments, common_options, split_step
+from boxrl.engines.training.grpo import (
+    checked_config,
+    common_arguments,
+    common_options,
+    split_step,
+    template_arguments,
+)
 from boxrl.engines.training.preprocessing import decode_once
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.families import Family
@@ -48,7 +54,12 @@ def build_trainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model),
         train_dataset=build_dataset(
-            samples, images, build_prompt(recipe.prompt), family, gold=True
+            samples,
+            images,
+            build_prompt(recipe.prompt),
+            family,
+            gold=True,
+            template_arguments=template_arguments(recipe),
         ),
     )
 

@@ -14,7 +14,7 @@ from boxrl.config import Recipe, dump_recipe
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import draw_files
-from boxrl.engines.build import find_family, recipe_options
+from boxrl.engines.build import find_family, find_thinking, recipe_options
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
 from boxrl.engines.training import grpo, sft
@@ -34,7 +34,7 @@ from boxrl.prompts import build_prompt
 from boxrl.runs import Launch, Run
 from boxrl.types import Sample
 
-ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Family, str], dict[str, Any]]
+ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Questions], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
 
 PATIENCE_S = 120
@@ -137,10 +137,12 @@ def _validation(
     file = recipe.data.test or recipe.out / "data" / "test.jsonl"
     held_out = read_samples(file)[: recipe.train.validate_samples]
     model = trainer.accelerator.unwrap_model(trainer.model)
+    thinking = find_thinking(recipe_options(recipe, recipe.model))
+    questions = Questions(family, prompt, images, thinking=thinking)
     return KeepBest(
-        Generator(model, trainer.processing_class, Questions(family, prompt, images)),
+        Generator(model, trainer.processing_class, questions),
         held_out,
-        lambda answered, answers: score(answered, answers, family, recipe.prompt),
+        lambda answered, answers: score(answered, answers, questions),
         Sampling(max_new_tokens=recipe.train.max_completion_length),
         recipe.out / "validation.jsonl",
         _resumed_step(recipe),

@@ -11,6 +11,7 @@ from boxrl.families import Family
 from boxrl.families.image_paths import build_image_path
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.frame_signs import Written, find_signs
+from boxrl.parsing.answers import as_read
 from boxrl.rewards.adapters import parse_once
 from boxrl.types import Asked, Sample, Target, fold_label
 
@@ -22,7 +23,7 @@ SOON = 5
 
 
 def describe_answers(
-    texts: Sequence[str], samples: Sequence[Sample], family: Family
+    texts: Sequence[str], samples: Sequence[Sample], family: Family, opened: bool = False
 ) -> dict[str, float]:
     """Signs of rewards that are won by other means than seeing.
 
@@ -30,6 +31,7 @@ def describe_answers(
         texts: completions.
         samples: what each was asked.
         family: how they answer.
+        opened: whether the prompt had opened the thought.
 
     Returns:
         `boxes_per_target`: boxes written per box asked for; `invented_labels` and `duplicates`:
@@ -42,7 +44,7 @@ def describe_answers(
     boxes = invented = duplicates = targets = readable = 0
     written = []
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse_once(text, path, sample.size_wh, Asked.from_sample(sample))
+        parsed = parse_once(as_read(text, opened), path, sample.size_wh, Asked.from_sample(sample))
         targets_of = Target.from_sample(sample).detections.boxes
         written.append(Written(parsed.written, sample.size_wh, None, targets_of))
         known = set(map(fold_label, sample.labels))

@@ -1,0 +1,152 @@
+"""A model folder's chat template, rendered without torch: does it open the thought, does it think.
+
+Templates of thinking models end the prompt inside an open `<think>`, so that completions begin in
+the thought; some have a switch, `enable_thinking`, that decides. Templates come from others: they
+are rendered in jinja's sandbox, as transformers does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from boxrl.errors import DataError, UsageError
+from boxrl.guard.files import read_json_object, read_text
+from boxrl.parsing.answers import opens_thought
+
+SWITCH = "enable_thinking"
+"""The variable by which templates are told to think or not."""
+
+PLAIN_QUESTION = (
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where?"}]},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a model's template treats the thought; the same in training, validation and prediction.
+
+    Attributes:
+        switch: what the template's switch is set to; None leaves it to the template.
+        opened: whether the prompt opens the thought, so that completions begin in it.
+    """
+
+    switch: bool | None = None
+    opened: bool = False
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """What the template is rendered with besides the messages."""
+        return {} if self.switch is None else {SWITCH: self.switch}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What predictions.meta.json says of it; nothing where nothing is special."""
+        stated = {"thinking": self.switch, "opens_thought": self.opened or None}
+        return {key: value for key, value in stated.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A chat template.
+
+    Attributes:
+        text: Jinja's.
+        where: the file that it stands in.
+        tokens: special tokens that it may name, such as `bos_token`.
+    """
+
+    text: str
+    where: str
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], **arguments: Any) -> str:
+        """The prompt up to where the completion begins.
+
+        Args:
+            messages: the conversation, images as `{"type": "image"}`.
+            arguments: of the template, such as `enable_thinking`.
+
+        Raises:
+            UsageError: the template is broken, or refuses these messages.
+        """
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda _: ""}
+        known = {"add_generation_prompt": True} | dict(self.tokens) | arguments
+        try:
+            return environment.from_string(self.text).render(messages=messages, **known)
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError) as error:
+            said = " ".join(str(error).split())
+            raise UsageError(
+                f"{self.where}: the chat template cannot be rendered ({said})"
+            ) from error
+
+
+def read_chat_template(folder: Path) -> ChatTemplate | None:
+    """The folder's template; None where it has none.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
+    config = _read(folder / "tokenizer_config.json")
+    tokens = {
+        key: value["content"] if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key.endswith("_token") and isinstance(value, (str, dict)) and value
+    }
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return ChatTemplate(read_text(path), str(path), tokens)
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        text = _read(folder / name).get("chat_template")
+        if isinstance(text, list):  # several templates by name
+            named = [each.get("template") for each in text if each.get("name") == "default"]
+            text = next(iter(named), None)
+        if isinstance(text, str):
+            return ChatTemplate(text, str(folder / name), tokens)
+    return None
+
+
+def read_thinking(folder: Path | None, switch: bool | None = None) -> Thinking:
+    """How the folder's template treats the thought.
+
+    Args:
+        folder: of the model; None where it is a server's and nothing is known of its template.
+        switch: what the template's switch is to be set to; None leaves it to the template.
+
+    Raises:
+        UsageError: the template has no switch, or is broken.
+    """
+    template = read_chat_template(folder) if folder is not None else None
+    if template is None:
+        return Thinking(switch)
+    if switch is not None and SWITCH not in template.text:
+        raise UsageError(
+            f"{template.where}: has no switch for thinking ({SWITCH}); leave the key thinking and "
+            "the option --thinking out"
+        )
+    chosen = Thinking(switch)
+    prompt = template.render(PLAIN_QUESTION, **chosen.template_arguments)
+    return Thinking(switch, opens_thought(prompt))
+
+
+def _refuse(message: str) -> None:
+    """What templates call where they refuse messages."""
+    raise jinja2.TemplateError(message)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return read_json_object(path)
+    except DataError as error:
+        raise UsageError(f"{error}; the model folder is damaged") from error

@@ -1,0 +1,94 @@
+"""A template that opens the thought is read alike in training, prediction and evaluation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from boxrl.cli import main
+from boxrl.config import load_recipe
+from boxrl.data.predictions import meta_path
+from boxrl.engines.training.train import train
+from boxrl.errors import RecipeError, UsageError
+from boxrl.generation.model_folders import PACKAGED
+from tests.support.recipes import tiny_recipe
+
+ASSISTANT = "<|im_start|>assistant\n{% endif %}"
+OPENED = ASSISTANT.replace("{% endif %}", "<think>{% endif %}")
+SWITCH = ASSISTANT + (
+    "{% if add_generation_prompt and enable_thinking is not defined or enable_thinking %}"
+    "{% if add_generation_prompt %}<think>{% endif %}{% endif %}"
+)
+
+
+def model_with(folder: Path, ending: str) -> Path:
+    """The taught model, its template ending in `ending`."""
+    shutil.copytree(PACKAGED["tiny-taught"], folder)
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    assert ASSISTANT in text
+    template.write_text(text.replace(ASSISTANT, ending))
+    return folder
+
+
+def test_rewards_read_completions_as_begun_in_the_thought(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    folder = model_with(tmp_path / "model", OPENED)
+    recipe = tiny_recipe(scene_folder, tmp_path / "run").model_copy(update={"model": str(folder)})
+    family = read_family(folder)
+    model, processor = load(str(folder), "float32", "cpu")
+    trainer = grpo.build_trainer(recipe, model, processor, family, samples, scene_folder / "images")
+    reward = trainer.reward_funcs[0]
+    line = render_sample(samples[0])
+    values = reward(
+        completions=["one</think><answer>None</answer>", "<think>one</think><answer>None</answer>"],
+        sample=[line] * 2,
+        completion_ids=[[1]] * 2,
+    )
+    assert values == [1.0, 0.0]
+
+
+def test_predictions_say_that_the_prompt_opened_the_thought(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    model, out = model_with(tmp_path / "model", OPENED), tmp_path / "p.jsonl"
+    call = ["predict", "--samples", scene_folder / "samples.jsonl", "--images",
+            scene_folder / "images", "--limit", "2", "--model", model, "--out", out]  # fmt: skip
+    assert main([str(word) for word in call]) == 0
+    assert json.loads(meta_path(out).read_text())["opens_thought"] is True
+
+
+def test_the_switch_is_protocol(scene_folder: Path, tmp_path: Path) -> None:
+    model, out = model_with(tmp_path / "model", SWITCH), tmp_path / "p.jsonl"
+    call = ["predict", "--samples", scene_folder / "samples.jsonl", "--images",
+            scene_folder / "images", "--limit", "1", "--model", model, "--out", out]  # fmt: skip
+    words = [str(word) for word in call]
+    assert main([*words, "--thinking", "off"]) == 0
+    settings = json.loads(meta_path(out).read_text())
+    assert settings["thinking"] is False
+    assert "opens_thought" not in settings
+    assert main([*words, "--thinking", "on"]) == 2  # made with other settings
+
+
+def test_a_switch_by_another_door_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: a\nmethod: grpo\ndata: {synthetic: {}}\n"
+        "train: {trl: {chat_template_kwargs: {enable_thinking: false}}}\n"
+    )
+    with pytest.raises(RecipeError, match="use the recipe's key thinking"):
+        load_recipe(path)
+
+
+def test_a_template_without_the_switch_is_refused_before_anything_is_drawn(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run").model_copy(update={"thinking": False})
+    with pytest.raises(UsageError, match="has no switch for thinking"):
+        train(recipe)
