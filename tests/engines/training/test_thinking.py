@@ -13,9 +13,14 @@ pytest.importorskip("torch")
 from boxrl.cli import main
 from boxrl.config import load_recipe
 from boxrl.data.predictions import meta_path
+from boxrl.data.samples import render_sample
+from boxrl.engines.loading import load
+from boxrl.engines.training import grpo
 from boxrl.engines.training.train import train
 from boxrl.errors import RecipeError, UsageError
+from boxrl.families import read_family
 from boxrl.generation.model_folders import PACKAGED
+from boxrl.types import Sample
 from tests.support.recipes import tiny_recipe
 
 ASSISTANT = "<|im_start|>assistant\n{% endif %}"
