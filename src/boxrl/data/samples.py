@@ -200,10 +200,12 @@ def without_labels(sample: Sample, labels: Collection[str]) -> Sample | None:
     meta = dict(sample.meta)
     taken = [item for item in sample.objects if fold_label(item.label) in gone]
     stay = [place for place, item in enumerate(sample.objects) if item not in taken]
-    lists = {"category_ids": (kept, sample.labels)}
-    lists |= dict.fromkeys(("annotation_ids", "areas"), (stay, sample.objects))
-    for key, (places, whole) in lists.items():
-        if isinstance(meta.get(key), list) and len(meta[key]) == len(whole):
+    for key, places, whole in (
+        ("category_ids", kept, len(sample.labels)),
+        ("annotation_ids", stay, len(sample.objects)),
+        ("areas", stay, len(sample.objects)),
+    ):
+        if isinstance(meta.get(key), list) and len(meta[key]) == whole:
             meta[key] = [meta[key][place] for place in places]
     if taken:
         meta["others"] = [*meta.get("others", ()), *map(_object_row, taken)]
