@@ -100,6 +100,35 @@ def test_a_clock_that_jumps_changes_no_figure(recipe: Path, tmp_path: Path, reco
     record("clock", "train", how, outcome.line, same_rows(got, expected), len(expected), "steps")
 
 
+SLOW = """
+import time
+def slow(completion, target) -> float:
+    time.sleep(20)
+    return float(len(completion.text))
+"""
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="the launcher kills after 30 s")
+def test_a_launched_run_of_long_steps_writes_a_checkpoint_first(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    """Two completions a process and step: 40 s."""
+    (tmp_path / "slow_reward.py").write_text(SLOW)
+    options = {"max_steps": 9, "prompts_per_step": 2, "num_generations": 2}
+    tiny = tiny_recipe(scene_folder, tmp_path / "run", **options)
+    written = tmp_path / "recipe.yaml"
+    written.write_text(dump_recipe(tiny.model_copy(update={"rewards": ["slow_reward:slow"]})))
+    launch = ("--launch", "accelerate", "--num-processes", "2")
+    process = start("train", written, *launch, variables={"PYTHONPATH": str(tmp_path)})
+    wait_for_lines(process, tmp_path / "run" / "metrics.jsonl", 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(200) == 130
+    steps = len(rows(tmp_path / "run" / "metrics.jsonl"))
+    checkpoint = tmp_path / "run" / "checkpoints" / f"checkpoint-{steps}"
+    assert (checkpoint / "trainer_state.json").is_file()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+
+
 def test_a_clock_that_jumps_loses_no_answer(
     scene_folder: Path, tmp_path: Path, record: Record
 ) -> None:

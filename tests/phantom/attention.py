@@ -98,9 +98,11 @@ def _aligned(bias: Tensor) -> Tensor:
 # --- the kernels, as operators ------------------------------------------------------------------
 
 
-def _cost(gpu: Gpu, query: Tensor, pairs: float, backward: bool) -> None:
+def cost(gpu: Gpu, query: Tensor, pairs: float, backward: bool) -> None:
     """Two products per pair of tokens and head forwards; five backwards, one computed again."""
-    gpu.flops += (10 if backward else 4) * pairs * query.shape[-3] * query.shape[-1]
+    cost = (10 if backward else 4) * pairs * query.shape[-3] * query.shape[-1]
+    gpu.flops += cost
+    gpu.attention_flops += cost
 
 
 def _dense_pairs(query: Tensor, key: Tensor, causal: bool) -> float:
@@ -114,12 +116,12 @@ def _flash(
     gpu: Gpu, query: Phantom, key: Phantom, value: Phantom, dropout: float = 0.0,
     causal: bool = False, debug: bool = False, *, scale: float | None = None,
 ) -> Any:  # fmt: skip
-    _cost(gpu, query, _dense_pairs(query, key, causal), False)
+    cost(gpu, query, _dense_pairs(query, key, causal), False)
     states = query.inner, key.inner, value.inner
     shapes = aten._scaled_dot_product_flash_attention.default(
         *(x.to("meta") for x in states), dropout, causal, debug, scale=scale
     )
-    return (_computed(*states, None, causal, scale), _unread(shapes[1], query), *shapes[2:])
+    return (dense(*states, None, causal, scale), _unread(shapes[1], query), *shapes[2:])
 
 
 def _flash_backward(
@@ -127,21 +129,21 @@ def _flash_backward(
     lse: Phantom, ends_q: Any, ends_k: Any, max_q: int, max_k: int, dropout: float, causal: bool,
     seed: Any, offset: Any, *, scale: float | None = None,
 ) -> Any:  # fmt: skip
-    _cost(gpu, query, _dense_pairs(query, key, causal), True)
-    return _gradients(grad.inner, query.inner, key.inner, value.inner, None, causal, scale)
+    cost(gpu, query, _dense_pairs(query, key, causal), True)
+    return gradients(grad.inner, query.inner, key.inner, value.inner, None, causal, scale)
 
 
 def _efficient(
     gpu: Gpu, query: Phantom, key: Phantom, value: Phantom, bias: Phantom | None, with_lse: bool,
     dropout: float = 0.0, causal: bool = False, *, scale: float | None = None,
 ) -> Any:  # fmt: skip
-    _cost(gpu, query, _dense_pairs(query, key, causal), False)
+    cost(gpu, query, _dense_pairs(query, key, causal), False)
     states = query.inner, key.inner, value.inner
     shapes = aten._scaled_dot_product_efficient_attention.default(
         *(x.to("meta") for x in states), None, with_lse, dropout, causal, scale=scale
     )
     added = None if bias is None else bias.inner
-    return (_computed(*states, added, causal, scale), _unread(shapes[1], query), *shapes[2:])
+    return (dense(*states, added, causal, scale), _unread(shapes[1], query), *shapes[2:])
 
 
 def _efficient_backward(
@@ -150,10 +152,10 @@ def _efficient_backward(
     causal: bool = False, *, scale: float | None = None,
 ) -> Any:  # fmt: skip
     assert not wanted[3], "no gradient of a mask"
-    _cost(gpu, query, _dense_pairs(query, key, causal), True)
+    cost(gpu, query, _dense_pairs(query, key, causal), True)
     added = None if bias is None else bias.inner
     states = query.inner, key.inner, value.inner
-    return (*_gradients(grad.inner, *states, added, causal, scale), None)
+    return (*gradients(grad.inner, *states, added, causal, scale), None)
 
 
 def _varlen(
@@ -166,7 +168,7 @@ def _varlen(
     assert seqused_k is None and block_table is None, "no paged cache on the phantom"
     gpu.attention["varlen"] += 1
     parts = _sequences(ends_q, ends_k)
-    _cost(gpu, query.transpose(0, 1), _varlen_pairs(parts, causal), False)
+    cost(gpu, query.transpose(0, 1), _varlen_pairs(parts, causal), False)
     out, lse = (
         torch.empty_like(query.inner),
         query.inner.new_empty(query.shape[1], query.shape[0], dtype=torch.float32),
@@ -185,7 +187,7 @@ def _varlen_backward(
     rng_state: Any, scale: float | None = None, window: Any = None,
 ) -> Any:  # fmt: skip
     parts = _sequences(ends_q, ends_k)
-    _cost(gpu, query.transpose(0, 1), _varlen_pairs(parts, causal), True)
+    cost(gpu, query.transpose(0, 1), _varlen_pairs(parts, causal), True)
     found = [torch.zeros_like(x.inner) for x in (query, key, value)]
     if not query.inner.is_meta:
         for q, k in parts:
@@ -227,7 +229,7 @@ KERNELS = {
 # --- numbers ------------------------------------------------------------------------------------
 
 
-def _computed(
+def dense(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool,
     scale: float | None,
 ) -> Tensor:  # fmt: skip
@@ -250,7 +252,7 @@ def _unread(shape: Tensor, query: Phantom) -> Tensor:
     return torch.full(shape.shape, torch.nan, dtype=shape.dtype, device=device)
 
 
-def _gradients(
+def gradients(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool,
     scale: float | None,
 ) -> tuple[Tensor, ...]:  # fmt: skip

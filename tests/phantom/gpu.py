@@ -42,6 +42,7 @@ class Gpu(TorchDispatchMode):
         memory: bytes of each device.
         hollow: whether floats are shapes without numbers.
         flops: of matrix products, convolutions and attention.
+        attention_flops: of attention alone.
         kernels: launched.
         syncs: per line, how often the host waited for a value of the device.
         uploads: per line, how often the host sent a tensor to a device.
@@ -56,7 +57,7 @@ class Gpu(TorchDispatchMode):
         self._bytes = [0] * devices
         self._peaks = [0] * devices
         self._held: dict[int, ref[Any]] = {}
-        self.flops = 0.0
+        self.flops = self.attention_flops = 0.0
         self.kernels = 0
         self.syncs: Counter[str] = Counter()
         self.uploads: Counter[str] = Counter()
@@ -89,7 +90,8 @@ class Gpu(TorchDispatchMode):
     def reset(self) -> None:
         """Count from here on; the peak begins at what is held."""
         self._peaks = list(self._bytes)
-        self.flops, self.kernels = 0.0, 0
+        self.flops = self.attention_flops = 0.0
+        self.kernels = 0
         for counter in (self.syncs, self.uploads, self.attention, self.guesses):
             counter.clear()
 

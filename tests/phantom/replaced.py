@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers.utils.import_utils as import_utils
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._pytree import tree_map
 
 from . import guard
 from .attention import sdpa
 from .dispatch import unwrap
+from .flex import flex_attention as phantom_flex
 from .gpu import Gpu
 from .tensor import Phantom
 
@@ -34,11 +38,14 @@ def replaced(gpu: Gpu) -> Iterator[None]:
         patch.setattr(torch.utils.checkpoint, "get_device_states", lambda *_: ([], []))
         patch.setattr(torch.utils.checkpoint, "set_device_states", lambda *_, **__: None)
         patch.setattr(F, "scaled_dot_product_attention", _sdpa(gpu))
+        patch.setattr(PartialState, "_prepare_backend", _backend(PartialState._prepare_backend))
+        patch.setattr(torch, "compile", _compile)
         patch.setattr(torch, "load", _load(torch.load))
         for name in ("torch.optim.optimizer", "torch.utils._foreach_utils"):
             module = importlib.import_module(name)
             types = module._foreach_supported_types
             patch.setattr(module, "_foreach_supported_types", [*types, Phantom])
+        patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # its threads would not know the devices
         _replace_triton(patch, gpu)
         yield
     _forget()
@@ -105,6 +112,21 @@ def _sdpa(gpu: Gpu) -> Callable[..., Any]:
     return attend
 
 
+def _compile(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+    """torch.compile: nothing is compiled; flex attention has a stand-in."""
+    return phantom_flex if function is flex_attention else function
+
+
+def _backend(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Processes with a device each talk over gloo, which sends what lies within phantoms."""
+
+    def prepare(state: PartialState, *args: Any, **kwargs: Any) -> tuple[str | None, Any]:
+        name, kind = plain(state, *args, **kwargs)
+        return ("gloo" if name == "nccl" else name), kind
+
+    return prepare
+
+
 def _load(plain: Callable[..., Any]) -> Callable[..., Any]:
     """torch.load: files hold tensors of the CPU, which then go where they are asked for."""
 
@@ -147,9 +169,6 @@ def _replace_triton(patch: pytest.MonkeyPatch, gpu: Gpu) -> None:
 
 def _forget() -> None:
     """Make accelerate and transformers look for devices again."""
-    import transformers.utils.import_utils as import_utils
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState._reset_state()

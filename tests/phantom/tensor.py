@@ -43,9 +43,10 @@ class Phantom(Tensor):
     def __torch_dispatch__(
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        from .dispatch import run
         from .gpu import current
 
-        return current().__torch_dispatch__(func, types, args, kwargs)
+        return run(current(), func, args, kwargs or {})
 
     # Module.to keeps a parameter's identity, as on a real GPU, where a tensor can be taken apart.
 

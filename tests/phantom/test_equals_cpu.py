@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: E402
 from torch.nn.attention.varlen import varlen_attn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
@@ -41,8 +42,8 @@ def micro_batch(model: Any, batch: Batch, shared: bool) -> tuple[Any, dict[str, 
     return logps.detach().cpu() * batch.completion_mask.cpu(), found
 
 
-@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.phantom)])
 def test_log_probs_and_gradients(kind: str, shared: bool) -> None:
     model, batch = build_model(kind), build_batch(kind, 2, SIZE, LENGTHS)
     if shared:
@@ -161,6 +162,34 @@ def test_attention_over_sequences_of_different_lengths() -> None:
             at_once(*(x.float().to("cuda") for x in (query, key, value)))
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=5e-2)
+
+
+def test_flex_attention_reads_the_blocks_of_its_mask() -> None:
+    inputs = [x.repeat(1, 1, 20, 1) for x in states(kv_heads=2)]
+
+    def sees(_batch: Any, _head: Any, q: Any, k: Any) -> Any:
+        return (k <= q) & (k % 7 != q % 7) | (k == q)
+
+    index = torch.arange(240)
+    mask = sees(0, 0, index[:, None], index[None])
+    expected = attended(
+        lambda *x: F.scaled_dot_product_attention(*x, mask, enable_gqa=True), inputs
+    )
+    with phantom_gpu() as gpu:
+        blocks = create_block_mask(sees, None, None, 240, 240, device="cuda")
+        kernel = torch.compile(flex_attention)
+        found = attended(
+            lambda *x: kernel(*x, block_mask=blocks, enable_gqa=True),
+            [x.to("cuda") for x in inputs],
+        )
+        assert gpu.attention == {"flex": 1}
+        blocks.kv_num_blocks.zero_()  # the kernel looks at listed blocks alone
+        assert not attended(
+            lambda *x: kernel(*x, block_mask=blocks, enable_gqa=True),
+            [x.to("cuda") for x in inputs],
+        )[1].any()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_flops_are_those_of_torchs_counter() -> None:

@@ -92,8 +92,7 @@ def validate(
             [] if exact.answer else list(_box_mistakes(exact, parsed.detections, family, sample))
         )
         if not mistakes:
-            boxes = _as_written(exact, parsed.detections)
-            written = Target(boxes, exact.answer, exact.ignored)
+            written = Target(_as_written(exact, parsed.detections), exact.answer)
             mistakes = list(_reward_mistakes(rewards, completion, written, earned))
             for reward in rewards:
                 value = reward(completion, exact)

@@ -30,16 +30,17 @@ def check_size(family: Family, size_wh: Size | None, where: str) -> None:
 
 
 def build_target(objects: Any, size_wh: Size | None, where: str) -> Target:
-    """The target of one row of JSON objects, checked; crowd objects are ignored.
+    """The target of one row of JSON objects, checked; crowd objects are left out.
 
     Raises:
         DataError: a broken box; the message starts with `where`.
     """
-    return Target.from_objects(list(parse_objects(objects, size_wh, where)))
+    checked = parse_objects(objects, size_wh, where)
+    return Target(Detections.from_objects([item for item in checked if not item.iscrowd]))
 
 
 def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target]:
-    """One target per row, checked; crowd objects are ignored.
+    """One target per row, checked; crowd objects are left out.
 
     Args:
         objects: per row `{"bbox": [x1, y1, x2, y2], "label": str, "iscrowd": bool?}` each.

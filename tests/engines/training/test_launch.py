@@ -83,6 +83,36 @@ def test_a_launch_that_fails_ends_in_one_line(
     assert "--resume" in told
 
 
+def launched(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    """What a stand-in for the launcher, a shell script, says to its standard output."""
+    told, launcher = tmp_path / "told", tmp_path / "launcher"
+    launcher.write_text(f"#!/bin/sh\n({script}) > {told}\n")
+    launcher.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(launcher))
+    assert main(["train", write(recipe), *LAUNCH]) == 0
+    return told.read_text()
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="killed 30 s after a signal")
+def test_the_launcher_waits_for_the_checkpoint_of_a_long_step(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(scene_folder, tmp_path / "run")
+    script = "echo ${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-30}"
+    assert int(launched(recipe, tmp_path, monkeypatch, script)) >= 600
+    batch_job = (Path(__file__).parents[3] / "deploy" / "slurm.sbatch").read_text()
+    assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in batch_job
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="all launches take port 29500")
+def test_launches_on_one_machine_take_ports_of_their_own(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(scene_folder, tmp_path / "run")
+    told = launched(recipe, tmp_path, monkeypatch, 'cat "$4"; echo "$@"')
+    assert "main_process_port" in told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", *ZERO])
 def test_two_processes_give_the_losses_of_one(

@@ -53,6 +53,21 @@ def test_the_features_are_those_of_every_copy(scene_folder: Path, nested: bool) 
         assert torch.equal(got[name], expected[name])
 
 
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="every copy is read anew")
+def test_a_picture_is_read_once_however_many_rows_show_it(
+    scene_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = load_processor(model_folder("tiny")).image_processor
+    samples = read_samples(scene_folder / "samples.jsonl")[:2]
+    pictures = [Image.open(scene_folder / "images" / s.image).convert("RGB") for s in samples]
+    read = count_calls(Image.Image, "tobytes", monkeypatch)
+    with once_per_image(processor):
+        for _ in range(2):  # as TRL asks
+            processor([picture for picture in pictures for _ in range(8)], return_tensors="pt")
+    prepared = 2  # torchvision reads what it makes a tensor of
+    assert len(read) <= len(pictures) * (1 + prepared)
+
+
 def test_a_training_step_prepares_each_image_once(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

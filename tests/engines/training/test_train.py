@@ -71,6 +71,11 @@ def test_options_that_trl_refuses_are_mistakes_of_the_recipe(
             build_trainer(recipe)
 
 
+def test_a_strategy_may_be_no_which_yaml_reads_as_false(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", trl={"save_strategy": False})
+    assert build_trainer(recipe).args.save_strategy == "no"
+
+
 def test_flex_attention_is_refused_where_it_cannot_train(
     scene_folder: Path, tmp_path: Path
 ) -> None:

@@ -132,6 +132,9 @@ def checked_config(config: Any, options: dict[str, Any]) -> Any:
     names = ("gradient_checkpointing", "activation_checkpointing")
     name = names[hasattr(config, names[1])]
     spelled = {re.sub("|".join(names), name, key): value for key, value in options.items()}
+    for key, value in spelled.items():
+        if value is False and key.endswith("_strategy"):
+            spelled[key] = "no"  # which YAML reads as false
     try:
         return config(**spelled)
     except (TypeError, ValueError) as error:
