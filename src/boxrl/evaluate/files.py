@@ -96,7 +96,7 @@ def write_evaluation(
                 "images": images
                 and {
                     "path": path_in_run(folder, images),
-                    "sha256": hash_images(images, evaluation.rows),
+                    "sha256": hash_images(images, [row.sample for row in evaluation.rows]),
                 },
             }
         dump_json(metrics, metrics_file)
