@@ -57,7 +57,7 @@ def test_what_a_family_cannot_write_is_a_problem():
     rewards = build_rewards(["format"])
     outcome = validate([broken], FAMILIES["qwen2-vl"], STANDARD, rewards)
     assert not outcome.valid
-    assert "was read back as 'a'" in outcome.problems[0].message
+    assert "was read back as" in outcome.problems[0].message
 
 
 def test_boxes_that_are_written_alike_are_told():

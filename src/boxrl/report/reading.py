@@ -257,7 +257,8 @@ def _read_evaluation(reader: _Reader, name: str, base: str) -> ShownEvaluation:
     rows = _read_rows(reader, base, metrics)
     reader.attempt(name, lambda: check_agreement(folder, metrics, rows), None)
     meta, predictions = NO_FACTS, NO_PREDICTIONS
-    if is_readable(folder, path, recorded_file(folder, metrics, "predictions")[1]):
+    digest = recorded_file(folder, metrics, "predictions")[1]
+    if not path.exists() or is_readable(folder, path, digest):
         meta = _read_meta(reader, base, folder, path)
         predictions = _read_predictions(reader, base, path, rows)
     else:
