@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.rows import Row
 from boxrl.guard.files import inside
 from boxrl.guard.outputs import check_outputs
+from boxrl.guard.spreadsheets import write_table
 from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.types import Detections, Sample, fold_label
 
@@ -84,18 +85,12 @@ def write_csv(path: Path, evaluation: ShownEvaluation) -> int:
     """One line per predicted box and per missed target; returns how many.
 
     Columns: see `COLUMNS`; boxes in pixels of the original image, `kind` as in
-    `boxrl.metrics.box_errors`, `score` the sample's mean F1. Text that a spreadsheet would run as
-    a formula is written with an apostrophe before it.
+    `boxrl.metrics.box_errors`, `score` the sample's mean F1. No text is a formula; see
+    `boxrl.guard.spreadsheets.write_table`.
     """
-    count = 0
+    lines = (line for row in evaluation.rows for line in _lines(row))
     with write_atomic(path) as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for row in evaluation.rows:
-            for line in _lines(row):
-                table.writerow([_harmless(value) for value in line])
-                count += 1
-    return count
+        return write_table(handle, chain([COLUMNS], lines)) - 1
 
 
 def to_supervision(row: Row) -> Any:
@@ -207,11 +202,3 @@ def _lines(row: Row) -> Iterator[tuple[object, ...]]:
     for item in row.objects:
         if item.missed:
             yield (row.id, row.image, "missed", item.label, *item.bbox, "", *ends)
-
-
-def _harmless(value: object) -> object:
-    """Text that a spreadsheet takes for text; lone surrogates cannot be written."""
-    if not isinstance(value, str):
-        return value
-    text = value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
