@@ -118,3 +118,34 @@ def predict(model: Path, scenes: Path, out: Path) -> int:
     call = ["predict", "--model", model, "--samples", scenes / "samples.jsonl", "--images",
             scenes / "images", "--limit", "2", "--max-new-tokens", "4", "--out", out]  # fmt: skip
     return main([str(word) for word in call])
+
+
+@pytest.mark.parametrize("where", [(), ("text_config",), ("vision_config",)])
+@pytest.mark.parametrize(
+    "key", ["attn_implementation", "_attn_implementation", "experts_implementation"]
+)
+def test_no_folder_names_the_code_that_computes_attention(
+    key: str, where: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be a kernel of the hub."""
+    from transformers import PreTrainedModel
+
+    asked: list[object] = []
+    check = PreTrainedModel._check_and_adjust_attn_implementation
+
+    def spy(model: object, wanted: object, *rest: object, **options: object) -> object:
+        asked.append(wanted)
+        return check(model, wanted, *rest, **options)
+
+    monkeypatch.setattr(PreTrainedModel, "_check_and_adjust_attn_implementation", spy)
+    folder = shutil.copytree(model_folder("tiny"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    section = config
+    for name in where:
+        section = section.setdefault(name, {})
+    section[key] = "evilorg/evilkernel"
+    (folder / "config.json").write_text(json.dumps(config))
+    model, _ = loading.load(str(folder), device="cpu")
+    assert asked
+    assert "evilorg/evilkernel" not in asked
+    assert model.config._attn_implementation == loading.load("tiny")[0].config._attn_implementation

@@ -23,6 +23,8 @@ from boxrl.families import Family
 from boxrl.families.folder import write_limits
 from boxrl.generation.model_folders import model_folder
 
+ADAPTER = "adapter_config.json"
+
 LARGEST_CHECKED = 1024
 """Longer side of the image by which a processor's limits are checked, in pixels."""
 
@@ -59,11 +61,15 @@ def load(
         dtype = "float32"  # bfloat16 on a CPU is slower and coarser
     transformers_logging.disable_progress_bar()
     quantization = _quantization(quantize, device)
-    read_config(folder)
+    config = read_config(folder)
     with model_errors(folder):
         processor = load_processor(folder, family)
         loaded = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, quantization_config=quantization, trust_remote_code=False
+            folder,
+            config=config,
+            dtype=dtype,
+            quantization_config=quantization,
+            trust_remote_code=False,
         )
         # What is wrong with their settings shows only when they are used.
         processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")
@@ -118,11 +124,16 @@ def _limit(image_processor: Any, family: Family, folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """The config of a vision-language model.
+    """The config of a vision-language model; how it computes is not the folder's to say.
 
     Raises:
-        UsageError: it is damaged, or that of a model without vision.
+        UsageError: it is damaged, or that of a model without vision, or of an adapter.
     """
+    if (folder / ADAPTER).is_file():  # transformers would load the model that it names
+        raise UsageError(
+            f"{folder}: holds an adapter ({ADAPTER}); merge it into its base model first: "
+            f"boxrl export {folder} --out DIR"
+        )
     with model_errors(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
@@ -130,6 +141,8 @@ def read_config(folder: Path) -> Any:
             f"{folder}: model_type {config.model_type!r} is not a vision-language model that "
             "transformers knows; boxrl needs one that reads images, such as Qwen2.5-VL"
         )
+    # Both may name a kernel of the hub, which is code; transformers chooses where none is named.
+    config._attn_implementation = config._experts_implementation = None
     return config
 
 

@@ -20,6 +20,7 @@ from boxrl.engines.training.checkpoints import cut_back, is_whole, last_whole  #
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
+from boxrl.progress import progress_bar  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -274,3 +275,25 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
     assert last is not None and last.name == "checkpoint-1"
     run(recipe, resume=True)
     assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"step": 1},
+        {"step": 1, "time_s": "x"},
+        {"step": 1, "time_s": None},
+        {"step": 1, "time_s": True},
+        {"step": 1, "time_s": 1e999},
+        {"step": 1, "time_s": 1.0, "reward": "much"},
+        {"step": 1, "time_s": 1.0, "kl": [1]},
+        {"step": 1, "time_s": 1.0, "warnings": 3},
+    ],
+)
+def test_a_row_that_no_training_wrote_is_told_of(row: dict[str, Any], tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(json.dumps(row) + "\n")
+    said = pytest.raises(DataError, match=r"step 1: \w+ is ")
+    with progress_bar("train", 9) as bar, said as told:
+        training_log.MetricsLog(log, bar, 100, step=5)
+    assert "\n" not in str(told.value)

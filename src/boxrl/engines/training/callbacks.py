@@ -7,14 +7,16 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from boxrl.data.files import finite
+from boxrl.data.files import finite, is_number
 from boxrl.engines.training.checkpoints import cut_back
 from boxrl.engines.training.warnings import warnings
+from boxrl.errors import DataError
 from boxrl.progress import Bar
 
 RENAMED = {
@@ -39,6 +41,22 @@ RENAMED = {
 """TRL's log keys -> those of metrics.jsonl; rewards go under `rewards` by name."""
 
 
+def _check_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Refuse to go on after rows that are none of a training: times and warnings build on them."""
+    for row in rows:
+        numbers = {"time_s": row.get("time_s", "missing")}
+        numbers |= {key: row[key] for key in RENAMED.values() if row.get(key) is not None}
+        wrong = [(key, value) for key, value in numbers.items() if not is_number(value)]
+        if not isinstance(row.get("warnings", {}), dict):
+            wrong.append(("warnings", row["warnings"]))
+        if wrong:
+            key, value = wrong[0]
+            raise DataError(
+                f"{path}: step {row['step']}: {key} is {value!r:.40}, which no training wrote; "
+                "remove the row, or train into another folder"
+            )
+
+
 class MetricsLog(TrainerCallback):
     """Appends one row per logged step to metrics.jsonl; the newest figures go to the bar.
 
@@ -46,9 +64,14 @@ class MetricsLog(TrainerCallback):
     """
 
     def __init__(self, path: Path, bar: Bar, max_length: int, step: int = 0) -> None:
-        """Go on after `step`; rows of later steps are made again."""
+        """Go on after `step`; rows of later steps are made again.
+
+        Raises:
+            DataError: a row that is there is none of a training.
+        """
         self.path, self.bar, self.max_length = path, bar, max_length
         self.rows: list[dict[str, Any]] = cut_back(path, step)
+        _check_rows(self.rows, path)
         self.told = {kind for row in self.rows for kind in row.get("warnings", ())}
         self.before = self.rows[-1]["time_s"] if self.rows else 0.0
         self.began = time.monotonic()

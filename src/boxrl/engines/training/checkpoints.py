@@ -11,7 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from boxrl.data.files import write_atomic
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
+from boxrl.guard.files import read_bytes, read_json_object
 from boxrl.runs import differences
 
 RECIPE = "recipe.yaml"
@@ -38,8 +39,8 @@ def require_same_recipe(checkpoint: Path, recipe: str) -> None:
     """
     next_step = "remove it to go on from the one before, or choose another folder"
     try:
-        own = (checkpoint / RECIPE).read_text("utf-8", errors="replace")
-    except FileNotFoundError as error:
+        own = read_bytes(checkpoint / RECIPE).decode("utf-8", "replace")
+    except DataError as error:
         raise UsageError(
             f"{checkpoint}: holds no {RECIPE}, so no run of boxrl wrote it; {next_step}"
         ) from error
@@ -59,11 +60,11 @@ def is_whole(checkpoint: Path) -> bool:
     torch saved is a zip archive, whose directory stands at its end.
     """
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        state = read_json_object(checkpoint / "trainer_state.json")
         for path in checkpoint.rglob("*.safetensors"):
             with safe_open(path, "pt"):
                 pass
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, DataError, SafetensorError):
         return False
     archives = [p for suffix in ("*.pt", "*.pth", "*.bin") for p in checkpoint.rglob(suffix)]
     return state.get("global_step") == step_of(checkpoint) and all(map(_is_saved, archives))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from boxrl.config import TINY_MODEL, read_yaml
-from boxrl.engines.loading import load, save
+from boxrl.data.files import is_whole
+from boxrl.engines.loading import ADAPTER, load, model_errors, save
 from boxrl.engines.training.checkpoints import last_whole
+from boxrl.engines.training.lora import read_adapter
 from boxrl.errors import UsageError
 from boxrl.families.folder import read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
 from boxrl.runs import find_run
-
-ADAPTER = "adapter_config.json"
 
 
 def export(source: Path, out: Path, which: str = "final", base: str | None = None) -> Path:
@@ -54,16 +53,24 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
 
     model, processor = load(str(base), "float32", "cpu")
     stored = _stored_dtype(model)
-    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    config = read_adapter(adapter)
+    with model_errors(adapter):
+        found: Any = PeftModel.from_pretrained(model, str(adapter), config=config)
+        merged = found.merge_and_unload()
     save(merged.to(stored), processor, base, out)
     write_limits(out, read_processor(adapter)[1].get("size") or {})
 
 
 def _stored_dtype(model: Any) -> torch.dtype:
     """The dtype that a model folder's config names, whatever it was loaded in."""
-    config = json.loads((Path(model.name_or_path) / "config.json").read_text("utf-8"))
+    path = Path(model.name_or_path) / "config.json"
+    config = read_json_object(path)
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    dtype: torch.dtype = getattr(torch, name)
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(
+            f"{path}: dtype is {name!r:.40}; expected one of torch's, such as bfloat16"
+        )
     return dtype
 
 
@@ -82,8 +89,8 @@ def _weights(source: Path, which: str) -> Path:
         raise UsageError(f"{source}: holds no weights yet; train it, or --resume it")
     if which != "best":
         return last
-    step = json.loads((last / "trainer_state.json").read_text("utf-8")).get("best_global_step")
-    if step is None:
+    step = read_json_object(last / "trainer_state.json").get("best_global_step")
+    if not is_whole(step):
         raise UsageError(f"{source}: has no best checkpoint; train with train.validate_samples")
     return source / "checkpoints" / f"checkpoint-{step}"
 
