@@ -14,11 +14,18 @@ import pytest
 
 from boxrl.data.files import write_json
 from boxrl.data.samples import read_samples, write_samples
+from boxrl.evaluate.rows import Row
 from boxrl.report import build_report
 from boxrl.report.live import serve
-from boxrl.report.reading import Row, read_run
+from boxrl.report.reading import read_run
 from tests.browser.conftest import Opened
-from tests.support.report_runs import faulty_answer, training_step, write_evaluation, write_jsonl
+from tests.support.report_runs import (
+    EVALS,
+    faulty_answer,
+    training_step,
+    write_evaluation,
+    write_jsonl,
+)
 
 pytestmark = pytest.mark.browser
 Visit = Callable[..., Opened]
@@ -28,6 +35,10 @@ Visit = Callable[..., Opened]
 def rows(run: Path) -> tuple[Row, ...]:
     """What the filters read: the right-hand evaluation of the first view."""
     return read_run(run).evaluations["after_greedy"].rows
+
+
+def kinds(row: Row) -> set[str]:
+    return {box.kind for box in row.predictions}
 
 
 def shown(page: Any) -> int:
@@ -51,17 +62,18 @@ def test_page_is_silent_and_asks_for_nothing(report: Path, visit: Visit) -> None
 @pytest.mark.parametrize(
     ("outcome", "holds"),
     [
-        ("missed", lambda row: bool(row.verdict.missed)),
-        ("duplicate", lambda row: "duplicate" in row.verdict.kinds),
-        ("wrong_label", lambda row: "wrong_label" in row.verdict.kinds),
-        ("false", lambda row: "false" in row.verdict.kinds),
+        ("missed", lambda row: any(item.missed for item in row.objects)),
+        ("duplicate", lambda row: "duplicate" in kinds(row)),
+        ("classification", lambda row: "classification" in kinds(row)),
+        ("background", lambda row: "background" in kinds(row)),
+        ("unasked", lambda row: any(box.on_unasked for box in row.predictions)),
         ("malformed", lambda row: not row.parsed.readable),
         (
             "faultless",
             lambda row: (
                 row.parsed.readable
-                and not row.verdict.missed
-                and set(row.verdict.kinds) <= {"right", "crowd"}
+                and not any(item.missed for item in row.objects)
+                and kinds(row) <= {"right", "crowd"}
             ),
         ),
     ],
@@ -79,18 +91,18 @@ def test_label_size_score_and_search_filters(
     report: Path, visit: Visit, rows: tuple[Row, ...]
 ) -> None:
     page = visit(report).page
-    label = rows[0].sample.labels[0]
+    label = rows[0].labels[0]
     page.locator("select[name=label]").select_option(label=label)
-    assert shown(page) == sum(label in row.sample.labels for row in rows)
+    assert shown(page) == sum(label in row.labels for row in rows)
     page.locator("select[name=label]").select_option("")
     page.locator("select[name=score]").select_option("1")
     assert shown(page) == sum(row.score == 1 for row in rows)
     page.locator("select[name=score]").select_option("")
     page.locator("select[name=size]").select_option("large")
-    large = [any(o.bbox[2] - o.bbox[0] >= 96 for o in row.sample.objects) for row in rows]
+    large = [any(o.bbox[2] - o.bbox[0] >= 96 for o in row.objects) for row in rows]
     assert shown(page) <= len(rows) and shown(page) < sum(large) + len(rows)
     page.locator("select[name=size]").select_option("")
-    page.locator("input[name=find]").fill(rows[7].sample.id)
+    page.locator("input[name=find]").fill(rows[7].id)
     assert shown(page) == 1
     assert page.locator(".card").count() == 1
 
@@ -130,10 +142,10 @@ def test_click_shows_prompt_thinking_answer_and_rewards(
     page.locator(".card").first.click()
     text = page.locator("#detail").inner_text()
     row = rows[0]
-    assert row.sample.id in text
+    assert row.id in text
     assert "Please carefully observe the image" in text
     assert "Output the thinking process in <think> </think>" in text
-    assert row.prediction.completion.splitlines()[-1] in text
+    assert row.parse.answer.splitlines()[-1] in text
     for name in ("format", "f1", "weighted_sum", "position", "completeness"):
         assert name in text
 
@@ -174,15 +186,17 @@ def test_boxes_lie_on_the_pixels_that_they_name(
 ) -> None:
     page = visit(report).page
     page.locator("select[name=sort]").select_option("file")
-    place = next(i for i, row in enumerate(rows) if row.verdict.kinds == ("right",))
+    place = next(
+        i for i, row in enumerate(rows) if [box.kind for box in row.predictions] == ["right"]
+    )
     for _ in range(place // 12):
         page.locator("#more").click()
     scene = page.locator(".card").nth(place).locator(".scene").last
     scene.scroll_into_view_if_needed()
     whole = scene.bounding_box()
     box = scene.locator(".box.k-right").bounding_box()
-    scale = whole["width"] / rows[place].sample.width
-    x1, y1, x2, y2 = rows[place].parsed.detections.boxes[0]
+    scale = whole["width"] / rows[place].width
+    x1, y1, x2, y2 = rows[place].predictions[0].bbox
     assert box["x"] - whole["x"] == pytest.approx(x1 * scale, abs=1)
     assert box["y"] - whole["y"] == pytest.approx(y1 * scale, abs=1)
     assert box["width"] == pytest.approx((x2 - x1) * scale, abs=1)
@@ -258,6 +272,8 @@ def test_hostile_text_is_shown_and_does_nothing(run: Path, tmp_path: Path, visit
         for s in samples
     ]
     write_samples(copy / "data" / "test.jsonl", hostile)
+    for name in set(EVALS) - {"after_greedy"}:
+        shutil.rmtree(copy / "evals" / name)
     write_evaluation(copy, "after_greedy", samples, lambda s: HOSTILE + "y" * 1_000_000)
     write_json(copy / "run.json", {"name": "<script>alert(6)</script>", "evals": ["after_greedy"]})
     build_report(copy, copy / "report.html")

@@ -136,7 +136,7 @@ def test_a_run_that_ignores_the_question_does_not_beat_the_blind_baseline() -> N
     verdict = evaluate(SCENES, blind, QWEN, resamples=200).metrics["blind"]["beats_blind"]
     assert not verdict["beats_blind"]
     assert verdict["words"].startswith("Not significantly better than the blind baseline (95 % CI ")
-    assert "first_box_accuracy" in verdict["words"]
+    assert "first-box accuracy" in verdict["words"]
 
 
 def test_intervals_hold_the_figures_and_repeat_with_the_seed() -> None:

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from boxrl.evaluate.rows import Evaluation, Row
-from boxrl.evaluate.summary import SHARES, resample_shares, share_value, with_old_names
+from boxrl.evaluate.summary import (
+    METRICS,
+    SHARES,
+    resample_shares,
+    share_value,
+    with_old_names,
+)
 from boxrl.metrics.intervals import interval
 
+NAMES = {metric.key: metric.name for metric in METRICS}
 DECIDING = ("first_box_accuracy", "f1")
 """What decides, where it is defined: which of several objects is chosen says more than f1."""
 
@@ -51,7 +58,7 @@ def beats_blind(
                 "low": ends.low,
                 "high": ends.high,
                 "beats_blind": better,
-                "words": f"{verdict} ({span}): {metric} {mine - theirs:+.3f}.",
+                "words": f"{verdict} ({span}): {NAMES[metric]} {mine - theirs:+.3f}.",
             }
         )
     return None
