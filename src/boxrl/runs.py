@@ -235,7 +235,7 @@ def find_run(path: Path) -> FoundRun:
 
 def run_of(evaluation: Path) -> Path:
     """The run that an evaluation's folder lies in, RUN of RUN/evals/NAME; else the folder."""
-    folder = evaluation.resolve()
+    folder = evaluation if evaluation.parent.name == "evals" else evaluation.resolve()
     return folder.parent.parent if folder.parent.name == "evals" else folder
 
 
@@ -250,7 +250,7 @@ def path_in_run(evaluation: Path, path: Path) -> str:
         The relative path, so that both may be moved together; elsewhere the whole one.
     """
     whole = path.resolve()
-    for base in (evaluation.resolve(), run_of(evaluation)):
+    for base in (evaluation.resolve(), run_of(evaluation.resolve())):
         if whole.is_relative_to(base):
             return whole.relative_to(base).as_posix()
     return whole.as_posix()

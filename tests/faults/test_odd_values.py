@@ -70,7 +70,7 @@ FILES = [
     ("report", "run/metrics.jsonl"),
     ("report", "run/data/test.jsonl"),
     *[("report", f"{LOCAL}/predictions.{end}") for end in ("jsonl", "meta.json")],
-    ("report", f"{LOCAL}/metrics.json"),
+    *[("report", f"{LOCAL}/{name}") for name in ("metrics.json", "rows.jsonl")],
     *[("report RUN RUN", f"run/{name}") for name in ("run.json", "metrics.jsonl")],
     *[("watch", f"run/{name}") for name in ("run.json", "metrics.jsonl", "completions.jsonl")],
 ]
