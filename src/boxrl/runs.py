@@ -269,11 +269,12 @@ def find_path(evaluation: Path, named: str, cwd: Any = None) -> Path:
         cwd: the working directory of the command that wrote it; what is no text is passed over.
 
     Returns:
-        The first that exists, else the last.
+        The first that exists, else where it would be expected: where the command ran, or in the
+        run where that was not noted down.
     """
-    around = [evaluation, run_of(evaluation), Path(cwd if isinstance(cwd, str) else "")]
-    places = [base / named for base in around]
-    return next((place for place in places if place.exists()), places[-1])
+    ran = Path(cwd) if isinstance(cwd, str) else None
+    places = [base / named for base in (evaluation, run_of(evaluation), ran or Path())]
+    return next((place for place in places if place.exists()), places[2 if ran else 1])
 
 
 def numbered_folder(path: Path, resume: bool) -> Path:

@@ -13,13 +13,16 @@ from boxrl.cli import main
 from boxrl.data.files import write_json
 from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
+from boxrl.evaluate.judging import Question, judge
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
 from boxrl.report import build_comparison, build_report
 from boxrl.report.glyphs import precision_recall
 from boxrl.report.labels import count_labels, label_curves, label_table
 from boxrl.report.reading import read_run
+from boxrl.types import Object, Sample
 from tests.report.test_page import Page
+from tests.support.evaluations import PLAIN, B, answer, prediction
 from tests.support.report_runs import FAMILY, build_run, write_jsonl
 
 NAME = "after_greedy"
@@ -111,6 +114,17 @@ def test_points_lie_at_the_counts(run: Path) -> None:
         assert words in plot.svg
         assert f"{counts.recall(plot.label):.2f}." in plot.svg
     assert sum(counts.right.values()) == sum(row.tp for row in evaluation.rows)
+
+
+def test_boxes_in_crowd_regions_count_as_in_precision() -> None:
+    crowd = Object((0, 0, 50, 50), "cat", iscrowd=True)
+    asked = Sample("1", "1.png", 100, 100, "detection", ("cat",), (crowd, Object(B, "cat")))
+    said = answer((B, "cat"), ([5.0, 5.0, 20.0, 20.0], "cat"))
+    row = judge(Question.from_sample(asked), prediction("1", said), PLAIN)
+    assert [box.kind for box in row.predictions] == ["right", "crowd"]
+    counts = count_labels([row])
+    assert counts.precision("cat") == row.tp / (row.tp + row.fp)
+    assert counts.recall("cat") == 1
 
 
 def test_runs_with_and_without_ranks_stand_side_by_side(run: Path, tmp_path: Path) -> None:

@@ -107,6 +107,22 @@ def test_rewards_of_the_page_are_those_of_the_completions(run: Path) -> None:
             assert reward(kept, target) == reward(fresh, target), name
 
 
+def test_a_thought_that_the_prompt_opened_is_one_on_the_page_too(tmp_path: Path) -> None:
+    write_samples(tmp_path / "s.jsonl", ASKED)
+    settings = {"family": "plain", "opens_thought": True}
+    texts = [text.removeprefix("<think>") for text in ANSWERS]
+    answers = [prediction(s.id, text) for s, text in zip(ASKED, texts, strict=True)]
+    PredictionsFile(tmp_path / "predictions.jsonl", settings).append(answers)
+    evaluate(tmp_path, tmp_path / "s.jsonl")
+    build_report(tmp_path, tmp_path / "report.html")
+    payload = Page(tmp_path / "report.html").payload
+    place = [name for name, *_ in payload["rewards"]].index("format")
+    rows = list(payload["evaluations"][0]["rows"].values())
+    assert [row["text"] for row in rows] == texts  # as the model wrote it
+    assert {row["think"] for row in rows} == {"x"}
+    assert {row["rewards"][place] for row in rows} == {1}
+
+
 def terminal_errors(printed: str) -> dict[str, int]:
     """The counts of the table that `boxrl evaluate` prints."""
     table = printed.partition("TIDE errors")[2].partition("by label")[0]

@@ -117,7 +117,7 @@ class Gallery:
         thinking = extract_thinking(written.text)
         return {
             "status": row.status,
-            "text": visible(written.text),
+            "text": visible(prediction.completion) if prediction else "",
             "think": None if thinking is None else visible(thinking),
             # x1, y1, x2, y2, label, kind, IoU, 1 on an object that was not asked for
             "boxes": [
