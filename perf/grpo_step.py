@@ -39,9 +39,9 @@ from boxrl.config import Recipe
 from boxrl.engines.loading import load, load_processor, quiet
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.prefix.prefill import generate_groups
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs
+from boxrl.engines.prefix.shared_prefix import enable, log_probs
 from boxrl.engines.training import grpo
-from boxrl.engines.training.grpo_trainer import row_images
+from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.preprocessing import once_per_image
 from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
@@ -134,11 +134,8 @@ def trl_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
 
 def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
     """boxrl's, from the same tensors."""
-    ids, mask, kinds = (batch[key] for key in ("input_ids", "attention_mask", "mm_token_type_ids"))
-    rows = Rows(
-        ids[:, :-completion], mask[:, :-completion], ids[:, -completion:], mask[:, -completion:],
-        kinds[:, :-completion], row_images(batch, len(ids)),
-    )  # fmt: skip
+    ids = batch["input_ids"]
+    rows = split_rows(ids, batch["attention_mask"], completion, batch)
     group = batch["group"]
     groups = [list(range(start, start + group)) for start in range(0, len(ids), group)]
     return log_probs(model, rows, groups)[0]

@@ -1,4 +1,4 @@
-"""Small random vision-language models of three architectures, and batches as TRL holds them."""
+"""Small random vision-language models, and batches as TRL holds them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-)
 from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.engines.loading import load_processor
 from boxrl.generation.model_folders import model_folder
+from tests.support.architectures import (
+    GRIDS,
+    IMAGE,
+    PATCH,
+    SIDE,
+    TOKENS,
+    VIDEO,
+    VISION_END,
+    VISION_START,
+    VOCABULARY,
+    build_architecture,
+    draw_image,
+)
 
-VOCABULARY, IMAGE, VIDEO, VISION_START, VISION_END = 256, 4, 5, 6, 7
+__all__ = [
+    "IMAGE", "KINDS", "TOKENS", "VIDEO", "Batch", "build_batch", "build_model",
+    "build_plain_model", "build_processor", "save_folder", "save_processor",
+]  # fmt: skip
+
 KINDS = ("qwen2.5-vl", "qwen3-vl", "internvl")
-PATCH = {"qwen2.5-vl": 14, "qwen3-vl": 16, "internvl": 14}
-SIDE = 4
-"""Image tokens per side of the largest image."""
-TOKENS = {
-    "image_token_id": IMAGE,
-    "video_token_id": VIDEO,
-    "vision_start_token_id": VISION_START,
-    "vision_end_token_id": VISION_END,
-}
+"""Architectures that most tests run on."""
 
 
 def build_model(kind: str, seed: int = 0) -> Any:
@@ -49,75 +50,7 @@ def build_plain_model(
 ) -> Any:
     """As transformers loads it; `tokens` are the ids of its special tokens."""
     torch.manual_seed(seed)
-    text: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-        "initializer_range": 0.1,
-        "tie_word_embeddings": True,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
-    vision: dict[str, Any] = {"num_attention_heads": 2, "initializer_range": 0.1}
-    qwen_vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": PATCH[kind],
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "initializer_range": 0.1,
-    }
-    tied = {**tokens, "tie_word_embeddings": True}
-    if kind == "qwen2.5-vl":
-        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
-        model = Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(
-                text_config=text | {"rope_parameters": rope},
-                vision_config=qwen_vision | {"fullatt_block_indexes": [1], "window_size": 56},
-                **tied,
-            )
-        )
-    elif kind == "qwen3-vl":
-        rope = {
-            "rope_type": "default",
-            "rope_theta": 1e4,
-            "mrope_section": [4, 2, 2],
-            "mrope_interleaved": True,
-        }
-        model = Qwen3VLForConditionalGeneration(
-            Qwen3VLConfig(
-                text_config=text | {"rope_parameters": rope, "head_dim": 16},
-                vision_config=qwen_vision
-                | {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64},
-                **tied,
-            )
-        )
-    else:
-        side = SIDE * 2 * PATCH[kind]
-        model = InternVLForConditionalGeneration(
-            InternVLConfig(
-                text_config=text | {"model_type": "qwen2"},
-                vision_config=vision
-                | {
-                    "hidden_size": 32,
-                    "intermediate_size": 48,
-                    "num_hidden_layers": 2,
-                    "image_size": [side, side],
-                    "patch_size": [PATCH[kind]] * 2,
-                },
-                image_token_id=tokens["image_token_id"],
-                tie_word_embeddings=True,
-            )
-        )
-    return model
+    return build_architecture(kind, vocabulary, tokens)
 
 
 @dataclass
@@ -199,22 +132,12 @@ def build_batch(
     def words(count: int) -> Tensor:
         return torch.randint(10, VOCABULARY, (count,), generator=generator)
 
-    prompts, pixels, grids, tiles = [], [], [], []
+    prompts, pictures = [], []
     for group in range(groups):
-        side = SIDE if kind == "internvl" else SIDE - group % 2
-        n_tiles = 2 - group % 2 if kind == "internvl" else 1
-        image = torch.tensor([VISION_START, *[IMAGE] * side**2 * n_tiles, VISION_END])
-        prompt = torch.cat([words(3 + group), image, words(6 - group)])
-        patches = 2 * side
-        if kind == "internvl":
-            length = patches * PATCH[kind]
-            pixel = torch.randn(n_tiles, 3, length, length, generator=generator)
-        else:
-            pixel = torch.randn(patches**2, 6 * PATCH[kind] ** 2, generator=generator)
-        prompts += [prompt] * size
-        pixels += [pixel] * size
-        grids += [torch.tensor([[1, patches, patches]])] * size
-        tiles += [n_tiles] * size
+        n_tokens, picture = draw_image(kind, group, generator)
+        image = torch.tensor([VISION_START, *[IMAGE] * n_tokens, VISION_END])
+        prompts += [torch.cat([words(3 + group), image, words(6 - group)])] * size
+        pictures += [picture] * size
     completions = [words(lengths[row % len(lengths)]) for row in range(len(prompts))]
     n_prompt, n_completion = max(map(len, prompts)), max(map(len, completions))
     ids = torch.zeros(len(prompts), n_prompt + n_completion, dtype=torch.long)
@@ -223,10 +146,18 @@ def build_batch(
         start, end = n_prompt - len(prompt), n_prompt + len(completion)
         ids[row, start:end] = torch.cat([prompt, completion])
         mask[row, start:end] = 1
-    images: dict[str, Any] = {"pixel_values": torch.cat(pixels), "num_images": [1] * len(prompts)}
-    if kind == "internvl":
-        images["num_tiles"] = tiles
-    else:
-        images["image_grid_thw"] = torch.cat(grids)
-        images["mm_token_type_ids"] = (ids == IMAGE).long()
+    images: dict[str, Any] = {
+        name: torch.cat([picture[name] for picture in pictures]) for name in pictures[0]
+    }
+    images["num_images"] = [1] * len(prompts)
+    if kind in ("internvl", "lfm2-vl"):
+        images["num_tiles"] = [len(picture["pixel_values"]) for picture in pictures]
+    types = (ids == IMAGE).long()
+    if kind.startswith("paligemma"):  # 1 is what is answered
+        types[:, n_prompt:] = 1
+        types[:, :n_prompt] = 0
+    if kind in GRIDS or kind == "gemma4":
+        images["mm_token_type_ids"] = types
+    elif kind.startswith(("gemma3", "paligemma")):
+        images["token_type_ids"] = types
     return Batch(ids, mask, n_completion, images)

@@ -16,7 +16,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
 from boxrl.engines.loading import banned_token_ids, end_token_ids
+from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_draws
+from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.errors import UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
 from boxrl.generation.predict import (
@@ -89,7 +91,7 @@ class Generator:
         self, batch: Sequence[Draw], images: Mapping[str, Image.Image], sampling: Sampling
     ) -> list[Prediction]:
         prompts, group = [draw.sample for draw in batch], 1
-        if not self.questions.family.whole_prompt:
+        if unshared(unwrap(self.model)) is None:
             prompts, group = _groups(batch)
         inputs = self._encode(prompts, images)
         # A batch's randomness follows from what is in it, so that a resumed run repeats it.

@@ -22,7 +22,7 @@ from boxrl.families.gemma import GEMMA, PALIGEMMA
 from boxrl.families.glm import GLM_4V
 from boxrl.families.internvl import INTERNVL
 from boxrl.families.plain import PLAIN
-from boxrl.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL
+from boxrl.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_VL
 from boxrl.families.record import Family
 from boxrl.families.resizing import smart_resize
 
@@ -101,7 +101,7 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
     return found
 
 
-_RECORDS = (PLAIN, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, INTERNVL, GLM_4V, PALIGEMMA, GEMMA)
+_RECORDS = (PLAIN, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_5, INTERNVL, GLM_4V, PALIGEMMA, GEMMA)
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 """Every known family by name."""

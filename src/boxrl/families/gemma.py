@@ -14,7 +14,6 @@ PALIGEMMA = Family(
     model_types=("paligemma",),
     image_tokens=("<image>",),
     vision_module="model.vision_tower",
-    whole_prompt=True,
 )
 
 GEMMA = Family(

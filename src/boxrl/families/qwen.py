@@ -1,4 +1,6 @@
-"""Qwen-VL: markers and a grid in 2, JSON in pixels of the resized image in 2.5, on a grid in 3."""
+"""Qwen-VL: markers and a grid in 2, JSON in pixels of the resized image in 2.5, a grid from 3."""
+
+from dataclasses import replace
 
 from boxrl.families.record import Family
 
@@ -48,3 +50,5 @@ QWEN3_VL = Family(
     image_tokens=_IMAGE_TOKENS,
     vision_module="model.visual",
 )
+
+QWEN3_5 = replace(QWEN3_VL, name="qwen3.5", model_types=("qwen3_5", "qwen3_5_moe"))

@@ -51,8 +51,6 @@ class Family:
         model_types: `model_type` values in config.json that belong to the family.
         image_tokens: tokens that stand for image content and must not be sampled as text.
         vision_module: parameter name prefix of the vision tower.
-        whole_prompt: whether the prompt's tokens see each other both ways, so that it cannot be
-            run up to its last token and go on from there.
     """
 
     name: str
@@ -71,7 +69,6 @@ class Family:
     model_types: tuple[str, ...] = ()
     image_tokens: tuple[str, ...] = ()
     vision_module: str = ""
-    whole_prompt: bool = False
 
     @property
     def has_limits(self) -> bool:

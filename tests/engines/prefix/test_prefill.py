@@ -9,12 +9,15 @@ torch = pytest.importorskip("torch")
 from transformers import DynamicCache  # noqa: E402
 
 from boxrl.engines.prefix import kv_cache  # noqa: E402
+from boxrl.engines.prefix.images import BY_TOKEN  # noqa: E402
 from boxrl.engines.prefix.prefill import generate_groups  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable  # noqa: E402
 from tests.support.random_models import IMAGE, KINDS, VIDEO, build_batch, build_model  # noqa: E402
 
+OTHERS = ("qwen3.5", "lfm2-vl", "gemma3, short window", "gemma4", "paligemma")
 
-@pytest.mark.parametrize("kind", KINDS)
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_tokens_are_those_of_repeated_prompts(
@@ -23,13 +26,12 @@ def test_the_tokens_are_those_of_repeated_prompts(
     monkeypatch.setattr(kv_cache, "ROOM", 5)  # outgrown twice
     batch = build_batch(kind, groups=3, size=4, lengths=(1,))
     inputs = {
-        "input_ids": batch.input_ids[:, :-1],
-        "attention_mask": batch.attention_mask[:, :-1],
-        "pixel_values": batch.images["pixel_values"],
-    }
-    if kind != "internvl":
-        inputs["image_grid_thw"] = batch.images["image_grid_thw"]
-        inputs["mm_token_type_ids"] = batch.images["mm_token_type_ids"][:, :-1]
+        name: x[:, :-1] if name in BY_TOKEN else x
+        for name, x in {
+            "input_ids": batch.input_ids, "attention_mask": batch.attention_mask, **batch.images
+        }.items()
+        if torch.is_tensor(x)
+    }  # fmt: skip
     options = {
         "max_new_tokens": 12,
         "do_sample": sampled,

@@ -54,6 +54,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "GSPO": {"trl": {"importance_sampling_level": "sequence", "num_iterations": 2}},
     "Qwen3-VL": {"kind": "qwen3-vl"},
     "Qwen3-VL with everything": {"kind": "qwen3-vl", **EVERYTHING},
+    "Qwen3.5": {"kind": "qwen3.5"},
+    "Qwen3.5 with everything": {"kind": "qwen3.5", **EVERYTHING},
     "InternVL, tiles": {"kind": "internvl"},
     "InternVL with everything": {"kind": "internvl", **EVERYTHING},
     "Dr. GRPO": {"trl": {"loss_type": "dr_grpo", "scale_rewards": "none"}},

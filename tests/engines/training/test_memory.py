@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs  # noqa: E402
+from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
+from boxrl.engines.training.batches import split_rows  # noqa: E402
 from boxrl.engines.training.grpo import build_lora  # noqa: E402
-from boxrl.engines.training.grpo_trainer import row_images  # noqa: E402
 from boxrl.engines.training.launch import accelerate_config  # noqa: E402
 from boxrl.engines.training.memory import (  # noqa: E402
     GIB,
@@ -52,11 +52,7 @@ def kept_bytes(model: Any, call: Any) -> int:
 def shared_call(model: Any) -> tuple[Any, Load]:
     batch = build_batch("qwen2.5-vl", GROUPS, SIZE, lengths=(COMPLETION,))
     n = batch.n_completion
-    rows = Rows(
-        batch.input_ids[:, :-n], batch.attention_mask[:, :-n], batch.input_ids[:, -n:],
-        batch.attention_mask[:, -n:], batch.images["mm_token_type_ids"][:, :-n],
-        row_images(batch.images, GROUPS * SIZE),
-    )  # fmt: skip
+    rows = split_rows(batch.input_ids, batch.attention_mask, n, batch.images)
     groups = [list(range(k, k + SIZE)) for k in range(0, GROUPS * SIZE, SIZE)]
     prompt = int(batch.attention_mask[:, :-n].sum(1).max())
     load = Load(prompt, 64, COMPLETION, GROUPS, SIZE, shared=True)

@@ -14,8 +14,8 @@ from torch.distributed import destroy_process_group, init_process_group  # noqa:
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs  # noqa: E402
-from boxrl.engines.training.grpo_trainer import row_images  # noqa: E402
+from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
+from boxrl.engines.training.batches import split_rows  # noqa: E402
 from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
 
 SIZE, PROCESSES, STEPS = 3, 2, 5
@@ -23,13 +23,7 @@ SIZE, PROCESSES, STEPS = 3, 2, 5
 
 def losses(model: Any, batch: Batch, groups: list[int]) -> list[float]:
     """Five AdamW steps on some of the groups; every group weighs the same."""
-    n = batch.n_completion
-    rows = Rows(
-        batch.input_ids[:, :-n], batch.attention_mask[:, :-n], batch.input_ids[:, -n:],
-        batch.attention_mask[:, -n:], None, row_images(batch.images, len(batch.input_ids)),
-    )  # fmt: skip
-    kinds = batch.images.get("mm_token_type_ids")
-    rows = rows._replace(mm_token_type_ids=None if kinds is None else kinds[:, :-n])
+    rows = split_rows(batch.input_ids, batch.attention_mask, batch.n_completion, batch.images)
     rows = rows.between(SIZE * groups[0], SIZE * (groups[-1] + 1))
     weights = torch.randn(batch.completion_mask.shape, generator=torch.Generator().manual_seed(1))
     weights = weights[SIZE * groups[0] : SIZE * (groups[-1] + 1)]

@@ -6,116 +6,20 @@ transformers, and the layout reaches them as a keyword argument: no modelling fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache, cached_property, partial
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import is_flash_attn_2_available
 
-NAMES = {"auto": "boxrl_shared_prefix", "flex": "boxrl_shared_prefix_flex"}
-"""The recipe's `engine.attention` -> what transformers knows the attention by."""
-
-
-class Group(NamedTuple):
-    """One prompt in the packed row: `prefix` tokens from `start`, then the suffixes."""
-
-    start: int
-    prefix: int
-    suffixes: list[int]
-
-
-class Layout:
-    """Where everything lies in a packed row of `total` tokens; built once, read by every layer.
-
-    A plain class on purpose: FSDP copies dataclasses among the keyword arguments per module.
-
-    Attributes:
-        groups: in order; together they fill the row.
-        rows: per group Long "g c", token index of each suffix position; padding repeats a token.
-        real: per group Long, which of the g*c positions are no padding.
-        masks: per group Bool "1 1 c p+c": a suffix sees its prefix, then itself up to each token.
-    """
-
-    def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
-        self.groups = list(groups)
-        self.device = device
-        self.rows: list[Tensor] = []
-        self.real: list[Tensor] = []
-        self.masks: list[Tensor] = []
-        for group in groups:
-            lengths = torch.tensor(group.suffixes)
-            n = max(group.suffixes)
-            offsets = torch.arange(n)
-            starts = group.start + group.prefix + lengths.cumsum(0) - lengths
-            real = offsets < lengths[:, None]
-            rows = torch.where(real, starts[:, None] + offsets, group.start)
-            # Padding stands behind every real token of its row, so causality hides it.
-            mask = torch.ones(n, group.prefix + n, dtype=torch.bool).tril(group.prefix)
-            self.rows.append(rows.to(device))
-            self.real.append(real.flatten().nonzero()[:, 0].to(device))
-            self.masks.append(mask[None, None].to(device))
-
-    @cached_property
-    def varlen(self) -> VarLen:
-        """The same layout as sequences of different lengths, for kernels that take those."""
-        keys, n_queries, n_keys = [], [], []
-        for group in self.groups:
-            prefix = torch.arange(group.start, group.start + group.prefix)
-            keys.append(prefix)
-            n_queries.append(group.prefix)
-            n_keys.append(group.prefix)
-            start = group.start + group.prefix
-            for length in group.suffixes:
-                keys += [prefix, torch.arange(start, start + length)]
-                n_queries.append(length)
-                n_keys.append(group.prefix + length)
-                start += length
-
-        def ends(lengths: list[int]) -> Tensor:
-            return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
-
-        index = torch.cat(keys).to(self.device)
-        return VarLen(index, ends(n_queries), ends(n_keys), max(n_queries), max(n_keys))
-
-    @cached_property
-    def block_mask(self) -> BlockMask:
-        """The same layout as blocks of 128 x 128 tokens, most of which nobody has to look at."""
-        groups, owners = [], []
-        for number, group in enumerate(self.groups):
-            lengths = torch.tensor([group.prefix, *group.suffixes])
-            groups.append(torch.full((int(lengths.sum()),), number))
-            owners.append(torch.arange(len(lengths)).repeat_interleave(lengths))  # 0: the prefix
-        group_of, owner = (torch.cat(parts).to(self.device) for parts in (groups, owners))
-
-        def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            mine = (owner[k] == 0) | (owner[k] == owner[q])
-            return (k <= q) & (group_of[k] == group_of[q]) & mine
-
-        total = len(owner)
-        return create_block_mask(sees, None, None, total, total, device=self.device)
-
-
-class VarLen(NamedTuple):
-    """Prefixes and suffixes as sequences; each query sees the keys up to it, from the right.
-
-    Attributes:
-        keys: Long, token index of every sequence's keys: a suffix has its prefix's and its own.
-        query_ends, key_ends: Int "sequences+1", cumulative lengths from 0.
-        max_queries, max_keys: of one sequence.
-    """
-
-    keys: Tensor
-    query_ends: Tensor
-    key_ends: Tensor
-    max_queries: int
-    max_keys: int
+from boxrl.engines.prefix.kinds import NAMES, kind_of
+from boxrl.engines.prefix.layout import Layout
 
 
 def attention(
@@ -154,6 +58,8 @@ def attention(
             module, query, key, value, attention_mask, is_causal=is_causal, **kwargs
         )
         return plain
+    if kind_of(module) in shared_prefix.masks:
+        return attend_by_group(module, query, key, value, shared_prefix, **kwargs), None
     flash = query.is_cuda and query.dtype != torch.float32 and is_flash_attn_2_available()
     attend = attend_flex if flex else attend_varlen if flash else attend_by_group
     return attend(module, query, key, value, shared_prefix, **kwargs), None
@@ -169,7 +75,7 @@ def attend_by_group(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> Tensor:
-    """SDPA per group: causal over its prefix, then all its suffixes as one batch.
+    """SDPA per group: over its prefix, then over all its suffixes as one batch.
 
     Query heads that share a key head stand behind each other as queries of that head, so that
     keys and values are not repeated for them.
@@ -191,12 +97,14 @@ def attend_by_group(
     shared_by = query.shape[1] // key.shape[1]
     states = (query, key, value)
     outputs: list[Tensor] = []
-    for group, rows, real, mask in zip(
-        layout.groups, layout.rows, layout.real, layout.masks, strict=True
+    masks = layout.masks.get(kind_of(module)) or [None] * len(layout.groups)
+    for number, (group, rows, real, mask) in enumerate(
+        zip(layout.groups, layout.rows, layout.real, masks, strict=True)
     ):
         prefix = [x[:, :, group.start : group.start + group.prefix] for x in states]
-        causal = sdpa(module, *prefix, None, dropout, scaling, is_causal=True, **kwargs)
-        outputs.append(causal[0])
+        own_mask = mask and mask.prefix[None, None]
+        seen = sdpa(module, *prefix, own_mask, dropout, scaling, is_causal=mask is None, **kwargs)
+        outputs.append(seen[0])
         if not rows.numel():
             continue  # every completion of the group is masked
         own = [
@@ -211,7 +119,7 @@ def attend_by_group(
             own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
             keys,
             values,
-            mask.repeat(1, 1, shared_by, 1),
+            layout.suffix_mask(number, mask).repeat(shared_by, 1)[None, None],
             dropout,
             scale=scaling,
         )
@@ -319,7 +227,9 @@ def _compiled_flex() -> Any:
     return torch.compile(flex_attention, dynamic=True)
 
 
-for _choice, _name in NAMES.items():
-    AttentionInterface.register(_name, partial(attention, flex=_choice == "flex"))
-    # Ordinary padded batches still need their mask; without this they would silently get none.
-    AttentionMaskInterface.register(_name, sdpa_mask)
+def register() -> None:
+    """Make these functions known to transformers, by the names of NAMES."""
+    for choice, name in NAMES.items():
+        AttentionInterface.register(name, partial(attention, flex=choice == "flex"))
+        # Ordinary padded batches still need their mask; without this they would silently get none.
+        AttentionMaskInterface.register(name, sdpa_mask)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from boxrl.errors import UsageError
 
@@ -141,26 +141,48 @@ def _with_room(states: Tensor, length: int) -> Tensor:
 def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
     """Let `group` draws of each row of the cache decode over its one copy.
 
+    States of layers that only look back change with every token, so each draw gets its own.
+
     Args:
         cache: of n prompts, filled; its layers are replaced.
         prompt_mask: Bool "n p", False on padding.
         group: draws per prompt.
 
     Returns:
-        False, and the cache as it was, where a layer is not of the plain growing kind.
+        False, and the cache as it was, where a layer is neither of the plain growing kind nor one
+        that only looks back.
     """
-    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+    attending = [layer for layer in cache.layers if not _only_looks_back(layer)]
+    if any(type(layer) is not DynamicLayer for layer in attending):
         return False
     draws = Draws(prompt_mask.bool(), group)
-    cache.layers = [DrawsLayer(layer.keys, layer.values, draws) for layer in cache.layers]
+    for number, layer in enumerate(cache.layers):
+        if _only_looks_back(layer):
+            _repeat_states(layer, group)
+        else:
+            cache.layers[number] = DrawsLayer(layer.keys, layer.values, draws)
     return True
 
 
 @torch.no_grad()
 def repeat_with_room(cache: DynamicCache, repeats: int) -> None:
     """Repeat every row of the cache `repeats` times in place; its full layers get room to grow."""
-    cache.batch_repeat_interleave(repeats)
-    cache.layers = [
-        RoomyLayer(layer.keys, layer.values) if type(layer) is DynamicLayer else layer
-        for layer in cache.layers
-    ]
+    for number, layer in enumerate(cache.layers):
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            _repeat_states(layer, repeats)
+        if hasattr(layer, "batch_repeat_interleave"):
+            layer.batch_repeat_interleave(repeats)
+        if type(layer) is DynamicLayer:
+            cache.layers[number] = RoomyLayer(layer.keys, layer.values)
+
+
+def _only_looks_back(layer: Any) -> bool:
+    """Whether it keeps states and no keys: linear attention, short convolutions."""
+    return isinstance(layer, LinearAttentionCacheLayerMixin) and not isinstance(layer, DynamicLayer)
+
+
+def _repeat_states(layer: LinearAttentionCacheLayerMixin, repeats: int) -> None:
+    for states in (layer.conv_states, layer.recurrent_states):
+        for number, state in states.items():
+            if state is not None:
+                states[number] = state.repeat_interleave(repeats, 0)

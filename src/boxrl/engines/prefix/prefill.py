@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from boxrl.engines.prefix.images import (
+    BY_TOKEN,
+    join_images,
+    row_images,
+    tiles_per_row,
+    token_types,
+)
+from boxrl.engines.prefix.kinds import keeps_last, sight
 from boxrl.engines.prefix.kv_cache import repeat_with_room, share_prompts
 from boxrl.engines.prefix.shared_prefix import is_enabled, unwrap
 
@@ -25,11 +33,14 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     Returns:
         Long "b p+c": prompts and completions, as `generate` returns them.
     """
-    first = slice(None, None, group)
-    texts = ("input_ids", "attention_mask", "mm_token_type_ids")
-    once = {name: inputs[name][first] for name in texts if name in inputs}
-    images = _first_images(inputs, group, unwrap(model).config.image_token_id)
-    return generate_draws(model, once | images, group, **options)
+    ids = inputs["input_ids"]
+    others: dict[str, Any] = {name: x for name, x in inputs.items() if name not in BY_TOKEN}
+    if "pixel_values" in others and "image_grid_thw" not in others:
+        image_token = unwrap(model).config.image_token_id
+        others["num_tiles"] = tiles_per_row(ids, others["pixel_values"], image_token)
+    once = {name: x[::group] for name, x in inputs.items() if name in BY_TOKEN}
+    once |= join_images(row_images(others, len(ids))[::group])
+    return generate_draws(model, once, group, **options)
 
 
 @torch.no_grad()
@@ -53,17 +64,22 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     """
     base = unwrap(model)
     core = base.model
-    once = dict(inputs)
-    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-        if name in once:
-            once[name] = once[name][:, :-1]
+    keeps = _keeps_last(base, inputs)
+    once = {name: x[:, :-1] if name in BY_TOKEN and not keeps else x for name, x in inputs.items()}
     if not hasattr(core, "get_rope_index"):
         # 1-D rope: the positions that generate() itself derives from left padding.
-        once["position_ids"] = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        places = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        prepared = base.prepare_inputs_for_generation(once["input_ids"], position_ids=places)
+        once["position_ids"] = prepared["position_ids"]
     cache = DynamicCache(config=base.config.get_text_config())
+    if keeps:
+        cache.activate_past_recording()
     # Through the whole model: FSDP gathers weights in a forward that starts at its root.
     model(**once, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    if not (is_enabled(base) and share_prompts(cache, once["attention_mask"], group)):
+    if keeps:
+        cache.crop(-1)  # generate() runs the last prompt token again, over all of them
+    prompt_mask = inputs["attention_mask"][:, :-1]
+    if not (is_enabled(base) and share_prompts(cache, prompt_mask, group)):
         repeat_with_room(cache, group)
     if getattr(core, "rope_deltas", None) is not None:
         core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
@@ -76,23 +92,10 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     return output
 
 
-def _first_images(inputs: dict[str, Tensor], group: int, image_token: int) -> dict[str, Tensor]:
-    """The images of every group's first row."""
-    pixels, grid = inputs.get("pixel_values"), inputs.get("image_grid_thw")
-    if pixels is None:
-        return {}
-    if grid is not None:
-        per_image = pixels.split(grid.prod(-1).tolist())
-        return {"pixel_values": torch.cat(per_image[::group]), "image_grid_thw": grid[::group]}
-    per_row = pixels.split(tiles_per_row(inputs["input_ids"], pixels, image_token))
-    return {"pixel_values": torch.cat(per_row[::group])}
-
-
-def tiles_per_row(ids: Tensor, pixels: Tensor, image_token: int) -> list[int]:
-    """How many of the tiles "tiles c h w" belong to each row of "b n" ids.
-
-    InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
-    """
-    tokens = (ids == image_token).sum(1)
-    tiles: list[int] = (tokens * len(pixels) // tokens.sum()).tolist()
-    return tiles
+def _keeps_last(model: Any, inputs: dict[str, Tensor]) -> bool:
+    """Whether the last token of the prompts has to be prefilled with the others."""
+    types = token_types(inputs)
+    if types is None:
+        return False
+    first = types[0][inputs["attention_mask"][0].bool()]
+    return keeps_last(sight(model, len(first), 0, first), len(first))

@@ -10,6 +10,11 @@ Every completion attends to its own prompt and to itself, so log-probabilities a
 those of the padded batch. Repeating the last prompt token gives each position exactly one
 label. Images are encoded once per group. No modelling file is patched: attention is a function
 registered with transformers, and the layout reaches it as a keyword argument.
+
+What tokens see, windows and image tokens that see each other both ways, the model itself says
+(`kinds`). Where a whole prompt sees itself, its last token stays with it, and the copies of it that
+the completions begin with are seen by nobody. Layers that only look back hand the state that the
+prompt leaves behind to every completion (`recurrent`).
 """
 
 from __future__ import annotations
@@ -20,7 +25,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from boxrl.engines.prefix.attention import NAMES, Group, Layout
+from boxrl.engines.prefix.attention import register
+from boxrl.engines.prefix.images import join_images
+from boxrl.engines.prefix.kinds import ATTENTION, NAMES, keeps_last, layer_kinds, sight, split_mask
+from boxrl.engines.prefix.layout import Group, Layout, Mask
+from boxrl.engines.prefix.recurrent import share_states
 
 
 def unwrap(model: Any) -> Any:
@@ -36,10 +45,12 @@ def enable(model: Any, attention: str = "auto") -> None:
 
     Args:
         model: wrapped or not.
-        attention: a key of `prefix_attention.NAMES`.
+        attention: a key of `kinds.NAMES`.
     """
-    names = {"text_config": NAMES[attention], "vision_config": "sdpa"}
-    unwrap(model).set_attn_implementation(names)
+    register()
+    base = unwrap(model)
+    base.set_attn_implementation({"text_config": NAMES[attention]})
+    share_states(base)
 
 
 def is_enabled(model: Any) -> bool:
@@ -53,16 +64,17 @@ class Rows(NamedTuple):
     Attributes:
         prompt_ids, prompt_mask: "b p".
         completion_ids, completion_mask: "b c".
-        mm_token_type_ids: "b p" or None.
-        images: per row (pixel values, grid or None), None for a row whose image is its group's.
+        types: "b p", what the processor says of each prompt token, such as 1 for images; or None.
+        images: per row the model's inputs that hold its image, by name; None for a row whose image
+            is its group's.
     """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
     completion_ids: Tensor
     completion_mask: Tensor
-    mm_token_type_ids: Tensor | None
-    images: list[tuple[Tensor, Tensor | None] | None]
+    types: Tensor | None
+    images: list[dict[str, Tensor] | None]
 
     def between(self, start: int, end: int) -> Rows:
         """The rows from `start` up to `end`."""
@@ -73,23 +85,27 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
     """The packed row's model inputs, labels as `shift_labels` included, and its layout.
 
     Args:
-        model: wrapped or not; asked for its rope positions.
+        model: wrapped or not; asked for its rope positions and for what its tokens see.
         rows: the batch.
         groups: row indices per prompt; the first row of each holds its image.
     """
     device = rows.prompt_ids.device
     lengths = rows.completion_mask.sum(1).tolist()
     ids, labels, positions, layout, total = [], [], [], [], 0
+    masks: dict[str, list[Mask | None]] = {}
     for group in groups:
         keep = rows.prompt_mask[group[0]].bool()
         prompt = rows.prompt_ids[group[0]][keep]
-        kinds = None if rows.mm_token_type_ids is None else rows.mm_token_type_ids[group[0]][keep]
-        image = rows.images[group[0]]
-        place = rope_positions(model, prompt, kinds, image[1] if image else None)
-        prefix = len(prompt) - 1
-        ids.append(prompt[:-1])
+        types = None if rows.types is None else rows.types[group[0]][keep]
+        image = rows.images[group[0]] or {}
+        place = rope_positions(model, prompt, types, image.get("image_grid_thw"))
+        longest = max(lengths[row] for row in group)
+        prefix, seen = _masks(model, len(prompt), longest, types)
+        for kind, mask in seen.items():
+            masks.setdefault(kind, []).append(mask)
+        ids.append(prompt[:prefix])
         labels.append(torch.full((prefix,), -100, device=device))
-        positions.append(place[:, :-1])
+        positions.append(place[:, :prefix])
         for row in group:
             completion = rows.completion_ids[row, : lengths[row]]
             if len(completion):
@@ -107,32 +123,46 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
         # Any 4-D mask is passed through as it is, so no total x total mask is built.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
     }
-    images = [image for group in groups if (image := rows.images[group[0]]) is not None]
-    if images:
-        inputs["pixel_values"] = torch.cat([pixels for pixels, _ in images])
-        grids = [grid for _, grid in images if grid is not None]
-        if grids:
-            inputs["image_grid_thw"] = torch.cat(grids)
-    return inputs, Layout(layout, device)
+    inputs |= join_images([rows.images[group[0]] for group in groups])
+    return inputs, Layout(layout, device, masks)
 
 
-def rope_positions(model: Any, prompt: Tensor, kinds: Tensor | None, grid: Tensor | None) -> Tensor:
+def _masks(
+    model: Any, prompt: int, completion: int, types: Tensor | None
+) -> tuple[int, dict[str, Mask | None]]:
+    """Tokens of a group's prefix, and its masks by kind of attention layer.
+
+    The last prompt token is repeated for every completion, unless others before it see it.
+    """
+    base = unwrap(model)
+    seen = sight(base, prompt, max(completion - 1, 0), types)
+    keeps = keeps_last(seen, prompt)
+    masks: dict[str, Mask | None] = {}
+    for kind in set(layer_kinds(base.config.get_text_config())) & ATTENTION:
+        mask = seen.get(kind)
+        if mask is None and keeps:
+            mask = torch.ones_like(next(iter(seen.values()))).tril()
+        masks[kind] = None if mask is None else split_mask(mask, prompt, keeps)
+    return prompt if keeps else prompt - 1, masks
+
+
+def rope_positions(model: Any, prompt: Tensor, types: Tensor | None, grid: Tensor | None) -> Tensor:
     """Rope positions of one unpadded prompt: "3 p" for mrope models, "1 p" for the others.
 
     Args:
         model: may be wrapped.
         prompt: Long "p".
-        kinds: Long "p", 1 on image tokens; None where the model knows none.
+        types: Long "p", 1 on image tokens; None where the model knows none.
         grid: Long "images 3", patches along time, height and width; None without images.
     """
     core = unwrap(model).model
     plain = torch.arange(len(prompt), device=prompt.device)[None]
     if not hasattr(core, "get_rope_index"):
         return plain
-    if grid is None or kinds is None:
+    if grid is None or types is None:
         return plain.expand(3, -1)
     positions, _ = core.get_rope_index(
-        prompt[None], mm_token_type_ids=kinds[None], image_grid_thw=grid
+        prompt[None], mm_token_type_ids=types[None], image_grid_thw=grid
     )
     place: Tensor = positions[:, 0]
     return place

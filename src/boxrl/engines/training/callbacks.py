@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,25 @@ def _check_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
 class MetricsLog(TrainerCallback):
     """Appends one row per logged step to metrics.jsonl; the newest figures go to the bar.
 
-    What looks wrong is said once per kind, and kept in the row's `warnings`.
+    What looks wrong, and what the trainer has to say, is said once per kind, and kept in the row's
+    `warnings`.
     """
 
-    def __init__(self, path: Path, bar: Bar, max_length: int, step: int = 0) -> None:
-        """Go on after `step`; rows of later steps are made again.
+    def __init__(
+        self,
+        path: Path,
+        bar: Bar,
+        max_length: int,
+        step: int = 0,
+        notices: Mapping[str, str] | None = None,
+    ) -> None:
+        """Go on after `step`; rows of later steps are made again. `notices` may still grow.
 
         Raises:
             DataError: a row that is there is none of a training.
         """
         self.path, self.bar, self.max_length = path, bar, max_length
+        self.notices = {} if notices is None else notices
         self.rows: list[dict[str, Any]] = cut_back(path, step)
         _check_rows(self.rows, path)
         self.told = {kind for row in self.rows for kind in row.get("warnings", ())}
@@ -109,7 +118,7 @@ class MetricsLog(TrainerCallback):
             if key.startswith("rewards/") and key.endswith("/mean")
         }
         self.rows.append(row)
-        found = warnings(self.rows, self.max_length)
+        found = {**self.notices, **warnings(self.rows, self.max_length)}
         new = {kind: text for kind, text in found.items() if kind not in self.told}
         if new:
             row["warnings"] = new

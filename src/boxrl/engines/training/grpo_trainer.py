@@ -8,7 +8,7 @@ path throughout.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,19 @@ from trl.trainer.utils import (
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
+from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_groups
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.training.batches import (
+    chunk_groups,
+    keep_first_images,
+    shuffle_groups,
+    split_rows,
+)
 from boxrl.engines.training.preprocessing import decode_once, once_per_image
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.engines.training.vllm_sync import expanding, forget_images, unexpanded
 from boxrl.engines.training.warnings import describe_answers
-from boxrl.errors import UsageError
 from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
@@ -50,7 +56,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.shared_prefix = shared_prefix
+        self.shared_prefix = shared_prefix and self._can_share()
         self.completions_path = completions_path
         self.opened = opened
         self._groups = torch.zeros(0, dtype=torch.long)
@@ -63,10 +69,21 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             # transformers asks it whether generation must keep the processes in step; accelerate,
             # which shards the model, does not say so.
             unwrap(self.model)._is_fsdp_managed_module = True
-        if shared_prefix:
+        if self.shared_prefix:
             enable(self.accelerator.unwrap_model(self.model), attention)
             if self.ref_model is not None:
                 enable(self.accelerator.unwrap_model(self.ref_model), attention)
+
+    def _can_share(self) -> bool:
+        """Whether the prompt can be shared exactly; says once why not."""
+        why = unshared(unwrap(self.model))
+        if self.aux_loss_enabled:
+            why = "its experts are balanced over all rows (train.trl.router_aux_loss_coef: 0 ends it)"
+        if why:
+            self.notices["trl_path"] = (
+                f"training takes TRL's path, which runs the prompt for every completion: {why}"
+            )
+        return why is None
 
     # --- which rows belong together -----------------------------------------------------------
 
@@ -126,16 +143,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
                 compute_aux_loss,
                 **images,
             )
-        prompt = input_ids.shape[1] - logits_to_keep
-        kinds = images.get("mm_token_type_ids")
-        rows = Rows(
-            input_ids[:, :prompt],
-            attention_mask[:, :prompt],
-            input_ids[:, prompt:],
-            attention_mask[:, prompt:],
-            None if kinds is None else kinds[:, :prompt],
-            row_images(images, len(input_ids)),
-        )
+        rows = split_rows(input_ids, attention_mask, logits_to_keep, images)
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
         for groups in chunk_groups(self._groups.tolist(), batch_size or len(input_ids)):
@@ -257,80 +265,3 @@ def _generating(owner: Any, generate: Callable[..., Any]) -> Iterator[None]:
             del owner.generate  # the class's own is back
         else:
             owner.generate = before
-
-
-def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
-    """Permute whole blocks of `size` rows; scalars stay.
-
-    Raises:
-        UsageError: a process holds a part of a group.
-    """
-    n_rows = len(batch["prompt_ids"])
-    if n_rows % size:
-        raise UsageError(
-            f"a process holds {n_rows} completions, no whole groups of {size}; make "
-            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
-            "set engine.shared_prefix=false"
-        )
-    order = torch.randperm(n_rows // size)[:, None] * size + torch.arange(size)
-    rows = order.flatten()
-
-    def permute(value: Any) -> Any:
-        if torch.is_tensor(value):
-            return value[rows.to(value.device)] if value.ndim else value
-        return [value[row] for row in rows.tolist()] if isinstance(value, list) else value
-
-    return {key: permute(value) for key, value in batch.items()}
-
-
-def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ..."""
-    if not isinstance(chunk.get("pixel_values"), list):
-        return chunk
-    groups = chunk["group"].tolist()
-    first = [k == 0 or groups[k] != groups[k - 1] for k in range(len(groups))]
-    kept = dict(chunk)
-    for key in ("pixel_values", "image_grid_thw"):
-        if isinstance(chunk.get(key), list):
-            rows = zip(chunk[key], first, strict=True)
-            kept[key] = [value if keep else value[:0] for value, keep in rows]
-    for key in ("num_images", "num_tiles"):
-        if key in chunk:
-            counts = zip(chunk[key], first, strict=True)
-            kept[key] = [count if keep else 0 for count, keep in counts]
-    return kept
-
-
-def row_images(images: dict[str, Any], n_rows: int) -> list[tuple[Tensor, Tensor | None] | None]:
-    """(pixel values, grid) per row; None for rows without an image of their own.
-
-    Pixel values are "patches values" with a grid "images 3", or "tiles 3 h w" without one.
-    """
-    pixels, grid = images.get("pixel_values"), images.get("image_grid_thw")
-    if pixels is None:
-        return [None] * n_rows
-    counts: list[int] = images.get("num_images") or [1] * n_rows
-    if grid is None:
-        parts = pixels.split(images.get("num_tiles") or counts)
-        return [(part, None) if len(part) else None for part in parts]
-    grids = grid.split(counts)
-    patches = [int(part.prod(-1).sum()) for part in grids]
-    split = zip(pixels.split(patches), grids, strict=True)
-    return [(part, own) if len(own) else None for part, own in split]
-
-
-def chunk_groups(groups: Sequence[int], max_rows: int) -> list[list[list[int]]]:
-    """Rows by group, in chunks of at most `max_rows` rows where groups allow; never split."""
-    runs: list[list[int]] = []
-    for row, group in enumerate(groups):
-        if row and groups[row - 1] == group:
-            runs[-1].append(row)
-        else:
-            runs.append([row])
-    chunks: list[list[list[int]]] = []
-    for run in runs:
-        if chunks and sum(map(len, chunks[-1])) + len(run) <= max_rows:
-            chunks[-1].append(run)
-        else:
-            chunks.append([run])
-    return chunks

@@ -19,9 +19,9 @@ from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import load
-from boxrl.engines.prefix.prefill import tiles_per_row
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
-from boxrl.engines.training.grpo_trainer import row_images
+from boxrl.engines.prefix.images import TYPES, row_images, tiles_per_row
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.training.batches import split_rows
 from boxrl.families import Family
 from boxrl.prompts import PROMPTS, render_answer, render_messages
 from boxrl.types import Detections
@@ -104,19 +104,16 @@ def _batch(processor: Any, family: Family, device: Any) -> tuple[dict[str, Any],
     batch = dict(inputs)
     batch["input_ids"] = torch.cat([inputs["input_ids"], completion], 1)
     batch["attention_mask"] = torch.cat([inputs["attention_mask"], mask], 1)
-    if "mm_token_type_ids" in batch:
-        batch["mm_token_type_ids"] = torch.cat([batch["mm_token_type_ids"], 0 * mask], 1)
+    for name in TYPES:
+        if name in batch:
+            batch[name] = torch.cat([batch[name], 0 * mask], 1)
     batch["num_images"] = [1] * len(ids)
     return batch, longest
 
 
 def _shared(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list[Tensor]]:
-    kinds = batch.get("mm_token_type_ids")
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    rows = Rows(
-        ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
-        None if kinds is None else kinds[:, :-n], row_images(batch, len(ids)),
-    )  # fmt: skip
+    rows = split_rows(ids, mask, n, batch)
     groups = [list(range(k, k + GROUP)) for k in range(0, len(ids), GROUP)]
     model.zero_grad()
     logps, _ = log_probs(model, rows, groups)
@@ -142,16 +139,13 @@ def _row_by_row(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list
         length = int(mask[row, -n:].sum())
         single: dict[str, Any] = {
             name: batch[name][row : row + 1, keep]
-            for name in ("input_ids", "attention_mask", "mm_token_type_ids")
+            for name in ("input_ids", "attention_mask", *TYPES)
             if name in batch
         }
-        picture = pictures[row]
-        if picture is not None:
-            single["pixel_values"] = picture[0]
-            if picture[1] is None:
-                single["num_tiles"] = [len(picture[0])]
-            else:
-                single["image_grid_thw"] = picture[1]
+        picture = pictures[row] or {}
+        single |= picture
+        if "num_tiles" in batch:
+            single["num_tiles"] = [len(picture["pixel_values"])]
         single["num_images"] = [1]
         logps = _trl(model, single, length)
         real = torch.ones_like(logps, dtype=torch.bool)

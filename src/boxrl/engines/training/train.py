@@ -210,7 +210,7 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
         StopGracefully() as stop,
     ):
         length = recipe.train.max_completion_length
-        log = MetricsLog(recipe.out / "metrics.jsonl", bar, length, done)
+        log = MetricsLog(recipe.out / "metrics.jsonl", bar, length, done, trainer.notices)
         trainer.args.logging_nan_inf_filter = False  # it would show a lost loss as 0
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)

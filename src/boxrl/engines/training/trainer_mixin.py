@@ -21,6 +21,7 @@ class BoxTrainer:
         family: the model's; it names the vision tower.
         recipe: as YAML; every checkpoint keeps it.
         vision_learning_rate: the vision tower's own; None leaves it at the recipe's.
+        notices: what the run has to say once, by kind.
     """
 
     model: Any
@@ -40,6 +41,7 @@ class BoxTrainer:
         self.family = family
         self.recipe = recipe
         self.vision_learning_rate = vision_learning_rate
+        self.notices: dict[str, str] = {}
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""

@@ -1,0 +1,68 @@
+"""The images of a batch, row by row, in the form in which each architecture takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TYPES = ("mm_token_type_ids", "token_type_ids")
+"""The model's inputs that say what each token is, such as 1 for images; a model has one of them."""
+BY_TOKEN = ("input_ids", "attention_mask", *TYPES)
+BY_IMAGE = ("image_grid_thw", "image_position_ids", "image_sizes")
+BY_PART = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+"""The model's inputs with one value per token, with one row per image, and with several."""
+
+
+def row_images(others: dict[str, Any], n_rows: int) -> list[dict[str, Tensor] | None]:
+    """The model's inputs for the images of each row; None for rows without one of their own.
+
+    Args:
+        others: TRL's arguments: pixel values "patches values" with a grid "images 3", "tiles ..."
+            with the count of each row's tiles, or "images ..."; and what goes with them.
+        n_rows: rows.
+    """
+    pixels, grid = others.get("pixel_values"), others.get("image_grid_thw")
+    if pixels is None:
+        return [None] * n_rows
+    counts: list[int] = others.get("num_images") or [1] * n_rows
+    parts: list[int] = others.get("num_tiles") or counts
+    if grid is not None:
+        parts = [int(own.prod(-1).sum()) for own in grid.split(counts)]
+    lengths = {name: counts for name in BY_IMAGE} | {name: parts for name in BY_PART}
+    split = {
+        name: others[name].split(length)
+        for name, length in lengths.items()
+        if others.get(name) is not None
+    }
+    return [
+        {name: own[row] for name, own in split.items()} if parts[row] else None
+        for row in range(n_rows)
+    ]
+
+
+def join_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]:
+    """The model's inputs for the images of several rows, those without one passed over."""
+    own = [image for image in images if image is not None]
+    names = own[0] if own else ()
+    return {name: torch.cat([image[name] for image in own]) for name in names}
+
+
+def token_types(inputs: dict[str, Any]) -> Tensor | None:
+    """What the processor says of each token, "b n"; None where it says nothing."""
+    named = (inputs.get(name) for name in TYPES)
+    return next((types for types in named if types is not None), None)
+
+
+def tiles_per_row(ids: Tensor, pixels: Tensor, image_token: int) -> list[int]:
+    """How many of the tiles "tiles ..." belong to each row of "b n" ids, one image each.
+
+    InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
+    """
+    if len(pixels) == len(ids):
+        return [1] * len(ids)
+    tokens = (ids == image_token).sum(1)
+    tiles: list[int] = (tokens * len(pixels) // tokens.sum()).tolist()
+    return tiles

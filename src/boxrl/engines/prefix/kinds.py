@@ -1,0 +1,136 @@
+"""Which layers a prompt is shared exactly through, and what its tokens see in each kind of them.
+
+A model says itself which of its tokens see each other: windows, image tokens that see each other
+both ways, whole prompts that do. What it says is the mask that it generates with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import masking_utils
+
+from boxrl.engines.prefix.layout import Mask
+from boxrl.errors import UsageError
+
+NAMES = {"auto": "boxrl_shared_prefix", "flex": "boxrl_shared_prefix_flex"}
+"""The recipe's `engine.attention` -> what transformers knows the attention by."""
+FULL, SLIDING = "full_attention", "sliding_attention"
+ATTENTION = frozenset({FULL, SLIDING})
+"""Kinds of layers in which a token sees others, as the model's masks say."""
+RECURRENT = frozenset({"linear_attention", "conv"})
+"""Kinds of layers that only look back, at a state that the prompt leaves behind."""
+
+
+def layer_kinds(config: Any) -> list[str]:
+    """The kind of every layer, in transformers' words.
+
+    Args:
+        config: of the language model.
+    """
+    named = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    kinds: list[str] = named or [SLIDING if window else FULL] * config.num_hidden_layers
+    return kinds
+
+
+def kind_of(module: Any) -> str:
+    """The kind of an attention layer."""
+    return layer_kinds(module.config)[module.layer_idx]
+
+
+def unshared(model: Any) -> str | None:
+    """Why a prompt cannot be shared exactly by this model; None where it can.
+
+    Args:
+        model: as it was loaded, unwrapped.
+    """
+    config = model.config.get_text_config()
+    if model.config.is_encoder_decoder:
+        return "it has an encoder"
+    unknown = sorted({*layer_kinds(config)} - ATTENTION - RECURRENT)
+    if unknown:
+        return f"it has layers of kind {', '.join(unknown)}"
+    if config._attn_implementation not in ("sdpa", *NAMES.values()):
+        return f"its attention is {config._attn_implementation}, not SDPA"
+    return None
+
+
+def sight(model: Any, prompt: int, completion: int, types: Tensor | None) -> dict[str, Tensor]:
+    """What the tokens of a prompt and its completion see, by kind of attention layer.
+
+    Args:
+        model: unwrapped.
+        prompt: tokens of the prompt.
+        completion: tokens of the completion.
+        types: Long "prompt": what the processor says of each token, such as 1 for images.
+
+    Returns:
+        Bool "n n" for n = prompt + completion tokens; kinds that are plainly causal are left out.
+
+    Raises:
+        UsageError: the model says that tokens see an answer before it is written.
+    """
+    length = prompt + completion
+    for kind in (0, 1):  # what models call a token of an answer differs
+        whole = None
+        if types is not None:
+            whole = torch.cat([types, types.new_full((completion,), kind)])[None]
+        found = _masks(model, length, whole)
+        # An answer was written from left to right, so nothing saw what it was to say.
+        if not any(mask[:, prompt:].triu(1 - prompt).any() for mask in found.values()):
+            return found
+    raise UsageError(
+        "engine.shared_prefix: the model's masks show it tokens of an answer before they are "
+        "written; set engine.shared_prefix=false"
+    )
+
+
+def _masks(model: Any, length: int, types: Tensor | None) -> dict[str, Tensor]:
+    """The masks of one sequence by which the model generates; see `sight`."""
+    create = getattr(model, "create_masks_for_generate", masking_utils.create_masks_for_generate)
+    # Only shape, dtype and device of the embeddings are read.
+    made = create(
+        config=model.config,
+        inputs_embeds=torch.empty(1, length, 0, dtype=model.dtype, device=model.device),
+        attention_mask=None,
+        past_key_values=None,
+        position_ids=None,
+        token_type_ids=types,
+        mm_token_type_ids=types,
+        is_first_iteration=True,
+    )
+    kinds = set(layer_kinds(model.config.get_text_config())) & ATTENTION
+    masks = made if isinstance(made, dict) else dict.fromkeys(kinds, made)
+    return {kind: masks[kind][0, 0] for kind in kinds if masks.get(kind) is not None}
+
+
+def keeps_last(seen: Mapping[str, Tensor], prompt: int) -> bool:
+    """Whether tokens of the prompt see its last one, which then cannot be taken from them.
+
+    Args:
+        seen: of `sight`.
+        prompt: tokens of the prompt.
+    """
+    return any(bool(mask[: prompt - 1, prompt - 1].any()) for mask in seen.values())
+
+
+def split_mask(mask: Tensor, prompt: int, keeps_last: bool) -> Mask:
+    """The mask of one sequence as prefix and longest suffix have it in a packed row.
+
+    Args:
+        mask: Bool "n n", the prompt's tokens first, then the completion's but the last one.
+        prompt: tokens of the prompt.
+        keeps_last: whether the last prompt token stays in the prefix. The suffix then begins with
+            a copy of it, which sees what it sees and is seen by nobody.
+    """
+    suffix = mask[prompt - 1 :]
+    if keeps_last:
+        unseen = torch.zeros_like(suffix[:, :1])
+        return Mask(
+            mask[:prompt, :prompt], torch.cat([suffix[:, :prompt], unseen, suffix[:, prompt:]], 1)
+        )
+    return Mask(mask[: prompt - 1, : prompt - 1], suffix)

@@ -1,0 +1,88 @@
+"""Batches as TRL holds them: whole groups, their images, and the rows of a packed forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boxrl.engines.prefix.images import BY_IMAGE, BY_PART, row_images, token_types
+from boxrl.engines.prefix.shared_prefix import Rows
+from boxrl.errors import UsageError
+
+
+def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
+    """Permute whole blocks of `size` rows; scalars stay.
+
+    Raises:
+        UsageError: a process holds a part of a group.
+    """
+    n_rows = len(batch["prompt_ids"])
+    if n_rows % size:
+        raise UsageError(
+            f"a process holds {n_rows} completions, no whole groups of {size}; make "
+            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
+            "set engine.shared_prefix=false"
+        )
+    order = torch.randperm(n_rows // size)[:, None] * size + torch.arange(size)
+    rows = order.flatten()
+
+    def permute(value: Any) -> Any:
+        if torch.is_tensor(value):
+            return value[rows.to(value.device)] if value.ndim else value
+        return [value[row] for row in rows.tolist()] if isinstance(value, list) else value
+
+    return {key: permute(value) for key, value in batch.items()}
+
+
+def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
+    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ..."""
+    if not isinstance(chunk.get("pixel_values"), list):
+        return chunk
+    groups = chunk["group"].tolist()
+    first = [k == 0 or groups[k] != groups[k - 1] for k in range(len(groups))]
+    kept = dict(chunk)
+    for key in (*BY_IMAGE, *BY_PART):
+        if isinstance(chunk.get(key), list):
+            rows = zip(chunk[key], first, strict=True)
+            kept[key] = [value if keep else value[:0] for value, keep in rows]
+    for key in ("num_images", "num_tiles"):
+        if key in chunk:
+            counts = zip(chunk[key], first, strict=True)
+            kept[key] = [count if keep else 0 for count, keep in counts]
+    return kept
+
+
+def split_rows(ids: Tensor, mask: Tensor, n: int, others: dict[str, Any]) -> Rows:
+    """A batch as TRL hands it to its log-probabilities.
+
+    Args:
+        ids: Long "b p+n", prompts and completions.
+        mask: "b p+n", 0 on padding.
+        n: tokens of a completion.
+        others: TRL's other arguments: images, and what the processor says of each token.
+    """
+    types = token_types(others)
+    return Rows(
+        ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
+        None if types is None else types[:, :-n], row_images(others, len(ids)),
+    )  # fmt: skip
+
+
+def chunk_groups(groups: Sequence[int], max_rows: int) -> list[list[list[int]]]:
+    """Rows by group, in chunks of at most `max_rows` rows where groups allow; never split."""
+    runs: list[list[int]] = []
+    for row, group in enumerate(groups):
+        if row and groups[row - 1] == group:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    chunks: list[list[list[int]]] = []
+    for run in runs:
+        if chunks and sum(map(len, chunks[-1])) + len(run) <= max_rows:
+            chunks[-1].append(run)
+        else:
+            chunks.append([run])
+    return chunks
