@@ -19,16 +19,24 @@ ZERO = [pytest.param(name, marks=NO_DEEPSPEED) for name in ("zero2", "zero3")]
 
 
 def tiny_recipe(
-    scene_folder: Path, out: Path, *, method: str = "grpo", engine: Any = None, **train: Any
+    scene_folder: Path,
+    out: Path,
+    *,
+    method: str = "grpo",
+    model: str = "tiny",
+    rewards: Any = ("format", {"name": "f1", "weight": 2}),
+    engine: Any = None,
+    **train: Any,
 ) -> Recipe:
     """GRPO on the scenes of `scene_folder`; `train` overrides its section."""
     return Recipe.model_validate(
         {
             "name": "tiny",
             "method": method,
+            "model": model,
             "out": out,
             "data": {"train": scene_folder / "samples.jsonl", "images": scene_folder / "images"},
-            "rewards": ["format", {"name": "f1", "weight": 2}],
+            "rewards": list(rewards),
             "train": {
                 "max_steps": 2,
                 "learning_rate": 1e-2,

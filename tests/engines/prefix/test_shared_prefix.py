@@ -21,7 +21,12 @@ from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.prefix.attention import attend_varlen  # noqa: E402
 from boxrl.engines.prefix.recurrent import recurrent_layers  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
-from boxrl.engines.training.batches import chunk_groups, shuffle_groups, split_rows  # noqa: E402
+from boxrl.engines.training.batches import (  # noqa: E402
+    chunk_groups,
+    mark_answers,
+    shuffle_groups,
+    split_rows,
+)
 from boxrl.errors import UsageError  # noqa: E402
 from tests.support.architectures import ARCHITECTURES  # noqa: E402
 from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
@@ -209,6 +214,18 @@ def test_what_tokens_see_is_seen_by_the_comparison(
     monkeypatch.setattr(shared_prefix, "sight", lambda *_: {})
     got, _ = shared_log_probs(model, batch, 3)
     assert (got - expected)[batch.completion_mask].abs().max() > 1e-2
+
+
+def test_answers_that_see_themselves_both_ways_under_trl_get_their_own_type() -> None:
+    batch, model = build_batch("paligemma", 2, 3, lengths=UNEVEN), build_model("paligemma")
+    expected, _ = trl_log_probs(model, batch)
+    n_prompt = batch.input_ids.shape[1] - batch.n_completion
+    batch.images["token_type_ids"][:, n_prompt:] = 0  # as TRL's trainer has it
+    leaking, _ = trl_log_probs(model, batch)
+    assert (leaking - expected)[batch.completion_mask].abs().max() > 0.1
+    mark_answers(model, batch.images, torch.arange(batch.input_ids.shape[1]) >= n_prompt)
+    got, _ = trl_log_probs(model, batch)
+    assert torch.equal(got, expected)
 
 
 def test_completions_do_not_run_through_the_states_of_one_another() -> None:

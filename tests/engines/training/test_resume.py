@@ -22,6 +22,7 @@ from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.progress import progress_bar  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
+from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 PAIR = ("whole", "killed")
@@ -31,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LoRA and a reference": {"lora": {"r": 4, "alpha": 8}, "beta": 0.1},
     "SFT": {"method": "sft"},
     "in the second epoch": {"prompts_per_step": 6, "save_steps": 3},
+    "Qwen3.5": {"kind": "qwen3.5", "lora": {"r": 4, "alpha": 8}},
     "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
 }
 
@@ -75,6 +77,8 @@ def test_a_killed_run_gives_the_same_figures(
     setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
+    if kind := options.pop("kind", None):
+        options["model"] = str(save_folder(kind, tmp_path / kind))
     whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
     run(whole)
     run_until_killed(recipe, 4, monkeypatch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def row_images(others: dict[str, Any], n_rows: int) -> list[dict[str, Tensor] | 
     counts: list[int] = others.get("num_images") or [1] * n_rows
     parts: list[int] = others.get("num_tiles") or counts
     if grid is not None:
-        parts = [int(own.prod(-1).sum()) for own in grid.split(counts)]
+        patches = iter(grid.prod(-1).tolist())  # one wait for a GPU, not one a row
+        parts = [sum(islice(patches, count)) for count in counts]
     lengths = {name: counts for name in BY_IMAGE} | {name: parts for name in BY_PART}
     split = {
         name: others[name].split(length)
@@ -44,7 +46,14 @@ def row_images(others: dict[str, Any], n_rows: int) -> list[dict[str, Tensor] | 
 
 
 def join_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]:
-    """The model's inputs for the images of several rows, those without one passed over."""
+    """The model's inputs for the images of several rows.
+
+    Args:
+        images: of `row_images`; rows without an image are passed over.
+
+    Returns:
+        By name, each "images ..." or "parts ...".
+    """
     own = [image for image in images if image is not None]
     names = own[0] if own else ()
     return {name: torch.cat([image[name] for image in own]) for name in names}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import masking_utils
 
@@ -38,7 +39,7 @@ def layer_kinds(config: Any) -> list[str]:
 
 
 def kind_of(module: Any) -> str:
-    """The kind of an attention layer."""
+    """The kind of an attention layer of transformers."""
     return layer_kinds(module.config)[module.layer_idx]
 
 
@@ -72,20 +73,37 @@ def sight(model: Any, prompt: int, completion: int, types: Tensor | None) -> dic
         Bool "n n" for n = prompt + completion tokens; kinds that are plainly causal are left out.
 
     Raises:
-        UsageError: the model says that tokens see an answer before it is written.
+        UsageError: see `answer_type`.
     """
-    length = prompt + completion
-    for kind in (0, 1):  # what models call a token of an answer differs
-        whole = None
-        if types is not None:
-            whole = torch.cat([types, types.new_full((completion,), kind)])[None]
-        found = _masks(model, length, whole)
-        # An answer was written from left to right, so nothing saw what it was to say.
-        if not any(mask[:, prompt:].triu(1 - prompt).any() for mask in found.values()):
-            return found
+    whole = None
+    if types is not None:
+        answer = torch.full_like(types[:1], answer_type(model, types)).expand(completion)
+        whole = torch.cat([types, answer])[None]
+    return _masks(model, prompt + completion, whole)
+
+
+def answer_type(model: Any, types: Tensor) -> int:
+    """What the model calls a token of an answer: 0 or 1.
+
+    An answer is written from left to right. Models by whose types a prompt sees itself both ways
+    have one for prompts and one for answers; TRL gives answers the type 0, which is that of
+    PaliGemma's prompts, and so shows every token of an answer to those before it.
+
+    Args:
+        model: unwrapped.
+        types: Long "n", what the processor says of each token of a prompt.
+
+    Raises:
+        UsageError: the model's masks show it tokens of an answer before they are written.
+    """
+    prompt = len(types)
+    for kind in (0, 1):
+        masks = _masks(model, prompt + 2, F.pad(types, (0, 2), value=kind)[None])
+        if not any(mask[:, prompt:].triu(1 - prompt).any() for mask in masks.values()):
+            return kind
     raise UsageError(
-        "engine.shared_prefix: the model's masks show it tokens of an answer before they are "
-        "written; set engine.shared_prefix=false"
+        "the model's masks show it tokens of an answer before they are written; boxrl cannot train "
+        "it on whole answers"
     )
 
 
@@ -112,7 +130,7 @@ def keeps_last(seen: Mapping[str, Tensor], prompt: int) -> bool:
     """Whether tokens of the prompt see its last one, which then cannot be taken from them.
 
     Args:
-        seen: of `sight`.
+        seen: of `sight`, Bool "n n" each.
         prompt: tokens of the prompt.
     """
     return any(bool(mask[: prompt - 1, prompt - 1].any()) for mask in seen.values())

@@ -34,7 +34,7 @@ class States(LinearAttentionLayer):
     def update_recurrent_state(
         self, recurrent_states: Tensor, state_idx: int = 0, **_: Any
     ) -> Tensor:
-        """Keep the state that the layer ends in; arguments and result as transformers'."""
+        """Keep the state "b heads d d" that the layer ends in; arguments as transformers'."""
         self.recurrent_states[state_idx] = recurrent_states
         return recurrent_states
 
@@ -86,7 +86,7 @@ def _cache_name(layer: nn.Module) -> str | None:
 
 
 def _forward(
-    self: nn.Module, hidden_states: Tensor, shared_prefix: Layout | None = None, **kwargs: Any
+    self: Any, hidden_states: Tensor, shared_prefix: Layout | None = None, **kwargs: Any
 ) -> Tensor:
     """The layer's own forward, twice for a packed row "1 total h": prefixes, then suffixes."""
     forward = type(self).forward

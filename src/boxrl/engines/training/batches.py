@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boxrl.engines.prefix.images import BY_IMAGE, BY_PART, row_images, token_types
+from boxrl.engines.prefix.kinds import answer_type
 from boxrl.engines.prefix.shared_prefix import Rows
 from boxrl.errors import UsageError
 
@@ -69,6 +70,20 @@ def split_rows(ids: Tensor, mask: Tensor, n: int, others: dict[str, Any]) -> Row
         ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
         None if types is None else types[:, :-n], row_images(others, len(ids)),
     )  # fmt: skip
+
+
+def mark_answers(model: Any, inputs: dict[str, Any], answers: Tensor) -> None:
+    """Give the tokens of answers the type that the model has for them; see `answer_type`.
+
+    Args:
+        model: unwrapped.
+        inputs: TRL's; `token_type_ids` "b n" among them are replaced.
+        answers: Bool "b n" or "n", True on the tokens of answers, which stand behind a prompt.
+    """
+    types = inputs.get("token_type_ids")
+    if types is not None:
+        prompt = types[0, : int(answers.expand_as(types)[0].int().argmax())]
+        inputs["token_type_ids"] = types.masked_fill(answers, answer_type(model, prompt))
 
 
 def chunk_groups(groups: Sequence[int], max_rows: int) -> list[list[list[int]]]:

@@ -30,6 +30,7 @@ from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import (
     chunk_groups,
     keep_first_images,
+    mark_answers,
     shuffle_groups,
     split_rows,
 )
@@ -78,7 +79,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """Whether the prompt can be shared exactly; says once why not."""
         why = unshared(unwrap(self.model))
         if self.aux_loss_enabled:
-            why = "its experts are balanced over all rows (train.trl.router_aux_loss_coef: 0 ends it)"
+            why = (
+                "its experts are balanced over all rows (train.trl.router_aux_loss_coef: 0 ends it)"
+            )
         if why:
             self.notices["trl_path"] = (
                 f"training takes TRL's path, which runs the prompt for every completion: {why}"
@@ -133,6 +136,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
         if not self.shared_prefix:
+            answers = torch.arange(input_ids.shape[1], device=input_ids.device)
+            answers = answers >= input_ids.shape[1] - logits_to_keep
+            mark_answers(unwrap(self.model), images, answers)
             return super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,

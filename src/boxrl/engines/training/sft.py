@@ -9,6 +9,8 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
+from boxrl.engines.prefix.shared_prefix import unwrap
+from boxrl.engines.training.batches import mark_answers
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo import (
     checked_config,
@@ -34,8 +36,14 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         # Qwen-VL models deny it for their own loss; TRL computes the loss itself and needs it,
         # or short answers weigh more the smaller the micro-batch is.
         self.model_accepts_loss_kwargs = True
-        collate = self.data_collator
-        self.data_collator = lambda rows: collate(decode_once(rows))
+        self._collate = self.data_collator
+        self.data_collator = self._collate_answers
+
+    def _collate_answers(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch; images as `predict` shows them, answers of the type that they have."""
+        batch: dict[str, Any] = self._collate(decode_once(rows))
+        mark_answers(unwrap(self.model), batch, batch["labels"] != -100)
+        return batch
 
 
 def build_trainer(
