@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,7 +19,7 @@ from boxrl.generation.questions import GREY, Questions
 from boxrl.parsing import parse
 from boxrl.prompts import PROMPTS
 from boxrl.types import Sample
-from tests.support.chat_server import chat_server, image_of
+from tests.support.chat_server import chat_server, completion, image_of
 from tests.support.served import call, endpoint
 
 
@@ -57,6 +58,13 @@ def test_the_family_of_a_server_is_never_guessed(
     assert "name it with --family" in capsys.readouterr().err
 
 
+def tiny_reply(body: dict[str, Any]) -> str:
+    """The reply of a server that shows every image as the tiny model does, in 16 tokens."""
+    reply = json.loads(completion(body))
+    reply["usage"]["prompt_tokens"] = 66
+    return json.dumps(reply)
+
+
 def test_a_model_folder_gives_family_limits_and_banned_tokens(
     scene_folder: Path, tmp_path: Path
 ) -> None:
@@ -64,16 +72,31 @@ def test_a_model_folder_gives_family_limits_and_banned_tokens(
     arguments = call(scene_folder, out, "--served-model-name", "mine", "--limit", "2")
     del arguments[3:5]
     arguments[arguments.index("served")] = "tiny"
-    with chat_server() as server:
+    with chat_server(lambda number, body: tiny_reply(body)) as server:
         assert main([*arguments, "--base-url", server.url]) == 0
     meta = json.loads(meta_path(out).read_text())
     assert (meta["family"], meta["max_pixels"], meta["model"]) == ("qwen2.5-vl", 12740, "tiny")
     assert meta["versions"]["servers"] == server.url
-    assert server.bodies[1]["model"] == "mine"
-    assert set(server.bodies[1]["logit_bias"].values()) == {-100}
-    assert len(server.bodies[1]["logit_bias"]) == 4
-    assert image_of(server.bodies[1]).size == (224, 224)
+    assert server.bodies[-1]["model"] == "mine"
+    assert set(server.bodies[-1]["logit_bias"].values()) == {-100}
+    assert len(server.bodies[-1]["logit_bias"]) == 4
+    assert image_of(server.bodies[-1]).size == (224, 224)
     assert read_predictions(out).popitem()[1].input_size_wh == (112, 112)
+
+
+def test_a_server_that_is_not_the_folders_model_is_told_of(
+    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = call(scene_folder, tmp_path / "p.jsonl", "--limit", "2")
+    del arguments[3:5]
+    arguments[arguments.index("served")] = "tiny"
+    with chat_server() as server:  # whose images have no limits
+        arguments += ["--base-url", server.url]
+        assert main(arguments) == 2
+        limits = "--min-pixels 12544 --max-pixels 12740"
+        assert f"name them: {limits}" in capsys.readouterr().err
+        assert main([*arguments, *limits.split()]) == 0
+        assert image_of(server.bodies[-1]).size == (112, 112)
 
 
 def test_without_a_model_folder_images_are_sent_in_the_size_that_the_frame_assumes(

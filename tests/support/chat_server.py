@@ -144,7 +144,14 @@ def completion(body: dict[str, Any]) -> str:
     choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     if body.get("logprobs"):
         choice["logprobs"] = {"content": logprobs}
-    return json.dumps({"choices": [choice], "usage": {"completion_tokens": len(logprobs)}})
+    usage = {"completion_tokens": len(logprobs), "prompt_tokens": 50 + image_tokens(body)}
+    return json.dumps({"choices": [choice], "usage": usage})
+
+
+def image_tokens(body: dict[str, Any]) -> int:
+    """Tokens of the image, by Qwen2.5-VL's rule without limits."""
+    width, height = image_of(body).size
+    return round(width / 28) * round(height / 28)
 
 
 @contextmanager

@@ -127,6 +127,10 @@ def add_endpoint(group: Any) -> None:
     group.add_argument(
         "--extra-body", metavar="JSON", help="merged into every request; null removes a key"
     )
+    group.add_argument(
+        "--max-request-mb", type=number(0, open_below=True), default=20.0, metavar="MB",
+        help="larger requests are not sent; their rows end in error",
+    )  # fmt: skip
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -202,4 +206,5 @@ def engine_options(
         concurrency=args.concurrency,
         timeout_s=args.timeout,
         extra_body=parse_extra_body(args.extra_body),
+        max_request_mb=args.max_request_mb,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +44,7 @@ class EngineOptions:
         concurrency: requests at once per server.
         timeout_s: longest time of one request.
         extra_body: merged into every request; None removes a key.
+        max_request_mb: a larger request is not sent; its row ends in error.
     """
 
     model: str
@@ -62,6 +63,7 @@ class EngineOptions:
     concurrency: int = 16
     timeout_s: float = 600.0
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    max_request_mb: float = 20.0
 
 
 def recipe_options(recipe: Recipe, model: str) -> EngineOptions:
@@ -135,7 +137,10 @@ def find_family(options: EngineOptions) -> Family:
             "of its boxes, is unknown; name it with --family, or give the model's folder as "
             "--model and the server's name for it as --served-model-name"
         )
-    return build_family(options.family, *limits)
+    family = build_family(options.family, *limits)
+    if family.frame == "grid" and limits == (None, None):
+        return replace(family, resizing="unknown")  # a hosted model's limits are its host's
+    return family
 
 
 def find_thinking(options: EngineOptions) -> Thinking:
@@ -198,6 +203,8 @@ def _openai(options: EngineOptions, questions: Questions) -> Engine:
         banned=image_token_ids(folder, questions.family),
         knows_size=folder.is_dir(),
         extra_body=dict(options.extra_body),
+        named_limits=(options.min_pixels, options.max_pixels) != (None, None),
+        max_request_mb=options.max_request_mb,
     )
 
 

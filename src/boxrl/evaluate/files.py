@@ -415,5 +415,8 @@ def settings_family(settings: Mapping[str, Any], named: str | None, where: str) 
             f"{where}: the family is unknown, and with it the frame of the boxes: "
             f"{meta_path(Path(where)).name} is missing or names none; name it with --family"
         )
+    family = build_family(str(name))
+    if settings.get("factor", family.factor) is None and family.has_limits:
+        return replace(family, resizing="unknown")  # a hosted model, whose limits nobody named
     limits = {k: settings[k] for k in ("min_pixels", "max_pixels", "factor") if settings.get(k)}
-    return replace(build_family(str(name)), **limits)
+    return replace(family, **limits)

@@ -12,6 +12,8 @@ import asyncio
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -24,10 +26,10 @@ from boxrl.generation.predict import Draw, Keep, Sampling, failed_row
 from boxrl.generation.questions import GREY, Questions
 from boxrl.generation.replies import Reply
 from boxrl.generation.servers import Refused, Servers
+from boxrl.generation.size_check import SMALL_WH, Counts, Size, SizeCheck
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-PROBE_WH = (112, 112)
 STREAMING: tuple[dict[str, Any], ...] = (
     {},
     {"stream": True, "stream_options": {"include_usage": True}},
@@ -47,6 +49,8 @@ class Endpoint:
         banned: Sequence[int] = (),
         knows_size: bool = True,
         extra_body: dict[str, Any] | None = None,
+        named_limits: bool = False,
+        max_request_mb: float = 20.0,
     ) -> None:
         """Nothing is sent yet.
 
@@ -55,10 +59,13 @@ class Endpoint:
             servers: who answers.
             model: the name by which they know it.
             banned: ids of tokens that must not be sampled.
-            knows_size: whether the family's pixel limits are the model's own. Where they are
-                not, images are resized here to the size that the family's frame assumes, which
-                the server's processor then leaves alone.
+            knows_size: whether the family's pixel limits are those of the model's folder. Where
+                they are not, and boxes are pixels of the resized image, images are resized here,
+                which the server's processor then leaves alone.
             extra_body: merged into every request; None removes a key.
+            named_limits: whether the user named the family's pixel limits; images beyond them are
+                then resized here, whatever the frame.
+            max_request_mb: a larger request is not sent, but told of.
         """
         self.versions = {"servers": " ".join(servers.urls)}
         self.questions = questions
@@ -67,6 +74,8 @@ class Endpoint:
         self.banned = banned
         self.knows_size = knows_size
         self.extra_body = extra_body or {}
+        self.named_limits = named_limits
+        self.max_request_mb = max_request_mb
 
     def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
         """Answer what is not done, many requests at once; see `predict.Engine`.
@@ -97,6 +106,7 @@ class Endpoint:
 
         async with self.servers:
             await self._probe(sampling)
+            await self._check_sizes(missing, sampling)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(write())
@@ -107,15 +117,51 @@ class Endpoint:
 
     async def _probe(self, sampling: Sampling) -> None:
         """Ask every server about a grey image, so that what all questions would meet shows once."""
-        url = _data_url(_png(Image.new("RGB", PROBE_WH, GREY)), "image/png")
-        content = [_image_part(url), {"type": "text", "text": "Which colour is this?"}]
-        replies = await self._ask_plainly([{"role": "user", "content": content}], sampling)
+        replies = await self._ask_plainly(_about_grey(SMALL_WH), sampling)
         for server, reply in zip(self.servers.urls, replies, strict=True):
             if sampling.logprobs and not reply.spelled:
                 raise UsageError(
                     f"{server}: gives no log-probabilities of the tokens that spell its answer; "
                     "leave --logprobs out"
                 )
+
+    async def _check_sizes(self, missing: Sequence[Draw], sampling: Sampling) -> None:
+        """Where boxes depend on it, see at which size the servers show images.
+
+        Raises:
+            UsageError: at another than the family says, by the tokens that they count.
+        """
+        family = self.questions.family
+        if family.frame != "resized":
+            return
+        check = SizeCheck(
+            family,
+            {draw.sample.size_wh for draw in missing},
+            self.servers.urls,
+            resized_here=self.named_limits or not self.knows_size,
+            named=self.named_limits,
+        )
+        try:
+            await check.run(partial(self._count_tokens, sampling))
+        except UsageError:
+            if not self.named_limits:
+                raise
+            # vLLM takes limits with each request; others pass over them or refuse the field.
+            low, high = family.min_pixels, family.max_pixels
+            asked = {"mm_processor_kwargs": {"min_pixels": low, "max_pixels": high}}
+            plain, self.extra_body = self.extra_body, asked | self.extra_body
+            try:
+                await check.run(partial(self._count_tokens, sampling))
+            except (UsageError, Refused):
+                self.extra_body = plain
+                raise
+
+    async def _count_tokens(self, sampling: Sampling, sizes: Sequence[Size]) -> list[Counts]:
+        """Prompt tokens of grey images, as each server counts them."""
+        short = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, 16))
+        bodies = [self._body(_about_grey(size), short) for size in sizes]
+        replies = [await self.servers.ask_each(body) for body in bodies]
+        return [[reply.prompt_tokens for reply in one] for one in zip(*replies, strict=True)]
 
     async def _ask_plainly(self, messages: list[dict[str, Any]], sampling: Sampling) -> list[Reply]:
         """Every server's reply; a server that only streams is asked for streams from then on."""
@@ -177,19 +223,41 @@ class Endpoint:
         """The image as a data URL: the file's own bytes where they show what the model is to see.
 
         Raises:
-            DataError: see `load_image`.
+            DataError: see `load_image`; also for a request over `max_request_mb`.
         """
         image = self.questions.image(sample)
-        size = self.questions.family.input_size_wh(image.size)
-        if not self.knows_size and size != image.size:
-            return _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
+        size = self._sent_wh(image.size)
+        if size != image.size:
+            url = _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
+            return self._checked(url, sample)
         path = self.questions.path(sample)
         header = read_header(path, f"sample {sample.id!r}")
         mime = SENT_AS_THEY_ARE.get(header.format)
         plain = header.mode in ("RGB", "L") and header.orientation == 1 and not header.animated
         if mime is None or not plain or self.questions.control == "blank_image":
-            return _data_url(_png(image), "image/png")
-        return _data_url(path.read_bytes(), mime)
+            return self._checked(_data_url(_png(image), "image/png"), sample)
+        return self._checked(_data_url(path.read_bytes(), mime), sample)
+
+    def _sent_wh(self, size_wh: Size) -> Size:
+        """Size at which an image is sent: its own, unless the frame or a limit asks for another."""
+        family = self.questions.family
+        if family.frame == "resized":
+            own = self.knows_size and not self.named_limits
+            return size_wh if own else family.input_size_wh(size_wh)
+        area = size_wh[0] * size_wh[1]
+        within = family.min_pixels <= area <= family.max_pixels
+        return family.input_size_wh(size_wh) if self.named_limits and not within else size_wh
+
+    def _checked(self, url: str, sample: Sample) -> str:
+        """The URL, unless the request would be larger than the user wants it."""
+        size_mb = len(url) / 1e6
+        if size_mb > self.max_request_mb:
+            raise DataError(
+                f"sample {sample.id!r}: its image makes a request of {size_mb:.1f} MB, more than "
+                f"--max-request-mb {self.max_request_mb:g}; raise that where the server takes it, "
+                "or show smaller images: --max-pixels"
+            )
+        return url
 
     def _prediction(self, draw: Draw, reply: Reply) -> Prediction:
         family, size = self.questions.family, draw.sample.size_wh
@@ -206,6 +274,13 @@ class Endpoint:
             input_size_wh=input_size,
             box_logprobs=boxes,
         )
+
+
+def _about_grey(size_wh: Size) -> list[dict[str, Any]]:
+    """A question about a plain image."""
+    url = _data_url(_png(Image.new("RGB", size_wh, GREY)), "image/png")
+    content = [_image_part(url), {"type": "text", "text": "Which colour is this?"}]
+    return [{"role": "user", "content": content}]
 
 
 def _image_part(url: str) -> dict[str, Any]:
