@@ -194,3 +194,24 @@ def test_easyr1_gets_the_answer_in_the_models_frame():
     row = easyr1_row(DOGS, PROMPTS["standard"], family)
     assert "[100, 100, 300, 500]" in row["answer"]
     assert parse(row["answer"], family, DOGS.size_wh).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (human(["dog"]), '[{"bbox_2d": [3, 8, 60, 40], "label": "dog"},'),
+        (human(["dog"]), "There is a dog."),
+        (human(["dog"]), '{"dog": [[3, 8, 60, 40]]}'),
+        (f"{SENTENCE}: the grey horse.", "on the left"),
+        ("<image>Where is it?", "<|box_start|>(3,8),(60,40)<|box_end|>"),
+        ("<image>Where is it?", "<box>[[3, 8, 60, 40]]</box>"),
+        ("<image>detect dog", "<loc0003><loc0008><loc0060><loc0040> dog"),
+    ],
+)
+def test_an_answer_of_boxes_that_cannot_be_read_is_no_other_task(tmp_path, question, answer):
+    write_image(tmp_path / "equestrian/006.jpg", (64, 48))
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(conversation(1, question, answer)) + "\n")
+    (row,) = rows_of(read_vlmr1(path, tmp_path))
+    assert isinstance(row, Rejected)
+    assert "cannot be read as boxes" in row.reason or "is no box" in row.reason

@@ -103,10 +103,11 @@ def _target_box(
     for number, shape in enumerate(shapes):
         if not isinstance(shape, dict):
             raise DataError(f"{where}: shapes[{number}] is not an object")
-        label = str(shape.get("label", ""))
+        at = f"{where}: shapes[{number}]"
+        label = require(shape, "label", str, at)  # without it, a target or not is a guess
         if label == "flag" or "ignore" in label:
             continue
-        corners += require(shape, "points", list, f"{where}: shapes[{number}]")
+        corners += require(shape, "points", list, at)
     try:
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         around = (min(xs), min(ys), max(xs), max(ys))

@@ -39,6 +39,11 @@ PLAIN = FAMILIES["plain"]
 _LABEL_LIST = re.compile(r"\b(?:objects|targets)\b[^\[\n]{0,40}:\s*(?=\[)")
 _LABELS = re.compile(r"\btargets:\s*([^\n]*?)\.\s*Output")
 _EXPRESSION = re.compile(r"\bsentence describes:\s*([^\n]*?)\.?\s*(?:Output\b.*)?$", re.DOTALL)
+_BOXES = re.compile(
+    r"<\|box_start|<box>|<\|begin_of_box|<loc_?\d|\bbbox|[\[(]\s*(?:[\d.]+\s*,\s*){3}[\d.]"
+)
+"""What tells boxes from a text, in whatever syntax."""
+
 _TAGS = re.compile(r"</?answer>")
 MAX_BRACKETS = 64
 
@@ -108,6 +113,11 @@ def _conversation_sample(row: dict[str, Any], key: str, images: Path, where: str
     labels = _labels(question)
     expression = _EXPRESSION.search(question)
     objects = _answer_objects(answer, expression.group(1) if expression else None, size_wh, where)
+    if objects is None and (labels or expression or _BOXES.search(answer)):
+        raise DataError(
+            f"{where}: boxes are asked for or answered, and {answer!r:.80} cannot be read as "
+            'boxes; expected a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": ...}, or None'
+        )
     task: Task = "detection"
     if expression and not labels:
         task, labels = "grounding", [expression.group(1)]
