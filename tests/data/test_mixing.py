@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxrl.data.mixing import Source, counts_by_weight, mix, relative_folder, split_by_image
+from boxrl.data.mixing import Source, counts_by_weight, mix, relative_folder, shared_images
 from boxrl.data.stats import describe
 from boxrl.errors import UsageError
 from boxrl.types import Object, Sample
@@ -74,22 +74,14 @@ def test_folders_are_relative_to_a_root_that_holds_them(tmp_path):
         relative_folder(tmp_path, tmp_path / "coco")
 
 
-@given(
-    count=st.integers(2, 60), images=st.integers(2, 20), share=st.floats(0.01, 0.99),
-    seed=st.integers(0, 9),
-)  # fmt: skip
-def test_no_image_is_on_both_sides_of_a_split(count, images, share, seed):
-    everything = samples(count, images)
-    training, validation = split_by_image(everything, share, seed)
-    assert training and validation
-    assert not {s.image for s in training} & {s.image for s in validation}
-    assert sorted(training + validation, key=lambda s: int(s.id)) == everything
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
-def test_a_share_is_between_zero_and_one(share):
-    with pytest.raises(UsageError):
-        split_by_image(samples(4), share, 0)
+def test_one_path_of_several_files_is_told_and_with_two_sizes_refused():
+    near = [Sample("1", "0.jpg", 20, 10, "detection", ("a",))]
+    assert shared_images([Source("a", samples(2)), Source("b", samples(1))]) == ["0.jpg"]
+    assert shared_images([Source("a", samples(2), "x"), Source("b", near, "y")]) == []
+    with pytest.raises(
+        UsageError, match=r"'0.jpg' is an image of 10 x 10 and 20 x 10 px"
+    ):
+        shared_images([Source("a", samples(2)), Source("b", near)])
 
 
 def test_stats_add_up():

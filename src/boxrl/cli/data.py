@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,12 @@ def _add_lint(actions: Any) -> None:
     )
     lint.add_argument(
         "--validation", type=Path, metavar="FILE.jsonl",
-        help="samples file that must share no image with the first",
+        help="samples file that must share no image with the first, nor hold a copy of one; with "
+        "--images, contents and looks are compared too",
+    )  # fmt: skip
+    lint.add_argument(
+        "--validation-images", type=Path, metavar="DIR",
+        help="images folder of the validation file (default: --images)",
     )  # fmt: skip
     lint.add_argument(
         "--fix", type=Path, metavar="NEW.jsonl",
@@ -125,6 +131,15 @@ def _add_split(actions: Any) -> None:
         "--validation", type=Path, required=True, metavar="FILE.jsonl",
         help="samples file to write for validation",
     )  # fmt: skip
+    split.add_argument(
+        "--group-by", metavar="REGEX",
+        help="images whose paths give the same match (its first group, if any) stay together "
+        "(default: Roboflow's copies of one photo, NAME.rf.HASH)",
+    )  # fmt: skip
+    split.add_argument(
+        "--images", type=Path, metavar="DIR",
+        help="images folder; images of equal content stay together too",
+    )  # fmt: skip
     add_seed(split, "of the images held out")
     add_json(split)
     split.set_defaults(run=run_split)
@@ -144,8 +159,8 @@ def run_lint(args: argparse.Namespace) -> int:
     with progress_bar("lint", _count_lines(args.samples)) as bar:
         outcome = lint(
             args.samples, args.images,
-            validation=args.validation, fixed=args.fix, prompt=prompt, family=family,
-            advance=bar.advance,
+            validation=args.validation, validation_images=args.validation_images,
+            fixed=args.fix, prompt=prompt, family=family, advance=bar.advance,
         )  # fmt: skip
     if args.json:
         print_json(_lint_row(args.samples, outcome))
@@ -169,6 +184,7 @@ def _lint_row(path: Path, outcome: Lint) -> dict[str, Any]:
         "rows": outcome.rows,
         "errors": outcome.errors,
         "warnings": len(outcome.defects) - outcome.errors,
+        "notes": outcome.notes,
         "defects": [
             {"where": f"{path}:{defect.line}", **defect._asdict()} for defect in outcome.defects
         ],
@@ -181,6 +197,8 @@ def _print_lint(path: Path, outcome: Lint) -> None:
             f"{path}:{defect.line}: {defect.severity}: {defect.message} [{defect.rule}]\n"
             f"    {defect.fix}"
         )
+    for note in outcome.notes:
+        print(f"note: {note}")
     if len(outcome.defects) > SHOWN:
         print(f"... and {len(outcome.defects) - SHOWN} more; --json lists all")
     warnings = len(outcome.defects) - outcome.errors
@@ -249,7 +267,13 @@ def _token_table(tokens: dict[str, Any]) -> Any:
 
 def run_mix(args: argparse.Namespace) -> None:
     """`boxrl data mix`."""
-    from boxrl.data.mixing import Source, counts_by_weight, mix, relative_folder
+    from boxrl.data.mixing import (
+        Source,
+        counts_by_weight,
+        mix,
+        relative_folder,
+        shared_images,
+    )
     from boxrl.data.samples import read_samples, write_samples
     from boxrl.errors import UsageError
 
@@ -266,6 +290,12 @@ def run_mix(args: argparse.Namespace) -> None:
         Source(path.stem, read_samples(path), folder)
         for path, folder in zip(args.samples, folders, strict=True)
     ]
+    if shared := shared_images(sources):
+        print(
+            f"note: {len(shared):,} image paths stand in several files, such as {shared[0]!r}; "
+            "where they are different images, name their folders with --images and --root",
+            file=sys.stderr,
+        )
     sizes = [len(source.samples) for source in sources]
     weights = args.weights or sizes
     counts = args.counts or counts_by_weight(sizes, weights, args.total)
@@ -282,18 +312,23 @@ def run_mix(args: argparse.Namespace) -> None:
 
 def run_split(args: argparse.Namespace) -> None:
     """`boxrl data split`."""
-    from boxrl.data.mixing import split_by_image
     from boxrl.data.samples import read_samples, write_samples
+    from boxrl.data.splitting import ROBOFLOW, split
 
     outputs = [(args.train, "samples"), (args.validation, "samples")]
     check_outputs(outputs, [args.samples])
-    parts = split_by_image(read_samples(args.samples), args.share, args.seed)
+    group_by = ROBOFLOW if args.group_by is None else args.group_by
+    parts = split(
+        read_samples(args.samples), args.share, args.seed, group_by=group_by, images=args.images
+    )
     counts = {
-        str(path): write_samples(path, part)
-        for path, part in zip((args.train, args.validation), parts, strict=True)
+        str(args.train): write_samples(args.train, parts.training),
+        str(args.validation): write_samples(args.validation, parts.validation),
     }
     if args.json:
         print_json(counts)
         return
     for path, count in counts.items():
         print(f"{path}: {count:,} samples")
+    if parts.groups < parts.images:
+        print(f"{parts.images:,} images in {parts.groups:,} groups, each on one side")

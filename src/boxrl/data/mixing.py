@@ -1,4 +1,4 @@
-"""Several samples files as one, and one as two: seeded, without copying images."""
+"""Several samples files as one: seeded, without copying images."""
 
 from __future__ import annotations
 
@@ -99,32 +99,35 @@ def mix(sources: Sequence[Source], counts: Sequence[int], seed: int) -> list[Sam
     return mixed
 
 
-def _placed(sample: Sample, source: Source) -> Sample:
-    image = f"{source.folder}/{sample.image}" if source.folder else sample.image
-    meta = {**sample.meta, "source": source.name}
-    return replace(sample, id=f"{source.name}/{sample.id}", image=image, meta=meta)
-
-
-def split_by_image(
-    samples: Sequence[Sample], share: float, seed: int
-) -> tuple[list[Sample], list[Sample]]:
-    """(training, validation) samples, in their order; no image is in both.
-
-    Args:
-        samples: to split.
-        share: of the images that go to validation; at least one image stays on either side.
-        seed: of the draw.
+def shared_images(sources: Sequence[Source]) -> list[str]:
+    """Image paths of the mixture that lead to images of several files, in order.
 
     Raises:
-        UsageError: the share is not between 0 and 1, or there are fewer than two images.
+        UsageError: two files declare different sizes for one path, so that it is two images.
     """
-    images = list(dict.fromkeys(sample.image for sample in samples))
-    if not 0 < share < 1 or len(images) < 2:
-        raise UsageError(
-            f"cannot hold out a share of {share:g} of {len(images)} images; "
-            "expected a share between 0 and 1, of at least 2 images"
-        )
-    count = min(max(1, round(share * len(images))), len(images) - 1)
-    held_out = set(random.Random(seed).sample(images, count))
-    training = [sample for sample in samples if sample.image not in held_out]
-    return training, [sample for sample in samples if sample.image in held_out]
+    seen: dict[str, tuple[str, Sample]] = {}
+    shared: dict[str, None] = {}
+    for source in sources:
+        for sample in source.samples:
+            image = _image(sample, source)
+            first, other = seen.setdefault(image, (source.name, sample))
+            if first == source.name:
+                continue
+            if other.size_wh != sample.size_wh:
+                sizes = " and ".join(f"{s.width} x {s.height}" for s in (other, sample))
+                raise UsageError(
+                    f"{image!r} is an image of {sizes} px in {first} and {source.name}: one name "
+                    "of two images; name the folder of each file with --images, and --root"
+                )
+            shared[image] = None
+    return list(shared)
+
+
+def _image(sample: Sample, source: Source) -> str:
+    return f"{source.folder}/{sample.image}" if source.folder else sample.image
+
+
+def _placed(sample: Sample, source: Source) -> Sample:
+    meta = {**sample.meta, "source": source.name}
+    key, image = f"{source.name}/{sample.id}", _image(sample, source)
+    return replace(sample, id=key, image=image, meta=meta)

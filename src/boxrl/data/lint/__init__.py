@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from boxrl.data.files import read_lines, write_atomic
+from boxrl.data.lint.copies import UNCOMPARED, HeldOut, can_hash
 from boxrl.data.lint.prompts import PromptDefect, lint_labels, lint_rendered
 from boxrl.data.lint.rows import Checked, Defect, check_image, check_row
 from boxrl.data.samples import read_samples, render_sample
@@ -37,10 +38,11 @@ LARGE_SIDE_PX = 2 * UNIT_GRID
 
 
 class Lint(NamedTuple):
-    """The outcome: rows looked at and their defects, in order of lines."""
+    """The outcome: rows looked at, their defects in order of lines, and what was not looked at."""
 
     rows: int
     defects: list[Defect]
+    notes: list[str]
 
     @property
     def errors(self) -> int:
@@ -53,6 +55,7 @@ def lint(
     images: Path | None = None,
     *,
     validation: Path | None = None,
+    validation_images: Path | None = None,
     fixed: Path | None = None,
     prompt: Prompt = PROMPTS["standard"],
     family: Family = FAMILIES["plain"],
@@ -63,7 +66,8 @@ def lint(
     Args:
         path: the samples file.
         images: its images folder; None opens no image.
-        validation: a samples file that must not share an image with this one.
+        validation: a samples file that must not share an image with this one, or a copy of one.
+        validation_images: its images folder where that is not `images`.
         fixed: where to write a repaired file; `STEM.changes.jsonl` beside it lists the changes.
         prompt: looked at as well, filled with the first sample of each task.
         family: whose syntax the prompt's example must be in, and whose image processor must take
@@ -76,12 +80,15 @@ def lint(
     """
     if fixed is not None and fixed.exists():
         raise UsageError(f"{fixed}: exists; --fix writes a new file, name another one")
-    across = _AcrossRows(validation, prompt, family)
+    across = _AcrossRows(prompt, family)
+    folder = validation_images or images
+    held_out = HeldOut(validation, read_samples(validation), folder) if validation else None
+    notes = [UNCOMPARED] if held_out is not None and folder and not can_hash() else []
     defects: list[Defect] = []
     rows = 0
     with ExitStack() as stack:
         repaired = _Repaired(stack, fixed) if fixed else None
-        for checked in _check_rows(path, images, advance):
+        for checked in _check_rows(path, images, held_out, advance):
             rows += 1
             defects += checked.defects
             if checked.sample is not None:
@@ -89,7 +96,7 @@ def lint(
             if repaired is not None:
                 repaired.take(checked)
     defects += across.conclude(rows)
-    return Lint(rows, sorted(defects, key=lambda defect: defect.line))
+    return Lint(rows, sorted(defects, key=lambda defect: defect.line), notes)
 
 
 def changes_path(fixed: Path) -> Path:
@@ -98,15 +105,24 @@ def changes_path(fixed: Path) -> Path:
 
 
 def _check_rows(
-    path: Path, images: Path | None, advance: Callable[[int], None]
+    path: Path,
+    images: Path | None,
+    held_out: HeldOut | None,
+    advance: Callable[[int], None],
 ) -> Iterator[Checked]:
     """Each row on its own; images of a batch are read in parallel."""
+
+    def look(row: Checked) -> Checked:
+        if held_out is not None:
+            row = held_out.check(row, images)
+        return row if images is None else check_image(row, images)
+
     with ThreadPoolExecutor() as pool:
         lines = read_lines(path)
         while batch := list(islice(lines, BATCH)):
             checked: Iterable[Checked] = (check_row(number, line) for number, line in batch)
-            if images is not None:
-                checked = pool.map(lambda row: check_image(row, images), list(checked))
+            if images is not None or held_out is not None:
+                checked = pool.map(look, list(checked))
             yield from checked
             advance(len(batch))
 
@@ -114,11 +130,9 @@ def _check_rows(
 class _AcrossRows:
     """Defects that no row has by itself."""
 
-    def __init__(self, validation: Path | None, prompt: Prompt, family: Family) -> None:
-        self.validation, self.prompt, self.family = validation, prompt, family
+    def __init__(self, prompt: Prompt, family: Family) -> None:
+        self.prompt, self.family = prompt, family
         self.tasks: set[str] = set()
-        held_out = read_samples(validation) if validation else []
-        self.held_out = {sample.image for sample in held_out}
         self.ids: dict[str, int] = {}
         self.labels: dict[str, int] = {}  # label -> first line
         self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
@@ -132,12 +146,6 @@ class _AcrossRows:
             yield Defect(
                 line, sample.id, "duplicate-id", "error", f"id already used in line {first}",
                 "make ids unique, such as by a suffix",
-            )  # fmt: skip
-        if sample.image in self.held_out:
-            yield Defect(
-                line, sample.id, "image-in-validation", "error",
-                f"image {sample.image!r} is also in {self.validation}",
-                "split by image: boxrl data split",
             )  # fmt: skip
         for label in sample.labels:
             if label not in self.labels:
