@@ -142,6 +142,7 @@ def test_in_coco_files(
         ({"id": 7}, "Expected `str`, got `int` - at `$.id`"),
         ({"labels": ["cat", 3]}, "Expected `str`, got `int` - at `$.labels[1]`"),
         ({"status": "fine"}, "Invalid enum value 'fine' - at `$.status`"),
+        ({"status": "\ud800"}, "no row of an evaluation ('utf-8' codec can't encode"),
         ({"formatted": 1}, "Expected `bool`, got `int` - at `$.formatted`"),
         ({"tp": HUGE}, "Expected `int` <= 9007199254740992 - at `$.tp`"),
         ({"f1": 1e308}, "Expected `float` <= 1.0 - at `$.f1`"),

@@ -222,7 +222,7 @@ def decode_row(line: bytes, where: str) -> Row:
             raise
         except (ValueError, RecursionError):  # an unpaired surrogate, or no JSON: told here
             return msgspec.convert(parse_json_object(line, where), Row)
-    except (msgspec.ValidationError, OverflowError) as error:
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError) as error:
         raise DataError(f"{where}: no row of an evaluation ({error}); evaluate again") from error
 
 
