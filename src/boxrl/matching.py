@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,10 @@ import numpy.typing as npt
 
 from boxrl import boxes
 from boxrl.boxes import Matrix, Overlap
-from boxrl.types import Detections, fold_label
+from boxrl.types import Detections, Target, fold_label
+
+HIT = 0.5
+"""IoU from which a box is on an object; share of a box from which it is in a region."""
 
 
 class Pair(NamedTuple):
@@ -74,6 +78,42 @@ def take_free(ranked: Iterable[Overlap]) -> list[Overlap]:
             used_targets.add(pair[1])
             pairs.append(pair)
     return pairs
+
+
+def excused(preds: Detections, targets: Detections, regions: Detections) -> frozenset[int]:
+    """Predictions that are neither right nor wrong: in a region of their label, on no target.
+
+    As in COCO, targets come first: a prediction that matches one counts wherever it lies.
+
+    Args:
+        preds: "n" predicted boxes.
+        targets: what is right.
+        regions: crowd regions and the like.
+
+    Returns:
+        Indices of those of which half or more lies inside one region, and that greedy matching at
+        IoU .5 within the label gives no target.
+    """
+    if not len(regions) or not len(preds):
+        return frozenset()
+    low = np.maximum(preds.boxes[:, None, :2], regions.boxes[None, :, :2])
+    high = np.minimum(preds.boxes[:, None, 2:], regions.boxes[None, :, 2:])
+    inside = np.maximum(high - low, 0.0).prod(axis=2)
+    share = inside / np.maximum(boxes.area(preds.boxes), boxes.SMALLEST)[:, None]
+    within = ((share >= HIT) & same_label(preds.labels, regions.labels)).any(axis=1)
+    ranked = sorted(label_overlaps(preds, targets, HIT), key=itemgetter(2), reverse=True)
+    matched = {pred for pred, _, _ in take_free(ranked)}
+    return frozenset(np.flatnonzero(within).tolist()) - matched
+
+
+@lru_cache(maxsize=8)
+def counted(preds: Detections, target: Target) -> Detections:
+    """The predictions that are right or wrong, in their order; remembered for other rewards."""
+    left_out = excused(preds, target.detections, target.ignored)
+    if not left_out:
+        return preds
+    kept = [index for index in range(len(preds)) if index not in left_out]
+    return Detections(preds.boxes[kept], tuple([preds.labels[index] for index in kept]))
 
 
 def match_best(scores: Matrix) -> list[Pair]:

@@ -140,8 +140,14 @@ class Detections:
     @classmethod
     def from_objects(cls, objects: Sequence[Object]) -> Detections:
         """The objects' boxes and labels, in their order."""
+        if not objects:
+            return NOTHING
         boxes = np.array([o.bbox for o in objects], dtype=np.float64).reshape(-1, 4)
         return cls(boxes, tuple(o.label for o in objects))
+
+
+NOTHING = Detections(np.zeros((0, 4)), ())
+"""No detections at all."""
 
 
 class Parsed(NamedTuple):
@@ -218,17 +224,31 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """What is right: the objects without crowd regions and, for questions, the answer."""
+    """What is right.
+
+    Attributes:
+        detections: the objects that an answer should hold, without crowd regions.
+        answer: of questions whose answer is not boxes.
+        ignored: regions in which a box of their label is neither right nor wrong.
+    """
 
     detections: Detections
     answer: str | None = None
+    ignored: Detections = NOTHING
 
     @classmethod
     def from_sample(cls, sample: Sample) -> Target:
-        """The sample's targets without crowd regions, which no completion can be asked to match."""
+        """The sample's targets, and what it ignores."""
         asks = sample.task in ("region", "counting")
-        targets = Detections.from_objects([o for o in sample.objects if not o.iscrowd])
-        return cls(targets, sample.answer if asks else None)
+        targets, ignored = map(Detections.from_objects, (sample.targets, sample.ignored))
+        return cls(targets, sample.answer if asks else None, ignored)
+
+    @classmethod
+    def from_objects(cls, objects: Sequence[Object]) -> Target:
+        """Objects as a sample has them; crowd regions are ignored."""
+        sides = ([item for item in objects if item.iscrowd is crowd] for crowd in (False, True))
+        targets, ignored = map(Detections.from_objects, sides)
+        return cls(targets, ignored=ignored)
 
 
 @lru_cache(maxsize=8192)

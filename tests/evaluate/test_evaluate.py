@@ -348,3 +348,36 @@ def test_two_evaluations_in_one_folder_do_not_mix(
     back = read_evaluation(tmp_path)
     assert back.metrics == one.metrics
     assert [row.f1 for row in back.rows] == [row.f1 for row in one.rows]
+
+
+CROWD = Object((0.0, 0.0, 60.0, 60.0), "dog", iscrowd=True)
+
+
+def test_boxes_in_crowd_regions_are_neither_right_nor_wrong() -> None:
+    """The region is no target, and no proof that no dog is there."""
+    asked = replace(sample("1", (A, "cat")), labels=("cat", "dog"))
+    asked = replace(asked, objects=(*asked.objects, CROWD))
+    said = prediction("1", answer((A, "cat"), ((10.0, 10.0, 30.0, 30.0), "dog")))
+    metrics = run([(asked, said)]).metrics
+    assert metrics["precision@0.5"] == metrics["f1"] == 1.0
+    assert metrics["mAP"] == pytest.approx(1.0)
+    nothing = replace(asked, objects=(CROWD,))
+    for text in (answer((CROWD.bbox, "dog")), "<answer>None</answer>"):
+        metrics = run([(nothing, prediction("1", text))]).metrics
+        assert metrics["negatives"]["n"] == 0  # a dog is there, so None is not proven right
+        assert metrics["f1"] == 1.0
+    unasked = replace(nothing, labels=("cat",))
+    metrics = run([(unasked, prediction("1", answer((CROWD.bbox, "dog"))))]).metrics
+    assert metrics["negatives"] == {"n": 1, "accuracy": 1.0}
+
+
+def test_boxes_beyond_those_annotated_of_an_unexhausted_label_are_not_scored_as_false() -> None:
+    """LVIS: `not_exhaustive_category_ids`."""
+    asked = replace(sample("1", (A, "cat"), (B, "dog")), meta={"unexhausted": ["cat"]})
+    said = prediction("1", answer((A, "cat"), (C, "cat"), (B, "dog"), (C, "dog")))
+    evaluation = run([(asked, said)])
+    kinds = [box.kind for box in evaluation.rows[0].predictions]
+    assert kinds == ["right", "crowd", "right", "background"]
+    assert (evaluation.rows[0].tp, evaluation.rows[0].fp) == (2, 1)
+    assert evaluation.metrics["precision@0.5"] == 2 / 3
+    assert evaluation.metrics["per_label"]["cat"]["AP"] == pytest.approx(1.0)

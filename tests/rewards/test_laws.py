@@ -181,3 +181,21 @@ def test_duplicates_cost(name: str, found: list[Object], copies: int) -> None:
     assert spammed is not None
     assert perfect is not None
     assert spammed < perfect - 0.01
+
+
+@given(st.lists(objects(), max_size=5, unique_by=BOX), objects())
+@pytest.mark.parametrize("name", [*LOCALIZATION, "absent_labels"])
+def test_boxes_in_a_crowd_region_are_neither_right_nor_wrong(
+    name: str, found: list[Object], region: Object
+) -> None:
+    crowd = Object(region.bbox, "crowded", iscrowd=True)
+    target = Target.from_objects([*found, crowd])
+    inside = Object(region.bbox, "Crowded")
+    said, more = parse_of(found), parse_of([*found, inside])
+    values = [REWARDS[name](Completion("", parsed), target) for parsed in (said, more)]
+    assert values[0] == values[1] == pytest.approx(max(RANGES[name]))
+    if found:  # of another label than the region's it is wrong as ever
+        plain = Target.from_objects(found)
+        wrong = [REWARDS[name](Completion("", more), seen) for seen in (target, plain)]
+        assert wrong[1] is not None
+        assert wrong[0] >= wrong[1]

@@ -45,10 +45,12 @@ def apply_control(samples: Sequence[Sample], control: Control, seed: int) -> lis
 def _absent(sample: Sample, known: Sequence[str], rng: random.Random) -> tuple[str, ...]:
     there = {item.label for item in sample.objects} | set(sample.labels)
     there |= {other["label"] for other in sample.meta.get("others", [])}
+    there |= set(sample.meta.get("unverified", ()))
+    known = sample.meta.get("verified_absent", known)  # where not every label was looked for
     candidates = [label for label in known if label not in there]
     if not candidates:
         raise UsageError(
-            f"control absent_labels: every label of the file is in the image of sample "
-            f"{sample.id!r}; ask for more labels in the file or use shuffled_labels"
+            f"control absent_labels: no label of the file is known to be absent from the image of "
+            f"sample {sample.id!r}; ask for more labels in the file or use shuffled_labels"
         )
     return tuple(rng.sample(candidates, min(len(sample.labels), len(candidates))))

@@ -6,7 +6,8 @@ import hashlib
 import json
 import posixpath
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,7 +15,7 @@ from typing import Any, cast, get_args
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object, read_head
-from boxrl.types import Object, Sample, Task
+from boxrl.types import Object, Sample, Task, fold_label
 
 TASKS: tuple[str, ...] = get_args(Task)
 _FIELDS = {
@@ -22,6 +23,9 @@ _FIELDS = {
 }  # fmt: skip
 _STRINGS = {str}
 IMAGE_HEAD_BYTES = 16 * 1024
+
+KNOWLEDGE = ("unverified", "verified_absent", "unexhausted")
+"""Keys of `meta` that say what is not known of an image: lists of labels."""
 
 
 @no_cycle_search()
@@ -165,12 +169,54 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
         raise DataError(f"{where}: meta.areas must be a list of square pixels, got {areas!r:.80}")
     for area in areas:
         checked_area(area, f"{where}: meta.areas")
+    for key in KNOWLEDGE:
+        names = meta.get(key, [])
+        if not isinstance(names, list) or not _STRINGS.issuperset(map(type, names)):
+            raise DataError(f"{where}: meta.{key} must be a list of labels, got {names!r:.80}")
 
 
 @lru_cache(maxsize=1024)
 def held_once(labels: tuple[str, ...]) -> tuple[str, ...]:
     """The labels; of equal ones the same object, because many samples ask for the same 80."""
     return labels
+
+
+def without_labels(sample: Sample, labels: Collection[str]) -> Sample | None:
+    """The sample that asks for these labels no longer, because its boxes of them are not all known.
+
+    Their boxes go to `meta.others`, and `meta.unverified` names them.
+
+    Args:
+        sample: of any task.
+        labels: compared as labels are.
+
+    Returns:
+        None where nothing is left to be asked.
+    """
+    gone = set(map(fold_label, labels))
+    kept = [place for place, label in enumerate(sample.labels) if fold_label(label) not in gone]
+    if sample.task != "detection" or not kept:
+        return None
+    meta = dict(sample.meta)
+    taken = [item for item in sample.objects if fold_label(item.label) in gone]
+    stay = [place for place, item in enumerate(sample.objects) if item not in taken]
+    for key, places, whole in (
+        ("category_ids", kept, len(sample.labels)),
+        ("annotation_ids", stay, len(sample.objects)),
+        ("areas", stay, len(sample.objects)),
+    ):
+        if isinstance(meta.get(key), list) and len(meta[key]) == whole:
+            meta[key] = [meta[key][place] for place in places]
+    if taken:
+        meta["others"] = [*meta.get("others", ()), *map(_object_row, taken)]
+    names = [label for label in sample.labels if fold_label(label) in gone]
+    meta["unverified"] = sorted({*meta.get("unverified", ()), *names})
+    return replace(
+        sample,
+        labels=tuple([sample.labels[place] for place in kept]),
+        objects=tuple([sample.objects[place] for place in stay]),
+        meta=meta,
+    )
 
 
 def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Iterator[Object]:

@@ -20,7 +20,14 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
-from boxrl.evaluate.judging import Confidence, Question, Rules, judge, judge_completion
+from boxrl.evaluate.judging import (
+    Confidence,
+    CrowdRule,
+    Question,
+    Rules,
+    judge,
+    judge_completion,
+)
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
 from boxrl.families import Family
@@ -51,6 +58,7 @@ def evaluate(
     answer_tag: AnswerTag = "optional",
     reading: ReadingRule = "strict",
     errors: ErrorRule | None = None,
+    crowds: CrowdRule = "ignored",
     seed: int = 0,
     prompt: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -69,6 +77,8 @@ def evaluate(
             few and other keys than the family's (`bbox`, `class`, ...); rewards never do.
         errors: what becomes of predictions that ended in error: `wrong` counts them as answers
             that cannot be read, `skip` leaves their samples out, None refuses.
+        crowds: `ignored`: boxes in crowd regions that match no target are neither right nor
+            wrong; `wrong`: precision and F1 count them as false, as 0.1.0 did.
         seed: of the bootstrap and of the blind baseline.
         prompt: name of the prompt, where `settings` does not hold it.
         settings: how the predictions were made (predictions.meta.json); becomes protocol.
@@ -87,7 +97,7 @@ def evaluate(
     settings = {"prompt": prompt, **(settings or {})}
     rules = Rules(confidence, answer_tag, reading, bool(settings.get("opens_thought")))
     categories = _categories(samples)
-    questions = [Question.from_sample(sample, categories) for sample in samples]
+    questions = [Question.from_sample(sample, categories, crowds) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
     pairs = zip(questions, answers, strict=True)
     rows = tuple([judge(asked, answer, family, rules) for asked, answer in pairs])
@@ -98,6 +108,7 @@ def evaluate(
     )
     metrics["failed"] = {"n": len(failed), "rule": errors}
     metrics["protocol"] = _protocol(samples, settings, family, rules, errors)
+    metrics["protocol"]["crowds"] = crowds
     return Evaluation(metrics, rows)
 
 

@@ -30,7 +30,7 @@ from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import ErrorRule, evaluate
-from boxrl.evaluate.judging import Confidence
+from boxrl.evaluate.judging import Confidence, CrowdRule
 from boxrl.evaluate.rows import Evaluation, Row, encode_row, read_rows
 from boxrl.evaluate.summary import SHARES, look_up, share_value
 from boxrl.families import Family, build_family
@@ -42,6 +42,7 @@ METRICS_FILE, ROWS_FILE, PREDICTIONS_FILE = "metrics.json", "rows.jsonl", "predi
 
 RULES: dict[str, Any] = {
     "answer_tag": AnswerTag, "confidence": Confidence, "reading": ReadingRule, "errors": ErrorRule,
+    "crowds": CrowdRule,
 }  # fmt: skip
 """What a protocol says about reading answers, and the names that it may give."""
 
@@ -202,6 +203,8 @@ def judge_predictions(
         samples = [sample for sample in samples if sample.id in answers]
     named = settings.get("family") or stated.get("family")
     rules: dict[str, Any] = {key: stated[key] for key in RULES if stated.get(key)}
+    if stated:  # by 0.1.0, where they do not say
+        rules.setdefault("crowds", "wrong")
     family = settings_family(settings, named, str(path))
     try:
         return evaluate(samples, answers, family, settings=settings, resamples=0, **rules)
@@ -249,6 +252,8 @@ _READ: dict[str, Callable[[Path], object]] = {
 def _check_metrics(folder: Path, metrics: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """Refuse metrics that record no files and are not those of the rows."""
     for key, share in SHARES.items() if rows else ():
+        if key == "negatives.accuracy":  # which images are negatives has changed since
+            continue
         stated, found = look_up(metrics, key), share_value(share, rows)
         if stated is not None and found is not None and abs(stated - found) > TOLERANCE:
             raise DisagreementError(

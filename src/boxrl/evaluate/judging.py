@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -14,6 +14,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.rows import JudgedBox, ParseRecord, Row, TargetBox
 from boxrl.families import Family
+from boxrl.matching import counted
 from boxrl.metrics.blind import other_objects
 from boxrl.metrics.box_errors import find_box_errors, lies_on
 from boxrl.metrics.grounding import first_box_hits
@@ -21,9 +22,20 @@ from boxrl.parsing import AnswerTag, ReadingRule, parse
 from boxrl.parsing.answers import as_read
 from boxrl.rewards.format import choice, count, format_tags
 from boxrl.rewards.localization import f1
-from boxrl.types import Asked, Boxes, Completion, Detections, Parsed, Sample, Target, fold_label
+from boxrl.types import (
+    NOTHING,
+    Asked,
+    Boxes,
+    Completion,
+    Detections,
+    Parsed,
+    Sample,
+    Target,
+    fold_label,
+)
 
 Confidence = Literal["constant", "order", "logprob"]
+CrowdRule = Literal["ignored", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class Question:
         target: its boxes without crowd regions, and the answer of a question.
         asked: the folded labels.
         objects: the sample's objects as rows hold them, none of them missed.
-        crowds: its crowd regions.
+        crowds: its crowd regions, and the whole image for labels annotated in part.
         others: Float "n 4", objects of the image that were not asked for, as far as known.
         categories: folded labels of the data set; None takes every label for one.
     """
@@ -66,22 +78,33 @@ class Question:
     categories: frozenset[str] | None
 
     @classmethod
-    def from_sample(cls, sample: Sample, categories: frozenset[str] | None = None) -> Question:
+    def from_sample(
+        cls,
+        sample: Sample,
+        categories: frozenset[str] | None = None,
+        crowds: CrowdRule = "ignored",
+    ) -> Question:
         """What the sample asks.
 
         Args:
             sample: the sample.
             categories: see `Question`.
+            crowds: see `evaluate`.
         """
         pairs = zip(sample.objects, object_areas(sample), strict=True)
         objects = [TargetBox(item.bbox, item.label, size, item.iscrowd) for item, size in pairs]
+        target = Target.from_sample(sample)
+        if len(target.ignored):
+            whole = [item for item in sample.ignored if item not in sample.objects]
+            area = float(sample.width * sample.height)
+            objects += [TargetBox(item.bbox, item.label, area, iscrowd=True) for item in whole]
         others = [item["bbox"] for item in other_objects(sample)]
         return cls(
             sample,
-            Target.from_sample(sample),
+            target if crowds == "ignored" else replace(target, ignored=NOTHING),
             fold_labels(sample.labels),
             tuple(objects),
-            Detections.from_objects([item for item in sample.objects if item.iscrowd]),
+            target.ignored,
             np.array(others, dtype=np.float64).reshape(-1, 4),
             categories,
         )
@@ -141,6 +164,7 @@ def judge_completion(
     boxes_asked = value is not None
     predictions, objects = _judged_boxes(question, preds, confidence)
     tp = sum([box.kind == "right" for box in predictions]) if boxes_asked else 0
+    excused = len(preds) - len(counted(preds, target))
     choosable = boxes_asked and question.is_choosable
     first_box = first_box_hits(preds, targets) if choosable else None
     return Row(
@@ -158,7 +182,7 @@ def judge_completion(
         n_tokens=completion.n_tokens,
         truncated=truncated,
         tp=tp,
-        fp=len(preds) - tp if boxes_asked else 0,
+        fp=len(preds) - tp - excused if boxes_asked else 0,
         fn=len(targets) - tp if boxes_asked else 0,
         f1=value,
         correct=_correct(sample, completion, target),
@@ -236,7 +260,7 @@ def _correct(sample: Sample, completion: Completion, target: Target) -> bool | N
     if sample.task == "counting":
         return count(completion, target) == 1.0
     if not len(targets):
-        return completion.parsed.readable and not len(preds)
+        return completion.parsed.readable and not len(counted(preds, target))
     return first_box_hits(preds, targets) if sample.task == "grounding" else None
 
 

@@ -104,7 +104,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
         formatted: exactly one thought, then one answer.
         n_tokens: completion tokens; None where nobody counted them.
         truncated: cut at the token limit.
-        tp, fp, fn: greedy one-to-one matches at IoU .5 within the label.
+        tp, fp, fn: greedy one-to-one matches at IoU .5 within the label; boxes of kind `crowd`
+            are in none.
         f1: the reward of that name; None where the answer is not boxes.
         correct: grounding: first box hits; region, counting: answer equals; negatives: says so;
             None for detection samples with targets.
@@ -145,8 +146,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
 
     @property
     def is_negative(self) -> bool:
-        """A question about boxes whose gold answer is None."""
-        return self.f1 is not None and not self.tp + self.fn
+        """A question about boxes of which the image is known to hold none."""
+        return self.f1 is not None and not self.tp + self.fn and self.sample.is_negative
 
     @property
     def is_faultless(self) -> bool:

@@ -14,10 +14,8 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from boxrl.boxes import SMALLEST, Overlap, area, iou
-from boxrl.matching import label_overlaps, overlaps, same_label, take_free
+from boxrl.boxes import Overlap, iou
+from boxrl.matching import HIT, excused, label_overlaps, overlaps, take_free
 from boxrl.types import Boxes, Detections, fold_label
 
 BoxKind = Literal[
@@ -32,7 +30,7 @@ KINDS: dict[BoxKind, str] = {
     "both": "near an object of another name (IoU 0.1 to 0.5)",
     "duplicate": "a second box on an object that has one",
     "background": "on nothing that was asked for (IoU under 0.1)",
-    "crowd": "inside a crowd region of its label; AP passes over it, precision does not",
+    "crowd": "inside a crowd region of its label, on no object: neither right nor wrong",
     "no_category": "under a label that nothing asks for; AP passes over it, precision does not",
 }
 """What each kind says of a predicted box."""
@@ -40,7 +38,7 @@ KINDS: dict[BoxKind, str] = {
 ERRORS = ("classification", "localization", "both", "duplicate", "background", "missed")
 """TIDE's kinds of error, in its order; `missed` is a target, the others are boxes."""
 
-HIT, NEAR = 0.5, 0.1
+NEAR = 0.1
 
 
 class BoxErrors(NamedTuple):
@@ -112,7 +110,7 @@ def _judge_wrong(
     names, target_names = ([fold_label(x) for x in side.labels] for side in (preds, targets))
     own = _nearest([pair for pair in near if names[pair[0]] == target_names[pair[1]]])
     other = _nearest([pair for pair in near if names[pair[0]] != target_names[pair[1]]])
-    in_crowd = _in_crowd(preds, crowds)
+    in_crowd = excused(preds, targets, crowds) if crowds else frozenset()
     nowhere = (NOTHING, 0.0)
     judged: dict[int, Judged] = {}
     for pred, name in enumerate(names):
@@ -148,18 +146,6 @@ def _nearest(pairs: Iterable[Overlap]) -> dict[int, Nearest]:
         if pred not in best or overlap > best[pred][1]:
             best[pred] = (target, overlap)
     return best
-
-
-def _in_crowd(preds: Detections, crowds: Detections | None) -> frozenset[int]:
-    """Predictions of which half or more lies inside a crowd region of their label."""
-    if crowds is None or not len(crowds) or not len(preds):
-        return frozenset()
-    low = np.maximum(preds.boxes[:, None, :2], crowds.boxes[None, :, :2])
-    high = np.minimum(preds.boxes[:, None, 2:], crowds.boxes[None, :, 2:])
-    inside = np.maximum(high - low, 0.0).prod(axis=2)
-    share = inside / np.maximum(area(preds.boxes), SMALLEST)[:, None]
-    excused = (share >= HIT) & same_label(preds.labels, crowds.labels)
-    return frozenset(np.flatnonzero(excused.any(axis=1)).tolist())
 
 
 def lies_on(preds: Detections, objects: Boxes) -> list[bool]:

@@ -19,12 +19,11 @@ from boxrl.families import Family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
-from boxrl.types import Asked, Detections, Parsed, Status, fold_label
+from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, fold_label
 
 AnswerTag = Literal["required", "optional"]
 ReadingRule = Literal["strict", "tolerant"]
 
-NOTHING = Detections(np.zeros((0, 4)), ())
 _WHOLE = Rest()
 _UNKNOWN = Asked(())
 

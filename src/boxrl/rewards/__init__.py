@@ -181,7 +181,7 @@ def score(
     Args:
         completions: n texts.
         objects: per completion its target, `{"bbox": [x1, y1, x2, y2], "label": str}` each;
-            crowd objects (`"iscrowd": true`) are left out.
+            boxes in crowd objects (`"iscrowd": true`) of their label count neither way.
         rewards: names, `{"name": ..., **settings}`, or built rewards; names must differ.
         n_tokens: per completion its length in tokens, which `cosine` needs.
         sizes: per completion (width, height) of its image; boxes are clipped to it. Families

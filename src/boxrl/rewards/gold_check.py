@@ -92,7 +92,8 @@ def validate(
             [] if exact.answer else list(_box_mistakes(exact, parsed.detections, family, sample))
         )
         if not mistakes:
-            written = Target(_as_written(exact, parsed.detections), exact.answer)
+            boxes = _as_written(exact, parsed.detections)
+            written = Target(boxes, exact.answer, exact.ignored)
             mistakes = list(_reward_mistakes(rewards, completion, written, earned))
             for reward in rewards:
                 value = reward(completion, exact)

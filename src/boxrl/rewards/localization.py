@@ -1,6 +1,7 @@
 """Rewards of boxes: how well the predicted boxes are the target's.
 
-Shared rules: both sides without boxes pay 1; one side without boxes, an answer that cannot be
+Shared rules: boxes in crowd regions of their label that match no target count as if they were
+not there; both sides without boxes pay 1; one side without boxes, an answer that cannot be
 read, or none at all pay 0; a question whose answer is not boxes is not applicable (None).
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from boxrl import boxes
 from boxrl.matching import (
+    counted,
     label_overlaps,
     largest_matching,
     match_best,
@@ -37,7 +39,7 @@ def localization(
     def reward(
         completion: Completion, target: Target, /, *args: Settings.args, **kwargs: Settings.kwargs
     ) -> float | None:
-        preds, targets = completion.parsed.detections, target.detections
+        preds, targets = counted(completion.parsed.detections, target), target.detections
         if target.answer is not None:
             return None
         if not completion.parsed.readable:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from boxrl import boxes
+from boxrl.matching import counted
 from boxrl.rewards.localization import weighted_sum
 from boxrl.types import Completion, Target, fold_label
 
@@ -94,9 +95,9 @@ def absent_labels(completion: Completion, target: Target) -> float | None:
 
     Source: boxrl.
     """
-    labels = completion.parsed.detections.labels
     if target.answer is not None:
         return None
+    labels = counted(completion.parsed.detections, target).labels
     present = {fold_label(label) for label in target.detections.labels}
     absent = sum(fold_label(label) not in present for label in labels)
     return -absent / len(labels) if labels else 0.0

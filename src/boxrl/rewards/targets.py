@@ -30,17 +30,16 @@ def check_size(family: Family, size_wh: Size | None, where: str) -> None:
 
 
 def build_target(objects: Any, size_wh: Size | None, where: str) -> Target:
-    """The target of one row of JSON objects, checked; crowd objects are left out.
+    """The target of one row of JSON objects, checked; crowd objects are ignored.
 
     Raises:
         DataError: a broken box; the message starts with `where`.
     """
-    checked = parse_objects(objects, size_wh, where)
-    return Target(Detections.from_objects([item for item in checked if not item.iscrowd]))
+    return Target.from_objects(list(parse_objects(objects, size_wh, where)))
 
 
 def build_targets(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list[Target]:
-    """One target per row, checked; crowd objects are left out.
+    """One target per row, checked; crowd objects are ignored.
 
     Args:
         objects: per row `{"bbox": [x1, y1, x2, y2], "label": str, "iscrowd": bool?}` each.

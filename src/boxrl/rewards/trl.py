@@ -8,12 +8,11 @@ from typing import Any
 
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
-from boxrl.parsing import NOTHING
 from boxrl.parsing.answers import as_read
 from boxrl.rewards import Reward, Spec, build_reward
 from boxrl.rewards.adapters import find_image_path, parse_once, read_target
 from boxrl.rewards.format import FORM_ONLY
-from boxrl.types import Completion, Parsed, Target
+from boxrl.types import NOTHING, Completion, Parsed, Target
 
 Message = dict[str, Any]
 

@@ -58,6 +58,9 @@ def test_a_good_file_has_no_defects(tmp_path):
         (row(objects=boxes(([30, 5, 20, 9], "cat"))), "box-reversed", "like x, y, width, height"),
         (row(objects=boxes(([50, 5, 20, 9], "cat"))), "box-reversed", "x2 < x1"),
         (row(objects=boxes(([0.1, 0.2, 0.5, 0.9], "cat"))), "frame", "shares of the image"),
+        (row(labels=[], objects=[]), "nothing-asked", "no label is asked for"),
+        (row(meta={"unverified": ["Dog"]}), "label-unverified", "stands in meta.unverified"),
+        (row(meta={"unverified": "dog"}), "field", "must be a list of labels"),
         (row(objects=boxes(([1, 2, 3], "cat"))), "box-malformed", "four finite numbers"),
         (row(objects=boxes(([1, 2, float("nan"), 9], "cat"))), "box-malformed", "four finite"),
         (row(objects=boxes(([1, 2, 30, 40], "bird"))), "label-not-asked", "'bird'"),
@@ -247,13 +250,54 @@ def test_mending_keeps_what_needs_no_guess_and_lists_every_change(tmp_path):
     lint(source, fixed=tmp_path / "new.jsonl")
     assert source.read_bytes() == before
     first, second = read_samples(tmp_path / "new.jsonl")
-    assert [item.bbox for item in first.objects] == [(1, 2, 64, 40)]
-    assert first.meta["others"] == boxes(([1, 1, 2, 20], "bird"))
+    assert (first.labels, first.objects) == (("dog",), ())  # a cat more than it could show
+    assert first.meta["unverified"] == ["cat"]
+    assert first.meta["others"] == boxes(
+        ([1, 2, 64, 40], "cat"), ([1, 2, 64, 40], "CAT"), ([1, 1, 2, 20], "bird")
+    )
     assert second.id == "1#2"
     changes = [json.loads(x) for x in (tmp_path / "new.changes.jsonl").read_text().splitlines()]
     assert [change["line"] for change in changes] == [1, 1, 1, 1, 2, 3, 4]
     assert changes[5]["change"].startswith("left out: objects[0]")
     assert lint(tmp_path / "new.jsonl").errors == 0
+
+
+def test_mending_leaves_out_what_has_nothing_left_to_ask_for(tmp_path):
+    empty = boxes(([5, 5, 5, 9], "cat"))
+    rows = [
+        row(labels=["cat"], objects=empty),
+        row(id="2", labels=["a cat"], task="grounding", question="a cat",
+            objects=boxes(([5, 5, 5, 9], "a cat"))),
+        row(id="3", objects=[{"bbox": [5, 5, 5, 9]}]),  # of whatever label
+        row(id="4", image="b.png"),
+    ]  # fmt: skip
+    lint(write(tmp_path / "x.jsonl", *rows), fixed=tmp_path / "new.jsonl")
+    assert [sample.id for sample in read_samples(tmp_path / "new.jsonl")] == ["4"]
+
+
+def test_labels_taken_out_of_a_question_take_what_is_aligned_with_them(tmp_path):
+    meta = {"category_ids": [1, 2], "annotation_ids": [7, 8], "areas": [9.0, 4.0]}
+    crowd = {"bbox": [3, 3, 9, 9], "label": "dog", "iscrowd": True}
+    source = row(objects=[*boxes(([1, 2, 30, 40], "cat")), crowd], meta=meta)
+    path = write(tmp_path / "x.jsonl", source)
+    assert found(path) == [(1, "error", "label-unverified")]
+    lint(path, fixed=tmp_path / "new.jsonl")
+    (sample,) = read_samples(tmp_path / "new.jsonl")
+    assert sample.labels == ("cat",)
+    assert sample.meta == {
+        "category_ids": [1], "annotation_ids": [7], "areas": [9.0], "others": [crowd],
+        "unverified": ["dog"],
+    }  # fmt: skip
+    assert found(tmp_path / "new.jsonl") == []
+
+
+def test_a_label_asked_for_often_and_never_present_is_worth_a_word(tmp_path):
+    rows = [row(id=str(n), image=f"{n}.png") for n in range(4)]
+    path = write(tmp_path / "x.jsonl", *rows)
+    (defect,) = lint(path).defects
+    assert (defect.severity, defect.rule) == ("warning", "label-never-present")
+    assert "'dog' (4 times)" in defect.message
+    assert found(write(path, *rows[:2])) == []  # too few to tell
 
 
 def test_mending_never_writes_over_a_file(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -35,6 +35,9 @@ UNIT_GRID = 1000
 """Models that answer in a grid of 0 to 1000; boxes of large images all below it look like it."""
 
 LARGE_SIDE_PX = 2 * UNIT_GRID
+
+OFTEN = 3
+"""From so many questions on a label without any box is worth a word."""
 
 
 class Lint(NamedTuple):
@@ -135,6 +138,8 @@ class _AcrossRows:
         self.tasks: set[str] = set()
         self.ids: dict[str, int] = {}
         self.labels: dict[str, int] = {}  # label -> first line
+        self.asked: Counter[tuple[str, ...]] = Counter()  # labels of detection samples
+        self.present: set[str] = set()
         self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
         self.interned: dict[Any, Any] = {}
         self.large = (0, 0, 0.0)  # first line, boxes, furthest coordinate in large images
@@ -157,6 +162,8 @@ class _AcrossRows:
             yield from self._warnings(line, sample, lint_rendered(sample, self.prompt, self.family))
         if sample.task == "detection":
             self._remember_answer(line, sample)
+            self.asked[sample.labels] += 1
+            self.present.update([item.label for item in sample.targets])
         yield from self._refusals(line, sample)
         if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
             start, boxes, furthest = self.large
@@ -193,6 +200,7 @@ class _AcrossRows:
         if not rows:
             yield Defect(1, "", "no-samples", "error", "the file holds no samples", "convert again")
         yield from self._near_identical_labels()
+        yield from self._never_present()
         yield from self._contradictions()
         line, boxes, furthest = self.large
         if boxes and furthest <= UNIT_GRID:
@@ -216,6 +224,26 @@ class _AcrossRows:
                     "punctuation or a plural s",
                     "use one spelling",
                 )  # fmt: skip
+
+    def _never_present(self) -> Iterator[Defect]:
+        """Labels that no image holds: a category that is none teaches only to leave it out."""
+        counts: Counter[str] = Counter()
+        for labels, count in self.asked.items():
+            counts.update(dict.fromkeys(labels, count))
+        present = set(map(fold_label, self.present))
+        never = {
+            label: count
+            for label, count in counts.most_common()
+            if count >= OFTEN and fold_label(label) not in present
+        }
+        if never:
+            told = ", ".join(f"{label!r} ({n:,} times)" for label, n in list(never.items())[:5])
+            more = f" and {len(never) - 5} more" if len(never) > 5 else ""
+            yield Defect(
+                min(self.labels[label] for label in never), "", "label-never-present", "warning",
+                f"asked for and never present: {told}{more}",
+                "leave out names that no image holds, such as background or a data set's own name",
+            )  # fmt: skip
 
     def _contradictions(self) -> Iterator[Defect]:
         for image, answers in self.answers.items():

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from boxrl.data.files import is_number
 from boxrl.data.formats.reading import inside_folder
 from boxrl.data.images import Header, check_pixels, turn_box
-from boxrl.data.samples import parse_sample, render_checked
+from boxrl.data.samples import parse_sample, render_checked, without_labels
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
 from boxrl.types import Sample, fold_label
@@ -129,17 +129,32 @@ def _repair_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sa
     if not isinstance(objects, list):
         found.error("field", _bare(error), "objects is a list of {bbox, label}", None)
         return None
-    kept = []
+    kept, lost = [], []
     for index, item in enumerate(objects):
         bbox = item.get("bbox") if isinstance(item, dict) else None
         repaired = _repair_box(bbox, empty.size_wh, f"objects[{index}]", found)
         if repaired is not None:
             kept.append(item | {"bbox": repaired})
+        elif isinstance(item, dict):
+            lost.append(item.get("label"))
     try:
-        return parse_sample(row | {"objects": kept}, "row")
+        sample = parse_sample(row | {"objects": kept}, "row")
     except DataError as other:
         found.error("field", _bare(other), "an object needs a bbox and a label", None)
         return None
+    return _asking_less(sample, lost, found) if lost else sample
+
+
+def _asking_less(sample: Sample, lost: Sequence[Any], found: _Findings) -> Sample | None:
+    """The sample without the labels that it no longer shows in full; None where none is left."""
+    labels = [label for label in lost if isinstance(label, str)]
+    fewer = without_labels(sample, labels) if len(labels) == len(lost) else None
+    if fewer is None:
+        found.changes.append(None)
+    else:
+        names = ", ".join(map(repr, dict.fromkeys(labels)))
+        found.changes.append(f"{names} not asked for any more: a box of it cannot be used")
+    return fewer
 
 
 def _repair_box(
@@ -185,7 +200,7 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
             change = f"{where}: left out, a duplicate"
             message = f"{where}: duplicate box {item.label!r} {list(item.bbox)}"
             found.warning("box-duplicate", message, "keep one", change)
-        elif key[1] not in asked:
+        elif key[1] not in asked and not item.iscrowd:
             message = f"{where}: label {item.label!r} is not among the labels asked for"
             change = f"{where}: moved to meta.others, not asked for"
             found.error("label-not-asked", message, "ask for it or move it to meta.others", change)
@@ -193,18 +208,37 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
         else:
             kept.append(item)
         seen.add(key)
+    if sample.task == "detection" and not asked:
+        found.error("nothing-asked", "no label is asked for", "ask for one", None)
     if len(asked) < len(sample.labels):
         message = "two labels asked for are the same once case and spacing are folded"
         found.warning("label-duplicate", message, "ask for each once")
     _check_others(sample, asked, found)
     if len(kept) == len(sample.objects):
-        return sample
+        return _check_known(sample, found)
     meta = dict(sample.meta)
     for aligned in ("annotation_ids", "areas"):  # with the objects, which have changed
         meta.pop(aligned, None)
     if unasked:
         meta["others"] = [*meta.get("others", []), *unasked]
-    return replace(sample, objects=tuple(kept), meta=meta)
+    return _check_known(replace(sample, objects=tuple(kept), meta=meta), found)
+
+
+def _check_known(sample: Sample, found: _Findings) -> Sample:
+    """Labels asked for that no answer would be known to be right for."""
+    if sample.task != "detection":
+        return sample
+    shown = {fold_label(item.label) for item in sample.targets}
+    crowd = {fold_label(item.label) for item in sample.ignored} - shown
+    doubtful = crowd | {fold_label(label) for label in sample.meta.get("unverified", ())}
+    labels = [label for label in sample.labels if fold_label(label) in doubtful]
+    fewer = without_labels(sample, labels) if labels else sample
+    for label in labels:
+        where = "only as a crowd region" if fold_label(label) in crowd else "in meta.unverified"
+        message = f"{label!r} is asked for, but stands {where}: the gold answer would leave it out"
+        change = None if fewer is None else f"{label!r} is not asked for any more"
+        found.error("label-unverified", message, "do not ask for it", change)
+    return fewer or sample
 
 
 def _check_others(sample: Sample, asked: set[str], found: _Findings) -> None:
