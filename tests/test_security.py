@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from boxrl.cli import main
 from boxrl.config import load_recipe
-from boxrl.data.images import FORMATS, MAX_PIXELS, check_pixels, read_header
+from boxrl.data.images import (
+    FORMATS,
+    MAX_PIXELS,
+    PEAK_BYTES_PER_PIXEL,
+    check_pixels,
+    read_header,
+    read_image,
+)
 from boxrl.errors import DataError, RecipeError
 from boxrl.generation.model_folders import model_folder
 from boxrl.generation.questions import load_image
@@ -160,3 +168,83 @@ def test_training_imports_what_its_recipe_names(evil_run: Path, tmp_path: Path) 
     """The one door: the user's own command."""
     main(["validate", str(evil_run / "recipe.yaml")])
     assert (tmp_path / "ran").exists()
+
+
+KINDS: dict[str, tuple[str, str]] = {
+    "JPEG": ("RGB", "a.jpg"),
+    "PNG": ("RGB", "a.png"),
+    "PNG of 16 bits": ("I;16", "a.png"),
+    "PNG with alpha": ("RGBA", "a.png"),
+    "WebP": ("RGB", "a.webp"),
+    "AVIF": ("RGB", "a.avif"),
+    "GIF": ("P", "a.gif"),
+    "TIFF of floats": ("F", "a.tiff"),
+}
+PEAK = """
+import sys
+from pathlib import Path
+from boxrl.data.images import check_pixels, read_image
+def peak():
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) * 1024
+path = Path(sys.argv[1])
+before = peak()
+check_pixels(path, "x")
+read_image(path, "x", 640)
+read_image(path, "x")
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_takes_no_more_memory_than_is_reckoned(kind: str, tmp_path: Path) -> None:
+    mode, name = KINDS[kind]
+    path = tmp_path / name
+    if name.endswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    Image.new(mode, (3000, 3000)).save(path, **({"speed": 10} if "avif" in name else {}))
+    with Image.open(path) as image:
+        found = [PEAK_BYTES_PER_PIXEL.get(str(k), 8) for k in (image.format, image.mode)]
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < max(found) * 3000 * 3000 + 24 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((13_000, 13_000), "declares more than 134,217,728 pixels"),
+        ((1, 178_000_000), "declares more than 134,217,728 pixels"),
+        ((1, 100_000), "a side of more than 65,536"),
+        ((100_000, 2), "a side of more than 65,536"),
+        ((0, 9), "not a readable image"),
+    ],
+)
+def test_images_of_odd_shapes_are_refused_by_their_header(
+    size: tuple[int, int], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(*size))
+    for read in (read_header, check_pixels, read_image):
+        with pytest.raises(DataError, match=said):
+            read(tmp_path / "a.png", "row")
+
+
+def test_formats_that_take_more_memory_may_have_fewer_pixels(tmp_path: Path) -> None:
+    """WebP's decoder holds four copies of the picture."""
+    Image.new("L", (8200, 8200)).save(tmp_path / "a.webp", quality=1, method=0)
+    with pytest.raises(DataError, match="declares more than 67,108,864 pixels"):
+        read_header(tmp_path / "a.webp", "row")
+
+
+def test_a_page_decodes_one_large_picture_at_a_time(tmp_path: Path) -> None:
+    for number in range(6):
+        Image.new("RGB", (3000, 3000), (number, 9, 9)).save(tmp_path / f"{number}.webp", method=0)
+    code = PEAK.partition("path = ")[0] + (
+        "from boxrl.report.images import read_thumbnails\n"
+        "paths = sorted(Path(sys.argv[1]).glob('*.webp'))\nbefore = peak()\n"
+        "found = read_thumbnails(paths)\nassert all(found) and len(found) == 6\n"
+        "print(peak() - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 16 * 3000 * 3000 + 40 * 2**20

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,11 +20,24 @@ from boxrl.errors import DataError
 from boxrl.families import Family
 from boxrl.types import Sample
 
-MAX_PIXELS = 178_956_970
-"""Larger images are refused before they are decoded: 512 MiB as RGB, Pillow's own last limit."""
+MAX_DECODED_BYTES = 2**30
+"""What reading one image takes at most; those that would take more are not decoded."""
+
+PEAK_BYTES_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "I": 12, "F": 12}
+"""By format or mode, measured: what the decoder and turning into RGB hold at once."""
+
+OTHER_BYTES_PER_PIXEL = 8
+
+MAX_PIXELS = MAX_DECODED_BYTES // OTHER_BYTES_PER_PIXEL
+"""Of formats that are cheap to decode, such as JPEG and PNG."""
+
+MAX_SIDE = 2**16
+"""Pixels; Pillow keeps an address for each row."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """All that is opened as an image, MPO as JPEG; Pillow hands EPS to a program, Ghostscript."""
+
+STRIP_PIXELS = 2**20
 
 ORIENTATION_TAG = 0x0112
 TIFF_WIDTH_TAG, TIFF_HEIGHT_TAG = 0x0100, 0x0101
@@ -73,7 +86,7 @@ def read_header(path: Path, where: str) -> Header:
         where: start of the error message.
 
     Raises:
-        DataError: missing, no image, or more than MAX_PIXELS pixels.
+        DataError: missing, no image, or larger than is decoded.
     """
     with _opened(path, where) as image:
         return _header(image, path, where)
@@ -110,7 +123,10 @@ def read_image(path: Path, where: str, side: int | None = None) -> Image.Image:
         if side is not None:
             image.draft("RGB", (side, side))
         ImageOps.exif_transpose(image, in_place=True)
-        shown = _eight_bits(image).convert("RGB")
+        if side is not None and image.mode in ("RGB", "L", "CMYK"):
+            image.thumbnail((side, side), Image.Resampling.BILINEAR)
+        shown = _eight_bits(image)
+        shown = shown if shown.mode == "RGB" else shown.convert("RGB")  # which would copy
         if side is not None:
             shown.thumbnail((side, side), Image.Resampling.BILINEAR)
         return shown
@@ -162,14 +178,35 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image)
     if image.mode != "F" and (image.mode != "I" or image.format == "PNG"):
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float64))
-    low, high = float(values.min()), float(values.max())
+        return _by_strips(image, lambda values: values >> 8)
+    seen = [(v.min(), v.max()) for v in (_numbers(values) for _, values in _strips(image))]
+    low, high = float(min(pair[0] for pair in seen)), float(max(pair[1] for pair in seen))
     ends = [(0.0, limit) for limit in (1.0, 255.0, 65535.0) if limit > 1 or image.mode == "F"]
     start, end = next((e for e in ends if e[0] <= low and high <= e[1]), (low, max(high, low + 1)))
-    return Image.fromarray(np.rint((values - start) * (255 / (end - start))).astype(np.uint8))
+    scale = 255 / (end - start)
+    return _by_strips(image, lambda values: np.rint((_numbers(values) - start) * scale))
+
+
+def _numbers(values: Any) -> Any:
+    """Floats without NaN and infinity."""
+    return np.nan_to_num(values.astype(np.float64))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Any]]:
+    """(first row, values) of bands of the image: whole, its numbers would take many times more."""
+    width, height = image.size
+    step = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        yield top, np.asarray(image.crop((0, top, width, min(height, top + step))))
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Any], Any]) -> Image.Image:
+    """The grey image of 8 bits that `convert` makes of the values."""
+    grey = Image.new("L", image.size)
+    for top, values in _strips(image):
+        grey.paste(Image.fromarray(convert(values).astype(np.uint8)), (0, top))
+    return grey
 
 
 @contextmanager
@@ -183,16 +220,29 @@ def _opened(path: Path, where: str) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise DataError(
-            f"{where}: image {path} declares more than {MAX_PIXELS:,} pixels and was not opened; "
-            "scale it down or leave it out"
-        ) from error
+        raise DataError(_too_large(path, where, MAX_PIXELS)) from error
     except UnidentifiedImageError as error:
         raise DataError(f"{where}: {_what_it_is(path)}") from error
     except UNREADABLE as error:
         raise DataError(f"{where}: {path} is not a readable image ({error})") from error
     with image:
+        kinds = (image.format, image.mode)
+        cost = max(PEAK_BYTES_PER_PIXEL.get(str(k), OTHER_BYTES_PER_PIXEL) for k in kinds)
+        if image.size[0] * image.size[1] * cost > MAX_DECODED_BYTES:
+            raise DataError(_too_large(path, where, MAX_DECODED_BYTES // cost))
+        if max(image.size) > MAX_SIDE:
+            raise DataError(
+                f"{where}: image {path} declares {image.size[0]} x {image.size[1]} pixels; a side "
+                f"of more than {MAX_SIDE:,} is not opened"
+            )
         yield image
+
+
+def _too_large(path: Path, where: str, limit: int) -> str:
+    return (
+        f"{where}: image {path} declares more than {limit:,} pixels and was not opened; "
+        "scale it down or leave it out"
+    )
 
 
 def _what_it_is(path: Path) -> str:

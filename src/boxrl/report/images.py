@@ -28,6 +28,9 @@ MAX_EMBEDDED_BYTES = 16 * 2**20
 """Pictures of a page are embedded while all of them together stay under this size."""
 
 THREADS = 4
+LARGE_PIXELS = 2**23
+"""Larger pictures are decoded one after the other, so that a page takes no more memory than the
+largest of them; JPEGs are small, because they are scaled while they are decoded."""
 
 
 class Thumbnail(NamedTuple):
@@ -51,8 +54,23 @@ def read_thumbnail(path: Path, side: int) -> Thumbnail | None:
 def read_thumbnails(paths: Sequence[Path]) -> list[Thumbnail | None]:
     """`read_thumbnail` of each; Pillow works without the interpreter's lock, so threads help."""
     side = SIDE if len(paths) <= MANY else SIDE_OF_MANY
+    large = {path for path in paths if _is_large(path)}
+    small = [path for path in paths if path not in large]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: read_thumbnail(path, side), paths))
+        read = dict(
+            zip(small, pool.map(lambda path: read_thumbnail(path, side), small), strict=True)
+        )
+    # In one thread: every thread keeps what it was given for its largest picture.
+    read |= {path: read_thumbnail(path, side) for path in sorted(large)}
+    return [read[path] for path in paths]
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        header = read_header(path, "picture")
+    except DataError:
+        return False
+    return header.format != "JPEG" and header.stored_wh[0] * header.stored_wh[1] > LARGE_PIXELS
 
 
 def place_thumbnails(pictures: Sequence[Thumbnail | None], out: Path) -> list[str | None]:
