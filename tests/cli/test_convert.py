@@ -29,8 +29,12 @@ def archive(tmp_path):
     return write_json(tmp_path / "instances.json", coco_document())
 
 
+NONE_THERE = "0 of 3 images found under {}/images; not there: 'a.jpg'"
+
+
 def convert(archive, out, *more, format="coco"):
     images = archive.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
     source = ("--annotations", archive, "--images", images)
     return ("data", "convert", format, *source, "--out", out, *more)
 
@@ -41,7 +45,7 @@ def test_convert_writes_samples_and_prints_one_json_object(archive, tmp_path, ca
     assert status == 0
     assert json.loads(printed) == {
         "out": str(out), "samples": 2, "objects": 4, "crowd": 1, "negatives": 0, "rejected": 0,
-        "notes": [], "rejected_file": None,
+        "notes": [NONE_THERE.format(tmp_path)], "rejected_file": None,
     }  # fmt: skip
     assert "convert coco" in progress
     assert [sample.id for sample in read_samples(out)] == ["1", "2"]

@@ -40,10 +40,6 @@ def add_convert(actions: Any) -> None:
         "--task", choices=("detection", "region"), default="detection",
         help="region: name what a given box shows",
     )  # fmt: skip
-    coco.add_argument(
-        "--negatives", type=integer(0), default=0, metavar="K",
-        help="absent labels to ask for as well, drawn at random per image",
-    )  # fmt: skip
     ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "FILE.json", "celebrity.json")
     ovdeval.add_argument("--mode", choices=("all", "positive"), default="all", help=MODE)
     d3 = _add_format(
@@ -74,12 +70,13 @@ def add_convert(actions: Any) -> None:
     _add_format(
         formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl", "rec.jsonl"
     )
-    _add_subset_and_mode(
-        _add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml", "data.yaml")
-    )
-    _add_subset_and_mode(
-        _add_format(formats, "voc", "a Pascal VOC data set", "DIR", "Annotations/")
-    )
+    yolo = _add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml", "data.yaml")
+    voc = _add_format(formats, "voc", "a Pascal VOC data set", "DIR", "Annotations/")
+    for parser, told_by in ((yolo, "data.yaml"), (voc, "ImageSets/Main")):
+        _add_subset_and_mode(parser)
+        parser.add_argument(
+            "--split", metavar="NAME", help=f"a split of {told_by} (default: every image)"
+        )
 
 
 def _example(name: str, annotations: str) -> str:
@@ -127,6 +124,10 @@ def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
         help=f"keep a subset: {', '.join(SUBSETS)}; several apply in the order given",
     )  # fmt: skip
     parser.add_argument("--mode", choices=MODES, default="positive", help=MODE)
+    parser.add_argument(
+        "--negatives", type=integer(0), default=0, metavar="K",
+        help="absent labels to ask for as well, drawn at random per image",
+    )  # fmt: skip
 
 
 def _comma_separated(value: str) -> tuple[str, ...]:
@@ -164,10 +165,13 @@ def run_convert(args: argparse.Namespace) -> None:
 
     from boxrl.data.convert import convert, rejected_path
     from boxrl.data.formats import READERS
+    from boxrl.errors import UsageError
     from boxrl.progress import progress_bar
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
     check_outputs(outputs, [args.annotations])
+    if not args.images.is_dir():
+        raise UsageError(f"--images {args.images}: no such folder; it holds the images")
     reader = READERS[args.format]
     options = {key: value for key, value in vars(args).items() if key not in _COMMON}
     seed = options.pop("seed")
@@ -193,8 +197,8 @@ def run_convert(args: argparse.Namespace) -> None:
     )
     if rejected:
         print(f"{rejected}: {done.rejected:,} rows left out, each with its reason")
-    positive = args.format == "coco" and args.task == "detection" and args.mode == "positive"
-    if positive and not args.negatives:
+    positive = options.get("mode") == "positive" and options.get("task", "detection") == "detection"
+    if positive and options.get("negatives") == 0:
         print(
             "no absent label is asked for, so the model never learns to leave one out; "
             "--negatives K adds K absent labels per image (docs/data.md)"

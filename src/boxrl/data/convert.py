@@ -97,7 +97,8 @@ def convert(
                 + (f"; first reason: {rejections[0].reason}" if rejections else "")
             )
         _check_share(rejections, reading, max_rejected, path)
-    done.rejected, done.notes = len(rejections), list(reading.notes)
+        done.notes = reading.told()
+    done.rejected = len(rejections)
     _write_rejections(rejected_path(path), rejections)
     return done
 

@@ -289,7 +289,7 @@ def checked_image(path: str, where: str) -> str:
     """The relative image path in its one spelling, or a DataError where it leaves the folder."""
     slashed = path.replace("\\", "/")
     climbs = slashed.startswith("/") or ".." in slashed.split("/")
-    if climbs or "\x00" in path or path[1:3] == ":\\":
+    if climbs or "\x00" in path or slashed[1:3] == ":/":
         raise DataError(f"{where}: image path {path!r} leaves the images folder")
     return normal_image(path)
 

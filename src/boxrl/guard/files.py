@@ -164,8 +164,21 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: it is no YAML, asks for objects, or unfolds to more than
             MOST_YAML_VALUES values; the message can have several lines.
     """
+    return _parse(text, _Loader)
+
+
+def parse_yaml_texts(text: str) -> Any:
+    """What YAML says, every number, word and key as the text that is written: yes is "yes".
+
+    Raises:
+        yaml.YAMLError: see `parse_yaml`.
+    """
+    return _parse(text, yaml.BaseLoader)
+
+
+def _parse(text: str, kind: type[yaml.BaseLoader | yaml.SafeLoader]) -> Any:
     try:
-        loader = _Loader(text)
+        loader = kind(text)
         try:
             node = loader.get_single_node()
             if node is None:

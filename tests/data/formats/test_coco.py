@@ -252,9 +252,10 @@ def test_undeclared_sizes_are_read_from_headers(tmp_path):
     [
         (b"", ":1: not JSON"),
         (b'{"images": [],\n"annotations": [}', ":2: not JSON"),
-        (b'{"images": [],\n"x": "\xff"}', ":2: not UTF-8"),
-        (json.dumps(coco_document()).encode("utf-16"), ":1: not UTF-8 (byte 0 of the file); "),
-        (b"\x1f\x8b\x08\x00", "a packed archive; unpack it first"),
+        (b'{"images": [],\n"categories": [{"id": 1, "name": "\xff"}]}', ":2: not UTF-8"),
+        (b'{"categories": [{"id": 1, "name": "\xb0\xb2"}]}', "such as GBK or CP1252: iconv -f ENC"),
+        (b"\x1f\x8b\x08\x00", "a gzip file that unpacks to too much, is cut"),
+        (b"PK\x03\x04", "a zip archive; unpack it first: unzip x.json"),
         (b'{"categories": [\n{"id": 1, "name": " "}]}', ":2: categories[0]: 'name'"),
         (b'{"categories": [\n{"id": 1, "name": "\\ud800"}]}', "unpaired surrogate"),
         (b"[1, 2]", "expected a list 'categories'"),
@@ -276,9 +277,10 @@ def test_a_file_that_is_no_coco_file_is_refused_with_its_line(tmp_path, content,
     assert reason in str(caught.value)
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_mistake(tmp_path, encoding):
     path = tmp_path / "x.json"
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(coco_document()).encode())
+    path.write_bytes(json.dumps(coco_document()).encode(encoding))
     assert len(read(path)) == 2
 
 

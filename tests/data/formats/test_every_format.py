@@ -9,7 +9,8 @@ from boxrl.data.formats import READERS
 from boxrl.data.samples import read_samples
 from tests.data.formats.test_formats import d3_pickles, ovdeval_file, reason_seg, refer_folder
 from tests.data.formats.test_vlmr1 import ROWS
-from tests.data.formats.test_yolo_voc import voc_xml, yolo_folder
+from tests.data.formats.test_voc import voc_xml
+from tests.data.formats.test_yolo import yolo_folder
 from tests.support.archives import coco_document, write_image, write_json
 
 

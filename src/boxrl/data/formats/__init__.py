@@ -17,7 +17,8 @@ from boxrl.data.formats.reading import Reading
 from boxrl.data.formats.refcoco import read_refcoco
 from boxrl.data.formats.refgta import read_refgta
 from boxrl.data.formats.vlmr1 import read_vlmr1
-from boxrl.data.formats.yolo_voc import read_voc, read_yolo
+from boxrl.data.formats.voc import read_voc
+from boxrl.data.formats.yolo import read_yolo
 
 READERS: dict[str, Callable[..., Reading]] = {
     "coco": read_coco,

@@ -8,10 +8,11 @@ stands in answer tags. Neither tells image sizes; headers are read.
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from boxrl.data.formats.reading import Reading, inside_folder, read_records, require
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.reading import Reading, read_records, require
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -24,16 +25,17 @@ def read_clevr(annotations: Path, images: Path) -> Reading:
 
     Args:
         annotations: the file.
-        images: folder that the image paths start from; where it is itself called as their first
-            folder (`images`), that folder.
+        images: folder that the image paths start from, or a folder inside it.
 
     Raises:
         DataError: no such file. A bad line is a `Rejected`.
     """
-    return read_records(annotations, lambda row, key, where: _sample(row, key, images, where))
+    found = ImageFolder(images)
+    reading = read_records(annotations, lambda row, key, where: _sample(row, key, found, where))
+    return reading._replace(images=found)
 
 
-def _sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
+def _sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> Sample:
     super_clevr = "image_path" in row
     path = require(row, "image_path" if super_clevr else "image", str, where)
     question = require(row, "question" if super_clevr else "problem", str, where)
@@ -41,8 +43,8 @@ def _sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
     found = _SOLUTION.fullmatch(str(count)) if isinstance(count, (int, str)) else None
     if found is None or not question.strip():
         raise DataError(f"{where}: expected a question and a count, got {count!r:.80}")
-    image = _located(path.removeprefix("./"), images, where)
-    size_wh = read_header(images / image, where).size_wh
+    image = images.locate(path, where)
+    size_wh = read_header(images.folder / image, where).size_wh
     return Sample(
         id=key,
         image=image,
@@ -53,12 +55,3 @@ def _sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
         question=question.strip(),
         answer=str(int(found.group(1))),
     )
-
-
-def _located(path: str, images: Path, where: str) -> str:
-    """The path from the images folder, which may be the path's own first folder."""
-    inside_folder(images, path, where)
-    first, _, rest = path.partition("/")
-    if rest and images.name == first and not (images / path).is_file():
-        return PurePosixPath(rest).as_posix()
-    return path

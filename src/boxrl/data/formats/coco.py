@@ -9,12 +9,12 @@ image what was found absent (`neg_category_ids`) and what is annotated in part a
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from boxrl.data.formats.coco_dialects import image_size, number, open_coco, read_outline, sides
 from boxrl.data.formats.coco_joins import (
     Joined,
     Key,
@@ -26,6 +26,8 @@ from boxrl.data.formats.coco_joins import (
     image_name,
     join,
 )
+from boxrl.data.formats.documents import Document
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pictures import (
     BACKGROUND,
     IGNORED,
@@ -36,22 +38,11 @@ from boxrl.data.formats.pictures import (
     hide,
     ignore,
 )
-from boxrl.data.formats.reading import (
-    Document,
-    Reading,
-    Rejected,
-    inside_folder,
-    placed_xywh,
-    require,
-    size_of,
-)
-from boxrl.data.images import read_header
-from boxrl.data.samples import checked_area, checked_crowd
+from boxrl.data.formats.reading import Reading, Rejected, placed_xywh, require
+from boxrl.data.samples import checked_area, checked_crowd, normal_image
 from boxrl.data.subsets import Instance, Mode
 from boxrl.errors import DataError
 from boxrl.types import Object
-
-_POLYGONS = re.compile(r'(?<!\\)"segmentation":\s*\[[\[\]\s\d.,eE+-]*\]')
 
 
 class Categories(NamedTuple):
@@ -63,23 +54,23 @@ class Categories(NamedTuple):
         notes: which categories are left out, and why.
     """
 
-    names: dict[int, str]
-    regions: frozenset[int]
+    names: dict[Key, str]
+    regions: frozenset[Key]
     notes: list[str]
 
     @property
-    def ids(self) -> dict[str, int]:
+    def ids(self) -> dict[str, Key]:
         """Ids by name."""
         return {name: key for key, name in self.names.items()}
 
     def label(self, row: Row) -> str | None:
         """The label of an annotation; None where it cannot be told."""
         key = as_id(row.get("category_id"))
-        return self.names.get(key) if isinstance(key, int) else None
+        return self.names.get(key) if key is not None else None
 
 
 def read_coco(
-    annotations: Path | Document,
+    annotations: Path,
     images: Path,
     *,
     subset: Sequence[str] = (),
@@ -91,7 +82,7 @@ def read_coco(
     """Samples of a COCO instances file, in the file's order of images.
 
     Args:
-        annotations: the JSON file, or what another reader turned into that form.
+        annotations: the JSON file, packed by gzip or not, or the folder that holds it alone.
         images: folder that `file_name` starts from; opened only where a size is not declared.
         subset: names in SUBSETS, applied in order.
         mode: which labels a detection sample asks for; see `subsets.asked_labels`.
@@ -105,22 +96,13 @@ def read_coco(
         UsageError: an unknown subset, or negatives where none can be drawn.
     """
     asking = Asking(subset, mode, task, negatives, seed)
-    document = annotations if isinstance(annotations, Document) else open_coco(annotations)
+    document, found = open_coco(annotations), ImageFolder(images)
     categories = read_categories(document)
-    notes = list(categories.notes)
-    pictures = read_pictures(document, categories, images, notes)
+    notes = document.notes + categories.notes
+    pictures = read_pictures(document, categories, found, notes)
     rows = ask(pictures, categories.ids, asking)
     counts = (len(document.array(key)) for key in ("images", "annotations"))
-    return Reading(next(counts), rows, next(counts), notes)
-
-
-def open_coco(path: Path) -> Document:
-    """The file without its polygons, which are nine tenths of a large one.
-
-    Raises:
-        DataError: no such file or not JSON.
-    """
-    return Document(path, slim=lambda text: _POLYGONS.sub('"segmentation": null', text))
+    return Reading(next(counts), rows, next(counts), notes, found)
 
 
 def read_categories(document: Document) -> Categories:
@@ -137,7 +119,7 @@ def read_categories(document: Document) -> Categories:
     children = defaultdict(set)
     for (key, _), row in zip(listed, document.array("categories"), strict=True):
         children[str(row.get("supercategory"))].add(key)
-    names: dict[int, str] = {}
+    names: dict[Key, str] = {}
     keys, known, regions = set(), set(), set()
     notes = []
     for index, (key, name) in enumerate(listed):
@@ -162,21 +144,21 @@ def read_categories(document: Document) -> Categories:
     return Categories(names, frozenset(regions), notes)
 
 
-def _listed(document: Document) -> list[tuple[int, str]]:
-    """Id and name of every category, in the file's order."""
+def _listed(document: Document) -> list[tuple[Key, str]]:
+    """Id and name of every category, in the file's order; a name that is a number is its text."""
     listed = []
     for index, row in enumerate(document.array("categories")):
-        where = f"categories[{index}]"
+        where, key, name = f"categories[{index}]", as_id(row.get("id")), row.get("name")
         try:
-            key = require({**row, "id": as_id(row["id"])} if "id" in row else row, "id", int, where)
-            listed.append((key, require(row, "name", str, where)))
+            name = str(name) if type(name) in (int, float) else require(row, "name", str, where)
+            listed.append((key if key is not None else require(row, "id", int, where), name))
         except DataError as error:
             raise DataError(f"{document.where('categories', index)}: {error}") from error
     return listed
 
 
 def read_pictures(
-    document: Document, categories: Categories, images: Path, notes: list[str]
+    document: Document, categories: Categories, images: ImageFolder, notes: list[str]
 ) -> Iterator[Picture | Rejected]:
     """Every image with its annotations, in the order of the file.
 
@@ -187,7 +169,7 @@ def read_pictures(
     Args:
         document: the COCO file.
         categories: its categories.
-        images: folder of the images, for those whose size the file does not give.
+        images: folder of the images.
         notes: what people should hear of is added here.
 
     Yields:
@@ -199,7 +181,8 @@ def read_pictures(
     """
     rows = document.array("annotations")
     joined = join(document.array("images"), rows)
-    twins = find_twins(document.array("images"), rows, joined)
+    names = _image_names(document.array("images"), images)
+    twins = find_twins(names, document.array("images"), rows, joined)
     if twins.groups:
         first = document.array("images")[twins.groups[0][0]]
         notes.append(
@@ -215,6 +198,18 @@ def read_pictures(
         yield document.rejected("annotations", position, error, rows[position])
 
 
+def _image_names(pictures: Sequence[Row], images: ImageFolder) -> list[str]:
+    """The path of every image, found together; empty for one that has none."""
+    written = []
+    for row in pictures:
+        try:
+            written.append(image_name(row, "image"))
+        except DataError:
+            written.append("")
+    images.settle(filter(None, written))
+    return [name and (images.find(name) or normal_image(name)) for name in written]
+
+
 class _PictureReader:
     """Reads the images of a file one by one."""
 
@@ -222,7 +217,7 @@ class _PictureReader:
         self,
         document: Document,
         categories: Categories,
-        images: Path,
+        images: ImageFolder,
         joined: Joined,
         twins: Twins,
     ) -> None:
@@ -253,6 +248,7 @@ class _PictureReader:
                 instance = self._instance(position, picture.size_wh)
             except DataError as error:
                 item = self.rows[position]
+                item = {**item, "segmentation": read_outline(item)}
                 yield self.document.rejected("annotations", position, error, item)
                 lost.add(self.categories.label(item))
             else:
@@ -288,7 +284,7 @@ class _PictureReader:
             raise DataError(
                 f"{where}: duplicate id {key!r:.80}; no annotation of it is known to be its own"
             )
-        image = inside_folder(self.images, image_name(row, where), where)
+        image = self.images.locate(image_name(row, where), where)
         if index in self.twins.sizes:
             raise DataError(
                 f"{where}: {image!r:.80} is listed again with another size; one path leads to one "
@@ -297,7 +293,7 @@ class _PictureReader:
         return Picture(
             key=str(key),
             image=image,
-            size_wh=_image_size(row, self.images / image, where),
+            size_wh=image_size(row, self.images, image, where),
             instances=[],
             image_id=key,
             verified=self._names(row, "neg_category_ids", where) if self.federated else None,
@@ -318,7 +314,7 @@ class _PictureReader:
 
 
 def read_instance(
-    row: Row, key: int, names: dict[int, str], size_wh: tuple[int, int], where: str
+    row: Row, key: int, names: dict[Key, str], size_wh: tuple[int, int], where: str
 ) -> Instance:
     """One annotation, checked.
 
@@ -333,17 +329,11 @@ def read_instance(
         DataError: an unknown category, or a box or area that is none.
     """
     category = as_id(row.get("category_id"))
-    if not isinstance(category, int) or category not in names:
+    if category is None or category not in names:
         got = f"{row.get('category_id')!r:.80}"
         raise DataError(f"{where}: category_id {got} is not among the categories")
-    bbox = placed_xywh(row.get("bbox"), size_wh, where)
-    label = Object(bbox, names[category], checked_crowd(row, where))
-    area = checked_area(row.get("area", (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])), where)
-    return Instance(label, key, area)
-
-
-def _image_size(row: Row, path: Path, where: str) -> tuple[int, int]:
-    """The declared size, or where none is declared the size in the image's header."""
-    if "width" in row or "height" in row:
-        return size_of(row, where)
-    return read_header(path, where).size_wh
+    bbox = placed_xywh(sides(row, size_wh, where), size_wh, where)
+    crowd = checked_crowd({"iscrowd": number(row.get("iscrowd"))}, where)
+    area = number(row.get("area"))
+    area = checked_area((bbox[2] - bbox[0]) * (bbox[3] - bbox[1]) if area is None else area, where)
+    return Instance(Object(bbox, names[category], crowd), key, area)

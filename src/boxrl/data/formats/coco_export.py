@@ -8,14 +8,15 @@ boxes; they stay where they are, and `like` joins them again by the ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.files import write_atomic
 from boxrl.data.formats.coco import read_categories, read_instance
 from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id, image_name
-from boxrl.data.formats.reading import Document
+from boxrl.data.formats.documents import Document
+from boxrl.data.samples import normal_image
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -118,7 +119,7 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
     numbers = annotation_ids(annotations)
 
     def same_image(theirs: Row, mine: Row, key: Key | None) -> bool:
-        declared = {**theirs, "file_name": image_name(theirs, "image")}
+        declared = {**theirs, "file_name": _file_name(theirs, mine["file_name"], "image")}
         return all(declared.get(field, value) == value for field, value in mine.items())
 
     def same_annotation(theirs: Row, mine: Row, key: int) -> bool:
@@ -139,7 +140,7 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
     }
 
 
-def _check_origin(document: dict[str, list[Row]], original: Document, ids: dict[str, int]) -> None:
+def _check_origin(document: dict[str, list[Row]], original: Document, ids: dict[str, Key]) -> None:
     """That the samples can have been converted from this file."""
     expected = "--like takes the file that the samples were converted from"
     for row in document["categories"]:
@@ -151,9 +152,16 @@ def _check_origin(document: dict[str, list[Row]], original: Document, ids: dict[
     files = {row["id"]: row["file_name"] for row in document["images"]}
     for index, row in enumerate(original.array("images")):
         key = as_id(row.get("id"))
-        if key in files and files[key] == image_name(row, f"{original.path}: images[{index}]"):
+        where = f"{original.path}: images[{index}]"
+        if key in files and files[key] == _file_name(row, files[key], where):
             return
     raise DataError(f"{original.path}: has no image of the samples under its id; {expected}")
+
+
+def _file_name(theirs: Row, mine: str, where: str) -> str:
+    """Their path, or mine where that is theirs without folders that no archive unpacked to."""
+    written = normal_image(image_name(theirs, where).replace("\\", "/"))
+    return mine if f"/{written}".endswith(f"/{mine}") else written
 
 
 def _joined(
@@ -179,7 +187,7 @@ def _joined(
     return [*joined, *left.values()]
 
 
-def _annotations(sample: Sample, image_id: int, categories: dict[str, int]) -> Iterator[Row]:
+def _annotations(sample: Sample, image_id: int, categories: Mapping[str, int]) -> Iterator[Row]:
     count = len(sample.objects)
     ids = _aligned(sample, "annotation_ids", count) or [None] * count
     areas = _aligned(sample, "areas", count) or [None] * count
@@ -187,7 +195,7 @@ def _annotations(sample: Sample, image_id: int, categories: dict[str, int]) -> I
         yield _annotation(Instance(item, key, area), image_id, categories)
 
 
-def _annotation(item: Instance, image_id: int, categories: dict[str, int]) -> Row:
+def _annotation(item: Instance, image_id: int, categories: Mapping[str, Key]) -> Row:
     """Its JSON object; the id or area may be None, for unknown."""
     x1, y1, x2, y2 = item.object.bbox
     width, height = round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)
@@ -227,7 +235,8 @@ def _category_ids(samples: Iterable[Sample]) -> dict[str, int]:
                     f"sample {sample.id!r}: label {label!r} has category id {key} here and "
                     f"{known[label]} before; export the files one by one"
                 )
-    if set(known) == set(labels) and len(set(known.values())) == len(known):
+    whole = all(type(key) is int for key in known.values())
+    if whole and set(known) == set(labels) and len(set(known.values())) == len(known):
         return dict(sorted(known.items(), key=lambda pair: pair[1]))
     return {label: number for number, label in enumerate(labels, start=1)}
 

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from boxrl.data.formats.reading import require
-from boxrl.data.samples import normal_image
-from boxrl.errors import DataError
 
 Row = dict[str, Any]
 Key = int | str
@@ -86,11 +84,20 @@ class Twins(NamedTuple):
     groups: list[list[int]]
 
 
-def find_twins(images: Sequence[Row], annotations: Sequence[Row], joined: Joined) -> Twins:
-    """Images whose paths are one and the same path."""
+def find_twins(
+    paths: Sequence[str], images: Sequence[Row], annotations: Sequence[Row], joined: Joined
+) -> Twins:
+    """Images whose paths are one and the same path.
+
+    Args:
+        paths: where every image lies; empty for one that has no path.
+        images: their records.
+        annotations: of the whole file.
+        joined: which of them belongs to which image.
+    """
     by_path: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(images):
-        by_path[_path(row)].append(index)
+    for index, path in enumerate(paths):
+        by_path[path].append(index)
     by_path.pop("", None)
     groups = [group for group in by_path.values() if len(group) > 1]
     differing: dict[int, frozenset[Any]] = {}
@@ -105,13 +112,6 @@ def find_twins(images: Sequence[Row], annotations: Sequence[Row], joined: Joined
     return Twins(differing, frozenset(sizes), groups)
 
 
-def _path(row: Row) -> str:
-    try:
-        return image_name(row, "image")
-    except DataError:
-        return ""
-
-
 def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> dict[Any, list[str]]:
     """Boxes by category id, as the file writes them."""
     found: dict[Any, list[str]] = defaultdict(list)
@@ -122,7 +122,7 @@ def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> dict[
 
 
 def image_name(row: Row, where: str) -> str:
-    """The image's path from the images folder, in its one spelling.
+    """The image's path as the file has it.
 
     LVIS has no `file_name`: it is the last two parts of `coco_url`, as train2017/x.jpg.
 
@@ -132,8 +132,8 @@ def image_name(row: Row, where: str) -> str:
     url = row.get("coco_url")
     if row.get("file_name") is None and isinstance(url, str) and url.strip():
         parts = urlsplit(url).path.split("/")[-2:]
-        return normal_image(require({"coco_url": "/".join(parts)}, "coco_url", str, where))
-    return normal_image(require(row, "file_name", str, where))
+        row = {"file_name": "/".join(parts)}
+    return str(require(row, "file_name", str, where))
 
 
 def annotation_ids(annotations: Sequence[Row]) -> list[int]:

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco import read_categories, read_pictures
+from boxrl.data.formats.coco_dialects import open_coco
 from boxrl.data.formats.coco_joins import as_id, join
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pickles import read_pickle
 from boxrl.data.formats.pictures import Picture, detection_sample, hide
 from boxrl.data.formats.reading import (
     Reading,
     Rejected,
-    inside_folder,
     placed_xywh,
     require,
     size_of,
@@ -47,7 +48,7 @@ class Sentences(NamedTuple):
         of_group: the texts asked for in a group of images.
     """
 
-    ids: dict[str, int]
+    ids: Mapping[str, Any]
     kinds: dict[str, str]
     of_group: dict[Any, list[str]]
 
@@ -77,7 +78,8 @@ def read_d3(
     if negatives is not None and negatives < 0:
         raise UsageError(f"--negatives {negatives}; expected 0 or more")
     opened = _open_json if annotations.suffix == ".json" else _open_pickles
-    archive = opened(annotations, images)
+    found = ImageFolder(images)
+    archive = opened(annotations, found)
     sentences = archive.sentences
     rng = random.Random(seed)
 
@@ -94,7 +96,7 @@ def read_d3(
                 kept, ids = picture.instances, sentences.ids
                 yield detection_sample(picture.key, picture, labels, kept, ids, meta)
 
-    return Reading(archive.images, rows(), archive.annotations, archive.notes)
+    return Reading(archive.images, rows(), archive.annotations, archive.notes, found)
 
 
 def _asked(
@@ -136,7 +138,7 @@ class _Archive(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def _open_json(path: Path, images: Path) -> _Archive:
+def _open_json(path: Path, images: ImageFolder) -> _Archive:
     """A JSON file: a group's sentences are those with a box in any of its images."""
     document = open_coco(path)
     categories = read_categories(document)
@@ -154,7 +156,7 @@ def _open_json(path: Path, images: Path) -> _Archive:
     return _Archive(len(pictures), len(annotations), Sentences(ids, {}, known), rows, notes)
 
 
-def _open_pickles(folder: Path, images: Path) -> _Archive:
+def _open_pickles(folder: Path, images: ImageFolder) -> _Archive:
     tables = {name: _read_table(folder / f"{name}.pkl") for name in TABLES}
     texts, ids, kinds = {}, {}, {}
     for key, row in sorted(tables["sentences"].items()):
@@ -187,7 +189,10 @@ def _read_table(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def _pictures(
-    folder: Path, tables: dict[str, dict[int, dict[str, Any]]], texts: dict[int, str], images: Path
+    folder: Path,
+    tables: dict[str, dict[int, dict[str, Any]]],
+    texts: dict[int, str],
+    images: ImageFolder,
 ) -> Iterator[Picture | Rejected]:
     """As `coco.read_pictures`, by the same laws."""
     listed = [row | {"id": key} for key, row in sorted(tables["images"].items())]
@@ -226,9 +231,9 @@ def _pictures(
         yield rejected(position, f"{at(position)}: {why}")
 
 
-def _picture(row: dict[str, Any], place: int, images: Path, where: str) -> Picture:
+def _picture(row: dict[str, Any], place: int, images: ImageFolder, where: str) -> Picture:
     size_wh = size_of(row, where)
-    image = inside_folder(images, require(row, "file_name", str, where), where)
+    image = images.locate(require(row, "file_name", str, where), where)
     return Picture(str(row["id"]), image, size_wh, [], row["id"], row=row, place=place)
 
 

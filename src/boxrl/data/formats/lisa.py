@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import (
     Reading,
     Rejected,
-    inside_folder,
     placed_xyxy,
     require,
     text_list,
@@ -40,21 +40,24 @@ def read_lisa(annotations: Path, images: Path) -> Reading:
     if not paths:
         raise DataError(f"{annotations}: no .json file; expected NAME.json beside NAME.jpg")
 
+    found = ImageFolder(images)
+
     def rows() -> Iterator[Sample | Rejected]:
         for path in paths:
             try:
                 image = path.relative_to(annotations).with_suffix(".jpg").as_posix()
-                yield from _samples(path, image, images)
+                yield from _samples(path, image, found)
             except DataError as error:
                 yield Rejected(str(error), path.name)
 
-    return Reading(len(paths), rows())
+    return Reading(len(paths), rows(), images=found)
 
 
-def _samples(path: Path, image: str, images: Path) -> list[Sample]:
+def _samples(path: Path, image: str, images: ImageFolder) -> list[Sample]:
     where = f"{path}:1"
     row = _read(path)
-    size_wh = read_header(images / inside_folder(images, image, where), where).size_wh
+    image = images.locate(image, where)
+    size_wh = read_header(images.folder / image, where).size_wh
     bbox = _target_box(require(row, "shapes", list, where), size_wh, where)
     return [
         Sample(

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco import read_categories, read_pictures
+from boxrl.data.formats.coco_dialects import open_coco
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pictures import Picture, detection_sample
 from boxrl.data.formats.reading import Reading, Rejected, text_list
 from boxrl.errors import DataError
@@ -34,13 +36,13 @@ def read_ovdeval(
     Raises:
         DataError: the file is not in COCO form. A bad row is a `Rejected`.
     """
-    document = open_coco(annotations)
+    document, found = open_coco(annotations), ImageFolder(images)
     categories = read_categories(document)
     ids, notes = categories.ids, list(categories.notes)
     aspect = annotations.stem
 
     def rows() -> Iterator[Sample | Rejected]:
-        for picture in read_pictures(document, categories, images, notes):
+        for picture in read_pictures(document, categories, found, notes):
             if isinstance(picture, Rejected):
                 yield picture
                 continue
@@ -57,7 +59,7 @@ def read_ovdeval(
                 yield detection_sample(key, picture, labels, kept, ids, meta, picture.unknown)
 
     annotated = len(document.array("annotations"))
-    return Reading(len(document.array("images")), rows(), annotated, notes)
+    return Reading(len(document.array("images")), rows(), annotated, notes, found)
 
 
 def _asked(picture: Picture, mode: str, names: list[str]) -> list[str]:

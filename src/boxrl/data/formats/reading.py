@@ -1,4 +1,4 @@
-"""What readers of published formats share: rows, rejections, JSON documents, image headers.
+"""What readers of published formats share: rows, rejections, fields, boxes.
 
 A reader turns the files of one archive into a `Reading`: samples in the order of the source, and
 in their place a `Rejected` for every row that is bad. A bad row is data, not a crash; whoever
@@ -7,17 +7,14 @@ writes the samples file decides whether to stop at it or to leave it out.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.files import is_whole, read_lines
-from boxrl.data.samples import checked_bbox, checked_image
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.samples import checked_bbox
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
 from boxrl.types import Sample
@@ -52,12 +49,25 @@ class Reading(NamedTuple):
         rows: samples and rejections, in the order of the source.
         annotations: in the source; None where each of `total` is one.
         notes: what people should hear of that is no rejection; complete once the rows are read.
+        images: the folder in which the reader looks for images, with its counts.
     """
 
     total: int
     rows: Iterator[Sample | Rejected]
     annotations: int | None = None
     notes: Sequence[str] = ()
+    images: ImageFolder | None = None
+
+    def told(self) -> list[str]:
+        """The notes and how many images were found, once the rows are read.
+
+        Raises:
+            DataError: two images of the source are one file.
+        """
+        if self.images is None:
+            return list(self.notes)
+        self.images.check()
+        return [self.images.note(), *self.notes]
 
 
 def read_records(path: Path, build: Callable[[dict[str, Any], str, str], Sample]) -> Reading:
@@ -86,141 +96,6 @@ def read_records(path: Path, build: Callable[[dict[str, Any], str, str], Sample]
                 yield Rejected(str(error), row)
 
     return Reading(len(lines), rows())
-
-
-class Document:
-    """A JSON file read whole, that can tell on which line an element of an array stands."""
-
-    def __init__(self, path: Path, slim: Callable[[str], str] | None = None) -> None:
-        """Read the file.
-
-        Args:
-            path: a JSON file.
-            slim: takes out of the text what nobody needs, which for large files costs a fraction
-                of decoding it; JSON must stay JSON.
-
-        Raises:
-            DataError: no such file, not UTF-8, or not JSON; with `file:line`.
-        """
-        self.path = path
-        self._lines: dict[str | None, list[int]] = {}
-        self.content: Any
-        text = read_text(path)
-        try:
-            self.content = json.loads(slim(text) if slim else text)
-        except json.JSONDecodeError as error:
-            line = text.count("\n", 0, _first_error(text)) + 1
-            raise DataError(f"{path}:{line}: not JSON ({error.msg})") from error
-        except RecursionError as error:
-            raise DataError(f"{path}:1: JSON nested too deeply to be annotations") from error
-        except ValueError as error:
-            raise DataError(f"{path}:1: a number with too many digits to be read") from error
-
-    def array(self, key: str | None) -> list[dict[str, Any]]:
-        """The array of objects under `key`, or the document itself where `key` is None.
-
-        Raises:
-            DataError: no such array, or an element that is no object.
-        """
-        value = self.content
-        if key is not None:
-            value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, list):
-            what = f"a list {key!r}" if key else "a JSON list"
-            raise DataError(f"{self.path}:1: expected {what}, got {type(value).__name__}")
-        for index, item in enumerate(value):
-            if not isinstance(item, dict):
-                where = f"{self.where(key, index)}: {key or ''}[{index}]"
-                raise DataError(f"{where}: expected an object, got {item!r:.80}")
-        return value
-
-    def where(self, key: str | None, index: int) -> str:
-        """`file:line` of an array's element; the file is scanned again at the first call."""
-        if key not in self._lines:
-            text = read_text(self.path)
-            one_line = text.find("\n") in (-1, len(text) - 1)  # as COCO's own; decoding is slow
-            listed = self.content if key is None else self.content[key]
-            self._lines[key] = [1] * len(listed) if one_line else _element_lines(text, key)
-        return f"{self.path}:{self._lines[key][index]}"
-
-    def rejected(
-        self, key: str | None, index: int, error: DataError, row: Any, annotations: int = 1
-    ) -> Rejected:
-        """The rejection of an array's element.
-
-        Args:
-            key: of the array in the document; None where the document is the array.
-            index: of the element, from 0.
-            error: what is wrong with it.
-            row: the element as it stands.
-            annotations: how many annotations are lost with it.
-        """
-        return Rejected(f"{self.where(key, index)}: {error}", row, annotations)
-
-
-def read_text(path: Path) -> str:
-    """The file's text, which must be UTF-8 (a byte order mark is allowed).
-
-    Raises:
-        DataError: no such file, or not UTF-8; with `file:line`.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        packed = content.startswith((b"\x1f\x8b", b"PK"))
-        encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "CP1252"
-        next_step = (
-            "it is a packed archive; unpack it first"
-            if packed
-            else f"convert it first, such as: iconv -f {encoding} -t UTF-8 {path.name}"
-        )
-        raise DataError(
-            f"{path}:{line}: not UTF-8 (byte {error.start} of the file); {next_step}"
-        ) from error
-
-
-def _first_error(text: str) -> int:
-    """Where a text stops being JSON."""
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        return error.pos
-    return 0
-
-
-_BETWEEN = re.compile(r"[\s,:]*")
-
-
-def _element_lines(text: str, key: str | None) -> list[int]:
-    """Line (from 1) of every element of the array under `key` in a valid JSON text."""
-    decoder = json.JSONDecoder(object_hook=lambda _: None)
-
-    def skip(position: int) -> int:
-        found = _BETWEEN.match(text, position)
-        return found.end() if found else position
-
-    position = skip(0)
-    if key is not None:
-        position = skip(position + 1)
-        while True:
-            name, position = decoder.raw_decode(text, position)
-            position = skip(position)
-            if name == key:
-                break
-            position = skip(decoder.raw_decode(text, position)[1])
-    lines: list[int] = []
-    line, counted, position = 1, 0, skip(position + 1)
-    while text[position] != "]":
-        line += text.count("\n", counted, position)
-        counted = position
-        lines.append(line)
-        position = skip(decoder.raw_decode(text, position)[1])
-    return lines
 
 
 def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -285,7 +160,20 @@ def placed_xywh(
         raise DataError(
             f"{where}: bbox {value!r:.80}; expected four numbers x, y, width, height"
         ) from error
-    return placed_xyxy(corners, size_wh, where)
+    try:
+        return placed_xyxy(corners, size_wh, where)
+    except DataError as error:
+        hint = "; it reads as x1, y1, x2, y2" if _fits(value, size_wh) else ""
+        raise DataError(f"{error}; x, y, width, height are {value!r:.80}{hint}") from error
+
+
+def _fits(corners: Any, size_wh: tuple[int, int]) -> bool:
+    """Whether corners are those of a box in the image."""
+    try:
+        checked_bbox(corners, size_wh, "")
+    except DataError:
+        return False
+    return True
 
 
 def placed_xyxy(
@@ -315,41 +203,6 @@ def placed_xyxy(
     except (TypeError, ValueError):
         inside = corners
     return checked_bbox(inside, size_wh, where)
-
-
-def inside_folder(images: Path, image: str, where: str) -> str:
-    """The relative image path in its one spelling, checked not to leave the folder, links included.
-
-    No image is opened, and none has to be there.
-
-    Raises:
-        DataError: an absolute path, a path with `..`, or a link out of the folder.
-    """
-    image = checked_image(image, where)
-    path = os.path.join(images, image)  # noqa: PTH118 - once per image of a large archive
-    if not _stays(images, os.path.dirname(path)) or (  # noqa: PTH120
-        _is_link(path) and not _leads_inside(images, path)
-    ):
-        raise DataError(f"{where}: image {image!r} is a link out of the images folder {images}")
-    return image
-
-
-def _is_link(path: str) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(path).st_mode)
-    except (OSError, ValueError):  # not there, or a name that no file can have
-        return False
-
-
-def _leads_inside(images: Path, path: str) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(images.resolve())
-    except (OSError, RuntimeError, ValueError):  # such as a link that leads to itself
-        return False
-
-
-_stays = lru_cache(maxsize=65536)(_leads_inside)
-"""For folders, of which there are few."""
 
 
 def text_list(value: Any, what: str, where: str) -> list[str]:

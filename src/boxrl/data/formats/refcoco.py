@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxrl.data.formats.coco import open_coco, read_categories, read_pictures
+from boxrl.data.formats.coco import read_categories, read_pictures
+from boxrl.data.formats.coco_dialects import open_coco
 from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pickles import read_pickle
 from boxrl.data.formats.pictures import Picture
 from boxrl.data.formats.reading import Reading, Rejected, require
@@ -84,7 +86,8 @@ def read_refs(folder: Path, refs_file: str, images: Path, split: str) -> Reading
     if not wanted:
         raise UsageError(f"{path}: no split {split!r}; splits: {', '.join(splits)}")
     chosen = [ref for ref in refs if str(ref.get("split")) in wanted]
-    by_id, unusable = _annotated(folder / "instances.json", images)
+    found = ImageFolder(images)
+    by_id, unusable = _annotated(folder / "instances.json", found)
 
     def rows() -> Iterator[Sample | Rejected]:
         for ref in chosen:
@@ -99,10 +102,11 @@ def read_refs(folder: Path, refs_file: str, images: Path, split: str) -> Reading
                 yield Rejected(str(error), ref)
 
     sentences = [ref.get("sentences") for ref in chosen]
-    return Reading(sum(len(found) for found in sentences if isinstance(found, list)), rows())
+    total = sum(len(listed) for listed in sentences if isinstance(listed, list))
+    return Reading(total, rows(), images=found)
 
 
-def _annotated(path: Path, images: Path) -> tuple[dict[Key, _Annotated], dict[Key, str]]:
+def _annotated(path: Path, images: ImageFolder) -> tuple[dict[Key, _Annotated], dict[Key, str]]:
     """Every usable annotation by its id, and why the others are not usable."""
     document = open_coco(path)
     rows = document.array("annotations")

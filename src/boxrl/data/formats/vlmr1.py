@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.formats.documents import Document
+from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import (
-    Document,
     Reading,
     Rejected,
-    inside_folder,
     placed_xyxy,
     read_records,
     require,
@@ -59,14 +59,16 @@ def read_vlmr1(annotations: Path, images: Path) -> Reading:
     Raises:
         DataError: no such file, or of neither form. A bad row is a `Rejected`.
     """
+    found = ImageFolder(images)
     if annotations.suffix == ".json":
-        return _read_list(annotations, images)
-    return read_records(
-        annotations, lambda row, key, where: _conversation_sample(row, key, images, where)
+        return _read_list(annotations, found)
+    reading = read_records(
+        annotations, lambda row, key, where: _conversation_sample(row, key, found, where)
     )
+    return reading._replace(images=found)
 
 
-def _read_list(path: Path, images: Path) -> Reading:
+def _read_list(path: Path, images: ImageFolder) -> Reading:
     document = Document(path)
     listed = document.array(None)
 
@@ -77,11 +79,11 @@ def _read_list(path: Path, images: Path) -> Reading:
             except DataError as error:
                 yield document.rejected(None, index, error, row)
 
-    return Reading(len(listed), rows())
+    return Reading(len(listed), rows(), images=images)
 
 
-def _expression_sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
-    image = inside_folder(images, require(row, "image", str, where), where)
+def _expression_sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> Sample:
+    image = images.locate(require(row, "image", str, where), where)
     size_wh = size_of(row, where)
     expression = require(row, "normal_caption", str, where)
     sample = Sample(
@@ -106,9 +108,9 @@ def _expression_objects(
     return (Object(placed_xyxy(solution, size_wh, where), row["normal_caption"]),)
 
 
-def _conversation_sample(row: dict[str, Any], key: str, images: Path, where: str) -> Sample:
-    image = inside_folder(images, _one_image(row, where), where)
-    size_wh = read_header(images / image, where).size_wh
+def _conversation_sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> Sample:
+    image = images.locate(_one_image(row, where), where)
+    size_wh = read_header(images.folder / image, where).size_wh
     question, answer = _turns(row, where)
     labels = _labels(question)
     expression = _EXPRESSION.search(question)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import ImageOps
 
 from boxrl.data.files import hash_file
-from boxrl.data.formats.reading import inside_folder
+from boxrl.data.formats.image_folder import inside_folder
 from boxrl.data.images import read_image
 from boxrl.data.lint.rows import Checked, Defect
 from boxrl.data.splitting import ROBOFLOW, group_key

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from boxrl.data.files import is_number
-from boxrl.data.formats.reading import inside_folder
+from boxrl.data.formats.image_folder import inside_folder
 from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked, without_labels
 from boxrl.errors import DataError

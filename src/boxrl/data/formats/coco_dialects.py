@@ -1,0 +1,233 @@
+"""What writers of COCO files do otherwise: files, sizes, boxes and numbers in other clothes.
+
+pandas writes 2.0 and NaN, web tools write numbers as text, masks stand without boxes, panoptic
+files put several segments into one annotation. What can mean one thing alone is read as that; two
+things are told: boxes that are x1, y1, x2, y2, and files that are of another kind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+
+from boxrl.data.files import is_number
+from boxrl.data.formats.documents import Document
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.reading import size_of
+from boxrl.data.images import read_header
+from boxrl.errors import DataError
+
+ROBOFLOW = "_annotations.coco.json"
+"""How Roboflow calls the file beside the images."""
+
+LOOKED_AT = 2000
+"""Annotations that are enough to tell in which form the boxes are."""
+
+Row = dict[str, Any]
+
+
+class _Annotation(TypedDict, total=False):
+    id: Any
+    image_id: Any
+    category_id: Any
+    bbox: Any
+    area: Any
+    iscrowd: Any
+    segmentation: msgspec.Raw
+    segments_info: Any
+    tokens_positive: Any
+
+
+class _Instances(TypedDict, total=False):
+    images: list[Row]
+    annotations: list[_Annotation]
+    categories: list[Row]
+
+
+def open_coco(path: Path) -> Document:
+    """A COCO instances file; of its outlines, nine tenths of a large one, only where they stand.
+
+    Args:
+        path: the file, packed by gzip or not, or the folder that holds it alone.
+
+    Raises:
+        DataError: no such file, not JSON, or boxes that are x1, y1, x2, y2.
+    """
+    document = Document(_file(path), _Instances)
+    if isinstance(document.content, dict) and isinstance(document.content.get("annotations"), list):
+        rows = [row for row in document.content["annotations"] if isinstance(row, dict)]
+        if rows and "tokens_positive" in rows[0]:
+            raise DataError(
+                f"{path}: an MDETR file, whose labels are words of its captions; "
+                f"run boxrl data convert odvg --annotations {path}"
+            )
+        if any("segments_info" in row for row in rows[:1]):
+            document = _Panoptic(document)
+        _refuse_corners(document.path, document.content["annotations"])
+    return document
+
+
+def _file(path: Path) -> Path:
+    """The annotations of a folder that holds one file of them."""
+    if not path.is_dir():
+        return path
+    if (path / ROBOFLOW).is_file():
+        return path / ROBOFLOW
+    found = sorted(path.glob("*.json"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found[:5]) or "none"
+        raise DataError(f"{path}: a folder; expected one .json file in it, found {names}")
+    return found[0]
+
+
+class _Panoptic(Document):
+    """A panoptic file as instances: every segment of a thing is an annotation."""
+
+    def __init__(self, document: Document) -> None:
+        """Take the segments out of the annotations.
+
+        Args:
+            document: the file.
+
+        Raises:
+            DataError: a segment is no object.
+        """
+        self.path, self._lines, self._document = document.path, {}, document
+        categories = document.array("categories")
+        stuff = {row.get("id"): row.get("name") for row in categories if row.get("isthing") == 0}
+        self.notes = []
+        if stuff:
+            example = next(iter(stuff.values()))
+            self.notes = [f"{len(stuff)} categories are no things, such as {example!r}: left out"]
+        rows: list[Row] = []
+        self._owners: list[int] = []
+        for owner, row in enumerate(document.array("annotations")):
+            for segment in row.get("segments_info") or ():
+                if not isinstance(segment, dict):
+                    where = document.where("annotations", owner)
+                    raise DataError(f"{where}: expected an object, got the segment {segment!r:.80}")
+                if segment.get("category_id") not in stuff:
+                    rows.append({**segment, "image_id": row.get("image_id")})
+                    self._owners.append(owner)
+        things = [row for row in categories if row.get("isthing") != 0]
+        self.content = {**document.content, "annotations": rows, "categories": things}
+
+    def where(self, key: str | None, index: int) -> str:
+        """`file:line` of an array's element, for a segment that of its annotation."""
+        return self._document.where(key, self._owners[index] if key == "annotations" else index)
+
+
+def _refuse_corners(path: Path, rows: Sequence[Any]) -> None:
+    """Stop where the areas say that the boxes are x1, y1, x2, y2: many of these pass as others."""
+    sides = corners = 0
+    for row in rows[:LOOKED_AT]:
+        bbox: Any = row.get("bbox") if isinstance(row, dict) else None
+        area: Any = row.get("area") if isinstance(row, dict) else None
+        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, [*bbox, area])):
+            continue
+        x, y, width, height = bbox
+        as_sides, as_corners = width * height, (width - x) * (height - y)
+        sides += math.isclose(area, as_sides, rel_tol=1e-3)
+        corners += not math.isclose(as_sides, as_corners, rel_tol=1e-3) and math.isclose(
+            area, as_corners, rel_tol=1e-3
+        )
+    if corners > sides:
+        raise DataError(
+            f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas say; "
+            "a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
+        )
+
+
+def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[int, int]:
+    """The declared size, or where none is declared the size in the image's header.
+
+    Args:
+        row: the image's record.
+        images: where it lies.
+        image: its path from there.
+        where: start of the error message.
+
+    Raises:
+        DataError: a size that is none, or no size and no image.
+    """
+    declared = {side: number(row.get(side)) for side in ("width", "height")}
+    if declared["width"] is None and declared["height"] is None:
+        return read_header(images.folder / image, where).size_wh
+    return size_of(declared, where)
+
+
+def number(value: Any) -> Any:
+    """A number in other clothes: "12.5" is 12.5, 200.0 is 200, NaN and blank text are None.
+
+    Whatever is no number comes back as it is, for whoever checks it.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value) if value.strip() else None
+        except ValueError:
+            return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
+
+
+def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
+    """The annotation's box as x, y, width, height; without a box, that of its outline.
+
+    Args:
+        row: the annotation.
+        size_wh: (width, height) of its image, in pixels.
+        where: start of the error message.
+
+    Raises:
+        DataError: no box, and an outline that is none.
+    """
+    bbox = row.get("bbox")
+    if isinstance(bbox, list) and len(bbox) == 4 and type(bbox[0]) is not str:
+        return bbox
+    if isinstance(bbox, str):
+        try:
+            bbox = json.loads(bbox)
+        except (ValueError, RecursionError):
+            return bbox
+    if isinstance(bbox, dict):
+        bbox = [bbox.get(key) for key in ("x", "y", "width", "height")]
+    if isinstance(bbox, list) and bbox:
+        return [number(value) for value in bbox]
+    outline = read_outline(row)
+    return bbox if bbox or not outline else _hull(outline, size_wh, where)
+
+
+def read_outline(row: Row) -> Any:
+    """The annotation's `segmentation`, decoded where `open_coco` left it as it stands."""
+    outline = row.get("segmentation")
+    if not isinstance(outline, msgspec.Raw):
+        return outline
+    try:
+        return msgspec.json.decode(outline)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _hull(outline: Any, size_wh: tuple[int, int], where: str) -> list[float]:
+    """The box around polygons of x, y, x, y, ... or around a run-length mask."""
+    try:
+        if isinstance(outline, dict):
+            from hotcoco import mask
+
+            height, width = outline["size"]
+            if (width, height) != size_wh:
+                raise ValueError(f"its mask is of an image of {width} x {height}")
+            return [*map(float, mask.to_bbox(mask.fr_py_objects(outline, height, width)))]
+        if not isinstance(outline[0], list):
+            outline = [outline]
+        xs = [x for polygon in outline for x in polygon[0::2]]
+        ys = [y for polygon in outline for y in polygon[1::2]]
+        return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise DataError(f"{where}: no bbox, and no outline that gives one ({error})") from error

@@ -1,0 +1,214 @@
+r"""The images folder, and where in it a path leads that was written on another machine.
+
+People's annotations name images with backslashes, percent signs, in other case or another Unicode
+form, as URLs, as absolute paths, or below folders that no archive unpacks to. Law: a path is
+mended only where it then leads to a file, and two images never become one; what was mended and
+what is not there is counted and told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote
+
+from boxrl.data.samples import checked_image, normal_image
+from boxrl.errors import DataError
+
+
+class ImageFolder:
+    """Finds images by the paths that annotations give, and counts them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at nothing yet.
+
+        Args:
+            folder: what the paths start from; need not hold a single image.
+        """
+        self.folder = folder
+        self._paths: dict[str, str | None] = {}
+        self._whole: set[str] = set()
+        self._shortened: dict[str, str] = {}
+        self._example = self._clash = ""
+        self._mended = 0
+        self._listings: dict[str, dict[str, list[str]]] = {}
+
+    def locate(self, written: str, where: str) -> str:
+        """The image's path from the folder, in its one spelling.
+
+        Args:
+            written: as the annotations have it.
+            where: start of the error message.
+
+        Raises:
+            DataError: it leaves the folder, by `..`, by a link or as an absolute path, and no file
+                inside answers to it.
+        """
+        found = self.find(written)
+        if found is None:
+            checked_image(written, where)
+        return inside_folder(self.folder, found or written.replace("\\", "/"), where)
+
+    def find(self, written: str) -> str | None:
+        """The path from the folder of the file that is meant; None where no file answers to it.
+
+        Args:
+            written: as the annotations have it.
+        """
+        if written not in self._paths:
+            self.settle((written,))
+        return self._paths[written]
+
+    def settle(self, written: Iterable[str]) -> None:
+        """Find several images at once: where two paths would lead to one file, neither is cut.
+
+        Args:
+            written: paths as the annotations have them, such as all of a file.
+        """
+        cut = defaultdict(list)
+        for name in dict.fromkeys(written):
+            path, dropped = self._search(name) or (None, 0)
+            self._paths[name] = None if dropped else path
+            if path is None:
+                continue
+            if dropped:
+                cut[path].append(name)
+                continue
+            self._whole.add(path)
+            self._count(name, path)
+            if path in self._shortened:
+                self._clash = self._clash or _clash(name, self._shortened[path], path)
+        for path, names in cut.items():
+            taken = path in self._whole or path in self._shortened
+            if len(names) == 1 and not taken:
+                self._paths[names[0]] = path
+                self._shortened[path] = names[0]
+                self._count(names[0], path)
+            elif path in self._shortened:
+                self._clash = self._clash or _clash(names[0], self._shortened[path], path)
+
+    def note(self) -> str:
+        """How many of the images are there, for people."""
+        missing = [name for name, path in self._paths.items() if path is None]
+        found = len(self._whole) + len(self._shortened)
+        text = f"{found:,} of {found + len(missing):,} images found under {self.folder}"
+        if self._mended:
+            text += f"; {self._mended:,} not as it is written, such as {self._example}"
+        if missing:
+            text += f"; not there: {missing[0]!r:.120}"
+        return text
+
+    def check(self) -> None:
+        """See that no two images became one.
+
+        Raises:
+            DataError: they did.
+        """
+        if self._clash:
+            raise DataError(f"{self.folder}: {self._clash}")
+
+    def _count(self, name: str, path: str) -> None:
+        if path != normal_image(name):
+            self._mended += 1
+            self._example = self._example or f"{name!r:.80} as {path!r:.80}"
+
+    def _search(self, written: str) -> tuple[str, int] | None:
+        """The path of a file, and how many folders in front of it had to be dropped."""
+        plain = normal_image(written)
+        climbs = plain.startswith(("/", "..")) or "\\" in plain
+        if not climbs and os.path.isfile(os.path.join(self.folder, plain)):  # noqa: PTH113, PTH118
+            return plain, 0
+        for spelled in _spellings(written):
+            parts = [part for part in spelled.split("/") if part not in ("", ".")]
+            for start in range(len(parts)):
+                if found := self._match(parts[start:]):
+                    return found, start
+        return None
+
+    def _match(self, parts: list[str]) -> str | None:
+        """The path of these parts, in whichever case and Unicode form the folder has them."""
+        path = ""
+        for part in parts:
+            names = self._listing(path).get(fold_path(part), [])
+            if part not in names and len(names) != 1:
+                return None
+            name = part if part in names else names[0]
+            path = f"{path}/{name}" if path else name
+        return path if (self.folder / path).is_file() else None
+
+    def _listing(self, path: str) -> dict[str, list[str]]:
+        """What a folder below this one holds, by folded name; nothing where it is none."""
+        if path not in self._listings:
+            found = defaultdict(list)
+            try:
+                for name in os.listdir(self.folder / path):  # noqa: PTH208 - names alone
+                    found[fold_path(name)].append(name)
+            except (OSError, ValueError):
+                pass
+            self._listings[path] = found
+        return self._listings[path]
+
+
+def fold_path(name: str) -> str:
+    """A path as paths are compared that other systems wrote: one Unicode form, no case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _spellings(written: str) -> Iterator[str]:
+    """How else a path can be meant, the likeliest first; what stands before a `..` is dropped."""
+    slashed = written.replace("\\", "/")
+    served = re.search(r"/local-files/?\?d=([^&]*)", slashed)  # as Label Studio serves folders
+    for spelled in (
+        slashed,
+        unquote(slashed),
+        unquote(served.group(1)) if served else unquote(re.split(r"[?#]", slashed)[0]),
+    ):
+        yield spelled.replace("\\", "/").rpartition("../")[2]
+
+
+def _clash(one: str, other: str, path: str) -> str:
+    return (
+        f"images {one!r:.80} and {other!r:.80} would both be {path!r:.80}; name the folder that "
+        "the paths of all images start from"
+    )
+
+
+def inside_folder(images: Path, image: str, where: str) -> str:
+    """The relative image path in its one spelling, checked not to leave the folder, links included.
+
+    No image is opened, and none has to be there.
+
+    Raises:
+        DataError: an absolute path, a path with `..`, or a link out of the folder.
+    """
+    image = checked_image(image, where)
+    path = os.path.join(images, image)  # noqa: PTH118 - once per image of a large archive
+    if not _stays(images, os.path.dirname(path)) or (  # noqa: PTH120
+        _is_link(path) and not _leads_inside(images, path)
+    ):
+        raise DataError(f"{where}: image {image!r} is a link out of the images folder {images}")
+    return image
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except (OSError, ValueError):  # not there, or a name that no file can have
+        return False
+
+
+def _leads_inside(images: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(images.resolve())
+    except (OSError, RuntimeError, ValueError):  # such as a link that leads to itself
+        return False
+
+
+_stays = lru_cache(maxsize=65536)(_leads_inside)
+"""For folders, of which there are few."""

@@ -1,0 +1,211 @@
+"""Pascal VOC to samples: one .xml per image, corners in pixels that are counted from 1.
+
+Source: host.robots.ox.ac.uk/pascal/VOC, "Development Kit"; written by labelImg, Roboflow, CVAT and
+many scripts. The corners are those of the first and last pixel, so that a box is one pixel wider
+than their difference. Difficult objects become crowd regions, which evaluation ignores. An object
+may have several boxes; where it has none, the hull of its outline or turned box is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from boxrl.data.formats.coco_dialects import number
+from boxrl.data.formats.documents import read_text
+from boxrl.data.formats.image_folder import ImageFolder, fold_path
+from boxrl.data.formats.marks import Collection, Mark
+from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.yolo_places import IMAGE_SUFFIXES, walk
+from boxrl.data.images import read_header
+from boxrl.data.subsets import Mode
+from boxrl.errors import DataError, UsageError, did_you_mean
+from boxrl.guard.markup import Element, read_xml
+
+LISTS = "ImageSets/Main"
+"""Where VOC lists the images of a split, one stem a line."""
+
+
+def read_voc(
+    annotations: Path,
+    images: Path,
+    *,
+    subset: Sequence[str] = (),
+    mode: Mode = "positive",
+    split: str | None = None,
+    negatives: int = 0,
+    seed: int = 0,
+) -> Reading:
+    """Samples of a folder of Pascal VOC files, in order of their paths.
+
+    Args:
+        annotations: folder of .xml files, at any depth, or the folder that holds them as
+            `Annotations`.
+        images: folder of the images; opened only where a file tells no size.
+        subset: as for COCO.
+        mode: as for COCO.
+        split: name of a list in ImageSets/Main; every .xml file where None.
+        negatives: as for COCO.
+        seed: of their draw.
+
+    Raises:
+        DataError: no .xml files. A bad file or box is a `Rejected`.
+        UsageError: no such split, or see `read_coco`.
+    """
+    asking = Asking(subset, mode, "detection", negatives, seed)
+    nested = annotations / "Annotations"
+    folder = nested if nested.is_dir() else annotations
+    files = sorted(walk(folder, frozenset((".xml",))))
+    if not files:
+        raise DataError(f"{folder}: no .xml files")
+    if split is not None:
+        stems = _split(folder.parent / LISTS, split)
+        files = [file for file in files if PurePosixPath(file).stem in stems]
+    collection = Collection(ImageFolder(images))
+    finder = _ImageFinder(collection.images)
+    for file in files:
+        path = folder / file
+        key = str(PurePosixPath(file).with_suffix(""))
+        try:
+            root = _read(path)
+            where = f"{path}:1"
+            image = finder.find(key, root, where)
+            size_wh = _size(root, images / image, where)
+        except DataError as error:
+            collection.reject(error, file)
+            continue
+        picture = Picture(key, image, size_wh, [], key, row=file)
+        collection.add(picture, _marks(root, path), where)
+    collection.notes += finder.notes(of_all=split is None)
+    return collection.reading(asking)
+
+
+def _split(folder: Path, name: str) -> frozenset[str]:
+    """The stems that a list of ImageSets/Main holds; lists of one class say 1 or -1 behind each."""
+    path = folder / f"{name}.txt"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.txt"))
+        raise UsageError(
+            f"{folder}: no list {name}.txt; splits: {', '.join(known) or 'none'}"
+            f"{did_you_mean(known, name)}"
+        )
+    return frozenset(line.split()[0] for line in read_text(path).splitlines() if line.strip())
+
+
+def _read(path: Path) -> Element:
+    root = read_xml(path)
+    if root.tag != "annotation":
+        raise DataError(f"{path}:{root.line}: expected <annotation>, got <{root.tag:.80}>")
+    return root
+
+
+class _ImageFinder:
+    """The image of every file: that of its own stem first, since `filename` is often a copy's."""
+
+    def __init__(self, images: ImageFolder) -> None:
+        self.images = images
+        self.by_stem: dict[str, list[str]] = defaultdict(list)
+        self.unused = set(walk(images.folder, IMAGE_SUFFIXES))
+        for path in self.unused:
+            stem = fold_path(str(PurePosixPath(path).with_suffix("")))
+            for known in {stem, stem.rpartition("/")[2]}:
+                self.by_stem[known].append(path)
+        self.renamed: list[tuple[str, str]] = []
+
+    def find(self, key: str, root: Element, where: str) -> str:
+        """The image's path from the folder.
+
+        Args:
+            key: the file's path without its suffix.
+            root: its content.
+            where: start of the error message.
+        """
+        written = root.text_of("filename") or ""
+        stem = PurePosixPath(key).name
+        own = sorted(self.by_stem.get(fold_path(key)) or self.by_stem.get(fold_path(stem), []))
+        named = [path for path in own if PurePosixPath(path).name == written]
+        if len(own) > 1 and not named:
+            raise DataError(f"{where}: {' and '.join(own)} could both be the image; keep one")
+        if not own and not written:
+            raise DataError(f"{where}: no image {stem}.jpg (or .png, ...), and no <filename>")
+        image = (named or own or [written])[0]
+        if own and written and PurePosixPath(written.replace("\\", "/")).stem != stem:
+            self.renamed.append((written, image))
+        image = self.images.locate(image, where)
+        self.unused.discard(image)
+        return image
+
+    def notes(self, of_all: bool) -> list[str]:
+        """What people should hear of names that do not agree; `of_all`: no file was passed over."""
+        found = []
+        if self.renamed:
+            written, image = self.renamed[0]
+            found.append(
+                f"{len(self.renamed):,} files name another image than that of their own name, "
+                f"which is taken, such as {image!r:.80} for {written!r:.80}"
+            )
+        if of_all and self.unused:
+            found.append(
+                f"{len(self.unused):,} images have no .xml file and are left out, such as "
+                f"{min(self.unused)!r:.80}"
+            )
+        return found
+
+
+def _size(root: Element, image: Path, where: str) -> tuple[int, int]:
+    """The size that the file tells, in the image's header where it tells none or 0."""
+    size = next(iter(root.all("size")), Element("size", 0))
+    declared = {side: number(size.text_of(side)) for side in ("width", "height")}
+    if not declared["width"] and not declared["height"]:
+        return read_header(image, where).size_wh
+    return size_of(declared, where)
+
+
+def _marks(root: Element, path: Path) -> Iterator[Mark]:
+    """Every box of every object; the parts of an object, such as heads, are none of their own."""
+    for item in root.all("object"):
+        difficult = (item.text_of("difficult") or "").lower() in ("1", "true", "yes")
+        boxes: list[tuple[int, Any]]
+        boxes = [(box.line, _corners(box)) for box in item.all("bndbox")]
+        boxes = boxes or [(box.line, _hull(box)) for box in item.all("polygon")]
+        boxes = boxes or [(box.line, _turned(box)) for box in item.all("robndbox")]
+        for line, corners in boxes or [(item.line, None)]:
+            row = {"name": item.text_of("name"), "corners": corners}
+            yield Mark(item.text_of("name"), corners, f"{path}:{line}", difficult, row)
+
+
+def _values(box: Element, tags: Sequence[str]) -> list[Any]:
+    return [number(box.text_of(tag)) for tag in tags]
+
+
+def _corners(box: Element) -> list[Any]:
+    """The corners, counted from 0 and with the last pixel inside."""
+    values = _values(box, ("xmin", "ymin", "xmax", "ymax"))
+    if all(isinstance(value, int | float) for value in values[:2]):
+        values[0], values[1] = values[0] - 1, values[1] - 1
+    return values
+
+
+def _hull(polygon: Element) -> list[Any] | None:
+    """The box around x1, y1, x2, y2, ..."""
+    xs = [number(child.text) for child in polygon.children if child.tag.startswith("x")]
+    ys = [number(child.text) for child in polygon.children if child.tag.startswith("y")]
+    try:
+        return [min(xs) - 1, min(ys) - 1, max(xs), max(ys)]
+    except (TypeError, ValueError):
+        return None
+
+
+def _turned(box: Element) -> list[Any] | None:
+    """The box around a turned one, as roLabelImg writes it: centre, sides, angle in radians."""
+    try:
+        x, y, width, height, angle = map(float, _values(box, ("cx", "cy", "w", "h", "angle")))
+    except (TypeError, ValueError):
+        return None
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return [x - half_width, y - half_height, x + half_width, y + half_height]
