@@ -72,6 +72,14 @@ HOSTILE = {
     "location tokens": "<loc0001>" * 110_000 + "<loc",
     "references": "<|object_ref_start|>" * 50_000,
     "markers": "<|" * 500_000,
+    "coordinates": "<box><1>" + "<100>" * 200_000,
+    "blocks": "<|box_start|>" * 80_000,
+    "blanks in a block": "<box>" + " " * 1_000_000,
+    "detections": "<|det|>[[1, 2, " * 70_000,
+    "names": "<ref>" * 200_000,
+    "labels of names": "<|ref|>" + "a" * 1_000_000,
+    "bins": "<loc_1>" * 150_000 + "<loc_",
+    "points": '<points coords="1 ' * 60_000,
     "answers": "<answer>" * 120_000,
     "quotes": '["' * 500_000,
 }
@@ -86,6 +94,8 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
         start = time.process_time()
         parsed = parse(text, family, (640, 480))
         best = min(best, time.process_time() - start)
+        if best < 0.25:
+            break
     assert best < 0.25
     assert parsed.detections.boxes.shape[1] == 4
 
@@ -93,6 +103,8 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
 PIECES = st.sampled_from(
     ["[", "]", "{", "}", "(", ")", ",", ":", "<answer>", "</answer>", "<box>", "</box>", "<ref>"]
     + ["<|box_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<loc0001>", "<loc", "None"]
+    + ["<|box_end|>", "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<loc_7>", "<12>", "</ref>"]
+    + ['<points coords="1 1 300 400">', "</points>", "</s>"]
     + ['"bbox_2d"', '"label"', '"cat"', "1", "2.5", "-3", "1e999", "NaN", "```json", "\\", '"', " "]
 )
 

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from boxrl.errors import UsageError, did_you_mean
+from boxrl.families.assistants import DEEPSEEK_VL2, KIMI_VL, LFM2_VL, MINICPM_V_4_5
 from boxrl.families.folder import read_config_json, read_resizing
 from boxrl.families.frames import Axes, Frame
-from boxrl.families.gemma import GEMMA, PALIGEMMA
-from boxrl.families.glm import GLM_4V
+from boxrl.families.gemma import GEMINI_2, GEMINI_3_6, GEMMA, GEMMA_4, PALIGEMMA
+from boxrl.families.glm import GLM_4_6V, GLM_4V
+from boxrl.families.grounders import FLORENCE_2, LOCATE_ANYTHING, MOLMO_2, REX_OMNI
 from boxrl.families.internvl import INTERNVL
 from boxrl.families.plain import PLAIN
 from boxrl.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_VL
@@ -82,7 +84,7 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
     found = next((f for f in FAMILIES.values() if model_type in f.model_types), None)
     if name is not None:
         family = build_family(name)
-        if found is not None and found.name != family.name:
+        if found is not None and model_type not in family.model_types:
             raise UsageError(
                 f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
                 f"{model_type!r} belongs to {found.name!r}; leave --family out"
@@ -101,7 +103,11 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
     return found
 
 
-_RECORDS = (PLAIN, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_5, INTERNVL, GLM_4V, PALIGEMMA, GEMMA)
+_RECORDS = (
+    PLAIN, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_5, INTERNVL, GLM_4V, GLM_4_6V, PALIGEMMA, GEMMA,
+    GEMMA_4, GEMINI_2, GEMINI_3_6, MINICPM_V_4_5, DEEPSEEK_VL2, LFM2_VL, KIMI_VL, REX_OMNI,
+    LOCATE_ANYTHING, MOLMO_2, FLORENCE_2,
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 """Every known family by name."""

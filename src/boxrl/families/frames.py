@@ -9,7 +9,7 @@ import numpy as np
 from boxrl.boxes import scale
 from boxrl.types import Boxes
 
-Frame = Literal["original", "resized", "grid"]
+Frame = Literal["original", "resized", "grid", "bins", "shares"]
 Axes = Literal["xyxy", "yxyx"]
 Size = tuple[int, int]
 """(width, height)."""
@@ -72,6 +72,7 @@ def round_coordinates(exact: Boxes, extent_wh: Size, axes: Axes) -> list[list[in
     low = np.clip(rounded[:, :2], 0, limit)
     high = np.clip(rounded[:, 2:], 0, limit)
     thin = low == high
-    upwards = thin & (high < limit) & (exact[:, :2] + exact[:, 2:] >= 2 * low)
+    nearer = (exact[:, :2] + exact[:, 2:] >= 2 * low) | (low == 0)
+    upwards = thin & (high < limit) & nearer
     integers: list[list[int]] = np.hstack([low - (thin & ~upwards), high + upwards]).tolist()
     return integers

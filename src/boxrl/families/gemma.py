@@ -1,4 +1,6 @@
-"""Google's: PaliGemma and Gemma, which write y first and see an image at one fixed size."""
+"""Google's: PaliGemma, Gemma and Gemini, which write y first."""
+
+from dataclasses import replace
 
 from boxrl.families.record import Family
 
@@ -28,3 +30,20 @@ GEMMA = Family(
     image_tokens=("<start_of_image>", "<image_soft_token>", "<end_of_image>"),
     vision_module="model.vision_tower",
 )
+
+GEMMA_4 = replace(
+    GEMMA,
+    name="gemma4",
+    resizing="fill",
+    side=0,
+    factor=48,
+    side_tokens=280,
+    model_types=("gemma4", "gemma4_unified"),
+    image_tokens=("<|image>", "<|image|>", "<image|>"),
+)
+
+GEMINI_2 = Family(name="gemini-2", frame="grid", box_key="box_2d", axes="yxyx", grid=1000)
+"""Up to Gemini 3.5."""
+
+GEMINI_3_6 = replace(GEMINI_2, name="gemini-3.6", syntax="wrapped")
+"""And later: its structured output."""

@@ -1,5 +1,7 @@
 """GLM-V."""
 
+from dataclasses import replace
+
 from boxrl.families.record import Family
 
 GLM_4V = Family(
@@ -23,3 +25,5 @@ GLM_4V = Family(
     ),
     vision_module="model.visual",
 )
+
+GLM_4_6V = replace(GLM_4V, name="glm-4.6v", model_types=("glm46v",))

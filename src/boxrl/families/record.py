@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,12 +15,13 @@ from boxrl.families.frames import (
     round_coordinates,
     to_coordinates,
 )
-from boxrl.families.resizing import RESIZERS, count_tiles
+from boxrl.families.resizing import RESIZERS, count_tiles, fill_resize
 from boxrl.types import Boxes
 
-Resizing = Literal["smart", "glm", "tiles", "square", "unknown"]
+Resizing = Literal["smart", "glm", "fill", "tiles", "square", "unknown"]
 
 _UNLIMITED: dict[str, str] = {
+    "fill": "scaled to fill a number of tokens",
     "tiles": "cut into tiles",
     "square": "brought to one square",
     "unknown": "resized in a way that nobody knows",
@@ -35,22 +36,27 @@ class Family:
         name: key in FAMILIES.
         frame: `original` = pixels of the original image; `resized` = pixels of the image as
             the model sees it, after `smart_resize`; `grid` = a grid of `grid` steps laid over
-            the image, whatever its size.
+            the image, whatever its size; `bins` = the image cut into `grid` bins, numbered from
+            0, each of which stands for its middle; `shares` = 0 to 1 over the image, written in
+            steps of 1 / `grid`.
         syntax: how boxes are written, a key of `syntaxes.SYNTAXES`.
         box_key: JSON key of the box in an answer item; the label's key is always "label".
         axes: order in which the four coordinates are written.
-        grid: steps of the grid, coordinates run from 0 to it; 0 in the other frames.
+        grid: steps of the grid, coordinates run from 0 to it; bins, or steps from 0 to 1, of the
+            frames that have them; 0 in the others.
         resizing: what its image processor does: `smart` and `glm` bring the area between two
-            limits (`RESIZERS`); `tiles` cuts squares, `square` makes one, and neither has limits;
+            limits (`RESIZERS`); `fill` scales to the most tokens, `tiles` cuts squares, `square`
+            makes one, and none of these has limits;
             `unknown` where nobody says.
         factor: side lengths of the resized image are multiples of it (patch size x merge size).
         min_pixels, max_pixels: limits of the resized image's area.
         limit_frames: frames over which the processor's own settings count these limits.
         side: of a tile or square in pixels.
-        side_tokens: tokens of a tile or square.
+        side_tokens: tokens of a tile or square, or those that are filled.
         model_types: `model_type` values in config.json that belong to the family.
         image_tokens: tokens that stand for image content and must not be sampled as text.
         vision_module: parameter name prefix of the vision tower.
+        runs: whether boxrl runs its models; where not, it reads their answers alone.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Family:
     model_types: tuple[str, ...] = ()
     image_tokens: tuple[str, ...] = ()
     vision_module: str = ""
+    runs: bool = True
 
     @property
     def has_limits(self) -> bool:
@@ -126,6 +133,8 @@ class Family:
         Raises:
             DataError: the model's image processor refuses an image of that shape.
         """
+        if self.resizing == "fill":
+            return fill_resize(size_wh, self.factor, self.side_tokens)
         if not self.has_limits:
             return size_wh
         return RESIZERS[self.resizing](size_wh, self.factor, self.min_pixels, self.max_pixels)
@@ -144,7 +153,7 @@ class Family:
         Raises:
             DataError: see `input_size_wh`.
         """
-        if self.has_limits:
+        if self.has_limits or self.resizing == "fill":
             width, height = self.input_size_wh(size_wh)
             return width * height // self.factor**2
         if self.resizing == "unknown":
@@ -164,7 +173,8 @@ class Family:
         Returns:
             "n 4" in the family's frame and order of axes, not rounded.
         """
-        return to_coordinates(boxes, size_wh, self.extent_wh(size_wh, input_size_wh), self.axes)
+        extent_wh = self.extent_wh(size_wh, input_size_wh)
+        return to_coordinates(boxes, size_wh, extent_wh, self.axes) - self._middle
 
     def from_frame(self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None) -> Boxes:
         """Original pixels of what the model wrote.
@@ -179,21 +189,50 @@ class Family:
         Returns:
             "n 4", xyxy in pixels of the original image, not clipped to it.
         """
-        return from_coordinates(boxes, size_wh, self.extent_wh(size_wh, input_size_wh), self.axes)
+        extent_wh = self.extent_wh(size_wh, input_size_wh)
+        return from_coordinates(boxes + self._middle, size_wh, extent_wh, self.axes)
+
+    @property
+    def _middle(self) -> float:
+        """Of what a coordinate's number stands for, in steps behind the number itself."""
+        return 0.5 if self.frame == "bins" else 0.0
+
+    def to_steps(self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None) -> Boxes:
+        """`to_frame`, counted in the steps in which coordinates are written.
+
+        Args:
+            boxes: "n 4", xyxy in pixels of the original image.
+            size_wh: as for `to_frame`.
+            input_size_wh: the same.
+
+        Returns:
+            "n 4" in the family's order of axes, not rounded.
+        """
+        exact = self.to_frame(boxes, size_wh, input_size_wh)
+        return exact * self.grid if self.frame == "shares" else exact
 
     def render_boxes(
         self, boxes: Boxes, size_wh: Size, input_size_wh: Size | None = None
-    ) -> list[list[int]]:
-        """Original pixels -> the integers that the model is trained to write; `round_coordinates`.
+    ) -> Sequence[Sequence[float]]:
+        """Original pixels -> the numbers that the model is trained to write; `round_coordinates`.
 
         Args:
             boxes: "n 4", xyxy in original pixels.
             size_wh: of the original image.
             input_size_wh: as for `to_frame`.
+
+        Returns:
+            Integers; in the frame `shares` these over `grid`.
         """
-        extent_wh = self.extent_wh(size_wh, input_size_wh)
-        exact = to_coordinates(boxes, size_wh, extent_wh, self.axes)
-        return round_coordinates(exact, extent_wh, self.axes)
+        steps_wh = self.extent_wh(size_wh, input_size_wh)
+        if self.frame in ("bins", "shares"):
+            last = self.grid - (self.frame == "bins")
+            steps_wh = (last, last)
+        exact = self.to_steps(boxes, size_wh, input_size_wh)
+        steps = round_coordinates(exact, steps_wh, self.axes)
+        if self.frame == "shares":
+            return [[step / self.grid for step in box] for box in steps]
+        return steps
 
     def extent_wh(self, size_wh: Size, input_size_wh: Size | None) -> Size:
         """Width and height of the whole image in the model's coordinates.
@@ -202,8 +241,10 @@ class Family:
             size_wh: of the original image.
             input_size_wh: as for `to_frame`.
         """
-        if self.frame == "grid":
+        if self.frame in ("grid", "bins"):
             return self.grid, self.grid
+        if self.frame == "shares":
+            return 1, 1
         if self.frame == "original":
             return size_wh
         return input_size_wh or self.input_size_wh(size_wh)

@@ -72,6 +72,31 @@ def glm_resize(
     return smart_resize(size_wh, factor, min_pixels, max_pixels)
 
 
+def fill_resize(size_wh: tuple[int, int], factor: int, tokens: int) -> tuple[int, int]:
+    """The size to which Gemma 4's processor scales an image, up or down, to fill its tokens.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        factor: side of a token in pixels; both sides become multiples of it, rounded down.
+        tokens: most tokens of an image.
+
+    Raises:
+        DataError: both sides vanish.
+
+    Source: transformers, models/gemma4/image_processing_gemma4.py.
+    """
+    width, height = size_wh
+    ratio = math.sqrt(tokens * factor**2 / (width * height))
+    columns, rows = (math.floor(ratio * side / factor) for side in size_wh)
+    if not columns and not rows:
+        raise _refused(size_wh, f"both sides vanish in {tokens} tokens")
+    if not rows:
+        columns, rows = min(width // height, tokens), 1
+    elif not columns:
+        columns, rows = 1, min(height // width, tokens)
+    return columns * factor, rows * factor
+
+
 RESIZERS: dict[str, Callable[[tuple[int, int], int, int, int], tuple[int, int]]] = {
     "smart": smart_resize,
     "glm": glm_resize,

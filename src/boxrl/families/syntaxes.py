@@ -9,49 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
 
-Coordinate = int | float | str
-"""A number, or a name such as `x1` where a prompt shows the form."""
-
-Box = Sequence[Coordinate]
-Item = tuple[tuple[float, float, float, float], str]
-
-
-class Found(NamedTuple):
-    """What a reader found.
-
-    Attributes:
-        items: (box as written, label) in order; the label is empty where none is written.
-        broken: boxes that were begun and cannot be read.
-    """
-
-    items: list[Item]
-    broken: int
-
-
-class Syntax(NamedTuple):
-    """One way of writing boxes.
-
-    Attributes:
-        write: boxes, labels and the JSON key of boxes to text; never for no box at all.
-        read: text to what it holds; None for JSON, which `parsing` reads.
-        form: how a prompt calls the form.
-        names_boxes: whether boxes carry labels; where they do not, words beside a box name it only
-            if they are a label that was asked for.
-        is_json: whether `write` gives JSON, whatever else `read` takes.
-        tags: its markers that look like tags, as an example in a prompt may show them.
-    """
-
-    write: Callable[[Sequence[Box], Sequence[str], str], str]
-    read: Callable[[str], Found] | None
-    form: str
-    is_json: bool = False
-    names_boxes: bool = True
-    tags: frozenset[str] = frozenset()
-
+from boxrl.families import marked
+from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax
 
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
 _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
@@ -71,6 +33,11 @@ def write_json(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     return f"```json\n{_write_json_items(boxes, labels, key)}\n```"
 
 
+def write_wrapped(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """The same JSON array in an object, `{"boxes": [...]}`, as structured output gives it."""
+    return f'{{"boxes": {_write_json_items(boxes, labels, key)}}}'
+
+
 def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     """GLM-V: the same JSON array between its box markers."""
     return f"<|begin_of_box|>{_write_json_items(boxes, labels, key)}<|end_of_box|>"
@@ -78,6 +45,7 @@ def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 _BARE_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 _POINTS_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
+_EMPTY_BLOCK = re.compile(r"<\|begin_of_box\|>[\s\[\]]*<\|end_of_box\|>")
 _GLM_BLOCK = re.compile(r"<\|begin_of_box\|>[^<]*(?:<\|end_of_box\|>)?")
 
 
@@ -99,7 +67,7 @@ def read_glm(text: str) -> Found:
             label = _nearest(before) if before.endswith(":") else ""
         items.append((_numbers(match), label))
         position = match.end()
-    return Found(items, 0)
+    return Found(items, 0, none=not items and _EMPTY_BLOCK.search(text) is not None)
 
 
 def _without_repeats(text: str) -> str:
@@ -207,6 +175,8 @@ def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:
     return a, b, c, d
 
 
+_CORNERS = frozenset({"x1", "y1", "x2", "y2"})
+
 SYNTAXES: dict[str, Syntax] = {
     "json": Syntax(write_json, None, "in JSON format", is_json=True),
     "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True, names_boxes=False),
@@ -215,5 +185,19 @@ SYNTAXES: dict[str, Syntax] = {
         write_internvl, read_internvl, "as lists of boxes", tags=frozenset({"ref", "box"})
     ),
     "loc": Syntax(write_loc, read_loc, "as location tokens"),
+    "wrapped": Syntax(write_wrapped, None, "in JSON format", is_json=True),
+    "minicpm": Syntax(
+        marked.write_minicpm, marked.read_minicpm, "as boxes", tags=frozenset({"ref", "box"})
+    ),
+    "deepseek": Syntax(marked.write_deepseek, marked.read_deepseek, "as lists of boxes"),
+    "rex": Syntax(marked.write_rex, marked.read_rex, "as location tokens", tags=_CORNERS),
+    "locate": Syntax(
+        marked.write_locate,
+        marked.read_locate,
+        "as location tokens",
+        tags=frozenset({"ref", "box"}) | _CORNERS,
+    ),
+    "florence": Syntax(marked.write_florence, marked.read_florence, "as location tokens"),
+    "molmo": Syntax(write_json, marked.read_molmo, "in JSON format", is_json=True),
 }
 """Every way of writing boxes, by the name that a family gives."""

@@ -37,6 +37,8 @@ _FRAMES = {
     "original": "pixels of the original image",
     "resized": "pixels of the image as the model sees it",
     "grid": "a grid over the image",
+    "bins": "bins of the image",
+    "shares": "shares of the image",
 }
 _AS_READ: Reading = ("as read", False)
 _EXTENTS = ("as read", "shares", "grid", "original")
@@ -109,7 +111,8 @@ def find_signs(answers: Iterable[Written], family: Family) -> Signs | None:
             continue
         written = np.array(answer.boxes, dtype=np.float64)
         boxes += len(written)
-        unit += int((np.abs(written) <= 1).all(axis=1).sum())
+        if family.frame != "shares":
+            unit += int((np.abs(written) <= 1).all(axis=1).sum())
         if answer.size_wh is not None:
             extent = family.extent_wh(answer.size_wh, answer.input_size_wh)
             extent = extent if family.axes == "xyxy" else extent[::-1]

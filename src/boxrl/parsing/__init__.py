@@ -77,6 +77,30 @@ def parse(
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
 
 
+def read_points(
+    text: str,
+    family: Family,
+    size_wh: tuple[int, int],
+    input_size_wh: tuple[int, int] | None = None,
+) -> list[tuple[float, float]]:
+    """The points that a completion names in the family's own syntax.
+
+    Args:
+        text: as of `parse`; all that stands behind the thought where no answer is tagged.
+        family: in whose frame and syntax they are.
+        size_wh: size of the original image.
+        input_size_wh: as of `parse`.
+
+    Returns:
+        (x, y) in pixels of the original image, in order; none where the syntax has no points.
+    """
+    read = SYNTAXES[family.syntax].read
+    points = read(find_answer(text).answer).points if read else ()
+    corners = np.array([(*point, *point) for point in points], float).reshape(-1, 4)
+    placed = clip(family.from_frame(corners, size_wh, input_size_wh), size_wh)
+    return [(x, y) for x, y, _, _ in placed.tolist()]
+
+
 def _mend(answer: str, family: Family) -> str:
     from boxrl.parsing.tolerant import mend_objects  # a library that strict reading never needs
 
@@ -87,13 +111,21 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
     """The answer's items: in the family's own syntax, else in JSON."""
     syntax, label = SYNTAXES[family.syntax], asked.sole_label
     if syntax.read is not None:
-        items, broken = syntax.read(answer)
+        found = syntax.read(answer)
+        items, broken = found.items, found.broken
+        if found.none:
+            return Items([], []), Rest(says_nothing=True)
+        if found.points and not items:
+            reason = "points, where boxes are read"
+            return Items([], []), Rest(unusable=len(found.points), reason=reason)
         if items:
             if not syntax.names_boxes:  # then only a label that was asked for is one
                 known = set(map(fold_label, asked.labels))
                 items = [(box, name if fold_label(name) in known else "") for box, name in items]
             named = [name or label or "" for _, name in items]
-            return Items([box for box, _ in items], named), Rest(unusable=broken)
+            return Items([box for box, _ in items], named), Rest(
+                unusable=broken + len(found.points)
+            )
     return read_items(answer, family.box_key, label, asked.grounds)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from boxrl.families.syntaxes import Item
+from boxrl.families.syntax import Item
 from boxrl.types import fold_label
 
 Box = tuple[float, float, float, float]

@@ -120,8 +120,8 @@ def _box_mistakes(exact: Target, read: Detections, family: Family, sample: Sampl
             yield f"label {wanted!r} was read back as {found!r}"
     if not len(gold):
         return
-    exact_steps = family.to_frame(gold.boxes, sample.size_wh)
-    moved = np.abs(family.to_frame(read.boxes, sample.size_wh) - exact_steps)
+    exact_steps = family.to_steps(gold.boxes, sample.size_wh)
+    moved = np.abs(family.to_steps(read.boxes, sample.size_wh) - exact_steps)
     sides = exact_steps[:, 2:] - exact_steps[:, :2]
     allowed = np.maximum(0.5, 1 - np.tile(sides, 2) / 2)  # the law of `Family.render_boxes`
     if (moved > allowed + TOLERANCE).any():
