@@ -78,9 +78,7 @@ def test_one_path_of_several_files_is_told_and_with_two_sizes_refused():
     near = [Sample("1", "0.jpg", 20, 10, "detection", ("a",))]
     assert shared_images([Source("a", samples(2)), Source("b", samples(1))]) == ["0.jpg"]
     assert shared_images([Source("a", samples(2), "x"), Source("b", near, "y")]) == []
-    with pytest.raises(
-        UsageError, match=r"'0.jpg' is an image of 10 x 10 and 20 x 10 px"
-    ):
+    with pytest.raises(UsageError, match=r"'0.jpg' is an image of 10 x 10 and 20 x 10 px"):
         shared_images([Source("a", samples(2)), Source("b", near)])
 
 

@@ -182,7 +182,7 @@ def write_config(folder, model_type, processor=None):
         (kind, family.name)
         for family in FAMILIES.values()
         for kind in family.model_types
-        if family.name != "rex-omni"  # whose config is a Qwen2.5-VL's
+        if family.runs and family.name != "rex-omni"  # whose config is a Qwen2.5-VL's
     ],
 )
 def test_the_family_is_found_from_the_model_config(tmp_path, model_type, name):
@@ -194,6 +194,15 @@ def test_pixel_limits_come_from_the_models_own_processor(tmp_path):
     family = read_family(write_config(tmp_path, "qwen2_5_vl", limits))
     assert family.max_pixels == 401_408
     assert family.input_size_wh((1920, 1080)) == (840, 448)
+
+
+def test_a_family_that_shares_its_model_type_is_found_by_name(tmp_path):
+    assert read_family(write_config(tmp_path, "qwen2_5_vl"), "rex-omni").grid == 999
+
+
+def test_a_family_that_is_not_run_is_refused_as_a_model(tmp_path):
+    with pytest.raises(UsageError, match="reads answers of family 'florence-2' and does not run"):
+        read_family(write_config(tmp_path, "florence2"))
 
 
 def test_a_family_that_contradicts_the_config_is_refused(tmp_path):

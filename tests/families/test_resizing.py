@@ -8,7 +8,7 @@ import pytest
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
-from boxrl.families.resizing import count_tiles, glm_resize
+from boxrl.families.resizing import count_tiles, fill_resize, glm_resize
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,6 +40,17 @@ def test_glm_resize_is_transformers_own_over_two_frames(limits):
     for width, height in SIZES:
         expected = theirs.smart_resize(2, height, width, min_pixels=low, max_pixels=high)
         assert glm_resize((width, height), 28, *limits)[::-1] == expected
+
+
+@pytest.mark.parametrize("tokens", [70, 280, 1120])
+def test_fill_resize_is_transformers_own(tokens):
+    from transformers.models.gemma4.image_processing_pil_gemma4 import (
+        get_aspect_ratio_preserving_size,
+    )
+
+    for width, height in SIZES:
+        expected = get_aspect_ratio_preserving_size(height, width, 16, 9 * tokens, 3)
+        assert fill_resize((width, height), 48, tokens)[::-1] == expected
 
 
 def test_tiles_are_transformers_own():

@@ -68,10 +68,15 @@ def read_family(
         max_pixels: the same.
 
     Raises:
-        UsageError: no config.json, an unknown model type, `name` contradicts the config, or limits
-            that the family does not have or that contradict each other.
+        UsageError: no config.json, an unknown model type, one that is not run, `name` contradicts
+            the config, or limits that the family does not have or that contradict each other.
     """
     family = _find_family(model_dir, name)
+    if not family.runs:
+        raise UsageError(
+            f"{model_dir}: boxrl reads answers of family {family.name!r} and does not run its "
+            "models; generate with the makers' own code, then boxrl evaluate"
+        )
     family = replace(family, **read_resizing(model_dir, family))
     return family.with_limits(min_pixels, max_pixels)
 
