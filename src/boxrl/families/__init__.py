@@ -3,8 +3,9 @@
 record      what a family is
 frames      coordinates of a frame to original pixels and back
 resizing    sizes of images as models see them
-syntaxes    how boxes are written
+syntaxes    how boxes are written; marked: between markers
 folder      what a model folder says
+own         families of one's own, from YAML files
 qwen, ...   the records, one file per kind
 
 Frames are never guessed from data: the family is named, or found from the model's own config.
@@ -12,6 +13,7 @@ Frames are never guessed from data: the family is named, or found from the model
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from boxrl.families.gemma import GEMINI_2, GEMINI_3_6, GEMMA, GEMMA_4, PALIGEMMA
 from boxrl.families.glm import GLM_4_6V, GLM_4V
 from boxrl.families.grounders import FLORENCE_2, LOCATE_ANYTHING, MOLMO_2, REX_OMNI
 from boxrl.families.internvl import INTERNVL
+from boxrl.families.own import is_own, read_own
 from boxrl.families.plain import PLAIN
 from boxrl.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_VL
 from boxrl.families.record import Family
@@ -34,20 +37,22 @@ __all__ = [
 
 
 def build_family(name: str, min_pixels: int | None = None, max_pixels: int | None = None) -> Family:
-    """The family of that name, with the pixel limits of its released models or others.
+    """The family of that name or YAML file, with its own pixel limits or others.
 
     Args:
-        name: key of FAMILIES.
+        name: key of FAMILIES, or the path of a .yaml file, see `own.read_own`.
         min_pixels: least area of an image as the model sees it, in pixels; its own where None.
         max_pixels: largest area.
 
     Raises:
-        UsageError: unknown name; the message lists the known ones. Limits that the family does
-            not have, or that contradict each other.
+        UsageError: unknown name; the message lists the known ones. Mistakes in the file. Limits
+            that the family does not have, or that contradict each other.
     """
+    if is_own(name):
+        return read_own(Path(name), FAMILIES).with_limits(min_pixels, max_pixels)
     if name not in FAMILIES:
         raise UsageError(
-            f"unknown family {name!r}; families: {', '.join(FAMILIES)}"
+            f"unknown family {name!r}; families: {', '.join(FAMILIES)}, or a .yaml file"
             f"{did_you_mean(FAMILIES, name)}"
         )
     return FAMILIES[name].with_limits(min_pixels, max_pixels)
@@ -89,7 +94,7 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
     found = next((f for f in FAMILIES.values() if model_type in f.model_types), None)
     if name is not None:
         family = build_family(name)
-        if found is not None and model_type not in family.model_types:
+        if found is not None and not is_own(name) and model_type not in family.model_types:
             raise UsageError(
                 f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
                 f"{model_type!r} belongs to {found.name!r}; leave --family out"
@@ -102,10 +107,19 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
         )
     if found is None:
         raise UsageError(
-            f"{model_dir}: model_type {model_type!r} belongs to no known family; "
-            f"name one with --family: {', '.join(FAMILIES)}"
+            f"{model_dir}: model_type {model_type!r} belongs to no known family; name one with "
+            f"--family: {', '.join(FAMILIES)}, or describe it in a .yaml file "
+            f"(docs/howto/add_model.md){_near(model_type)}"
         )
     return found
+
+
+def _near(model_type: object) -> str:
+    """Families whose models are called much alike, in words."""
+    types = {kind: family.name for family in FAMILIES.values() for kind in family.model_types}
+    near = difflib.get_close_matches(str(model_type), types, n=3, cutoff=0.6)
+    named = dict.fromkeys(f"{types[kind]} ({kind})" for kind in near)
+    return f"; near: {', '.join(named)}" if named else ""
 
 
 _RECORDS = (

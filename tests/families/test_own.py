@@ -1,0 +1,78 @@
+"""Families of one's own, from YAML files, and model types that nobody knows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from boxrl.errors import UsageError
+from boxrl.families import build_family, read_family
+from boxrl.parsing import parse
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_family_is_described_by_its_parts(write):
+    name = write("frame: shares\ngrid: 100\naxes: yxyx\nbox_key: where\nimage_tokens: [<img>]\n")
+    family = build_family(name)
+    assert (family.name, family.image_tokens) == (name, ("<img>",))
+    found = parse(
+        '<answer>[{"where": [0.1, 0.2, 0.5, 0.6], "label": "a"}]</answer>', family, (10, 20)
+    )
+    np.testing.assert_allclose(found.detections.boxes, [[2, 2, 6, 10]])
+    assert family.render_boxes(found.detections.boxes, (10, 20)) == [[0.1, 0.2, 0.5, 0.6]]
+
+
+def test_a_family_may_start_from_a_known_one(write, tmp_path):
+    name = write("like: qwen2.5-vl\nframe: grid\ngrid: 1000\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
+    family = read_family(tmp_path, name, max_pixels=401_408)
+    assert (family.factor, family.max_pixels, family.grid) == (28, 401_408, 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistakes"),
+    [
+        (
+            "frame: grids\ngird: 1000\nfactor: -1\n",
+            ["frame: 'grids' is none of", "gird: no such field; did you mean grid?", "factor: exp"],
+        ),
+        ("frame: grid\n", ["grid: missing; the frame grid needs"]),
+        ("box_key: a\n", ["frame: missing; one of original"]),
+        ("frame: resized\n", ["resizing: the frame resized needs one of smart, glm"]),
+        ("frame: original\nresizing: smart\n", ["factor: missing", "min_pixels: ", "max_pixels: "]),
+        ("frame: original\nimage_tokens: a\nbox_key: 3\n", ["image_tokens: exp", "box_key: exp"]),
+        ("like: qwen\n", ["like: 'qwen' is none of plain"]),
+        ("like: qwen3-vl\nmin_pixels: 90000000\n", ["min_pixels: 90,000,000 is above max_pixels"]),
+    ],
+)
+def test_all_mistakes_are_told_at_once(write, text, mistakes):
+    with pytest.raises(UsageError) as told:
+        build_family(write(text))
+    first, *lines = str(told.value).split("\n")
+    noun = "mistake" if len(mistakes) == 1 else "mistakes"
+    assert first.endswith(f"mine.yaml: {len(mistakes)} {noun} in the family")
+    for line, mistake in zip(lines, mistakes, strict=True):
+        assert line.startswith(f"  - {mistake}")
+
+
+@pytest.mark.parametrize("text", ["- a\n", "1: 2\n", "a: [\n"])
+def test_what_is_no_family_is_told_in_one_line(write, text):
+    with pytest.raises(UsageError) as told:
+        build_family(write(text))
+    assert "\n" not in str(told.value)
+
+
+def test_an_unknown_model_type_lists_near_names_and_the_yaml_way(tmp_path):
+    config = {"model_type": "qwen3_vl_next", "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"\.yaml file .*near: qwen3-vl \(qwen3_vl"):
+        read_family(tmp_path)
