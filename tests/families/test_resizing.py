@@ -1,6 +1,7 @@
 """Sizes as models see them: the rules against transformers' own processors, and their limits."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
 from boxrl.families.resizing import count_tiles, fill_resize, glm_resize
+from tests.families.test_families import SOURCE
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -137,3 +139,24 @@ def test_a_folders_square_and_tokens_are_its_processors_own(tmp_path):
     assert read_family(folder).count_image_tokens((640, 480)) == 1024
     with pytest.raises(UsageError, match="no pixel limits"):
         read_family(folder, max_pixels=401_408)
+
+
+RULES = re.compile(
+    r"\b(smart_resize|glm_resize|fetch_resize|scale_to_area|fill_resize|count_tiles|RESIZERS)\b"
+    r"|\b(round|floor|ceil)\([^\n]*\bfactor\b"
+)
+
+
+def test_an_input_size_is_computed_in_one_place():
+    """By families/resizing.py; everybody else asks a family, or an image's way to a trainer."""
+    places = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        if RULES.search(path.read_text())
+    }
+    assert places == {
+        "families/resizing.py",
+        "families/record.py",  # Family.input_size_wh
+        "families/image_paths.py",  # ImagePath.input_size_wh
+        "families/__init__.py",  # hands smart_resize on
+    }

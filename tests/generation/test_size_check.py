@@ -97,6 +97,28 @@ def test_a_server_with_limits_of_its_own_is_refused_with_limits_that_fit(
     assert meta["min_pixels"] == named.get("--min-pixels", 3136)
 
 
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"high": 1_003_520}, "--max-pixels 1003520"),
+        ({"high": 1_000_000}, "--max-pixels 1000000"),
+        ({"high": 401_408}, "--max-pixels 401408"),
+        ({"low": 262_144}, "--min-pixels 262144"),
+        ({"low": 65_536, "high": 1_003_520}, "--min-pixels 65536 --max-pixels 1003520"),
+    ],
+)
+def test_a_usual_limit_is_named_as_it_is(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    limits: dict[str, int],
+    named: str,
+) -> None:
+    with chat_server(perfect(samples_of(data), by_count(**limits))) as server:
+        assert main(call(data, tmp_path / "p.jsonl", server)) == 2
+    assert capsys.readouterr().err.endswith(f"name them: {named}\n")
+
+
 def test_limits_that_a_server_does_not_keep_to_are_refused_too(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

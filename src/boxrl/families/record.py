@@ -15,7 +15,13 @@ from boxrl.families.frames import (
     round_coordinates,
     to_coordinates,
 )
-from boxrl.families.resizing import RESIZERS, count_tiles, fill_resize
+from boxrl.families.resizing import (
+    RESIZERS,
+    USUAL_PIXELS,
+    USUAL_TOKENS,
+    count_tiles,
+    fill_resize,
+)
 from boxrl.types import Boxes
 
 Resizing = Literal["smart", "glm", "fill", "tiles", "square", "unknown"]
@@ -126,6 +132,11 @@ class Family:
         """`min_pixels`, `max_pixels` and `factor`; None where it has no limits."""
         names = ("min_pixels", "max_pixels", "factor")
         return {name: getattr(self, name) if self.has_limits else None for name in names}
+
+    def usual_limits(self) -> list[int]:
+        """Limits that people and servers set for such models, in pixels, the largest first."""
+        token = self.factor**2
+        return sorted({*(n * token for n in USUAL_TOKENS), *USUAL_PIXELS}, reverse=True)
 
     def input_size_wh(self, size_wh: Size) -> Size:
         """Size (width, height) of the image as the model sees it; its own where it has no limits.

@@ -103,6 +103,12 @@ RESIZERS: dict[str, Callable[[tuple[int, int], int, int, int], tuple[int, int]]]
 }
 """(size_wh, factor, min_pixels, max_pixels) -> size, by the name that a family gives."""
 
+USUAL_TOKENS = (64, 128, 256, 384, 512, 768, 1024, 1280, 2048, 2560, 3072, 4096, 5120, 8192)
+"""Limits that people and servers set, in tokens of the square of `factor` pixels each."""
+
+USUAL_PIXELS = (65_536, 262_144, 1_000_000, 1_048_576, 4_194_304)
+"""The same in pixels, where they are no whole tokens."""
+
 MOST_TILES = 12
 
 

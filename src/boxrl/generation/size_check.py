@@ -8,9 +8,11 @@ with limits within which it leaves images alone, because they are sent in that s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from boxrl.errors import UsageError
 from boxrl.families import Family
@@ -117,15 +119,16 @@ class SizeCheck:
         self, ask: Ask, server: int, base: int, sizes: Sequence[Size], seen: Sequence[int]
     ) -> Family | None:
         """The family with limits that the server's counts bear out; None where none do."""
-        family, shown, counted = self.family, list(sizes), list(seen)
+        family, sent, counted = self.family, [self._sent(size) for size in sizes], list(seen)
         for turn in range(ROUNDS):
             if turn or self.resized_here:  # else its own limits may do, once images come in them
-                limits = _narrowed(family, self._expected(shown, family), counted)
+                limits = _moved(family, sent, counted)
                 if limits is None:
                     return None
                 family = family.with_limits(*limits)
-            shown = self._shown(family)
-            counts = (await ask([family.input_size_wh(size) for size in shown]))[server]
+            shown = [*self._shown(family), _filling(family)]
+            sent = [family.input_size_wh(size) for size in shown]
+            counts = (await ask(sent))[server]
             counted = [count - base for count in counts if count is not None]
             if counted == self._expected(shown, family):
                 return family
@@ -134,16 +137,42 @@ class SizeCheck:
         return None
 
 
-def _narrowed(
-    family: Family, expected: Sequence[int], seen: Sequence[int]
-) -> tuple[int, int] | None:
-    """Limits moved to what the server was seen to make of images; None where none can be."""
+def _filling(family: Family) -> Size:
+    """The squarest image that the largest area leaves alone, and nothing larger."""
+    tokens = family.max_pixels // family.factor**2
+    rows = next(n for n in range(math.isqrt(tokens), 0, -1) if tokens % n == 0)
+    if tokens > 100 * rows**2:  # a prime, or nearly one
+        rows = math.isqrt(tokens)
+    return tokens // rows * family.factor, rows * family.factor
+
+
+def _moved(family: Family, sent: Sequence[Size], seen: Sequence[int]) -> tuple[int, int] | None:
+    """Limits moved to what the server was seen to make of images; None where none can be.
+
+    Usual limits that explain every count are taken first, the largest of them.
+
+    Args:
+        family: with the limits before.
+        sent: sizes of images as they were sent.
+        seen: tokens that the server made of each.
+    """
     token = family.factor**2
-    fewer = [n * token for n, wanted in zip(seen, expected, strict=True) if n < wanted]
-    more = [n * token for n, wanted in zip(seen, expected, strict=True) if n > wanted]
-    low = max([family.min_pixels, *more])
-    high = min([family.max_pixels, *fewer])
+    wanted = [size[0] * size[1] // token for size in sent]
+    more = [n for n, each in zip(seen, wanted, strict=True) if n > each]
+    fewer = [n for n, each in zip(seen, wanted, strict=True) if n < each]
+    low = max(family.min_pixels, max(more, default=0) * token)
+    high = min([family.max_pixels, *(n * token for n in fewer)])
+    lows = [n for n in family.usual_limits() if more and family.min_pixels < n <= low]
+    highs = [n for n in family.usual_limits() if fewer and high <= n < family.max_pixels]
+    for pair in product(lows or [low], highs or [high]):
+        if pair[0] <= pair[1] and _explains(family.with_limits(*pair), sent, seen):
+            return pair
     return (low, high) if token <= high and low <= high else None
+
+
+def _explains(family: Family, sent: Sequence[Size], seen: Sequence[int]) -> bool:
+    """Whether limits alone make these tokens of these images."""
+    return [family.count_image_tokens(size) for size in sent] == list(seen)
 
 
 def _text_tokens(counts: Sequence[int], expected: Sequence[int]) -> int:

@@ -45,9 +45,6 @@ _EXTENTS = ("as read", "shares", "grid", "original")
 _READINGS: tuple[Reading, ...] = tuple(product(_EXTENTS, (False, True)))
 """(what the whole image measures, whether x and y are exchanged)."""
 
-_USUAL_LIMITS = (200_704, 401_408, 602_112, 802_816, 1_003_520, 2_408_448, 4_194_304)
-"""Limits that people and servers set, in pixels; where the image's size in them is the frame."""
-
 
 class Written(NamedTuple):
     """The boxes of one answer and where they should be.
@@ -173,8 +170,8 @@ def describe_signs(signs: Signs | None, family: Family) -> list[str]:
 def _readings(family: Family) -> tuple[Reading, ...]:
     if family.frame != "resized":
         return _READINGS
-    limits = [limit for limit in _USUAL_LIMITS if limit != family.max_pixels]
-    return _READINGS + tuple((limit, False) for limit in limits if limit >= family.min_pixels)
+    limits = (n for n in family.usual_limits() if family.min_pixels <= n < family.max_pixels)
+    return _READINGS + tuple((limit, False) for limit in limits)
 
 
 def _hits(written: Boxes, answer: Written, reading: Reading, family: Family) -> int:
