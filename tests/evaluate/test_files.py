@@ -15,7 +15,7 @@ from boxrl.cli import main
 from boxrl.data.predictions import PredictionsFile, read_predictions
 from boxrl.data.samples import write_samples
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate import evaluate
+from boxrl.evaluate import compare, evaluate
 from boxrl.evaluate.files import read_evaluation, write_evaluation
 from boxrl.evaluate.judging import Question, judge
 from boxrl.evaluate.rows import decode_row, encode_row
@@ -145,7 +145,10 @@ def test_a_whole_row_survives_the_disk_with_all_that_was_read() -> None:
 
 
 def test_renamed_keys_keep_their_old_names_for_one_release() -> None:
-    metrics = evaluate(SCENES, spoil(SCENES, 0.5, 5), QWEN, resamples=20).metrics
+    found = evaluate(SCENES, spoil(SCENES, 0.5, 5), QWEN, resamples=20)
+    metrics, compared = found.metrics, compare(found, found, resamples=20)["metrics"]
+    assert compared["looks"] == compared["first_box_accuracy"]
+    assert all(row.looks is row.first_box_hits for row in found.rows)
     for figures in (metrics, metrics["blind"], metrics["intervals"]):
         assert figures["looks"] == figures["first_box_accuracy"]
     verdict = metrics["blind"]["told_apart"]
