@@ -2,6 +2,7 @@
 
 import pytest
 
+from boxrl.data.lint.prompts import lint_rendered
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.prompts import (
@@ -115,3 +116,54 @@ def test_a_bad_prompt_file_is_told_with_what_would_be_right(tmp_path, content, r
 def test_unknown_prompts_are_refused(name):
     with pytest.raises(UsageError):
         build_prompt(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "qwen-native",
+            "Locate every instance that belongs to the following categories: 'dog, cat'. Report "
+            "bbox coordinates in JSON format.",
+        ),
+        (
+            "gemini-native",
+            "Detect dog, cat. The box_2d should be [ymin, xmin, ymax, xmax] normalized to 0-1000.",
+        ),
+        (
+            "internvl-native",
+            "Please detect and label all <ref>dog</ref>,<ref>cat</ref> in the image.",
+        ),
+        (
+            "rex-native",
+            "Detect dog, cat. Output the bounding box coordinates in [x0, y0, x1, y1] format.",
+        ),
+        (
+            "locate-native",
+            "Locate all the instances that matches the following description: dog</c>cat.",
+        ),
+        (
+            "lfm2-native",
+            "Inspect the image and detect the dog, cat. Provide result as a valid JSON: "
+            '[{"label": str, "bbox": [x1,y1,x2,y2]}, ...]. Coordinates must be normalized to 0-1.',
+        ),
+        ("paligemma-native", "detect dog ; cat"),
+        ("deepseek-native", "<|ref|>dog<|/ref|>; <|ref|>cat<|/ref|>."),
+    ],
+)
+def test_a_model_is_asked_in_its_makers_words(name, text):
+    assert render_text(DOGS, build_prompt(name)) == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "family"),
+    [
+        ("qwen-native", "qwen3-vl"), ("gemini-native", "gemini-2"), ("internvl-native", "internvl"),
+        ("glm-native", "glm-4.6v"), ("rex-native", "rex-omni"), ("locate-native", "locateanything"),
+        ("lfm2-native", "lfm2-vl"), ("minicpm-native", "minicpm-v-4.5"),
+        ("deepseek-native", "deepseek-vl2"), ("paligemma-native", "paligemma"),
+        ("florence-native", "florence-2"),
+    ],
+)  # fmt: skip
+def test_makers_prompts_have_no_defects_in_their_family(prompt, family):
+    assert lint_rendered(DOGS, PROMPTS[prompt], FAMILIES[family]) == []

@@ -52,6 +52,7 @@ _PLACEHOLDERS = {
     "detect": {"labels", "label_list", "output"},
     "ground": {"expression", "output"},
     "region": {"region", "labels"},
+    "label": {"label"},
 }
 
 
@@ -68,6 +69,8 @@ class Prompt:
             list) and `{output}`, which describes the family's syntax.
         ground: of a grounding sample, with `{expression}` and `{output}`.
         region: of a region sample, with `{region}`, in the model's coordinates, and `{labels}`.
+        label: how each label, or the expression, is written, with `{label}`.
+        separator: between labels.
     """
 
     name: str
@@ -76,7 +79,99 @@ class Prompt:
     detect: str = DETECT + "{labels}. {output}"
     ground: str = GROUND + "{expression}. {output}"
     region: str = REGION
+    label: str = "{label}"
+    separator: str = "; "
 
+    def name_labels(self, *labels: str) -> str:
+        """Labels as the prompt writes them."""
+        return self.separator.join(self.label.format(label=label) for label in labels)
+
+
+def _native(name: str, detect: str, ground: str, **parts: Any) -> Prompt:
+    """A prompt in the makers' words: no instruction, and so no tags around the answer."""
+    return Prompt(name, "", detect=detect, ground=ground, **parts)
+
+
+_BOX_2D = "The box_2d should be [ymin, xmin, ymax, xmax] normalized to 0-1000."
+_SENTENCE = "Please provide the bounding box {of} of the region this sentence describes: "
+_LFM2 = (
+    "Inspect the image and detect the {what}. Provide result as a valid JSON: "
+    '[{{{{"label": str, "bbox": [x1,y1,x2,y2]}}}}, ...]. Coordinates must be normalized to 0-1.'
+)
+_PINPOINT = (
+    "Please pinpoint the bounding box [[x1,y1,x2,y2], ...] in the image as per the given "
+    "description. "
+)
+_CORNERS = "Output the bounding box coordinates in [x0, y0, x1, y1] format."
+
+NATIVE: tuple[Prompt, ...] = (
+    _native(
+        "qwen-native",
+        "Locate every instance that belongs to the following categories: '{labels}'. "
+        "Report bbox coordinates in JSON format.",
+        "Locate {expression}, report bbox coordinates in JSON format.",
+        separator=", ",
+    ),
+    _native(
+        "gemini-native",
+        f"Detect {{labels}}. {_BOX_2D}",
+        f"Detect {{expression}}. {_BOX_2D}",
+        separator=", ",
+    ),
+    _native(
+        "internvl-native",
+        "Please detect and label all {labels} in the image.",
+        _SENTENCE.format(of="coordinates") + "{expression}",
+        label="<ref>{label}</ref>",
+        separator=",",
+    ),
+    _native(
+        "glm-native",
+        _PINPOINT + "{labels}",
+        "Help me to locate {expression} in the image and give me its bounding boxes.",
+        separator=", ",
+    ),
+    _native(
+        "rex-native",
+        f"Detect {{labels}}. {_CORNERS}",
+        f"Detect {{expression}}. {_CORNERS}",
+        separator=", ",
+    ),
+    _native(
+        "locate-native",
+        "Locate all the instances that matches the following description: {labels}.",
+        "Locate a single instance that matches the following description: {expression}.",
+        separator="</c>",
+    ),
+    _native(
+        "lfm2-native",
+        _LFM2.format(what="{labels}"),
+        _LFM2.format(what="{expression}"),
+        separator=", ",
+    ),
+    _native(
+        "minicpm-native",
+        _SENTENCE.format(of="coordinate") + "{labels}",
+        _SENTENCE.format(of="coordinate") + "{expression}",
+        label="<ref>{label}</ref>",
+        separator="",
+    ),
+    _native("deepseek-native", "{labels}.", "{expression}.", label="<|ref|>{label}<|/ref|>"),
+    _native("paligemma-native", "detect {labels}", "detect {expression}", separator=" ; "),
+    _native(
+        "florence-native",
+        "<OPEN_VOCABULARY_DETECTION>{labels}",
+        "<CAPTION_TO_PHRASE_GROUNDING>{expression}",
+        separator=". ",
+    ),
+)
+"""Prompts in the words of models' makers; each asks for the form that its family answers in.
+
+Source: QwenLM/Qwen3-VL evaluation/ODinW-13, Google's Gemini API documentation, OpenGVLab/InternVL
+625 and its demo, the READMEs of zai-org/GLM-V, IDEA-Research/Rex-Omni and NVlabs/Eagle,
+Liquid4All/cookbook, OpenBMB/MiniCPM-V 982, deepseek-ai/DeepSeek-VL2, big_vision's PaliGemma,
+transformers' Florence-2.
+"""
 
 PROMPTS: dict[str, Prompt] = {
     "standard": Prompt("standard", STANDARD),
@@ -84,9 +179,13 @@ PROMPTS: dict[str, Prompt] = {
     "rec": Prompt("rec", REC),
     "none": Prompt("none", DIRECT),
     "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
+    **{prompt.name: prompt for prompt in NATIVE},
 }
-"""The VLM-R1-OVD blog's prompts by name, grammar included; `none` asks for no thinking, and
-`missing_space` is `standard` with the fault that delayed the blog's training (section 5.1)."""
+"""The VLM-R1-OVD blog's prompts by name, grammar included, and the makers' own.
+
+`none` asks for no thinking; `missing_space` is `standard` with the fault that delayed the blog's
+training (section 5.1).
+"""
 
 
 def build_prompt(name: str) -> Prompt:
@@ -176,13 +275,14 @@ def render_problem(
         prompt: its template for the sample's task is filled.
         family: decides how answers, and the region of a region sample, are written.
     """
-    labels = "; ".join(sample.labels)
+    labels = prompt.name_labels(*sample.labels)
     if sample.task == "detection":
         return prompt.detect.format(
             labels=labels, label_list=list(sample.labels), output=render_output(family)
         )
     if sample.task == "grounding":
-        expression = (sample.question or labels).rstrip(".")
+        expression = (sample.question or "; ".join(sample.labels)).rstrip(".")
+        expression = prompt.name_labels(expression)
         return prompt.ground.format(expression=expression, output=render_output(family))
     if sample.question or not sample.objects:
         return sample.question or ""

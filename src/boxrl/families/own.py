@@ -68,8 +68,10 @@ def read_own(path: Path, known: Mapping[str, Family]) -> Family:
 
 def _build(name: str, content: Mapping[str, Any], known: Mapping[str, Family]) -> Family:
     base = known.get(content.get("like", ""), Family(name, "original"))
-    stated = {key: tuple(v) if key in _LISTS else v for key, v in content.items() if key != "like"}
-    return replace(base, **stated | {"name": name})
+    stated: dict[str, Any] = {
+        key: tuple(v) if key in _LISTS else v for key, v in content.items() if key != "like"
+    }
+    return replace(base, **(stated | {"name": name}))
 
 
 def _mistakes_of_values(
@@ -101,7 +103,11 @@ def _mistakes_of_whole(family: Family, has_frame: bool) -> Iterator[tuple[str, s
         yield "grid", f"missing; the frame {family.frame} needs its number of steps, such as 1000"
     if family.frame == "resized" and not family.has_limits:
         yield "resizing", f"the frame resized needs one of {', '.join(RESIZERS)}"
-    needed = {"fill": ("factor",), "tiles": ("side",), "square": ("side",)}
+    needed: dict[str, tuple[str, ...]] = {
+        "fill": ("factor",),
+        "tiles": ("side",),
+        "square": ("side",),
+    }
     if family.has_limits:
         needed[family.resizing] = ("factor", "min_pixels", "max_pixels")
     for name in needed.get(family.resizing, ()):

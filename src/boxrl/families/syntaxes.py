@@ -195,9 +195,14 @@ SYNTAXES: dict[str, Syntax] = {
         marked.write_locate,
         marked.read_locate,
         "as location tokens",
-        tags=frozenset({"ref", "box"}) | _CORNERS,
+        tags=frozenset({"ref", "box", "c"}) | _CORNERS,
     ),
-    "florence": Syntax(marked.write_florence, marked.read_florence, "as location tokens"),
+    "florence": Syntax(
+        marked.write_florence,
+        marked.read_florence,
+        "as location tokens",
+        tags=frozenset({"OPEN_VOCABULARY_DETECTION", "CAPTION_TO_PHRASE_GROUNDING"}),
+    ),
     "molmo": Syntax(write_json, marked.read_molmo, "in JSON format", is_json=True),
 }
 """Every way of writing boxes, by the name that a family gives."""

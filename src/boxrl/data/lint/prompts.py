@@ -133,6 +133,8 @@ def _example(text: str, family: Family) -> Iterator[PromptDefect]:
     read = None if syntax.is_json else syntax.read
     if "x1" not in text or (read is None and (start < 0 or end < start)):
         return  # no example
+    if read is not None and not all(name in text for name in _NUMBERS):
+        return  # coordinates of another name
     example = text if read else text[start : end + 2]
     for name, value in _NUMBERS.items():
         example = example.replace(f"<loc_{name}>", f"<loc{value:04d}>")
