@@ -142,21 +142,39 @@ def test_a_folders_square_and_tokens_are_its_processors_own(tmp_path):
 
 
 RULES = re.compile(
-    r"\b(smart_resize|glm_resize|fetch_resize|scale_to_area|fill_resize|count_tiles|RESIZERS)\b"
-    r"|\b(round|floor|ceil)\([^\n]*\bfactor\b"
+    r"\b(smart_resize|glm_resize|fetch_resize|fill_resize|scale_to_area|count_tiles|RESIZERS)\b"
 )
+ROUNDED = re.compile(r"\b(round|floor|ceil)\([^\n]*\bfactor\b")
 
 
 def test_an_input_size_is_computed_in_one_place():
     """By families/resizing.py; everybody else asks a family, or an image's way to a trainer."""
-    places = {
-        path.relative_to(SOURCE).as_posix()
-        for path in SOURCE.rglob("*.py")
-        if RULES.search(path.read_text())
+    texts = {path.relative_to(SOURCE).as_posix(): path.read_text() for path in SOURCE.rglob("*.py")}
+    assert {place for place, text in texts.items() if ROUNDED.search(text)} == {
+        "families/resizing.py"
     }
-    assert places == {
-        "families/resizing.py",
-        "families/record.py",  # Family.input_size_wh
-        "families/image_paths.py",  # ImagePath.input_size_wh
-        "families/__init__.py",  # hands smart_resize on
-    }
+    asking = {place for place, text in texts.items() if RULES.search(text)}
+    assert {place for place in asking if not place.startswith("families/")} == set()
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-vl", "qwen3-vl", "glm-4v"])
+def test_odd_shapes_are_shown_and_refused_as_by_the_processor_itself(name):
+    from PIL import Image
+    from transformers.models.glm4v.image_processing_glm4v import Glm4vImageProcessor
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+    family = build_family(name)
+    low, high = (family.limit_frames * n for n in (family.min_pixels, family.max_pixels))
+    kind = Glm4vImageProcessor if name == "glm-4v" else Qwen2VLImageProcessor
+    size = {"shortest_edge": low, "longest_edge": high}
+    processor = kind(size=size, patch_size=family.factor // 2)
+    odd = [(1, 1), (2, 3), (3, 3), (1, 150), (3, 600), (3, 603), (401, 2), (5600, 28), (5628, 28)]
+    for width, height in odd:
+        image = Image.new("RGB", (width, height))
+        try:
+            grid = processor(image, return_tensors="pt")["image_grid_thw"][0].tolist()
+        except ValueError:
+            assert not family.takes((width, height))
+        else:
+            shown = tuple(n * family.factor // 2 for n in grid[:0:-1])
+            assert shown == family.input_size_wh((width, height))

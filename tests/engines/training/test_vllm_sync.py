@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,13 @@ import trl.trainer.grpo_trainer as trl_grpo
 from trl import GRPOConfig
 
 import boxrl.engines.training.grpo_trainer as ours
-from boxrl.engines.loading import banned_token_ids, load
+from boxrl.engines.loading import banned_token_ids, load, load_processor
 from boxrl.engines.training import grpo
 from boxrl.engines.training.train import train, training_samples
 from boxrl.engines.training.vllm_sync import require_vllm
 from boxrl.errors import MissingExtra, UsageError
 from boxrl.families import read_family
+from boxrl.families.folder import write_limits
 from boxrl.generation.model_folders import model_folder
 from tests.support.recipes import tiny_recipe
 
@@ -34,6 +36,7 @@ class PlayedVllm:
 
     mode = "colocate"
     patches: int | None = None
+    image_processor: Any = None
 
     def __init__(self, processing_class: Any, **options: Any) -> None:
         self.processor = processing_class
@@ -58,7 +61,8 @@ class PlayedVllm:
 
     def _expand(self, row: list[int], image: Any) -> list[int]:
         token = self.processor.image_token_id
-        grid = self.processor.image_processor([image])["image_grid_thw"][0]
+        grid = (self.image_processor or self.processor.image_processor)([image])
+        grid = grid["image_grid_thw"][0]
         merged = int(grid.prod()) // self.processor.image_processor.merge_size**2
         at = row.index(token)
         return row[:at] + [token] * (self.patches or merged) + row[at + 1 :]
@@ -105,6 +109,39 @@ def test_new_weights_drop_the_images_that_old_ones_encoded(
     trainer.train()
     step = ["weights", "forget images", "generate"]
     assert trainer.vllm_generation.events == step * 2
+
+
+def wide_tiny(folder: Path) -> Path:
+    """The tiny model with pixel limits wide enough to be narrowed."""
+    shutil.copytree(model_folder("tiny"), folder)
+    write_limits(folder, {"shortest_edge": 12_544, "longest_edge": 50_176})
+    return folder
+
+
+def test_vllm_gets_images_in_the_recipes_pixel_limits(
+    played: type[PlayedVllm], scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wide_tiny(tmp_path / "model")
+    own = load_processor(folder)
+    monkeypatch.setattr(played, "image_processor", own.image_processor, raising=False)
+    for limits, size in (({}, (224, 224)), ({"max_pixels": 28_224}, (168, 168))):
+        family = read_family(folder, **limits)
+        recipe = tiny_recipe(scene_folder, tmp_path / f"run{size[0]}", trl={"use_vllm": True})
+        model, processor = load(folder, "float32", "cpu", 1, family=family)
+        trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
+        trainer.train()  # refuses a prompt in which vLLM sees another size than the trainer
+        requests = trainer.vllm_generation.requests
+        assert {image.size for r in requests for row in r["images"] for image in row} == {size}
+
+
+def test_limits_wider_than_those_that_vllm_keeps_to_are_refused(
+    played: type[PlayedVllm], scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path, trl={"use_vllm": True})
+    family = read_family(model_folder("tiny"), max_pixels=50_176)
+    model, processor = load("tiny", "float32", "cpu", 1, family=family)
+    with pytest.raises(UsageError, match="limits in the model folder, 12,544 to 12,740"):
+        grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
 
 
 def test_a_server_too_is_told_to_drop_them(

@@ -36,7 +36,13 @@ from boxrl.engines.training.batches import (
 )
 from boxrl.engines.training.preprocessing import decode_once, once_per_image
 from boxrl.engines.training.trainer_mixin import BoxTrainer
-from boxrl.engines.training.vllm_sync import expanding, forget_images, unexpanded
+from boxrl.engines.training.vllm_sync import (
+    expanding,
+    forget_images,
+    limits_named,
+    shown_images,
+    unexpanded,
+)
 from boxrl.engines.training.warnings import describe_answers
 from boxrl.types import Sample
 
@@ -64,8 +70,10 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
         self._placeholders: list[list[int]] = []
+        self._limits_named = False
         if self.use_vllm:
             forget_images(self.vllm_generation)
+            self._limits_named = limits_named(Path(unwrap(self.model).name_or_path), self.family)
         if self.is_fsdp_enabled:
             # transformers asks it whether generation must keep the processes in step; accelerate,
             # which shards the model, does not say so.
@@ -180,6 +188,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *rest: Any
     ) -> Any:
         """TRL's; with transformers the prompt is prefilled once a group. vLLM does so itself."""
+        if self._limits_named:
+            images = shown_images(images, self.family)
         if self._colocated:
             engine = self.vllm_generation
             with _generating(engine, expanding(engine.generate, self._placeholders)):

@@ -4,6 +4,8 @@ Prompts: to a vLLM in its own process TRL hands those of its processor, in which
 stands as one token per patch, together with the image; vLLM expands the first of these tokens once
 more, and answers another prompt than the trainer learns from (trl issue 6294). A server gets images
 apart, and its prompts as they are.
+Images: vLLM resizes them by the limits in the model folder. Where the recipe names others, vLLM is
+handed images in the size that these give, which its processor leaves alone.
 Weights: where an image was seen before, vLLM reuses what the vision tower made of it; TRL sends
 the new weights and leaves that as it was, in both modes.
 """
@@ -12,11 +14,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from boxrl.errors import MissingExtra, UsageError
+from boxrl.families import Family, read_family
 
 Tokens = list[list[int]]
 
@@ -78,6 +83,45 @@ def expanding(generate: Callable[..., Any], placeholders: Tokens) -> Callable[..
         return answers
 
     return generate_checked
+
+
+def limits_named(folder: Path, family: Family) -> bool:
+    """Whether images must be brought into the recipe's pixel limits before vLLM gets them.
+
+    Args:
+        folder: of the model, whose own limits vLLM keeps to.
+        family: with the recipe's.
+
+    Raises:
+        UsageError: the recipe's limits are wider, and vLLM would narrow them again.
+    """
+    own = read_family(folder, family.name)
+    if own.limits() == family.limits():
+        return False
+    if family.min_pixels < own.min_pixels or family.max_pixels > own.max_pixels:
+        raise UsageError(
+            f"train.trl.use_vllm: vLLM keeps to the pixel limits in the model folder, "
+            f"{own.min_pixels:,} to {own.max_pixels:,}; min_pixels {family.min_pixels:,} and "
+            f"max_pixels {family.max_pixels:,} are wider: narrow them, or change the folder's"
+        )
+    return True
+
+
+def shown_images(images: Any, family: Family) -> Any:
+    """Images as vLLM takes them, in the size that the family's pixel limits give them.
+
+    Args:
+        images: per row a list of pictures, or None; as TRL has them.
+        family: with the recipe's limits.
+    """
+    if images is None or not family.has_limits:
+        return images
+
+    def resized(image: Image.Image) -> Image.Image:
+        size = family.input_size_wh(image.size)
+        return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+    return [row and [resized(image) for image in row] for row in images]
 
 
 def forget_images(engine: Any) -> None:
