@@ -70,13 +70,19 @@ class Sample:
     def ignored(self) -> tuple[Object, ...]:
         """Regions in which a box of their label is neither right nor wrong.
 
-        Crowd regions, and for labels that the source annotated in part alone
-        (`meta.unexhausted`) the whole image.
+        Crowd regions, those in `meta.others` too, and for labels that the source annotated in
+        part alone (`meta.unexhausted`) the whole image.
         """
         whole = (0.0, 0.0, float(self.width), float(self.height))
-        regions = [item for item in self.objects if item.iscrowd]
-        labels = self.meta.get("unexhausted", ())
-        return (*regions, *(Object(whole, label, iscrowd=True) for label in labels))
+        return (
+            *(item for item in self.objects if item.iscrowd),
+            *(
+                Object(tuple(other["bbox"]), other["label"], iscrowd=True)
+                for other in self.meta.get("others", ())
+                if other.get("iscrowd")
+            ),
+            *(Object(whole, label, iscrowd=True) for label in self.meta.get("unexhausted", ())),
+        )
 
     @property
     def is_negative(self) -> bool:

@@ -76,7 +76,7 @@ def render_sample(sample: Sample) -> str:
         "height": sample.height,
         "task": sample.task,
         "labels": list(sample.labels),
-        "objects": [_object_row(item) for item in sample.objects],
+        "objects": [object_row(item) for item in sample.objects],
     }
     optional = {"question": sample.question, "answer": sample.answer, "meta": dict(sample.meta)}
     row.update({key: value for key, value in optional.items() if value})
@@ -98,7 +98,8 @@ def render_checked(sample: Sample, where: str) -> str:
     return line
 
 
-def _object_row(item: Object) -> dict[str, Any]:
+def object_row(item: Object) -> dict[str, Any]:
+    """The object as `objects` and `meta.others` hold it."""
     row: dict[str, Any] = {"bbox": list(item.bbox), "label": item.label}
     return row | {"iscrowd": True} if item.iscrowd else row
 
@@ -208,7 +209,7 @@ def without_labels(sample: Sample, labels: Collection[str]) -> Sample | None:
         if isinstance(meta.get(key), list) and len(meta[key]) == whole:
             meta[key] = [meta[key][place] for place in places]
     if taken:
-        meta["others"] = [*meta.get("others", ()), *map(_object_row, taken)]
+        meta["others"] = [*meta.get("others", ()), *map(object_row, taken)]
     names = [label for label in sample.labels if fold_label(label) in gone]
     meta["unverified"] = sorted({*meta.get("unverified", ()), *names})
     return replace(

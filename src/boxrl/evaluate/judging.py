@@ -95,9 +95,11 @@ class Question:
         objects = [TargetBox(item.bbox, item.label, size, item.iscrowd) for item, size in pairs]
         target = Target.from_sample(sample)
         if len(target.ignored):
-            whole = [item for item in sample.ignored if item not in sample.objects]
-            area = float(sample.width * sample.height)
-            objects += [TargetBox(item.bbox, item.label, area, iscrowd=True) for item in whole]
+            for item in sample.ignored:
+                if item not in sample.objects:
+                    x1, y1, x2, y2 = item.bbox
+                    size = (x2 - x1) * (y2 - y1)
+                    objects.append(TargetBox(item.bbox, item.label, size, iscrowd=True))
         others = [item["bbox"] for item in other_objects(sample)]
         return cls(
             sample,

@@ -183,14 +183,8 @@ def read_pictures(
     joined = join(document.array("images"), rows)
     names = _image_names(document.array("images"), images)
     twins = find_twins(names, document.array("images"), rows, joined)
-    if twins.groups:
-        first = document.array("images")[twins.groups[0][0]]
-        notes.append(
-            f"{len(twins.groups):,} images are listed more than once, the first "
-            f"{image_name(first, 'image')!r:.80}; what these rows annotate differently is not "
-            "asked for"
-        )
     reader = _PictureReader(document, categories, images, joined, twins)
+    notes += reader.notes()
     for index in range(len(document.array("images"))):
         yield from reader.read(index)
     for position, why in joined.strays:
@@ -230,6 +224,22 @@ class _PictureReader:
         self.federated = any("neg_category_ids" in row for row in self.pictures)
         found = (categories.label(self.rows[position]) for position in joined.anywhere)
         self.anywhere = frozenset(label for label in found if label)
+
+    def notes(self) -> Iterator[str]:
+        """What people should hear of before they miss it in the samples."""
+        if self.twins.groups:
+            first = image_name(self.pictures[self.twins.groups[0][0]], "image")
+            yield (
+                f"{len(self.twins.groups):,} images are listed more than once, the first "
+                f"{first!r:.80}; what these rows annotate differently is not asked for"
+            )
+        if self.anywhere:
+            names = ", ".join(map(repr, sorted(self.anywhere)[:5]))
+            more = f" and {len(self.anywhere) - 5} more" if len(self.anywhere) > 5 else ""
+            yield (
+                f"{names}{more}: asked for nowhere, because {len(self.joined.anywhere):,} "
+                "annotations belong to no image of the file, and so to any; take them out of it"
+            )
 
     def read(self, index: int) -> Iterator[Picture | Rejected]:
         """The image at that place, the rejections of its annotations before it."""

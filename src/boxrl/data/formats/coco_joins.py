@@ -25,7 +25,7 @@ class Joined(NamedTuple):
         repeated: image ids that several images bear.
         meant: by image id, positions of annotations that bear it as a number where it is a text,
             or the other way round.
-        anywhere: positions of annotations that name no image.
+        anywhere: positions of annotations of no image of the file, which may be any image's.
         strays: positions of all annotations of no image, each with the reason.
     """
 
@@ -59,10 +59,10 @@ def join(images: Sequence[Row], annotations: Sequence[Row]) -> Joined:
             mine[key].append(position)
             continue
         why = f"no image has the id {row.get('image_id')!r:.80}"
-        if key is None:
+        other = by_text.get(str(key)) if key is not None else None
+        if other is None:
             anywhere.append(position)
-        elif str(key) in by_text:
-            other = by_text[str(key)]
+        else:
             meant[other].append(position)
             why += f", but one has {other!r:.80}; write both as a number or both as a text"
         strays.append((position, why))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from boxrl.data.formats.reading import Rejected
+from boxrl.data.samples import object_row
 from boxrl.data.subsets import Instance, Mode, asked_labels, build_subsets, keep
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Object, Sample
@@ -184,11 +185,7 @@ def detection_sample(
         if item.object.label in wanted or (item.object.iscrowd and item.object.label in regions)
     ]
     chosen = {id(item) for item in targets}
-    others = [
-        {"bbox": list(item.object.bbox), "label": item.object.label}
-        for item in picture.instances
-        if id(item) not in chosen and not item.object.iscrowd
-    ]
+    others = [object_row(item.object) for item in picture.instances if id(item) not in chosen]
     return Sample(
         id=key,
         image=picture.image,

@@ -247,7 +247,8 @@ def _check_others(sample: Sample, asked: set[str], found: _Findings) -> None:
     if sample.task != "detection" or not isinstance(others, list):
         return
     for item in others:
-        label = item.get("label") if isinstance(item, dict) else None
+        is_box = isinstance(item, dict) and not item.get("iscrowd")
+        label = item.get("label") if is_box else None
         if isinstance(label, str) and fold_label(label) in asked:
             message = f"{label!r} is asked for, but one box of it stands in meta.others"
             found.error("conflicting-negative", message, "move it to objects", None)
