@@ -82,6 +82,11 @@ class Prompt:
     label: str = "{label}"
     separator: str = "; "
 
+    @property
+    def has_system(self) -> bool:
+        """Whether the instruction stands in a system message."""
+        return bool(self.instruction) and self.placement in ("system", "both")
+
     def name_labels(self, *labels: str) -> str:
         """Labels as the prompt writes them."""
         return self.separator.join(self.label.format(label=label) for label in labels)
@@ -310,7 +315,7 @@ def render_messages(
     """
     text = {"type": "text", "text": render_text(sample, prompt, family)}
     user = {"role": "user", "content": [{"type": "image"}, text]}
-    if prompt.instruction and prompt.placement in ("system", "both"):
+    if prompt.has_system:
         content = [{"type": "text", "text": prompt.instruction}]
         return [{"role": "system", "content": content}, user]
     return [user]

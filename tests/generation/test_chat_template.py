@@ -90,3 +90,34 @@ def test_what_is_special_is_stated_and_nothing_else() -> None:
     assert Thinking(False).settings == {"thinking": False}
     assert Thinking(None, True).settings == {"opens_thought": True}
     assert Thinking(False).template_arguments == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        (PLAIN.replace("add_generation_prompt", "false"), "opens no answer for the model"),
+        (PLAIN.replace("<|image_pad|>", ""), "drops images"),
+        (PLAIN.replace("{{ c['text'] }}", ""), "drops the user's text"),
+    ],
+)
+def test_a_template_that_drops_what_is_asked_is_refused(tmp_path, template, fault):
+    with pytest.raises(UsageError, match=f"chat_template.jinja: the chat template {fault}"):
+        read_thinking(folder_with(tmp_path, template))
+
+
+def test_a_template_that_always_opens_the_answer_is_taken(tmp_path):
+    always = (
+        "{% for m in messages %}{{ m.role }}: {% for c in m.content %}"
+        "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}\n"
+        "{% endfor %}{% if messages[-1].role == 'user' %}assistant: {% endif %}"
+    )
+    assert read_thinking(folder_with(tmp_path, always)) == Thinking()
+
+
+def test_a_template_that_drops_the_system_message_is_refused_where_there_is_one(tmp_path):
+    users = PLAIN.replace("{% for m in messages %}", "{% for m in messages if m.role == 'user' %}")
+    folder = folder_with(tmp_path, users)
+    assert read_thinking(folder) == Thinking()
+    with pytest.raises(UsageError, match="drops the system message"):
+        read_thinking(folder, system=True)
+    assert read_thinking(folder_with(tmp_path, PLAIN), system=True) == Thinking()

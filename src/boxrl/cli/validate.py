@@ -38,17 +38,19 @@ def add_verb(verbs: Any) -> None:
 def run_validate(args: argparse.Namespace) -> int:
     """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
     from boxrl.config import find_recipe, load_recipe
-    from boxrl.engines.build import find_family, recipe_options
+    from boxrl.engines.build import find_family, find_thinking, recipe_options
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
-    family = find_family(recipe_options(recipe, recipe.model))
+    options, prompt = recipe_options(recipe, recipe.model), build_prompt(recipe.prompt)
+    family = find_family(options)
+    find_thinking(options, prompt)  # which checks the model's chat template
     samples = _samples(recipe)
     rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:
-        outcome = validate(samples, family, build_prompt(recipe.prompt), rewards, bar.advance)
+        outcome = validate(samples, family, prompt, rewards, bar.advance)
     if args.json:
         print_json(_row(outcome, family.name))
     else:

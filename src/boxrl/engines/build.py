@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boxrl.generation.chat_template import Thinking
     from boxrl.generation.predict import Engine
     from boxrl.generation.questions import Questions
+    from boxrl.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,9 @@ def build_engine(
 
     if options.engine not in ENGINES:
         raise UsageError(f"unknown engine {options.engine!r}; engines: {', '.join(ENGINES)}")
-    family, thinking = find_family(options), find_thinking(options)
-    questions = Questions(family, build_prompt(prompt), images, control, thinking)
+    family, asked = find_family(options), build_prompt(prompt)
+    thinking = find_thinking(options, asked)
+    questions = Questions(family, asked, images, control, thinking)
     return ENGINES[options.engine].build(options, questions)
 
 
@@ -143,15 +145,16 @@ def find_family(options: EngineOptions) -> Family:
     return family
 
 
-def find_thinking(options: EngineOptions) -> Thinking:
+def find_thinking(options: EngineOptions, prompt: Prompt | None = None) -> Thinking:
     """How the model's chat template treats the thought; nothing is known of a server's own.
 
     Args:
         options: model and switch.
+        prompt: what is asked with; the template must not drop its system message.
 
     Raises:
-        UsageError: the template has no switch or is broken, or the switch comes in by another
-            option.
+        UsageError: the template has no switch, is broken or drops what is asked, or the switch
+            comes in by another option.
     """
     from boxrl.generation.chat_template import SWITCH, read_thinking
     from boxrl.generation.model_folders import PACKAGED
@@ -160,7 +163,8 @@ def find_thinking(options: EngineOptions) -> Thinking:
     if isinstance(other, dict) and SWITCH in other:
         raise UsageError(f"--extra-body: holds {SWITCH}; say it as --thinking on or off")
     folder = PACKAGED.get(options.model, Path(options.model))
-    return read_thinking(folder if folder.is_dir() else None, options.thinking)
+    system = prompt is not None and prompt.has_system
+    return read_thinking(folder if folder.is_dir() else None, options.thinking, system)
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:

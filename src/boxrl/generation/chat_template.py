@@ -115,15 +115,65 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     return None
 
 
-def read_thinking(folder: Path | None, switch: bool | None = None) -> Thinking:
-    """How the folder's template treats the thought.
+_MARK = "boxrl-looks-for-this"
+
+
+def check_template(template: ChatTemplate, system: bool, **arguments: Any) -> None:
+    """Refuse a template under which a model would not see what it is asked.
+
+    Args:
+        template: of the model folder.
+        system: whether the prompt has a system message.
+        arguments: as of `ChatTemplate.render`.
+
+    Raises:
+        UsageError: it opens no answer, or drops images, the question or the system message.
+    """
+    words = [{"type": "text", "text": _MARK}]
+    user = {"role": "user", "content": [{"type": "image"}, *words]}
+    asked = template.render([user], **arguments)
+    blind = template.render([{"role": "user", "content": words}], **arguments)
+    faults = {
+        "opens no answer for the model (add_generation_prompt changes nothing)": (
+            not _opens_answer(template, words, **arguments)
+        ),
+        "drops images": asked == blind,
+        "drops the user's text": _MARK not in asked,
+        "drops the system message; place the instruction elsewhere, as in enhanced@user-prefix": (
+            system and _MARK not in _with_system(template, words, **arguments)
+        ),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise UsageError(f"{template.where}: the chat template {fault}")
+
+
+def _opens_answer(template: ChatTemplate, words: Sequence[Any], **arguments: Any) -> bool:
+    """Whether the prompt ends where an answer begins, asked to or always."""
+    prompt = template.render(PLAIN_QUESTION, **arguments)
+    if prompt != template.render(PLAIN_QUESTION, **arguments, add_generation_prompt=False):
+        return True
+    answered = [*PLAIN_QUESTION, {"role": "assistant", "content": words}]
+    whole = template.render(answered, **arguments, add_generation_prompt=False)
+    return not whole.startswith(prompt) or not whole[len(prompt) : whole.find(_MARK)].strip()
+
+
+def _with_system(template: ChatTemplate, words: Sequence[Any], **arguments: Any) -> str:
+    return template.render([{"role": "system", "content": words}, *PLAIN_QUESTION], **arguments)
+
+
+def read_thinking(
+    folder: Path | None, switch: bool | None = None, system: bool = False
+) -> Thinking:
+    """How the folder's template treats the thought; the template is checked.
 
     Args:
         folder: of the model; None where it is a server's and nothing is known of its template.
         switch: what the template's switch is to be set to; None leaves it to the template.
+        system: whether the prompt has a system message.
 
     Raises:
-        UsageError: the template has no switch, or is broken.
+        UsageError: the template has no switch, is broken, or drops what is asked.
     """
     template = read_chat_template(folder) if folder is not None else None
     if template is None:
@@ -134,6 +184,7 @@ def read_thinking(folder: Path | None, switch: bool | None = None) -> Thinking:
             "the option --thinking out"
         )
     chosen = Thinking(switch)
+    check_template(template, system, **chosen.template_arguments)
     prompt = template.render(PLAIN_QUESTION, **chosen.template_arguments)
     return Thinking(switch, opens_thought(prompt))
 

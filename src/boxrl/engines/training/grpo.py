@@ -47,14 +47,15 @@ def build_trainer(
     """
     if recipe.engine.attention == "flex" and model.device.type == "cpu":
         raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
-    thinking = find_thinking(recipe_options(recipe, recipe.model))
+    prompt = build_prompt(recipe.prompt)
+    thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model, banned_token_ids(processor, family)),
         reward_funcs=[
             TRLReward(entry.reward, family, opened=thinking.opened) for entry in recipe.rewards
         ],
-        train_dataset=build_dataset(samples, images, build_prompt(recipe.prompt), family),
+        train_dataset=build_dataset(samples, images, prompt, family),
         shared_prefix=recipe.engine.shared_prefix,
         attention=recipe.engine.attention,
         completions_path=recipe.out / "completions.jsonl",
