@@ -135,7 +135,7 @@ def trl_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
 def our_log_probs(model: Any, batch: dict[str, Any], completion: int) -> Tensor:
     """boxrl's, from the same tensors."""
     ids = batch["input_ids"]
-    rows = split_rows(ids, batch["attention_mask"], completion, batch)
+    rows = split_rows(batch, completion)
     group = batch["group"]
     groups = [list(range(start, start + group)) for start in range(0, len(ids), group)]
     return log_probs(model, rows, groups)[0]

@@ -154,7 +154,11 @@ class Engine(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
-    shared_prefix: bool = Field(True, description="run a group's prompt once (GRPO)")
+    shared_prefix: bool | Literal["if_exact"] = Field(
+        True,
+        description="run a group's prompt once (GRPO); the first micro-batch is compared with "
+        "TRL's path, and a difference stops the run, or with if_exact takes that path",
+    )
     attention: Literal["auto", "flex"] = Field(
         "auto",
         description="of a shared prompt: flash-attention on a GPU that has it, else SDPA; or flex, "

@@ -63,6 +63,13 @@ class Batch:
     images: dict[str, Any]
 
     @property
+    def inputs(self) -> dict[str, Any]:
+        """TRL's arguments."""
+        return {
+            "input_ids": self.input_ids, "attention_mask": self.attention_mask, **self.images
+        }  # fmt: skip
+
+    @property
     def completion_mask(self) -> Tensor:
         """Bool "b c"."""
         return self.attention_mask[:, -self.n_completion :].bool()

@@ -49,7 +49,7 @@ def trl_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def shared_log_probs(model: Any, batch: Batch, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = split_rows(batch.input_ids, batch.attention_mask, batch.n_completion, batch.images)
+    rows = split_rows(batch.inputs, batch.n_completion)
     groups = [list(range(k, k + size)) for k in range(0, len(batch.input_ids), size)]
     return log_probs(model, rows, groups)
 

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from trl.trainer import grpo_trainer as trl_grpo  # noqa: E402
 
 from boxrl.engines.loading import load, quiet  # noqa: E402
+from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.training import grpo  # noqa: E402
 from boxrl.engines.training import grpo_trainer as ours  # noqa: E402
 from boxrl.engines.training.train import freeze, training_samples  # noqa: E402
@@ -67,11 +68,11 @@ def letters(completions: Any, **_: Any) -> list[float]:
     return [len(set(completion[0]["content"])) / 10 for completion in completions]
 
 
-def update(scenes: Path, out: Path, shared_prefix: bool, **train: Any) -> dict[str, Any]:
+def update(scenes: Path, out: Path, shared: bool | str, **train: Any) -> dict[str, Any]:
     """Change of every trained parameter over two steps of plain gradient descent."""
     trl = {"optim": "sgd", "gradient_checkpointing": False, **train.pop("trl", {})}
     kind = train.pop("kind", None)
-    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared_prefix}, trl=trl, **train)
+    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared}, trl=trl, **train)
     quiet()
     model, processor = load("tiny", "float32", "cpu", 1)
     family = read_family(model_folder("tiny"))
@@ -90,17 +91,39 @@ def update(scenes: Path, out: Path, shared_prefix: bool, **train: Any) -> dict[s
     return {name: p.detach() - before[name] for name, p in named.items()}
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_the_weights_after_two_steps_are_those_of_trl(
-    setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The two paths shuffle rows and groups; without either, both see the same micro-batches.
+@pytest.fixture
+def unshuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two paths shuffle rows and groups; without either, both see the same micro-batches."""
     monkeypatch.setattr(trl_grpo, "shuffle_sequence_dict", lambda batch: batch)
     monkeypatch.setattr(ours, "shuffle_groups", lambda batch, size: batch)
-    expected = update(scene_folder, tmp_path / "trl", False, **SETTINGS[setting])
-    got = update(scene_folder, tmp_path / "ours", True, **SETTINGS[setting])
+
+
+def assert_same_update(got: dict[str, Any], expected: dict[str, Any]) -> None:
     assert got.keys() == expected.keys()
     total = sum(change.square().sum() for change in expected.values()).sqrt()
     error = sum((got[n] - expected[n]).square().sum() for n in expected).sqrt()
     assert total > 1e-4
     assert error / total < 1e-4
+
+
+@pytest.mark.usefixtures("unshuffled")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_weights_after_two_steps_are_those_of_trl(
+    setting: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    expected = update(scene_folder, tmp_path / "trl", False, **SETTINGS[setting])
+    got = update(scene_folder, tmp_path / "ours", True, **SETTINGS[setting])
+    assert_same_update(got, expected)
+
+
+@pytest.mark.usefixtures("unshuffled")
+def test_so_are_they_where_a_difference_gives_way_to_the_path_of_trl(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flat(model: Any, prompt: Any, types: Any, grid: Any) -> Any:
+        return torch.arange(len(prompt))[None].expand(3, -1)
+
+    monkeypatch.setattr(shared_prefix, "rope_positions", flat)
+    setting = SETTINGS["two iterations"]
+    expected = update(scene_folder, tmp_path / "trl", False, **setting)
+    assert_same_update(update(scene_folder, tmp_path / "ours", "if_exact", **setting), expected)

@@ -52,7 +52,7 @@ def kept_bytes(model: Any, call: Any) -> int:
 def shared_call(model: Any) -> tuple[Any, Load]:
     batch = build_batch("qwen2.5-vl", GROUPS, SIZE, lengths=(COMPLETION,))
     n = batch.n_completion
-    rows = split_rows(batch.input_ids, batch.attention_mask, n, batch.images)
+    rows = split_rows(batch.inputs, n)
     groups = [list(range(k, k + SIZE)) for k in range(0, GROUPS * SIZE, SIZE)]
     prompt = int(batch.attention_mask[:, :-n].sum(1).max())
     load = Load(prompt, 64, COMPLETION, GROUPS, SIZE, shared=True)

@@ -23,7 +23,7 @@ SIZE, PROCESSES, STEPS = 3, 2, 5
 
 def losses(model: Any, batch: Batch, groups: list[int]) -> list[float]:
     """Five AdamW steps on some of the groups; every group weighs the same."""
-    rows = split_rows(batch.input_ids, batch.attention_mask, batch.n_completion, batch.images)
+    rows = split_rows(batch.inputs, batch.n_completion)
     rows = rows.between(SIZE * groups[0], SIZE * (groups[-1] + 1))
     weights = torch.randn(batch.completion_mask.shape, generator=torch.Generator().manual_seed(1))
     weights = weights[SIZE * groups[0] : SIZE * (groups[-1] + 1)]

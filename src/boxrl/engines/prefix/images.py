@@ -59,6 +59,16 @@ def join_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]
     return {name: torch.cat([image[name] for image in own]) for name in names}
 
 
+def spread_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Any]:
+    """TRL's arguments for the images of rows, one or none each: the inverse of `row_images`."""
+    inputs: dict[str, Any] = dict(join_images(images))
+    if inputs:
+        inputs["num_images"] = [int(image is not None) for image in images]
+    if inputs and not inputs.keys() & {"image_grid_thw", "image_position_ids"}:
+        inputs["num_tiles"] = [len(image["pixel_values"]) if image else 0 for image in images]
+    return inputs
+
+
 def token_types(inputs: dict[str, Any]) -> Tensor | None:
     """What the processor says of each token, "b n"; None where it says nothing."""
     named = (inputs.get(name) for name in TYPES)

@@ -1,6 +1,7 @@
 """Pretrain the tiny VLM: first to look, then to answer, then to answer badly.
 
     python -m boxrl.engines.tiny.teach --out DIR [--size base|small]
+                                       [--architecture qwen2_5_vl|qwen3_5]
 
 makes DIR/taught and DIR/half_taught. Three phases, in steps, all from one seed:
 
@@ -16,7 +17,6 @@ makes DIR/taught and DIR/half_taught. Three phases, in steps, all from one seed:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import random
 import time
@@ -32,9 +32,16 @@ from torch import Tensor, nn
 from boxrl.data.synthetic import CELL_PX, GRID_PX, LABELS, Scene, World, draw_scene
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.tiny.faults import render_faulty_target
-from boxrl.engines.tiny.model import SIZES, Size, build_model, build_processor
-from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, NUMBERS, number_ids
-from boxrl.families import FAMILIES
+from boxrl.engines.tiny.model import (
+    ARCHITECTURES,
+    SIZES,
+    Architecture,
+    Size,
+    build_model,
+    build_processor,
+)
+from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, number_ids
+from boxrl.families import Family
 from boxrl.prompts import PROMPTS, render_messages, render_target
 from boxrl.types import Object
 
@@ -42,17 +49,14 @@ BATCH = 32
 CELLS = (GRID_PX // CELL_PX) ** 2
 LOOK_LAYERS = 3
 WARMUP = 60
-SIGMA = 1.5
-"""Width of the smoothed coordinate target, in numbers."""
+SIGMA = 1.5 / GRID_PX
+"""Width of the smoothed coordinate target, as a share of the image."""
 
 TAUGHT_PROMPTS = ("standard", "enhanced")
 FAULT_PROMPTS = (*TAUGHT_PROMPTS, "rec", "none")
 """A base model has met prompts that it was never trained to answer well."""
 
 WORLD = World(p_absent=0.3, n_labels=(0.55, 0.33, 0.12))
-FAMILY = dataclasses.replace(
-    FAMILIES["qwen2.5-vl"], min_pixels=GRID_PX**2, max_pixels=GRID_PX**2 + 14**2
-)
 
 Batch = dict[str, Tensor]
 
@@ -60,14 +64,13 @@ Batch = dict[str, Tensor]
 class Batches(torch.utils.data.IterableDataset[Batch]):
     """Endless batches of scenes with completions, the same for the same seed."""
 
-    def __init__(self, seed: int, faulty: bool) -> None:
-        self.seed, self.faulty = seed, faulty
+    def __init__(self, seed: int, faulty: bool, architecture: Architecture) -> None:
+        self.seed, self.faulty, self.architecture = seed, faulty, architecture
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
         rng = random.Random(f"teach/{self.seed}/{self.faulty}")
-        processor = build_processor()
-        encode = Encoder(processor)
+        encode = Encoder(build_processor(self.architecture), self.architecture)
         while True:
             # Batches of similar length waste no padding; six at a time keep them mixed.
             rows = [encode.row(rng, self.faulty) for _ in range(6 * BATCH)]
@@ -81,7 +84,8 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
 class Encoder:
     """Turns scenes into token ids, labels and per-cell targets."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, architecture: Architecture) -> None:
+        self.family = architecture.seen_family()
         self.images = processor.image_processor
         self.tokenizer = processor.tokenizer
         self.image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -92,9 +96,9 @@ class Encoder:
         scene = draw_scene(WORLD, rng, "teach")
         prompt = self.prompt_ids(scene, rng.choice(FAULT_PROMPTS if faulty else TAUGHT_PROMPTS))
         text = (
-            render_faulty_target(scene.sample, FAMILY, rng)
+            render_faulty_target(scene.sample, self.family, rng)
             if faulty
-            else render_target(scene.sample, FAMILY)
+            else render_target(scene.sample, self.family)
         )
         answer = self.tokenizer(text + EOS_TOKEN)["input_ids"]
         think = answer.index(self.think_end) if self.think_end in answer else 0
@@ -128,7 +132,7 @@ class Encoder:
             ids[i, :end] = row["ids"]
             labels[i, row["n_prompt"] : end] = row["ids"][row["n_prompt"] :]
             answers[i, row["n_think"] : end] = True
-            for cell, kind, box, rank in _cells(row["scene"]):
+            for cell, kind, box, rank in _cells(row["scene"], self.family):
                 kinds[i, cell], boxes[i, cell], ranks[i, cell] = kind, box, rank
         pixels = self.images([row["scene"].image for row in rows], return_tensors="pt")
         return {
@@ -145,20 +149,22 @@ class Encoder:
         }
 
 
-def _cells(scene: Scene) -> Iterator[tuple[int, int, list[int], int]]:
-    """(cell, 1 + label index, box in the model's pixels, n-th asked object or 0) per object."""
+def _cells(scene: Scene, family: Family) -> Iterator[tuple[int, int, list[int], int]]:
+    """(cell, 1 + label index, box in the model's numbers, n-th asked object or 0) per object."""
     sample = scene.sample
     others = [Object(tuple(o["bbox"]), o["label"]) for o in sample.meta["others"]]
-    scale = GRID_PX / sample.width
+    extent = family.extent_wh(sample.size_wh, None)[0]
     found = []
     for item in [*sample.objects, *others]:
-        box = [round(value * scale) for value in item.bbox]
+        box = [round(value * GRID_PX / sample.width) for value in item.bbox]
         cell = (box[1] + box[3]) // 2 // CELL_PX * 4 + (box[0] + box[2]) // 2 // CELL_PX
-        found.append((cell, 1 + LABELS.index(item.label), box, item.label in sample.labels))
+        numbers = [round(value * extent / sample.width) for value in item.bbox]
+        kind = 1 + LABELS.index(item.label)
+        found.append((cell, kind, numbers, item.label in sample.labels))
     rank = 0
-    for cell, kind, box, asked in sorted(found):
+    for cell, kind, numbers, asked in sorted(found):
         rank += asked
-        yield cell, kind, box, rank if asked else 0
+        yield cell, kind, numbers, rank if asked else 0
 
 
 class Heads(nn.Module):
@@ -174,22 +180,23 @@ class Heads(nn.Module):
 class Teacher:
     """One model in training: its heads, optimizers and losses."""
 
-    def __init__(self, seed: int, size: Size) -> None:
-        processor = build_processor()
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-        self.model = build_model(self.tokenizer, seed, size)
+    def __init__(self, seed: int, size: Size, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.processor = build_processor(architecture)
+        self.tokenizer = self.processor.tokenizer
+        self.model = build_model(self.tokenizer, seed, size, architecture)
         use_fast_patch_embedding(self.model)
         self.heads = Heads(size.hidden)
         self.image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-        self.number_ids = torch.tensor(number_ids(self.tokenizer))
+        n = torch.arange(architecture.numbers)
+        self.number_ids = torch.tensor(number_ids(self.tokenizer, len(n)))
         self.value_of = torch.full((self.model.config.text_config.vocab_size,), -1)
         self.spelling_of = torch.zeros_like(self.value_of)
         for spelling, ids in enumerate(self.number_ids):
-            self.value_of[ids] = torch.arange(NUMBERS)
+            self.value_of[ids] = n
             self.spelling_of[ids] = spelling
-        n = torch.arange(NUMBERS)
-        bell = torch.exp(-0.5 * ((n[:, None] - n[None]) / SIGMA) ** 2)
+        extent = architecture.seen_family().extent_wh((GRID_PX, GRID_PX), None)[0]
+        bell = torch.exp(-0.5 * ((n[:, None] - n[None]) / (SIGMA * extent)) ** 2)
         self.bell = bell / bell.sum(1, keepdim=True)
         self.looked: Tensor | None = None
         layers = self.model.model.language_model.layers
@@ -291,7 +298,7 @@ class Teacher:
         self.model.train()
         optimizers = self.optimizers(1.5e-3 * rate, 3e-3 * rate)
         loader = torch.utils.data.DataLoader(
-            Batches(seed, faulty=phase == "fault"), batch_size=None, num_workers=1
+            Batches(seed, phase == "fault", self.architecture), batch_size=None, num_workers=1
         )
         peak = [group["lr"] for o in optimizers for group in o.param_groups]
         began = time.monotonic()
@@ -338,6 +345,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for both models")
     parser.add_argument("--size", choices=SIZES, default="base", help="base is the packaged one")
+    parser.add_argument(
+        "--architecture", choices=ARCHITECTURES, default="qwen2_5_vl", help="of the real model"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--look", type=int, default=600, help="steps of phase 1")
     parser.add_argument("--answer", type=int, default=2600, help="steps of phase 2")
@@ -345,7 +355,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    teacher = Teacher(args.seed, SIZES[args.size])
+    teacher = Teacher(args.seed, SIZES[args.size], ARCHITECTURES[args.architecture])
     total = args.look + args.answer
     torch.manual_seed(args.seed + 1)
     teacher.train("look", args.look, total, 0, args.seed, rate=1.0)

@@ -1,9 +1,10 @@
 """The tiny VLM's tokenizer: real special tokens and chat template, a vocabulary of its own.
 
-Bytes cover any text; whole pieces keep sequences short: numbers 0-127 are one token each,
-the glue of an answer item is merged (one box = 8 tokens), a label is two tokens (colour, shape),
-and each sentence of the shipped prompts is one. Tags are ordinary tokens, because trainers
-decode with `skip_special_tokens` and special ones would vanish before the reward.
+Bytes cover any text; whole pieces keep sequences short: numbers up to the largest coordinate are
+one token each (0-127 in the packaged models), the glue of an answer item is merged (one box = 8
+tokens), a label is two tokens (colour, shape), and each sentence of the shipped prompts is one.
+Tags are ordinary tokens, because trainers decode with `skip_special_tokens` and special ones would
+vanish before the reward.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ PIECES = (
     + [space + word for space in ("", " ") for word in [*COLOURS, *SHAPES]]
     + [space + sentence for space in ("", " ") for sentence in SENTENCES]
 )
-NUMBER_PIECES = [str(n) for n in range(NUMBERS)] + [f", {n}" for n in range(NUMBERS)]
 
 SPLIT = "|".join(
     [" ?" + re.escape(sentence) for sentence in sorted(SENTENCES, key=len, reverse=True)]
@@ -66,15 +66,20 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer from nothing; equal on every machine."""
+def build_tokenizer(numbers: int = NUMBERS) -> PreTrainedTokenizerFast:
+    """The tokenizer from nothing; equal on every machine.
+
+    Args:
+        numbers: coordinates and counts below it are single tokens.
+    """
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
     def as_bytes(piece: str) -> str:
         return "".join(part for part, _ in byte_level.pre_tokenize_str(piece))
 
+    spelled = [str(n) for n in range(numbers)] + [f", {n}" for n in range(numbers)]
     vocabulary: dict[str, int] = {}
-    for piece in [as_bytes(p) for p in NUMBER_PIECES + PIECES] + sorted(byte_level.alphabet()):
+    for piece in [as_bytes(p) for p in spelled + PIECES] + sorted(byte_level.alphabet()):
         vocabulary.setdefault(piece, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -93,8 +98,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def number_ids(tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """Token ids of the numbers 0-127: as `7` (a first coordinate, a count) and as `, 7`."""
-    first: list[int] = tokenizer.convert_tokens_to_ids([str(n) for n in range(NUMBERS)])
-    later = [tokenizer(f", {n}")["input_ids"][0] for n in range(NUMBERS)]
+def number_ids(tokenizer: PreTrainedTokenizerFast, numbers: int = NUMBERS) -> list[list[int]]:
+    """Token ids of the numbers: as `7` (a first coordinate, a count) and as `, 7`.
+
+    Args:
+        tokenizer: of `build_tokenizer`.
+        numbers: what it was built for.
+    """
+    first: list[int] = tokenizer.convert_tokens_to_ids([str(n) for n in range(numbers)])
+    later = [tokenizer(f", {n}")["input_ids"][0] for n in range(numbers)]
     return [first, later]

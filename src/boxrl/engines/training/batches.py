@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from boxrl.engines.prefix.images import BY_IMAGE, BY_PART, row_images, token_types
+from boxrl.engines.prefix.images import (
+    BY_IMAGE,
+    BY_PART,
+    BY_TOKEN,
+    row_images,
+    spread_images,
+    token_types,
+)
 from boxrl.engines.prefix.kinds import answer_type
 from boxrl.engines.prefix.shared_prefix import Rows
 from boxrl.errors import UsageError
@@ -56,20 +64,49 @@ def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def split_rows(ids: Tensor, mask: Tensor, n: int, others: dict[str, Any]) -> Rows:
+def split_rows(inputs: dict[str, Any], n: int) -> Rows:
     """A batch as TRL hands it to its log-probabilities.
 
     Args:
-        ids: Long "b p+n", prompts and completions.
-        mask: "b p+n", 0 on padding.
+        inputs: TRL's arguments: `input_ids` and `attention_mask` "b p+n", images, and what the
+            processor says of each token.
         n: tokens of a completion.
-        others: TRL's other arguments: images, and what the processor says of each token.
     """
-    types = token_types(others)
+    ids, mask, types = inputs["input_ids"], inputs["attention_mask"], token_types(inputs)
     return Rows(
         ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
-        None if types is None else types[:, :-n], row_images(others, len(ids)),
+        None if types is None else types[:, :-n], row_images(inputs, len(ids)),
     )  # fmt: skip
+
+
+def fill_images(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A batch whose rows without an image have the one of the row before, their group's.
+
+    Args:
+        inputs: as of `split_rows`.
+    """
+    images = row_images(inputs, len(inputs["input_ids"]))
+    if all(image is not None for image in images) or not any(images):
+        return dict(inputs)
+    filled = list(accumulate(images, lambda before, own: own or before))
+    return _without_images(inputs) | spread_images(filled)
+
+
+def first_rows(inputs: dict[str, Any], count: int) -> dict[str, Any]:
+    """The first rows of a batch, of one group, each with its image.
+
+    Args:
+        inputs: as of `split_rows`.
+        count: of the rows.
+    """
+    filled = fill_images(inputs)
+    images = row_images(filled, len(filled["input_ids"]))[:count]
+    texts = _without_images(filled)
+    return {name: x[:count] for name, x in texts.items()} | spread_images(images)
+
+
+def _without_images(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: x for name, x in inputs.items() if name in BY_TOKEN and x is not None}
 
 
 def mark_answers(model: Any, inputs: dict[str, Any], answers: Tensor) -> None:

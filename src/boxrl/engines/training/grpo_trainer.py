@@ -29,11 +29,14 @@ from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import (
     chunk_groups,
+    fill_images,
+    first_rows,
     keep_first_images,
     mark_answers,
     shuffle_groups,
     split_rows,
 )
+from boxrl.engines.training.first_batch import ROWS, compare_paths
 from boxrl.engines.training.preprocessing import decode_once, once_per_image
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.engines.training.vllm_sync import (
@@ -44,6 +47,7 @@ from boxrl.engines.training.vllm_sync import (
     unexpanded,
 )
 from boxrl.engines.training.warnings import describe_answers
+from boxrl.errors import UsageError
 from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
@@ -58,12 +62,14 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         *args: Any,
         completions_path: Path,
         opened: bool = False,
-        shared_prefix: bool = True,
+        shared_prefix: bool | str = True,
         attention: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.shared_prefix = shared_prefix and self._can_share()
+        self.shared_prefix = bool(shared_prefix) and self._can_share()
+        self._fall_back = shared_prefix == "if_exact"
+        self._checked = self._inexact = False
         self.completions_path = completions_path
         self.opened = opened
         self._groups = torch.zeros(0, dtype=torch.long)
@@ -143,21 +149,14 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         **images: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
-        if not self.shared_prefix:
-            answers = torch.arange(input_ids.shape[1], device=input_ids.device)
-            answers = answers >= input_ids.shape[1] - logits_to_keep
-            mark_answers(unwrap(self.model), images, answers)
-            return super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids,
-                attention_mask,
-                logits_to_keep,
-                batch_size,
-                compute_entropy,
-                compute_aux_loss,
-                **images,
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
+        if self.shared_prefix and not self._checked:
+            self._check_first(model, inputs, logits_to_keep)
+        if not self.shared_prefix or self._inexact:
+            return self._score_by_trl(
+                model, inputs, logits_to_keep, batch_size, compute_entropy, compute_aux_loss
             )
-        rows = split_rows(input_ids, attention_mask, logits_to_keep, images)
+        rows = split_rows(inputs, logits_to_keep)
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
         for groups in chunk_groups(self._groups.tolist(), batch_size or len(input_ids)):
@@ -170,6 +169,51 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             if compute_entropy and entropy is not None:
                 entropies.append(entropy)
         return torch.cat(logps), torch.cat(entropies) if entropies else None, None
+
+    def _score_by_trl(self, model: Any, inputs: dict[str, Any], n: int, *options: Any) -> Any:
+        """TRL's own log-probabilities of completions of `n` tokens; every row brings its image."""
+        filled = fill_images(inputs)
+        ids, mask = filled.pop("input_ids"), filled.pop("attention_mask")
+        answers = torch.arange(ids.shape[1], device=ids.device) >= ids.shape[1] - n
+        mark_answers(unwrap(model), filled, answers)
+        return super()._get_per_token_logps_and_entropies(model, ids, mask, n, *options, **filled)
+
+    def _check_first(self, model: Any, inputs: dict[str, Any], n: int) -> None:
+        """Compare both paths on a few completions of one prompt, on every process alike.
+
+        Raises:
+            UsageError: they differ by more than rounding, and the recipe wants no other path.
+        """
+        size = self._groups.tolist().count(int(self._groups[0]))
+        batch = first_rows(inputs, min(size, ROWS))
+        training = model.training
+        model.eval()  # dropout would differ between the paths
+        with torch.no_grad():
+            with self.accelerator.autocast():
+                rows = split_rows(batch, n)
+                ours, _ = log_probs(model, rows, [range(len(batch["input_ids"]))])
+            found = compare_paths(
+                ours,
+                batch,
+                lambda part, length: self._score_by_trl(model, part, length, 1)[0],
+                torch.bfloat16 if self.args.bf16 else unwrap(model).dtype,
+            )
+        model.train(training)
+        difference, allowed, tokens = self.accelerator.gather(found[None]).T
+        self._checked = bool(tokens.any())  # else all completions were cut and masked
+        self._inexact = bool((difference > allowed).any())
+        if not self._inexact:
+            return
+        said = (
+            f"log-probabilities of the first micro-batch differ from TRL's path by "
+            f"{difference.max():.2g} on average, where rounding makes {allowed.max():.2g}"
+        )
+        if not self._fall_back:
+            raise UsageError(
+                f"engine.shared_prefix: {said}; set it to false, or to if_exact to take TRL's "
+                "path by itself, and report this model"
+            )
+        self.notices["trl_path"] = f"training takes TRL's path: {said}"
 
     # --- generation ----------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import load
-from boxrl.engines.prefix.images import TYPES, row_images, tiles_per_row
+from boxrl.engines.prefix.images import TYPES, tiles_per_row
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import split_rows
+from boxrl.engines.training.first_batch import pick_row
 from boxrl.families import Family
 from boxrl.prompts import PROMPTS, render_answer, render_messages
 from boxrl.types import Detections
@@ -112,9 +113,8 @@ def _batch(processor: Any, family: Family, device: Any) -> tuple[dict[str, Any],
 
 
 def _shared(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list[Tensor]]:
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-    rows = split_rows(ids, mask, n, batch)
-    groups = [list(range(k, k + GROUP)) for k in range(0, len(ids), GROUP)]
+    rows = split_rows(batch, n)
+    groups = [list(range(k, k + GROUP)) for k in range(0, len(batch["input_ids"]), GROUP)]
     model.zero_grad()
     logps, _ = log_probs(model, rows, groups)
     return _backward(model, logps, rows.completion_mask.bool(), slice(None))
@@ -131,23 +131,11 @@ def _row_by_row(model: Any, batch: dict[str, Any], n: int) -> tuple[Tensor, list
     """Each row without its padding, gradients summed."""
     model.zero_grad()
     mask = batch["attention_mask"]
-    pictures = row_images(batch, len(mask))
     found = torch.zeros(len(mask), n, dtype=torch.float32, device=mask.device)
     gradients: list[Tensor] = []
     for row in range(len(mask)):
-        keep = mask[row].bool()
         length = int(mask[row, -n:].sum())
-        single: dict[str, Any] = {
-            name: batch[name][row : row + 1, keep]
-            for name in ("input_ids", "attention_mask", *TYPES)
-            if name in batch
-        }
-        picture = pictures[row] or {}
-        single |= picture
-        if "num_tiles" in batch:
-            single["num_tiles"] = [len(picture["pixel_values"])]
-        single["num_images"] = [1]
-        logps = _trl(model, single, length)
+        logps = _trl(model, pick_row(batch, row), length)
         real = torch.ones_like(logps, dtype=torch.bool)
         _, gradients = _backward(model, logps, real, slice(row, row + 1), n)
         found[row, :length] = logps.detach()[0]

@@ -1,0 +1,66 @@
+"""The last guard of shared prompts: the first micro-batch is scored by TRL's own path, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boxrl.engines.prefix.images import row_images, spread_images
+
+ROWS = 4
+"""Completions of one prompt that are compared: few, for TRL's path needs memory for each."""
+ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+"""Mean difference of log-probabilities that other kernels alone may make, by precision."""
+SLACK = 5.0
+"""How many times TRL's own rounding it may be where that is more."""
+
+Scores = Callable[[dict[str, Any], int], Tensor]
+"""Log-probabilities "b c" of TRL's arguments and the tokens of a completion, c."""
+
+
+def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch.dtype) -> Tensor:
+    """How far a shared prompt's log-probabilities are from TRL's, against TRL's own rounding.
+
+    TRL scores the completions together, padded, and the longest one alone, without padding: what
+    differs between these two is rounding.
+
+    Args:
+        ours: Float "b c", of completions of one prompt.
+        batch: TRL's arguments for them: `input_ids` and `attention_mask` "b p+c", an image for
+            every row, and the rest.
+        trl: scores TRL's arguments.
+        dtype: that the model computes in.
+
+    Returns:
+        Float "3": mean difference over all tokens, the largest that is rounding, and how many
+        tokens were compared.
+    """
+    n = ours.shape[1]
+    real = batch["attention_mask"][:, -n:].bool()
+    theirs = trl(batch, n)
+    longest = int(real.sum(1).argmax())
+    length = max(int(real[longest].sum()), 1)
+    alone = trl(pick_row(batch, longest), length)[0]
+    found = (ours - theirs)[real].abs().float().sum() / real.sum().clamp(min=1)
+    rounding = (theirs[longest, :length] - alone).abs().float().mean()
+    floor = ROUNDING.get(dtype, ROUNDING[torch.bfloat16])
+    return torch.stack([found, (SLACK * rounding).clamp(min=floor), real.sum().float()])
+
+
+def pick_row(batch: dict[str, Any], row: int) -> dict[str, Any]:
+    """One row of a batch without its padding.
+
+    Args:
+        batch: of `compare_paths`.
+        row: its index.
+    """
+    mask = batch["attention_mask"]
+    single = {
+        name: x[row : row + 1, mask[row].bool()]
+        for name, x in batch.items()
+        if torch.is_tensor(x) and x.shape == mask.shape
+    }
+    return single | spread_images([row_images(batch, len(mask))[row]])

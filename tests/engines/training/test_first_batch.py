@@ -1,0 +1,102 @@
+"""The first micro-batch is scored by TRL's path, too, and a difference stops the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from boxrl.config import dump_recipe  # noqa: E402
+from boxrl.engines.prefix import shared_prefix  # noqa: E402
+from boxrl.engines.training.batches import fill_images, first_rows, keep_first_images  # noqa: E402
+from boxrl.engines.training.first_batch import compare_paths  # noqa: E402
+from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
+from boxrl.engines.training.train import train  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
+from boxrl.runs import Run  # noqa: E402
+from tests.support.architectures import ARCHITECTURES  # noqa: E402
+from tests.support.random_models import build_batch  # noqa: E402
+from tests.support.recipes import tiny_recipe  # noqa: E402
+
+
+def run(scenes: Path, out: Path, shared: bool | str) -> list[dict[str, Any]]:
+    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared})
+    with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
+        train(recipe)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "time_s"} for row in rows]
+
+
+@pytest.fixture
+def wrong_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flat(model: Any, prompt: Any, types: Any, grid: Any) -> Any:
+        return torch.arange(len(prompt))[None].expand(3, -1)
+
+    monkeypatch.setattr(shared_prefix, "rope_positions", flat)
+
+
+@pytest.mark.usefixtures("wrong_positions")
+def test_a_path_that_differs_stops_the_run(scene_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"first micro-batch differ.*report this model"):
+        run(scene_folder, tmp_path / "run", shared=True)
+
+
+@pytest.mark.usefixtures("wrong_positions")
+def test_or_gives_way_to_the_path_of_trl(scene_folder: Path, tmp_path: Path) -> None:
+    first, second = run(scene_folder, tmp_path / "run", shared="if_exact")
+    assert "takes TRL's path: log-probabilities" in first.pop("warnings")["trl_path"]
+    assert "warnings" not in second
+
+
+def test_a_path_that_is_the_same_is_compared_once(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = BoxGRPOTrainer._check_first
+
+    def counted(self: Any, *args: Any) -> None:
+        calls.append(original(self, *args))
+        assert self._checked and not self._inexact
+        assert self.model.training
+
+    monkeypatch.setattr(BoxGRPOTrainer, "_check_first", counted)
+    assert all("warnings" not in row for row in run(scene_folder, tmp_path / "run", True))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_rows_get_the_images_of_their_group_back(kind: str) -> None:
+    batch = build_batch(kind, 2, 3, (4, 2, 5))
+    split = {**batch.inputs, "group": torch.tensor([0, 0, 0, 1, 1, 1])}
+    counts = batch.images.get("num_tiles") or [1] * 6
+    if "image_grid_thw" in split:
+        counts = split["image_grid_thw"].prod(-1).tolist()
+    for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes"):
+        if name in split:
+            split[name] = list(split[name].split(counts))
+    for name in ("image_grid_thw", "image_position_ids"):
+        if name in split:
+            split[name] = list(split[name].split(1))
+    kept = {
+        name: torch.cat(x) if isinstance(x, list) and torch.is_tensor(x[0]) else x
+        for name, x in keep_first_images(split).items()
+    }
+    assert kept["num_images"] == [1, 0, 0, 1, 0, 0]
+    filled = fill_images(kept)
+    for name, value in batch.inputs.items():
+        assert torch.equal(torch.as_tensor(filled[name]), torch.as_tensor(value)), name
+    few = first_rows(kept, 2)
+    assert len(few["input_ids"]) == 2 and few["num_images"] == [1, 1]
+    assert torch.equal(few["pixel_values"], fill_images(few)["pixel_values"])
+
+
+def test_nothing_is_said_of_completions_that_are_all_masked() -> None:
+    batch = build_batch("qwen2.5-vl", 1, 2, (3, 3))
+    batch.attention_mask[:, -3:] = 0
+    scores = torch.zeros(2, 3)
+    found = compare_paths(scores, batch.inputs, lambda part, n: scores[:, :n], torch.float32)
+    assert found.tolist() == [0.0, pytest.approx(1e-4), 0.0]
