@@ -49,8 +49,8 @@ def kept_bytes(model: Any, call: Any) -> int:
     return sum(kept.values())
 
 
-def shared_call(model: Any) -> tuple[Any, Load]:
-    batch = build_batch("qwen2.5-vl", GROUPS, SIZE, lengths=(COMPLETION,))
+def shared_call(model: Any, kind: str) -> tuple[Any, Load]:
+    batch = build_batch(kind, GROUPS, SIZE, lengths=(COMPLETION,))
     n = batch.n_completion
     rows = split_rows(batch.inputs, n)
     groups = [list(range(k, k + SIZE)) for k in range(0, GROUPS * SIZE, SIZE)]
@@ -59,12 +59,13 @@ def shared_call(model: Any) -> tuple[Any, Load]:
     return (lambda: log_probs(model, rows, groups)[0].sum()), load
 
 
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3.5", "qwen3.5-linear"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_activations_are_what_autograd_keeps(frozen: bool) -> None:
-    model = build_model("qwen2.5-vl").train()
+def test_activations_are_what_autograd_keeps(frozen: bool, kind: str) -> None:
+    model = build_model(kind).train()
     model.model.visual.requires_grad_(not frozen)
     enable(model)
-    call, load = shared_call(model)
+    call, load = shared_call(model, kind)
     expected = language_activations(model.config.get_text_config(), load, 4, False)
     if not frozen:
         expected += vision_activations(model.config.vision_config, load, 4, False)
@@ -93,17 +94,20 @@ def test_parameters_and_adapters_are_counted_exactly(scene_folder: Path, tmp_pat
         assert counted["trained"] == counted["adapters"] == trained
 
 
-def test_the_cache_is_as_large_as_it_is() -> None:
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3.5", "gemma3, short window"])
+def test_the_cache_is_as_large_as_it_is(kind: str) -> None:
     from transformers import DynamicCache
 
-    text = build_model("qwen2.5-vl").config.get_text_config()
+    model = build_model(kind)
+    text = model.config.get_text_config()
     cache = DynamicCache(config=text)
-    head = text.hidden_size // text.num_attention_heads
-    for layer in range(text.num_hidden_layers):
-        states = torch.zeros(1, text.num_key_value_heads, 30, head)
-        cache.update(states, states, layer)
-    real = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
-    assert cache_bytes(text, Load(20, 0, 10, 1, 1, True), 4) == real
+    with torch.no_grad():
+        model.model.language_model(torch.arange(10, 40)[None], past_key_values=cache)
+    real = 0
+    for layer in cache.layers:
+        kept = getattr(layer, "recurrent_states", None) or {"k": layer.keys, "v": layer.values}
+        real += sum(x.nbytes for x in kept.values())
+    assert cache_bytes(text, Load(20, 0, 10, 1, 1, True), 4) == pytest.approx(real, rel=0.05)
 
 
 def test_what_makes_a_step_smaller_makes_the_estimate_smaller(

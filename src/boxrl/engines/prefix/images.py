@@ -60,7 +60,14 @@ def join_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]
 
 
 def spread_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Any]:
-    """TRL's arguments for the images of rows, one or none each: the inverse of `row_images`."""
+    """TRL's arguments for the images of rows: the inverse of `row_images`.
+
+    Args:
+        images: of `row_images`, one or none each.
+
+    Returns:
+        Tensors "images ..." or "parts ..." by name, and how many belong to each row.
+    """
     inputs: dict[str, Any] = dict(join_images(images))
     if inputs:
         inputs["num_images"] = [int(image is not None) for image in images]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -89,14 +89,11 @@ class Architecture:
         """Side of the image that the model sees, in pixels: one image token per cell."""
         return GRID_PX // CELL_PX * MERGE * self.patch
 
-    def seen_family(self) -> Family:
+    @property
+    def seen(self) -> Family:
         """Its family, with the pixel limits of its processor."""
-        return replace(FAMILIES[self.family], **self.pixel_limits())
-
-    def pixel_limits(self) -> dict[str, int]:
-        """Least and largest area of an image as the model sees it."""
         # A little above, so that rounding never costs a square image a row of patches.
-        return {"min_pixels": self.side**2, "max_pixels": self.side**2 + self.patch**2}
+        return FAMILIES[self.family].with_limits(self.side**2, self.side**2 + self.patch**2)
 
 
 def _build_qwen2_5_vl(text: dict[str, Any], vision: dict[str, Any], others: dict[str, Any]) -> Any:
@@ -147,8 +144,8 @@ def build_processor(architecture: Architecture = PACKAGED) -> Qwen2_5_VLProcesso
     Args:
         architecture: what it prepares images for; 112 x 112 px for the packaged one.
     """
-    limits = architecture.pixel_limits()
-    size = {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}
+    seen = architecture.seen
+    size = {"shortest_edge": seen.min_pixels, "longest_edge": seen.max_pixels}
     options = {"size": size, "patch_size": architecture.patch, "merge_size": MERGE}
     images, videos = Qwen2VLImageProcessor(**options), Qwen2VLVideoProcessor(**options)
     tokenizer = build_tokenizer(architecture.numbers)

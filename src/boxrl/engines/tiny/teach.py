@@ -85,7 +85,7 @@ class Encoder:
     """Turns scenes into token ids, labels and per-cell targets."""
 
     def __init__(self, processor: Any, architecture: Architecture) -> None:
-        self.family = architecture.seen_family()
+        self.family = architecture.seen
         self.images = processor.image_processor
         self.tokenizer = processor.tokenizer
         self.image_id = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -195,7 +195,7 @@ class Teacher:
         for spelling, ids in enumerate(self.number_ids):
             self.value_of[ids] = n
             self.spelling_of[ids] = spelling
-        extent = architecture.seen_family().extent_wh((GRID_PX, GRID_PX), None)[0]
+        extent = architecture.seen.extent_wh((GRID_PX, GRID_PX), None)[0]
         bell = torch.exp(-0.5 * ((n[:, None] - n[None]) / (SIGMA * extent)) ** 2)
         self.bell = bell / bell.sum(1, keepdim=True)
         self.looked: Tensor | None = None

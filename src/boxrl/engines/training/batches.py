@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -88,8 +87,9 @@ def fill_images(inputs: dict[str, Any]) -> dict[str, Any]:
     images = row_images(inputs, len(inputs["input_ids"]))
     if all(image is not None for image in images) or not any(images):
         return dict(inputs)
-    filled = list(accumulate(images, lambda before, own: own or before))
-    return _without_images(inputs) | spread_images(filled)
+    for row, image in enumerate(images):
+        images[row] = image or images[row - 1]
+    return _without_images(inputs) | spread_images(images)
 
 
 def first_rows(inputs: dict[str, Any], count: int) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from trl.trainer.utils import (
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
-from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import (
@@ -36,7 +35,7 @@ from boxrl.engines.training.batches import (
     shuffle_groups,
     split_rows,
 )
-from boxrl.engines.training.first_batch import ROWS, compare_paths
+from boxrl.engines.training.paths import ROWS, compare_paths, path_of_trl
 from boxrl.engines.training.preprocessing import decode_once, once_per_image
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.engines.training.vllm_sync import (
@@ -91,11 +90,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     def _can_share(self) -> bool:
         """Whether the prompt can be shared exactly; says once why not."""
-        why = unshared(unwrap(self.model))
-        if self.aux_loss_enabled:
-            why = (
-                "its experts are balanced over all rows (train.trl.router_aux_loss_coef: 0 ends it)"
-            )
+        why = path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
         if why:
             self.notices["trl_path"] = (
                 f"training takes TRL's path, which runs the prompt for every completion: {why}"

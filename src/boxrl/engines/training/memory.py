@@ -6,6 +6,7 @@ from the sizes in config.json. Fragmentation and CUDA's own memory are not in th
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,6 +19,8 @@ from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.build import find_family, recipe_options
 from boxrl.engines.loading import model_errors, read_config
+from boxrl.engines.prefix.kinds import RECURRENT, SLIDING, layer_kinds
+from boxrl.engines.training.paths import path_of_trl
 from boxrl.families import Family
 from boxrl.generation.model_folders import model_folder
 from boxrl.prompts import build_prompt, render_messages
@@ -26,6 +29,8 @@ from boxrl.types import Sample
 GIB = 2**30
 SAMPLES_READ = 500
 CHARACTERS_PER_TOKEN = 4
+CHUNK = 64
+"""Tokens that linear attention takes at a time."""
 NF4_BYTES = 0.53
 """Bytes of a weight in 4 bits with its doubly quantized scales."""
 
@@ -97,7 +102,7 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
     family = find_family(recipe_options(recipe, recipe.model))
     model = build_empty(folder)
     train = recipe.train
-    load = _load(recipe, family, model.config, processes)
+    load = _load(recipe, family, model, processes)
     rows = max(train.prompts_per_step // processes, 1) * load.group
     weight = 2 if _half(recipe, model.config) else 4
     counted = count_parameters(model, recipe, family)
@@ -200,9 +205,9 @@ def count_parameters(model: Any, recipe: Recipe, family: Family) -> dict[str, in
 def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -> float:
     """Bytes that the language model keeps for the backward pass.
 
-    A layer keeps its normalized inputs (6 x hidden), queries and outputs, keys and values, and
-    four products of its MLP; with checkpointing every layer keeps its input, and one layer at a
-    time the rest.
+    A layer keeps its normalized inputs (6 x hidden), four products of its MLP, and what its
+    attention keeps; with checkpointing every layer keeps its input, and one layer at a time the
+    rest.
 
     Args:
         text: the language model's config.
@@ -210,15 +215,46 @@ def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -
         item: bytes of a number.
         checkpointed: whether activations are computed again in the backward pass.
     """
+    common = load.tokens * (6 * text.hidden_size + 4 * text.intermediate_size)
+    layers = [
+        common + (_state_numbers if kind in RECURRENT else _key_numbers)(text, load)
+        for kind in layer_kinds(text)
+    ]
+    inputs = load.tokens * text.hidden_size
+    kept = len(layers) * inputs + max(layers) if checkpointed else sum(layers)
+    return float(item * (kept + 2 * inputs))
+
+
+def _key_numbers(text: Any, load: Load) -> int:
+    """Queries and outputs, keys and values; keys and values once more for each completion."""
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
-    per_token = 6 * text.hidden_size + 2 * queries + 2 * keys + 4 * text.intermediate_size
     seen = load.groups * load.group * (load.prompt + load.completion) if load.shared else 0
-    layer = load.tokens * per_token + seen * 2 * keys
-    inputs = load.tokens * text.hidden_size
-    layers = text.num_hidden_layers
-    kept = layers * inputs + layer if checkpointed else layers * layer
-    return float(item * (kept + 2 * inputs))
+    return load.tokens * (2 * queries + 2 * keys) + seen * 2 * keys
+
+
+def _state_numbers(text: Any, load: Load) -> int:
+    """What a layer with a state keeps: its projections and, chunk by chunk, what it is made of.
+
+    fla's kernels compute a chunk again in the backward pass; torch keeps its matrices.
+    """
+    if not hasattr(text, "linear_num_value_heads"):
+        return 4 * load.tokens * text.hidden_size  # a short convolution
+    heads = text.linear_num_value_heads
+    keys, values = text.linear_key_head_dim, text.linear_value_head_dim
+    projected = 2 * text.linear_num_key_heads * keys + heads * values
+    per_token = 3 * projected + 4 * heads * values
+    if importlib.util.find_spec("fla"):
+        return load.tokens * per_token
+    rows = load.groups if load.shared else 0
+    chunked = rows * _whole_chunks(load.prompt) + load.groups * load.group * _whole_chunks(
+        load.completion + (0 if load.shared else load.prompt)
+    )
+    return load.tokens * per_token + chunked * heads * (6 * CHUNK + 10 * max(keys, values))
+
+
+def _whole_chunks(tokens: int) -> int:
+    return -(-tokens // CHUNK) * CHUNK
 
 
 def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -> float:
@@ -238,7 +274,7 @@ def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -
 
 
 def cache_bytes(text: Any, load: Load, item: int) -> int:
-    """Bytes of the keys and values of one row at its longest.
+    """Bytes of the keys, values and states of one row at its longest.
 
     Args:
         text: the language model's config.
@@ -246,8 +282,14 @@ def cache_bytes(text: Any, load: Load, item: int) -> int:
         item: bytes of a number.
     """
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    per_token = 2 * text.num_key_value_heads * head * text.num_hidden_layers
-    total: int = (load.prompt + load.completion) * per_token * item
+    length, total = load.prompt + load.completion, 0
+    for kind in layer_kinds(text):
+        seen = min(length, text.sliding_window) if kind == SLIDING else length
+        if kind not in RECURRENT:
+            total += seen * 2 * text.num_key_value_heads * head * item
+        elif hasattr(text, "linear_num_value_heads"):
+            state = text.linear_key_head_dim * text.linear_value_head_dim
+            total += text.linear_num_value_heads * state * 4  # float32
     return total
 
 
@@ -259,19 +301,20 @@ def patch_values(vision: Any) -> int:
     return values
 
 
-def _load(recipe: Recipe, family: Family, config: Any, processes: int) -> Load:
+def _load(recipe: Recipe, family: Family, model: Any, processes: int) -> Load:
     train = recipe.train
     text, samples = _text_tokens(recipe, family)
-    image, patches = max(_image_tokens(sample, family, config) for sample in samples)
+    image, patches = max(_image_tokens(sample, family, model.config) for sample in samples)
     groups = train.micro_batch_prompts or max(train.prompts_per_step // processes, 1)
     grpo = recipe.method == "grpo"
+    balance = train.trl.get("router_aux_loss_coef")
     return Load(
         prompt=text + image,
         patches=patches,
         completion=train.max_completion_length if grpo else 200,
         groups=groups,
         group=train.num_generations if grpo else 1,
-        shared=grpo and recipe.engine.shared_prefix,
+        shared=grpo and bool(recipe.engine.shared_prefix) and path_of_trl(model, balance) is None,
     )
 
 

@@ -22,7 +22,7 @@ from boxrl.engines.loading import load
 from boxrl.engines.prefix.images import TYPES, tiles_per_row
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import split_rows
-from boxrl.engines.training.first_batch import pick_row
+from boxrl.engines.training.paths import pick_row
 from boxrl.families import Family
 from boxrl.prompts import PROMPTS, render_answer, render_messages
 from boxrl.types import Detections

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.training.batches import fill_images, first_rows, keep_first_images  # noqa: E402
-from boxrl.engines.training.first_batch import compare_paths  # noqa: E402
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
+from boxrl.engines.training.paths import compare_paths  # noqa: E402
 from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.runs import Run  # noqa: E402

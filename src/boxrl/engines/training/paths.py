@@ -1,4 +1,8 @@
-"""The last guard of shared prompts: the first micro-batch is scored by TRL's own path, too."""
+"""Which path GRPO takes: a prompt run once for its completions, or TRL's own, once for each.
+
+What the model is says whether its prompts can be shared. The last guard is the first micro-batch,
+which is scored by TRL's path, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 
 from boxrl.engines.prefix.images import row_images, spread_images
+from boxrl.engines.prefix.kinds import unshared
 
 ROWS = 4
 """Completions of one prompt that are compared: few, for TRL's path needs memory for each."""
@@ -19,6 +24,20 @@ SLACK = 5.0
 
 Scores = Callable[[dict[str, Any], int], Tensor]
 """Log-probabilities "b c" of TRL's arguments and the tokens of a completion, c."""
+
+
+def path_of_trl(model: Any, balance: float | None = None) -> str | None:
+    """Why training has to take TRL's path; None where prompts can be shared exactly.
+
+    Args:
+        model: as it was loaded, unwrapped.
+        balance: TRL's `router_aux_loss_coef`; None takes the model's own.
+    """
+    text = model.config.get_text_config()
+    own = getattr(text, "router_aux_loss_coef", 0.0) if balance is None else balance
+    if hasattr(text, "output_router_logits") and own:
+        return "experts are balanced over all rows; train.trl.router_aux_loss_coef=0 ends that"
+    return unshared(model)
 
 
 def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch.dtype) -> Tensor:
