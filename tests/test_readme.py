@@ -38,8 +38,23 @@ def test_recall_is_told_as_the_quickstart_page_has_it() -> None:
     assert f"Recall does not rise ({cells[0]} to {cells[1]})." in README
 
 
-def test_every_family_is_named() -> None:
-    assert sorted(names("models to train") + names("models to evaluate")) == sorted(FAMILIES)
+def test_every_family_is_named_with_its_frame() -> None:
+    table = README.partition("### Families")[2].partition('\n\n"')[0]
+    frames = {
+        name: line.split("|")[4].strip()
+        for line in table.splitlines()
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1] if "|" in line else "")
+    }
+    assert sorted(frames) == sorted(FAMILIES)
+    for name, family in FAMILIES.items():
+        words = {
+            "original": "original pixels",
+            "resized": "pixels of the resized image",
+            "grid": f"grid of {family.grid}",
+            "bins": f"{family.grid} bins",
+            "shares": "shares, 0 to 1",
+        }
+        assert frames[name] == words[family.frame]
 
 
 def test_every_format_is_named() -> None:
