@@ -64,7 +64,8 @@ def test_log_probabilities_are_those_of_one_pass_over_the_whole_text(
         assert row.box_logprobs is not None
         assert len(row.box_logprobs) == n
         with_boxes += n
-        inputs = generator._encode([sample])
+        images = {sample.id: generator.questions.image(sample)}
+        inputs = generator._encode([sample], images)
         ids = tokenizer(row.completion, return_tensors="pt")["input_ids"]
         prompt = inputs["input_ids"].shape[1]
         whole = dict(inputs)
