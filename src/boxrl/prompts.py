@@ -351,8 +351,15 @@ def render_think(sample: Sample) -> str:
     return ", ".join(f"{count} {label}" for label, count in counts.items())
 
 
-def render_target(sample: Sample, family: Family) -> str:
+def render_target(
+    sample: Sample, family: Family, input_size_wh: tuple[int, int] | None = None
+) -> str:
     """The gold completion: `<think>...</think>` and `<answer>...</answer>`.
+
+    Args:
+        sample: what is asked, and what is right.
+        family: decides frame and syntax.
+        input_size_wh: size the model sees, where it is known better than the family's rule.
 
     Law: `parsing.parse(render_target(s, f), f, s.size_wh)` gives the sample's boxes within half
     a grid step of the family's frame.
@@ -360,5 +367,6 @@ def render_target(sample: Sample, family: Family) -> str:
     if sample.task in ("region", "counting"):
         answer = sample.answer or ""
     else:
-        answer = render_answer(Detections.from_objects(sample.targets), family, sample.size_wh)
+        targets = Detections.from_objects(sample.targets)
+        answer = render_answer(targets, family, sample.size_wh, input_size_wh)
     return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"

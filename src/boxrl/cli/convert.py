@@ -10,6 +10,7 @@ from typing import Any
 from boxrl.cli.options import (
     add_images,
     add_json,
+    add_limits,
     add_prompt,
     integer,
     number,
@@ -149,6 +150,7 @@ def add_export(actions: Any) -> None:
         "licences and every other field",
     )  # fmt: skip
     add_prompt(export)
+    add_limits(export)
     add_json(export)
     export.set_defaults(run=run_export)
 
@@ -212,9 +214,11 @@ def run_export(args: argparse.Namespace) -> None:
     from boxrl.data.samples import read_samples
     from boxrl.errors import UsageError
     from boxrl.families import build_family
+    from boxrl.families.image_paths import build_image_path
     from boxrl.prompts import build_prompt
 
     prompt, family = build_prompt(args.prompt), build_family(args.family)
+    path = build_image_path("easyr1", family, args.min_pixels, args.max_pixels)
     if args.like is not None and args.format != "coco":
         raise UsageError(f"--like {args.like}: only the format coco takes an original file")
     lines = args.format == "vlmr1" and args.out.suffix != ".json"
@@ -229,7 +233,7 @@ def run_export(args: argparse.Namespace) -> None:
         write = {
             "vlmr1": lambda: exports.write_vlmr1(args.out, samples),
             "ms-swift": lambda: exports.write_swift(args.out, samples, prompt),
-            "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, family),
+            "easyr1": lambda: exports.write_easyr1(args.out, samples, prompt, path),
         }
         counts = {"rows": write[args.format]()}
     if args.json:

@@ -7,8 +7,10 @@ import pytest
 from boxrl.data.formats.exports import easyr1_row, swift_row, write_vlmr1
 from boxrl.data.formats.reading import Rejected
 from boxrl.data.formats.vlmr1 import read_vlmr1
+from boxrl.data.samples import parse_line
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
+from boxrl.families.image_paths import build_image_path
 from boxrl.parsing import parse
 from boxrl.prompts import PROMPTS
 from boxrl.types import Object, Sample
@@ -191,9 +193,20 @@ def test_ms_swift_scales_the_region_of_a_question_too():
 
 def test_easyr1_gets_the_answer_in_the_models_frame():
     family = FAMILIES["qwen3-vl"]
-    row = easyr1_row(DOGS, PROMPTS["standard"], family)
+    row = easyr1_row(DOGS, PROMPTS["standard"], build_image_path("easyr1", family))
     assert "[100, 100, 300, 500]" in row["answer"]
     assert parse(row["answer"], family, DOGS.size_wh).status == "ok"
+    assert parse_line(row["sample"]) == DOGS
+
+
+def test_easyr1_gets_the_answer_in_the_frame_that_its_own_resizing_makes():
+    family = FAMILIES["qwen2.5-vl"]
+    path = build_image_path("easyr1", family, 262_144, 401_408)
+    row = easyr1_row(DOGS, PROMPTS["standard"], path)
+    seen = path.input_size_wh(DOGS.size_wh)
+    assert seen != family.input_size_wh(DOGS.size_wh)
+    (box,) = parse(row["answer"], family, DOGS.size_wh, seen).detections.boxes
+    assert box == pytest.approx(DOGS.targets[0].bbox, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Samples to the training files of other tools, boxes in the frame that each expects.
 
 VLM-R1 and ms-swift take pixels of the original image; ms-swift scales them to the model
-itself. EasyR1 hands the answer to the user's reward as it stands, so it is written in the frame of
-the model's family.
+itself. EasyR1 hands the answer to the user's reward as it stands, so it is written in the frame in
+which the model answers there. The lines of both also hold the sample itself, for `boxrl.rewards`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 
 from boxrl.data.files import write_atomic
 from boxrl.data.formats.vlmr1 import conversation_row, expression_row
-from boxrl.families import FAMILIES, Family
+from boxrl.data.samples import render_sample
+from boxrl.families import FAMILIES
+from boxrl.families.image_paths import ImagePath
 from boxrl.prompts import Prompt, render_target, render_text, render_think
 from boxrl.types import Detections, Sample
 
@@ -65,6 +67,7 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
             {"role": "assistant", "content": gold},
         ],
         "images": [sample.image],
+        "sample": render_sample(sample),
     }
     if objects:
         boxes = [list(item.bbox) for item in objects]
@@ -72,21 +75,24 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
     return row
 
 
-def easyr1_row(sample: Sample, prompt: Prompt, family: Family) -> dict[str, Any]:
+def easyr1_row(sample: Sample, prompt: Prompt, path: ImagePath) -> dict[str, Any]:
     """A line for EasyR1, whose prompt has the image's place written as `<image>`.
 
     Args:
         sample: boxes in original pixels.
         prompt: the words of the question.
-        family: whose frame and syntax the answer is in.
+        path: an image's way to the model, in whose frame and syntax the answer is.
 
     Returns:
-        `images`: [path], `problem`: the question, `answer`: the gold completion.
+        `images`: [path], `problem`: the question, `answer`: the gold completion, `sample`: the
+        line of the samples file.
     """
+    size_wh = path.input_size_wh(sample.size_wh)
     return {
         "images": [sample.image],
-        "problem": f"<image>{render_text(sample, prompt, family)}",
-        "answer": render_target(sample, family),
+        "problem": f"<image>{render_text(sample, prompt, path.family)}",
+        "answer": render_target(sample, path.family, size_wh),
+        "sample": render_sample(sample),
     }
 
 
@@ -95,13 +101,15 @@ def write_swift(path: Path, samples: Sequence[Sample], prompt: Prompt) -> int:
     return _write_lines(path, (swift_row(sample, prompt) for sample in samples))
 
 
-def write_easyr1(path: Path, samples: Sequence[Sample], prompt: Prompt, family: Family) -> int:
+def write_easyr1(
+    path: Path, samples: Sequence[Sample], prompt: Prompt, image_path: ImagePath
+) -> int:
     """Write JSON lines for EasyR1; returns how many.
 
     Args:
         path: replaced where it exists.
         samples: one line each.
         prompt: the question's wording.
-        family: the model's frame and answer syntax.
+        image_path: see `easyr1_row`.
     """
-    return _write_lines(path, (easyr1_row(sample, prompt, family) for sample in samples))
+    return _write_lines(path, (easyr1_row(sample, prompt, image_path) for sample in samples))
