@@ -133,6 +133,11 @@ def test_a_folders_limits_are_its_processors_own(tmp_path):
     assert read_family(folder, max_pixels=200_704).max_pixels == 200_704
 
 
+def test_a_folders_filled_tokens_are_its_processors_own(tmp_path):
+    folder = write_folder(tmp_path, "gemma4", preprocessor_config={"max_soft_tokens": 70})
+    assert read_family(folder).input_size_wh((640, 480)) == (432, 336)
+
+
 def test_a_folders_square_and_tokens_are_its_processors_own(tmp_path):
     image = {"size": {"height": 448, "width": 448}, "image_seq_length": 1024}
     folder = write_folder(tmp_path, "paligemma", preprocessor_config=image)

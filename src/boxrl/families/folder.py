@@ -35,7 +35,12 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
     if family.has_limits:
         return _read_limits(path, image, size, family.limit_frames)
     whole = read_config_json(model_dir / "processor_config.json") or {}
-    tokens = image.get("image_seq_length", whole.get("image_seq_length"))
+    named = (
+        image.get("max_soft_tokens"),
+        image.get("image_seq_length"),
+        whole.get("image_seq_length"),
+    )
+    tokens = next((count for count in named if count is not None), None)
     stated = {"side": _pixels(size.get("height"), path), "side_tokens": _pixels(tokens, path)}
     return {name: value for name, value in stated.items() if value}
 
