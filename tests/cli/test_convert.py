@@ -198,7 +198,7 @@ HOSTILE_LINES = {
     "parent folder": (asks_for("../../etc/passwd"), "leaves the images folder"),
     "absolute path": (asks_for("/etc/passwd"), "leaves the images folder"),
     "link": (asks_for("link.png"), "link out of the images folder"),
-    "20,000 px": (asks_for("huge.png"), "more than 178,956,970 pixels"),
+    "20,000 px": (asks_for("huge.png"), "more than 134,217,728 pixels"),
     "no pixels": (asks_for("cut.jpg"), "not a readable image"),
     "another encoding": ("{'é'}".encode("cp1252"), "not UTF-8"),
     "half a row": (asks_for("a.png")[:40], "not JSON"),

@@ -176,7 +176,7 @@ def jpeg(size_wh=(64, 48), orientation=None, share=1.0):
         (None, "image-unreadable", "no image"),
         (b"", "image-unreadable", "not a readable image"),
         (b"<html>", "image-unreadable", "not a readable image"),
-        (huge_png(), "image-unreadable", "more than 178,956,970 pixels"),
+        (huge_png(), "image-unreadable", "more than 134,217,728 pixels"),
         (jpeg(share=0.6), "image-unreadable", "damaged"),
         (jpeg((48, 64)), "image-size", "sides are exchanged"),
         (jpeg((640, 480)), "image-size", "640 x 480 px, the sample says 64 x 48"),
