@@ -30,7 +30,7 @@ HASH_SIZE = 16
 """Side of the hash in bits: 256 in all. With 64, scenes of few shapes look alike."""
 
 NEAR = 40
-"""Bits in which a near copy may differ; measured in docs/decisions/0019-imagehash.md."""
+"""Bits in which a near copy may differ; measured in docs/decisions/0015-imagehash.md."""
 
 LONGER_SIDE = 128
 """Pixels to which a picture is reduced before it is hashed; JPEGs are decoded at that size."""
