@@ -1,6 +1,8 @@
 """Every format as its archive has it, through the command line, with exact counts."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,29 @@ def test_a_format_is_converted_with_exact_counts(tmp_path, capsys, name, build, 
 
 def test_every_format_is_among_them():
     assert {name for name, *_ in CASES} == set(READERS)
+
+
+@pytest.mark.parametrize("case", {case[0]: case for case in CASES}.values(), ids=lambda c: c[0])
+def test_pipes_and_devices_in_an_archive_are_not_read(tmp_path, case):
+    """In a process with little memory that a wait would never end."""
+    archive, call = conversion(*case[:3], tmp_path)
+    call += ["--on-error", "skip"]
+    named = call[call.index("--annotations") + 1]  # by the user; the others were packed by others
+    found = (str(path) for path in sorted(archive.rglob("*")) if path.is_file())
+    files = [path for path in found if path != named]
+    code = (
+        "import os, resource, sys\nfrom boxrl.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
+        f"for file in {files}:\n"
+        "    os.rename(file, file + '.kept')\n"
+        "    for put in (os.mkfifo, lambda path: os.symlink('/dev/zero', path)):\n"
+        "        put(file)\n"
+        f"        print('status', main({call}), flush=True)\n"
+        "        os.unlink(file)\n"
+        "    os.rename(file + '.kept', file)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("status") == 2 * len(files)
+    assert "memory" not in done.stderr

@@ -22,6 +22,7 @@ from boxrl.data.formats.reading import (
 )
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
+from boxrl.guard.files import check_regular
 from boxrl.types import Object, Sample
 
 
@@ -77,6 +78,7 @@ def _samples(path: Path, image: str, images: ImageFolder) -> list[Sample]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's JSON object; some files of the archive are CP1252, not UTF-8."""
+    check_regular(path)
     try:
         content = path.read_bytes()
         try:
