@@ -64,10 +64,12 @@ check: setup  ## lint, format, docstrings, types, import contracts, length of mo
 release:  ## wheel and sdist; the wheel in an empty environment runs the first commands
 	PYTHON=$(PYTHON) .ci/release
 
-audit:  ## known vulnerabilities of the pinned versions; says so where nobody can be asked
+audit:  ## known vulnerabilities of the pinned versions, where anybody can be asked; bandit's scan
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install --quiet pip-audit || true
 	.venv-audit/bin/python .ci/audit.py constraints.txt
+	.venv-audit/bin/pip install --quiet -c constraints.txt bandit
+	.venv-audit/bin/bandit --quiet --configfile pyproject.toml --recursive src .ci
 
 fmt: setup
 	$(BIN)/ruff check --fix .

@@ -59,9 +59,9 @@ def test_a_doctype_that_names_another_file_opens_none(tmp_path: Path) -> None:
 
 
 def test_depth_and_pieces_cost_no_more_than_their_bytes(tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert read_xml(written(tmp_path, b"<a>" * 100_000 + b"</a>" * 100_000)).tag == "a"
     assert (
         len(read_xml(written(tmp_path, b"<a>" + b"x<!-- -->" * 200_000 + b"</a>")).text) == 200_000
     )
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

@@ -304,7 +304,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         name = f"generation_{self.accelerator.process_index}.pt"
         if checkpoint is not None and (Path(checkpoint) / name).is_file():
-            pending = torch.load(Path(checkpoint) / name, self.accelerator.device)
+            device = self.accelerator.device
+            pending = torch.load(Path(checkpoint) / name, device, weights_only=True)
             self._step, self._buffered_inputs = pending["step"], pending["inputs"]
 
 
