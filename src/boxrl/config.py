@@ -148,7 +148,7 @@ class Train(Section):
         return self
 
 
-class Engine(Section):
+class EngineSettings(Section):
     """How the model is run."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -230,7 +230,7 @@ class Recipe(Section):
     data: Data
     rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)
     train: Train = Train()
-    engine: Engine = Engine()
+    engine: EngineSettings = EngineSettings()
 
     @model_validator(mode="after")
     def _each_reward_once(self) -> Recipe:

@@ -92,7 +92,7 @@ class Run:
             with write_atomic(path / "recipe.yaml") as handle:
                 handle.write(recipe)
             write_json(path / "run.json", facts)
-            write_json(path / "environment.json", describe_environment())
+            write_json(path / "environment.json", run_environment())
         self.update(status="running")
 
     def _check(self, recipe: str, resume: bool) -> None:
@@ -292,7 +292,7 @@ def numbered_folder(path: Path, resume: bool) -> Path:
         last, number = folder, number + 1
 
 
-def describe_environment() -> dict[str, Any]:
+def run_environment() -> dict[str, Any]:
     """Versions, platform and, in a git checkout, the commit."""
     return {
         "boxrl": __version__,

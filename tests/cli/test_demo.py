@@ -240,12 +240,12 @@ def test_wrong_calls_are_refused_before_anything_is_served(
 def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     client = pytest.importorskip("gradio_client")
-    from boxrl.cli.demo import build_page, launch
+    from boxrl.cli.demo import build_page, open_page
 
     hostile = BOX.replace("a cat", "<script>alert(1)</script>\u202e").replace('"cat"', '"<img>"')
     Image.new("RGB", (100, 50)).save(tmp_path / "image.png")
     page = build_page(Parrot(hostile), "parrot", PROMPTS, 64)
-    url = launch(page, None)
+    url = open_page(page, None)
     try:
         asking = client.Client(url, verbose=False)
         image = client.handle_file(tmp_path / "image.png")
@@ -268,11 +268,11 @@ def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None
 def open_page() -> Iterator[int]:
     """The port of a page that is open."""
     pytest.importorskip("gradio")
-    from boxrl.cli.demo import build_page, launch
+    from boxrl.cli.demo import build_page, open_page
 
     kept = list(Image.ID)
     page = build_page(Parrot(BOX), "parrot", PROMPTS, 64)
-    yield int(launch(page, None).rstrip("/").rpartition(":")[2])
+    yield int(open_page(page, None).rstrip("/").rpartition(":")[2])
     page.close()
     Image.ID[:] = kept
     del page

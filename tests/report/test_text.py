@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from boxrl.report.gallery import shared_ends
 from boxrl.report.glyphs import draw_interval, dumbbell, shares
-from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, histogram, line_chart, nice_axis, thin
+from boxrl.report.plots import HEIGHT, WIDTH, Line, PlotMark, histogram, line_chart, nice_axis, thin
 from boxrl.report.text import extract_thinking, visible
 from boxrl.report.thinking import normalise_thinking, thinking_patterns
 
@@ -100,7 +100,7 @@ def test_curves_stay_inside_their_chart(drawn: list[tuple[int, float | None]]) -
     line = sorted({float(x): y for x, y in drawn}.items())
     if not any(y is not None for _, y in line):
         return
-    svg = line_chart([Line("<b>", line)], "step", "loss & more", [Mark(line[0][0], "a<b")])
+    svg = line_chart([Line("<b>", line)], "step", "loss & more", [PlotMark(line[0][0], "a<b")])
     ElementTree.fromstring(svg)  # well-formed, everything escaped
     for path in re.findall(r' d="([^"]*)"', svg):
         coordinates = [float(x) for x in re.findall(r"-?\d+\.?\d*", path.replace("h0", ""))]

@@ -37,7 +37,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     listing.add_argument("names", nargs="*", metavar="NAME", help="only these, in detail")
     add_json(listing)
-    listing.set_defaults(run=run_list)
+    listing.set_defaults(run=list_benchmarks)
     run = add_command(
         actions, "run", "convert, predict, evaluate and report one benchmark",
         example="boxrl benchmark run coco --model models/Qwen2.5-VL-3B-Instruct "
@@ -83,7 +83,7 @@ def add_verb(verbs: Any) -> None:
     run.set_defaults(run=run_one)
 
 
-def run_list(args: argparse.Namespace) -> None:
+def list_benchmarks(args: argparse.Namespace) -> None:
     """Show benchmarks."""
     from dataclasses import asdict
 

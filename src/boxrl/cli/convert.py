@@ -152,7 +152,7 @@ def add_export(actions: Any) -> None:
     add_prompt(export)
     add_limits(export)
     add_json(export)
-    export.set_defaults(run=run_export)
+    export.set_defaults(run=export_samples)
 
 
 _COMMON = {
@@ -207,7 +207,7 @@ def run_convert(args: argparse.Namespace) -> None:
         )
 
 
-def run_export(args: argparse.Namespace) -> None:
+def export_samples(args: argparse.Namespace) -> None:
     """`boxrl data export FORMAT`."""
     from boxrl.data.formats import exports
     from boxrl.data.formats.coco_export import write_coco

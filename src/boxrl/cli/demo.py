@@ -72,17 +72,17 @@ def run_demo(args: argparse.Namespace) -> None:
     engine = build_engine(engine_options(args, args, kind), args.prompt, Path())
     prompt = engine.questions.prompt
     prompts = {prompt.name: prompt} | PROMPTS
-    serve(build_page(engine, args.model, prompts, args.max_new_tokens), args.port)
+    serve_page(build_page(engine, args.model, prompts, args.max_new_tokens), args.port)
 
 
-def serve(page: Any, port: int | None) -> None:
+def serve_page(page: Any, port: int | None) -> None:
     """Open the page on loopback until interrupted."""
-    url = launch(page, port)
+    url = open_page(page, port)
     print(f"demo: {url}   (Ctrl-C ends it)", flush=True)
     page.block_thread()
 
 
-def launch(page: Any, port: int | None) -> str:
+def open_page(page: Any, port: int | None) -> str:
     """Open the page on loopback, for this machine's browser alone; returns its address.
 
     Raises:

@@ -24,7 +24,7 @@ def add_verb(verbs: Any) -> None:
         actions, "list", "show the experiments and what they ask", example="boxrl experiment list"
     )
     add_json(listing)
-    listing.set_defaults(run=run_list)
+    listing.set_defaults(run=list_experiments)
     run = add_command(
         actions, "run", "run what is missing of a grid, and judge its claims",
         example="boxrl experiment run rewards --budget 20m",
@@ -55,7 +55,7 @@ def add_verb(verbs: Any) -> None:
     run.set_defaults(run=run_run)
 
 
-def run_list(args: argparse.Namespace) -> None:
+def list_experiments(args: argparse.Namespace) -> None:
     """Show the experiments that ship with boxrl."""
     from boxrl.experiments.definition import experiments_folder, load_experiment
 

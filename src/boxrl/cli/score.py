@@ -58,7 +58,7 @@ def run_score(args: argparse.Namespace) -> None:
     if args.out:
         write_rewards(args.out, rows, values)
     hints = frame_hints(rows, family) if any(r.function not in FORM_ONLY for r in rewards) else []
-    figures = {name: summarize(column) for name, column in values.items()}
+    figures = {name: describe_values(column) for name, column in values.items()}
     if args.json:
         out = args.out and str(args.out)
         print_json({"n": len(rows), "rewards": figures, "hints": hints, "out": out})
@@ -68,7 +68,7 @@ def run_score(args: argparse.Namespace) -> None:
             print(f"hint: {hint}")
 
 
-def summarize(values: Sequence[float | None]) -> dict[str, float | int | None]:
+def describe_values(values: Sequence[float | None]) -> dict[str, float | int | None]:
     """How many values apply, their mean, population standard deviation, least and most."""
     from statistics import fmean, pstdev
 

@@ -26,7 +26,7 @@ from typing import Any
 from boxrl.config import Data, Recipe, dump_recipe
 from boxrl.data.files import hash_file, write_json
 from boxrl.data.synthetic import Worlds, draw_files
-from boxrl.experiments.definition import Experiment, HeldOut, Way, arm_recipe, is_trained
+from boxrl.experiments.definition import Experiment, HeldOutTest, Way, arm_recipe, is_trained
 from boxrl.experiments.sources import code_version
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
@@ -188,7 +188,7 @@ def _with_drawn_data(recipe: Recipe, cache_folder: Path) -> tuple[Recipe, dict[s
     return recipe.model_copy(update={"data": data}), {"scenes": folder.name}
 
 
-def _build_tests(name: str, held_out: HeldOut, seed: int, cache_folder: Path) -> list[Test]:
+def _build_tests(name: str, held_out: HeldOutTest, seed: int, cache_folder: Path) -> list[Test]:
     samples, images = held_out.samples, held_out.images
     if samples is None or images is None:
         folder = drawn_scenes(

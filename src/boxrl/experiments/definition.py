@@ -33,7 +33,7 @@ LEARNING = "learning"
 """Stands in place of a held-out set where a figure is read from the learning curve."""
 
 
-class HeldOut(Section):
+class HeldOutTest(Section):
     """What every arm of a seed is tested on: synthetic scenes, or a samples file."""
 
     world: WorldChoice = "standard"
@@ -44,7 +44,7 @@ class HeldOut(Section):
     ways: list[Way] = Field(["greedy"], min_length=1)
 
     @model_validator(mode="after")
-    def _samples_with_images(self) -> HeldOut:
+    def _samples_with_images(self) -> HeldOutTest:
         if (self.samples is None) != (self.images is None):
             raise ValueError("samples and images go together")
         return self
@@ -101,7 +101,7 @@ class Experiment(Section):
     setting: str = Field("", description="what the miniature keeps and what it leaves out")
     base: dict[str, Any] = Field(description="a whole recipe, or the file of one")
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
-    tests: dict[str, HeldOut] = Field(min_length=1)
+    tests: dict[str, HeldOutTest] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
     columns: list[Column] = Field(min_length=1)
     published: dict[str, dict[str, float]] = Field(

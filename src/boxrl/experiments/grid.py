@@ -24,7 +24,7 @@ Launch = Callable[[Cell], "subprocess.Popen[bytes]"]
 """Starts the process of a cell whose cell.json is written."""
 
 
-def launch(cell: Cell) -> subprocess.Popen[bytes]:
+def launch_cell(cell: Cell) -> subprocess.Popen[bytes]:
     """The cell's process: one thread, in a session of its own, output to log.txt.
 
     Ctrl-C reaches only the grid, which then closes the process's standard input; so does its
@@ -54,7 +54,7 @@ def default_workers(device: str) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_grid(cells: Sequence[Cell], workers: int, launch: Launch = launch) -> int:
+def run_grid(cells: Sequence[Cell], workers: int, launch_cell: Launch = launch_cell) -> int:
     """Run every cell that is not finished.
 
     Law: killed at any moment and called again, it goes on; with nothing to do it starts nothing.
@@ -62,7 +62,7 @@ def run_grid(cells: Sequence[Cell], workers: int, launch: Launch = launch) -> in
     Args:
         cells: a cell behind the one that it starts from.
         workers: processes side by side.
-        launch: starts a cell's process.
+        launch_cell: starts a cell's process.
 
     Returns:
         How many cells were run.
@@ -82,7 +82,7 @@ def run_grid(cells: Sequence[Cell], workers: int, launch: Launch = launch) -> in
                 done += 1
                 if item.process.returncode or not item.cell.is_done():
                     failed[item.cell.key] = item.failure()
-            waiting = _start_ready(waiting, running, failed, workers, start_bar, launch)
+            waiting = _start_ready(waiting, running, failed, workers, start_bar, launch_cell)
             for item in running:
                 item.bar.reach(progress(item.cell))
             time.sleep(POLL_S)
@@ -132,7 +132,7 @@ def _start_ready(
     failed: dict[str, str],
     workers: int,
     start_bar: Callable[[str, int, int], Bar],
-    launch: Launch,
+    launch_cell: Launch,
 ) -> list[Cell]:
     """Start cells as long as a worker is free; returns those that still wait."""
     left = []
@@ -143,7 +143,7 @@ def _start_ready(
         elif len(running) < workers and (start is None or start.is_trained()):
             cell.write()
             bar = start_bar(f"{cell.arm} · {cell.seed}", work_units(cell), progress(cell))
-            running.append(_Running(cell, launch(cell), bar, time.monotonic()))
+            running.append(_Running(cell, launch_cell(cell), bar, time.monotonic()))
         else:
             left.append(cell)
     return left

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from boxrl.metrics.convergence import take_off
-from boxrl.report.plots import HEIGHT, WIDTH, Line, Mark, line_chart, tag
+from boxrl.report.plots import HEIGHT, WIDTH, Line, PlotMark, line_chart, tag
 
 FIRST_STEPS = 2
 """Steps that count as the start: sampled before training has changed anything much."""
@@ -105,10 +105,10 @@ def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Mark
     )
 
 
-def _mark(line: Line) -> Mark | None:
+def _mark(line: Line) -> PlotMark | None:
     known = [(x, y) for x, y in line.points if y is not None]
     step = take_off([x for x, _ in known], [y for _, y in known])
-    return None if step is None else Mark(step, f"from {step:.0f}", line.colour)
+    return None if step is None else PlotMark(step, f"from {step:.0f}", line.colour)
 
 
 def _entry(number: int, line: Line) -> Markup:

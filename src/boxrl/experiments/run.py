@@ -13,9 +13,9 @@ from boxrl.data.files import write_json
 from boxrl.experiments import grid, outcome
 from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
 from boxrl.experiments.cells import Cell, build_cells
-from boxrl.experiments.definition import TEXTS, Experiment, HeldOut, arm_recipe, is_trained
+from boxrl.experiments.definition import TEXTS, Experiment, HeldOutTest, arm_recipe, is_trained
 from boxrl.guard.files import read_json_object
-from boxrl.runs import describe_environment
+from boxrl.runs import run_environment
 
 CALIBRATION_STEPS = 4
 CALIBRATION_SCENES = 64
@@ -30,7 +30,7 @@ def run_experiment(
     workers: int | None = None,
     budget: float | None = None,
     overrides: Sequence[str] = (),
-    launch: grid.Launch = grid.launch,
+    launch: grid.Launch = grid.launch_cell,
 ) -> dict[str, Any]:
     """Run what is missing of the grid, and write OUT/results.json.
 
@@ -70,7 +70,7 @@ def run_experiment(
 
 def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
     results = outcome.read_cells(cells)
-    environment = describe_environment()
+    environment = run_environment()
     return {
         **experiment.model_dump(include=set(TEXTS)),
         "boxrl": environment["boxrl"],
@@ -138,7 +138,7 @@ def _costs(
         short = experiment.model_copy(
             update={
                 "arms": {arm: experiment.arms[arm]},
-                "tests": {"calibration": HeldOut(scenes=CALIBRATION_SCENES)},
+                "tests": {"calibration": HeldOutTest(scenes=CALIBRATION_SCENES)},
             }
         )
         cells += build_cells(short, [seed], cache_folder, CALIBRATION_STEPS / steps)

@@ -28,7 +28,7 @@ def _write_json_items(boxes: Sequence[Box], labels: Sequence[str], key: str) -> 
     return f"[{', '.join(items)}]"
 
 
-def write_json(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+def write_json_boxes(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     """A fenced JSON array of `{key: [...], "label": ...}`."""
     return f"```json\n{_write_json_items(boxes, labels, key)}\n```"
 
@@ -178,7 +178,7 @@ def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:
 _CORNERS = frozenset({"x1", "y1", "x2", "y2"})
 
 SYNTAXES: dict[str, Syntax] = {
-    "json": Syntax(write_json, None, "in JSON format", is_json=True),
+    "json": Syntax(write_json_boxes, None, "in JSON format", is_json=True),
     "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True, names_boxes=False),
     "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points"),
     "internvl": Syntax(
@@ -203,6 +203,6 @@ SYNTAXES: dict[str, Syntax] = {
         "as location tokens",
         tags=frozenset({"OPEN_VOCABULARY_DETECTION", "CAPTION_TO_PHRASE_GROUNDING"}),
     ),
-    "molmo": Syntax(write_json, marked.read_molmo, "in JSON format", is_json=True),
+    "molmo": Syntax(write_json_boxes, marked.read_molmo, "in JSON format", is_json=True),
 }
 """Every way of writing boxes, by the name that a family gives."""

@@ -47,7 +47,7 @@ class Answers:
     lengths: str
 
 
-def describe_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
+def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
     """Count and draw; at least one row.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import Evaluation, compare
-from boxrl.report.answers import Answers, describe_answers
+from boxrl.report.answers import Answers, tabulate_answers
 from boxrl.report.gallery import Gallery
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.metrics import MetricTable, metric_table
@@ -146,7 +146,7 @@ def _answers(answered: Mapping[str, ShownEvaluation]) -> list[Answers]:
     """What the answers of every evaluation, by title, look like."""
     lengths = [row.n_tokens or 0 for found in answered.values() for row in found.rows]
     longest = max(lengths, default=0)
-    return [describe_answers(title, found.rows, longest) for title, found in answered.items()]
+    return [tabulate_answers(title, found.rows, longest) for title, found in answered.items()]
 
 
 def eval_title(name: str) -> str:

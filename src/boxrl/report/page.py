@@ -24,7 +24,7 @@ from boxrl.report.labels import LabelTable
 from boxrl.report.metrics import MetricTable
 from boxrl.report.recipe import About
 from boxrl.report.text import visible
-from boxrl.report.thinking import Thinking
+from boxrl.report.thinking import ThoughtTable
 from boxrl.report.training import Chart
 
 
@@ -55,7 +55,7 @@ class Page:
     gallery: Gallery
     answers: Sequence[Answers]
     labels: Sequence[LabelTable]
-    thinking: Sequence[Thinking]
+    thinking: Sequence[ThoughtTable]
     views: Sequence[tuple[int, ...]]
 
 

@@ -42,7 +42,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PlotMark:
     """A labelled vertical line at x, in the colour of a series where it belongs to one."""
 
     x: float
@@ -125,7 +125,7 @@ def nice_axis(title: str, low: float, high: float, count: int = 5) -> Axis:
 
 
 def line_chart(
-    lines: Sequence[Line], x_title: str, y_title: str, marks: Sequence[Mark] = ()
+    lines: Sequence[Line], x_title: str, y_title: str, marks: Sequence[PlotMark] = ()
 ) -> Markup:
     """Curves over a common axis, which holds 0 where all values are positive.
 
@@ -171,7 +171,7 @@ def histogram(values: Sequence[int], title: str, cut: int, longest: int, bins: i
     parts = [_frame(x_axis, y_axis)]
     parts += [_bar(i * width, width, n, x_axis, y_axis, "s0") for i, n in enumerate(counts) if n]
     if long:
-        parts.append(_mark(Mark(cut, f"{cut:,} and more: {long}"), x_axis, at_end=True))
+        parts.append(_mark(PlotMark(cut, f"{cut:,} and more: {long}"), x_axis, at_end=True))
         parts.append(_bar((slots - 1) * width, width, long, x_axis, y_axis, "s1"))
     words = f"{len(below)} completions under {cut:,}, {long} of {cut:,} and more"
     return svg(parts, WIDTH, HEIGHT, "chart", f"Histogram of {title}: {words}")
@@ -276,7 +276,7 @@ def _path(
     return tag("path", d="".join(written) + ("h0" if len(written) == 1 else ""), class_=style)
 
 
-def _mark(mark: Mark, x_axis: Axis, at_end: bool = False, row: int = 0) -> Markup:
+def _mark(mark: PlotMark, x_axis: Axis, at_end: bool = False, row: int = 0) -> Markup:
     colour = "" if mark.colour is None else f" s{mark.colour}"
     x = _x(x_axis, mark.x)
     left = at_end or x_axis.share(mark.x) > 0.6

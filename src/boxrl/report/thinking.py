@@ -1,4 +1,4 @@
-"""Section Thinking: the commonest ways to think, labels and numbers aside."""
+"""Section ThoughtTable: the commonest ways to think, labels and numbers aside."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class ThoughtTable:
     """What one evaluation's completions think.
 
     Attributes:
@@ -60,11 +60,11 @@ class Thinking:
     patterns: list[Pattern]
 
 
-def describe_thinking(title: str, evaluation: ShownEvaluation) -> Thinking:
+def describe_thinking(title: str, evaluation: ShownEvaluation) -> ThoughtTable:
     """The commonest thoughts of an evaluation's completions."""
     written = zip(evaluation.rows, evaluation.completions, strict=True)
     thoughts = [(row.id, extract_thinking(found.text), row.labels) for row, found in written]
-    return Thinking(title, len(thoughts), thinking_patterns(thoughts))
+    return ThoughtTable(title, len(thoughts), thinking_patterns(thoughts))
 
 
 def thinking_patterns(

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from boxrl.data.files import number_or_none
 from boxrl.metrics.convergence import take_off
-from boxrl.report.plots import Line, Mark, line_chart
+from boxrl.report.plots import Line, PlotMark, line_chart
 from boxrl.report.reading import mapping
 
 Step = dict[str, Any]
@@ -114,7 +114,7 @@ def _reward_names(steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(name for step in steps for name in mapping(step.get("rewards"))))
 
 
-def _rewards(lines: Sequence[Line], marks: Sequence[Mark]) -> Chart | None:
+def _rewards(lines: Sequence[Line], marks: Sequence[PlotMark]) -> Chart | None:
     """The rewards by name in one chart."""
     if not lines:
         return None
@@ -122,17 +122,17 @@ def _rewards(lines: Sequence[Line], marks: Sequence[Mark]) -> Chart | None:
     return Chart("Rewards by name", line_chart(lines, "step", "mean reward", marks), legend)
 
 
-def _take_off(line: Line) -> Mark | None:
+def _take_off(line: Line) -> PlotMark | None:
     """Where the curve leaves its start for good, if that is not at its start."""
     known = [(x, y) for x, y in line.points if y is not None]
     step = take_off([x for x, _ in known], [y for _, y in known])
     if step is None or step <= known[0][0]:
         return None
-    return Mark(step, f"{line.name} from {step:,.0f}", line.colour)
+    return PlotMark(step, f"{line.name} from {step:,.0f}", line.colour)
 
 
 def _single(
-    steps: Sequence[Step], title: str, key: str, y_title: str, marks: Sequence[Mark] = ()
+    steps: Sequence[Step], title: str, key: str, y_title: str, marks: Sequence[PlotMark] = ()
 ) -> Chart | None:
     line = Line(title, _points(steps, key))
     if not _enough(line) or not any(y for _, y in line.points):

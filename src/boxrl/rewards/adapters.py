@@ -69,7 +69,7 @@ def find_image_path(
     Raises:
         UsageError: neither or both are named, or a wrong one.
     """
-    given = find_family(trainer, model, family)
+    given = resolve_family(trainer, model, family)
     if isinstance(family, Family) and family.has_limits:
         min_pixels = family.min_pixels if min_pixels is None else min_pixels
         max_pixels = family.max_pixels if max_pixels is None else max_pixels
@@ -85,7 +85,7 @@ def find_image_path(
     return path
 
 
-def find_family(trainer: str, model: str | Path | None, family: str | Family | None) -> Family:
+def resolve_family(trainer: str, model: str | Path | None, family: str | Family | None) -> Family:
     """The family of the model that is trained.
 
     Args:

@@ -121,7 +121,7 @@ def weighted_sum(
 
     Source: VLM-R1, reward weighted_sum.
     """
-    matched, right, iou_sum = match_boxes(preds, targets, iou_threshold, match_labels == "before")
+    matched, right, iou_sum = match_pairs(preds, targets, iou_threshold, match_labels == "before")
     n, m = len(preds), len(targets)
     position, label = iou_sum / m, right / m
     completeness = (matched / m + matched / n) / 2
@@ -138,7 +138,7 @@ class Matched(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def match_boxes(
+def match_pairs(
     preds: Detections, targets: Detections, iou_threshold: float, within_label: bool
 ) -> Matched:
     """Pairs taken by highest IoU, remembered for the completion's other rewards.

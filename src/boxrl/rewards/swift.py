@@ -20,7 +20,7 @@ from typing import Any
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.rewards import Reward, Spec, build_rewards
-from boxrl.rewards.adapters import find_family, find_image_path
+from boxrl.rewards.adapters import find_image_path, resolve_family
 from boxrl.rewards.trl import TRLReward
 
 RewardFunction = Callable[..., list[float | None]]
@@ -47,7 +47,7 @@ def build_orms(
         UsageError: an unknown reward, setting or family, or no model.
     """
     built = build_rewards(rewards.split(",") if isinstance(rewards, str) else rewards)
-    if not isinstance(family, Family) and find_family("swift", model, family).has_limits:
+    if not isinstance(family, Family) and resolve_family("swift", model, family).has_limits:
         min_pixels = _limit("MIN_PIXELS") if min_pixels is None else min_pixels
         max_pixels = _limit("MAX_PIXELS") if max_pixels is None else max_pixels
     path = find_image_path("swift", model, family, min_pixels, max_pixels)

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
 from boxrl.engines.training import callbacks as training_log  # noqa: E402
-from boxrl.engines.training.checkpoints import cut_back, is_whole, last_whole  # noqa: E402
+from boxrl.engines.training.checkpoints import cut_back, is_complete, last_whole  # noqa: E402
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         shutil.copytree(folder, damaged.parent)
         content = (damaged / name).read_bytes()
         (damaged / name).write_bytes(content[: len(content) // 2])
-        assert not is_whole(damaged)
+        assert not is_complete(damaged)
         assert last_whole(damaged.parent) == damaged.parent / "checkpoint-1"
     (folder / "checkpoint-2" / "trainer_state.json").unlink()
     run(recipe, resume=True)

@@ -27,7 +27,7 @@ DECIMALS = 9
 Row = dict[str, Any]
 
 
-class Written(NamedTuple):
+class WrittenBox(NamedTuple):
     """What a COCO file was written with.
 
     Attributes:
@@ -39,7 +39,7 @@ class Written(NamedTuple):
     as_original: int
 
 
-def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = None) -> Written:
+def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = None) -> WrittenBox:
     """Write a COCO instances file.
 
     Samples of one image become one image. Ids of the source (`meta`) are kept where they are
@@ -65,7 +65,7 @@ def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = No
     with write_atomic(path) as handle:
         handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
     rows = document["annotations"]
-    return Written(len(rows), sum(id(row) not in ours for row in rows))
+    return WrittenBox(len(rows), sum(id(row) not in ours for row in rows))
 
 
 def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:

@@ -83,7 +83,7 @@ class Document:
     def where(self, key: str | None, index: int) -> str:
         """`file:line` of an array's element; the file is scanned again at the first call."""
         if key not in self._lines:
-            text = read_text(self.path)
+            text = read_document(self.path)
             one_line = text.find("\n") in (-1, len(text) - 1)  # as COCO's own; decoding is slow
             listed = self.content if key is None else self.content[key]
             self._lines[key] = [1] * len(listed) if one_line else _element_lines(text, key)
@@ -104,7 +104,7 @@ class Document:
         return Rejected(f"{self.where(key, index)}: {error}", row, annotations)
 
 
-def read_text(path: Path) -> str:
+def read_document(path: Path) -> str:
     """The file's text: UTF-8, or what its byte order mark says; packed by gzip or not.
 
     Raises:

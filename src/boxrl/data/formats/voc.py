@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boxrl.data.formats.coco_dialects import number
-from boxrl.data.formats.documents import read_text
+from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder, fold_path
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.pictures import Asking, Picture
@@ -93,7 +93,7 @@ def _split(folder: Path, name: str) -> frozenset[str]:
             f"{folder}: no list {name}.txt; splits: {', '.join(known) or 'none'}"
             f"{did_you_mean(known, name)}"
         )
-    return frozenset(line.split()[0] for line in read_text(path).splitlines() if line.strip())
+    return frozenset(line.split()[0] for line in read_document(path).splitlines() if line.strip())
 
 
 def _read(path: Path) -> Element:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from boxrl.data.formats.documents import read_text
+from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.pictures import Asking, Picture
@@ -132,7 +132,7 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
 def count_lines(file: Path) -> int:
     """How many objects a label file lists; 0 where it cannot be read."""
     try:
-        return sum(bool(line.strip()) for line in read_text(file).split("\n"))
+        return sum(bool(line.strip()) for line in read_document(file).split("\n"))
     except DataError:
         return 0
 
@@ -165,7 +165,7 @@ class _LabelReader:
         """Every line once, with its number."""
         lines = [
             (number, line.split())
-            for number, line in enumerate(read_text(file).split("\n"), start=1)
+            for number, line in enumerate(read_document(file).split("\n"), start=1)
             if line.strip()
         ]
         outlines = self.keypoints is None and any(len(fields) > 6 for _, fields in lines)

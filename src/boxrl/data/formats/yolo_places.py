@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from boxrl.data.formats.documents import read_text
+from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder, fold_path
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.guard.files import parse_yaml_texts
@@ -75,7 +75,7 @@ def find_names(annotations: Path) -> Names:
     for folder in (annotations, *annotations.absolute().parents[:2]):
         found = [folder / "data.yaml", *sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])]
         for path in found:
-            if path.is_file() and (path.name == "data.yaml" or "names" in read_text(path)):
+            if path.is_file() and (path.name == "data.yaml" or "names" in read_document(path)):
                 return _read_yaml(path)
         for name in NAME_FILES:
             if (folder / name).is_file():
@@ -88,7 +88,7 @@ def find_names(annotations: Path) -> Names:
 
 def _read_yaml(path: Path) -> Names:
     try:
-        content = parse_yaml_texts(read_text(path))
+        content = parse_yaml_texts(read_document(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}:1: not YAML ({' '.join(str(error).split())})") from error
     names = content.get("names") if isinstance(content, dict) else None
@@ -110,7 +110,7 @@ def _read_yaml(path: Path) -> Names:
 
 
 def _read_list(path: Path) -> Names:
-    text = read_text(path)
+    text = read_document(path)
     try:
         if path.suffix == ".json":
             names = {int(row["id"]): row["name"] for row in json.loads(text)["categories"]}
@@ -189,7 +189,7 @@ def _listed(entry: str, names: Names, images: ImageFolder) -> Iterator[str]:
         prefix = _inside(place, images, names)
         yield from (f"{prefix}{path}" for path in walk(place, IMAGE_SUFFIXES))
         return
-    for number, line in enumerate(read_text(place).splitlines(), start=1):
+    for number, line in enumerate(read_document(place).splitlines(), start=1):
         if not line.strip():
             continue
         path = Path(line.strip())
@@ -312,7 +312,7 @@ def _label_place(image: str) -> str:
 def _holds_labels(path: Path) -> bool:
     """Whether every line starts with a class and four numbers, as no list of names does."""
     try:
-        lines = read_text(path).split("\n")
+        lines = read_document(path).split("\n")
         rows = [[float(value) for value in line.split()[:5]] for line in lines if line.strip()]
     except (DataError, ValueError):
         return False

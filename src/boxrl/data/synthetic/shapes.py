@@ -38,14 +38,14 @@ class Shape(NamedTuple):
     fill: Colour
 
 
-class Layout(NamedTuple):
+class Placement(NamedTuple):
     """What stands where, in raster order of the grid's cells."""
 
     background: Colour
     shapes: tuple[Shape, ...]
 
 
-def lay_out(world: World, rng: random.Random, labels: Sequence[str]) -> Layout:
+def lay_out(world: World, rng: random.Random, labels: Sequence[str]) -> Placement:
     """Give each label's shape a place and a colour; one that finds no free place is left out.
 
     Law: no two shapes overlap, and no two stand in one cell of the grid.
@@ -62,7 +62,7 @@ def lay_out(world: World, rng: random.Random, labels: Sequence[str]) -> Layout:
         if box is not None:
             fill = _jitter(rng, COLOURS[label.split()[0]], 20)
             placed[cell_of(box)] = Shape(label, box, fill)
-    return Layout(background, tuple(placed[cell] for cell in sorted(placed)))
+    return Placement(background, tuple(placed[cell] for cell in sorted(placed)))
 
 
 def _free_box(world: World, rng: random.Random, placed: dict[int, Shape]) -> Box | None:
@@ -93,12 +93,12 @@ def to_object(shape: Shape, world: World, label: str | None = None) -> Object:
     return Object((x1, y1, x2, y2), label or shape.label)
 
 
-def paint(world: World, rng: random.Random, layout: Layout) -> Image.Image:
+def paint(world: World, rng: random.Random, layout: Placement) -> Image.Image:
     """The layout as an RGB image."""
     return (_paint_textured if world.textured else _paint_flat)(world, rng, layout)
 
 
-def _paint_flat(world: World, rng: random.Random, layout: Layout) -> Image.Image:
+def _paint_flat(world: World, rng: random.Random, layout: Placement) -> Image.Image:
     size = GRID_PX * world.scale
     image = Image.new("RGB", (size, size), layout.background)
     pen = ImageDraw.Draw(image)
@@ -107,7 +107,7 @@ def _paint_flat(world: World, rng: random.Random, layout: Layout) -> Image.Image
     return _add_noise(image, rng, 12) if rng.random() < 0.6 else image
 
 
-def _paint_textured(world: World, rng: random.Random, layout: Layout) -> Image.Image:
+def _paint_textured(world: World, rng: random.Random, layout: Placement) -> Image.Image:
     size = GRID_PX * world.scale
     grey = rng.randint(60, 200)
     pixels = _weave(rng, size, _jitter(rng, (grey, grey, grey), 12))

@@ -26,7 +26,7 @@ def last_whole(folder: Path) -> Path | None:
     before it is taken.
     """
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    return next((p for p in sorted(found, key=step_of, reverse=True) if is_whole(p)), None)
+    return next((p for p in sorted(found, key=step_of, reverse=True) if is_complete(p)), None)
 
 
 def require_same_recipe(checkpoint: Path, recipe: str) -> None:
@@ -53,7 +53,7 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_complete(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is as long as it says it is.
 
     trainer_state.json is written last; weights carry their length in their header, and what
