@@ -117,9 +117,11 @@ def test_a_launched_run_of_long_steps_writes_a_checkpoint_first(
     options = {"max_steps": 9, "prompts_per_step": 2, "num_generations": 2}
     tiny = tiny_recipe(scene_folder, tmp_path / "run", **options)
     written = tmp_path / "recipe.yaml"
-    written.write_text(dump_recipe(tiny.model_copy(update={"rewards": ["slow_reward:slow"]})))
+    written.write_text(dump_recipe(tiny))
     launch = ("--launch", "accelerate", "--num-processes", "2")
-    process = start("train", written, *launch, variables={"PYTHONPATH": str(tmp_path)})
+    call = ("train", written, "rewards=['slow_reward:slow']", *launch)
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    process = start(*call, variables={"PYTHONPATH": path})
     wait_for_lines(process, tmp_path / "run" / "metrics.jsonl", 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(200) == 130
