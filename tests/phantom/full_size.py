@@ -124,13 +124,19 @@ def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) ->
         lengths: tokens of completions, cycled over the rows; the longest allowed by default.
     """
 
-    def build(folder: Path, dtype: Any = None, device_map: Any = None, **_: Any) -> Any:
-        device = (device_map or {"": "cuda"})[""]
+    def load(
+        cls: Any, folder: Any, *_: Any, dtype: Any = None, device_map: Any = None, **__: Any
+    ) -> Any:
+        device = device_map[""] if isinstance(device_map, dict) else "cuda"
         config = transformers.AutoConfig.from_pretrained(folder)
-        dtype = config.dtype if dtype in (None, "auto") else getattr(torch, str(dtype))
+        if dtype in (None, "auto"):
+            dtype = config.dtype
+        elif isinstance(dtype, str):
+            dtype = getattr(torch, dtype)
         with torch.device(device):
-            model = transformers.AutoModelForImageTextToText.from_config(config, dtype=dtype)
+            model = cls._from_config(config, dtype=dtype)
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        model.name_or_path = str(folder)
         return model
 
     def draw(prompts: Any, generation_config: Any) -> Any:
@@ -141,7 +147,7 @@ def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) ->
             drawn[row, : lengths[row % len(lengths)] if lengths else longest] = 20 + row % 7
         return torch.cat([prompts, drawn.to(prompts.device)], 1)
 
-    patch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", build)
+    patch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(load))
     patch.setattr(
         grpo_trainer,
         "generate_groups",
