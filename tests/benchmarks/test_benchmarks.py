@@ -20,6 +20,7 @@ from boxrl.benchmarks.summary import ASPECTS
 from boxrl.cli import main
 from boxrl.data.formats import READERS
 from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.errors import DataError
 from boxrl.families import FAMILIES
 from boxrl.prompts import render_target
 from boxrl.types import Sample
@@ -82,6 +83,14 @@ def test_coco_pos_1_over_its_three_modes(
     (coco_root / "replay.jsonl").unlink()
     one = run(capsys, coco_root, "coco_pos_1", "one_box")["parts"]["coco_pos_1"]
     assert one["per_label"].keys() == {"person", "bottle"}  # two dogs are not asked for
+
+
+def test_a_benchmark_leaves_no_bad_box_out(coco_root: Path) -> None:
+    document = coco_document()
+    document["annotations"][0]["bbox"] = [1, 2, 0, 4]
+    write_json(coco_root / "annotations" / "instances_val2017.json", document)
+    with pytest.raises(DataError, match=r"zero width.*a benchmark leaves nothing out"):
+        build_samples(build_benchmark("coco"), coco_root)
 
 
 def test_coco_pos_2_keeps_images_with_one_box_per_label(

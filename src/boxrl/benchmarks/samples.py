@@ -83,7 +83,7 @@ def _part_samples(
     samples: list[Sample] = []
     for row in reading.rows:
         if isinstance(row, Rejected):
-            raise DataError(row.reason)
+            raise DataError(f"{row.reason}; a benchmark leaves nothing out: mend the file")
         if len(samples) == limit:
             break
         samples.append(_placed(row, part, images.relative_to(root)))

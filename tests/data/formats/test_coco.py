@@ -159,7 +159,7 @@ def test_region_questions_have_one_right_option(coco):
         ([10, 20, 50], "x, y, width, height"),
         ("10 20 5 5", "bbox"),
         (None, "bbox"),
-        ([True, 0, 5, 5], "four finite numbers"),
+        ([True, 0, 5, 5], "four numbers x, y, width, height"),
     ],
 )
 def test_a_bad_box_is_rejected_with_its_line_and_the_rest_is_read(tmp_path, bbox, reason):

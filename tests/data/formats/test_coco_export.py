@@ -117,6 +117,34 @@ def test_annotation_ids_from_zero_stay_raised_and_the_rest_comes_back(tmp_path):
     assert exported(read(path), path, tmp_path / "out.json") == expected
 
 
+def test_federated_samples_stay_federated(tmp_path):
+    document = rich_document()
+    document["images"][0] |= {"neg_category_ids": [44], "not_exhaustive_category_ids": [18]}
+    document["annotations"] = document["annotations"][:4]
+    samples = read(write_json(tmp_path / "in.json", document))
+    assert samples[0].labels == ("dog", "person", "bottle")
+    again = exported(samples, None, tmp_path / "out.json")
+    assert again["images"][0]["neg_category_ids"] == [44]
+    assert again["images"][0]["not_exhaustive_category_ids"] == [18]
+    assert set(read(tmp_path / "out.json")[0].labels) == set(samples[0].labels)
+
+
+def test_ids_that_repeat_lose_nothing(tmp_path):
+    document = rich_document()
+    for row in document["annotations"]:
+        row["id"] = 7 if row["image_id"] == 1 else "a"
+    path = write_json(tmp_path / "in.json", document)
+    assert exported(read(path), path, tmp_path / "out.json") == document
+
+
+def test_images_are_one_only_where_path_id_and_size_agree(tmp_path):
+    first = read(write_json(tmp_path / "in.json", coco_document()))[0]
+    others = [replace(first, id="x", width=700), replace(first, id="y", meta={"image_id": 9})]
+    again = exported([first, *others, replace(first, id="z")], None, tmp_path / "out.json")
+    assert [row["file_name"] for row in again["images"]] == ["a.jpg"] * 3
+    assert [row["width"] for row in again["images"]] == [640, 700, 640]
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

@@ -24,6 +24,12 @@ from boxrl.types import Sample
 DECIMALS = 9
 """x + width - x is width but for the last bits; COCO's own files have two decimals."""
 
+FEDERATED = {
+    "neg_category_ids": "verified_absent",
+    "not_exhaustive_category_ids": "unexhausted",
+}
+"""What LVIS tells of an image -> the key of `meta` that holds it."""
+
 Row = dict[str, Any]
 
 
@@ -62,6 +68,8 @@ def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = No
     ours = {id(row) for row in document["annotations"]}
     if original is not None:
         document = like(document, Document(original))
+    else:
+        _tell_what_is_known(document, samples)
     with write_atomic(path) as handle:
         handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
     rows = document["annotations"]
@@ -92,6 +100,19 @@ def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
         "annotations": annotations,
         "categories": [{"id": key, "name": name} for name, key in categories.items()],
     }
+
+
+def _tell_what_is_known(document: dict[str, list[Row]], samples: Sequence[Sample]) -> None:
+    """LVIS's fields for images in which only some labels were looked for, or all boxes of some."""
+    ids = {row["name"]: row["id"] for row in document["categories"]}
+    images = {row["id"]: row for row in document["images"]}
+    image_ids = _image_ids(samples)
+    for sample in samples:
+        row = images[image_ids[_image_key(sample)]]
+        for field, key in FEDERATED.items():
+            if key in sample.meta:
+                known = {ids[label] for label in sample.meta[key] if label in ids}
+                row[field] = sorted(known.union(row.get(field, ())))
 
 
 def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:

@@ -113,11 +113,14 @@ def find_twins(
 
 
 def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> dict[Any, list[str]]:
-    """Boxes by category id, as the file writes them."""
+    """Boxes by category id, as the file writes them; those too that may be meant for the image."""
     found: dict[Any, list[str]] = defaultdict(list)
-    for position in joined.mine.get(key, []) if key is not None else []:
+    if key is None:
+        return found
+    for position in (*joined.mine.get(key, ()), *joined.meant.get(key, ())):
         row = annotations[position]
-        found[as_id(row.get("category_id"))].append(str(row.get("bbox")))
+        shown = f"{row.get('bbox')} {bool(row.get('iscrowd'))}"
+        found[as_id(row.get("category_id"))].append(shown)
     return found
 
 

@@ -112,7 +112,10 @@ def _target_box(
         label = require(shape, "label", str, at)  # without it, a target or not is a guess
         if label == "flag" or "ignore" in label:
             continue
-        corners += require(shape, "points", list, at)
+        points = require(shape, "points", list, at)
+        if not points:
+            raise DataError(f"{at}: a target without points")
+        corners += points
     try:
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         around = (min(xs), min(ys), max(xs), max(ys))

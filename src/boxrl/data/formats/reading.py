@@ -155,6 +155,8 @@ def placed_xywh(
     """
     try:
         x, y, width, height = value
+        if bool in map(type, value):  # which Python takes for 0 and 1
+            raise TypeError
         corners = (x, y, x + width, y + height)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
