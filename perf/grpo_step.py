@@ -98,7 +98,9 @@ def build_models() -> dict[str, Any]:
     return {path: build_model(path) for path in PATHS}
 
 
-def build_batch(tokens: int, completion: int, groups: int, group: int = G) -> dict[str, Any]:
+def build_batch(
+    tokens: int, completion: int, groups: int, group: int = G, patch: int = 14
+) -> dict[str, Any]:
     """A batch as TRL holds it: `groups` prompts, each `group` times, with as many completions."""
     generator = torch.Generator().manual_seed(0)
     side = int(tokens**0.5)
@@ -108,7 +110,7 @@ def build_batch(tokens: int, completion: int, groups: int, group: int = G) -> di
 
     image = torch.tensor([START, *[IMAGE] * side**2, END])
     prompts = [torch.cat([words(30), image, words(TEXT_TOKENS - 30)]) for _ in range(groups)]
-    pixels = [torch.randn(4 * side**2, 6 * 14**2, generator=generator) for _ in range(groups)]
+    pixels = [torch.randn(4 * side**2, 6 * patch**2, generator=generator) for _ in range(groups)]
     rows = [torch.cat([p, words(completion)]) for p in prompts for _ in range(group)]
     ids = torch.stack(rows)
     return {

@@ -18,9 +18,11 @@ TOKENS = {
     "vision_start_token_id": VISION_START,
     "vision_end_token_id": VISION_END,
 }
-PATCH = {"qwen2.5-vl": 14, "qwen2-vl": 14, "glm-4v": 14, "internvl": 14, "gemma3": 14} | {
-    kind: 16 for kind in ("qwen3-vl", "qwen3.5", "qwen3.5-linear", "qwen3.5-moe")
-}
+PATCH = dict.fromkeys(
+    ("qwen2-vl", "qwen2.5-vl", "glm-4v", "glm-4.6v", "internvl", "gemma3"), 14
+) | dict.fromkeys(
+    ("qwen3-vl", "qwen3-vl-moe", "lfm3-vl", "qwen3.5", "qwen3.5-linear", "qwen3.5-moe"), 16
+)
 GRIDS = set(PATCH) - {"internvl", "gemma3"}
 """Those that take an image as patches with a grid."""
 MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
@@ -74,10 +76,20 @@ def _qwen2_5_vl(text: Config, tokens: Config) -> tuple[str, Config]:
     }  # fmt: skip
 
 
-def _qwen3_vl(text: Config, tokens: Config) -> tuple[str, Config]:
-    vision = _patches("qwen3-vl", deepstack_visual_indexes=[0, 1], num_position_embeddings=64)
-    text = text | {"rope_parameters": INTERLEAVED, "head_dim": 16}
-    return "Qwen3VL", {"text_config": text, "vision_config": vision, **tokens}
+EXPERTS = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+    "shared_expert_intermediate_size": 48,
+}  # fmt: skip
+
+
+def _qwen3_vl(moe: bool = False) -> Callable[..., tuple[str, Config]]:
+    def build(text: Config, tokens: Config) -> tuple[str, Config]:
+        vision = _patches("qwen3-vl", deepstack_visual_indexes=[0, 1], num_position_embeddings=64)
+        text = text | {"rope_parameters": INTERLEAVED, "head_dim": 16} | (EXPERTS if moe else {})
+        name = "Qwen3VLMoe" if moe else "Qwen3VL"
+        return name, {"text_config": text, "vision_config": vision, **tokens}
+
+    return build
 
 
 def _qwen3_5(layers: tuple[str, ...], moe: bool = False) -> Callable[..., tuple[str, Config]]:
@@ -88,11 +100,7 @@ def _qwen3_5(layers: tuple[str, ...], moe: bool = False) -> Callable[..., tuple[
             "linear_num_value_heads": 4,
             "rope_parameters": INTERLEAVED | {"partial_rotary_factor": 1.0},
         }  # fmt: skip
-        if moe:
-            text |= {
-                "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
-                "shared_expert_intermediate_size": 48,
-            }  # fmt: skip
+        text |= EXPERTS if moe else {}
         vision = _patches("qwen3.5", num_position_embeddings=64)
         name = "Qwen3_5Moe" if moe else "Qwen3_5"
         return name, {"text_config": text, "vision_config": vision, **tokens}
@@ -113,16 +121,21 @@ def _internvl(text: Config, tokens: Config) -> tuple[str, Config]:
     }  # fmt: skip
 
 
-def _glm_4v(text: Config, tokens: Config) -> tuple[str, Config]:
+def _glm(name: str) -> Callable[..., tuple[str, Config]]:
+    def build(text: Config, tokens: Config) -> tuple[str, Config]:
+        return name, _glm_config(text, tokens)
+
+    return build
+
+
+def _glm_config(text: Config, tokens: Config) -> Config:
     text = text | {"rope_parameters": MROPE | {"partial_rotary_factor": 1.0}}
     own = {
         "image_start_token_id": tokens["vision_start_token_id"],
         "image_end_token_id": tokens["vision_end_token_id"],
         **{name: tokens[name] for name in ("image_token_id", "video_token_id")},
     }
-    return "Glm4v", {
-        "text_config": text, "vision_config": _patches("glm-4v", image_size=112), **own
-    }  # fmt: skip
+    return {"text_config": text, "vision_config": _patches("glm-4v", image_size=112), **own}
 
 
 def _siglip(**others: Any) -> Config:
@@ -190,16 +203,32 @@ def _lfm2_vl(text: Config, tokens: Config) -> tuple[str, Config]:
     }  # fmt: skip
 
 
+def _lfm3_vl(text: Config, tokens: Config) -> tuple[str, Config]:
+    text = text | {
+        "model_type": "lfm3", "num_hidden_layers": 3, "head_dim": 16, "sliding_window": 8,
+        "layer_types": ["conv", "sliding_attention", FULL],
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "patch_size": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.1,
+    }  # fmt: skip
+    return "Lfm3Vl", {
+        "text_config": text, "vision_config": vision, "projector_hidden_size": 64, **tokens
+    }  # fmt: skip
+
+
 LINEAR, FULL = "linear_attention", "full_attention"
 ARCHITECTURES: dict[str, Callable[..., tuple[str, Config]]] = {
     "qwen2-vl": _qwen2_vl,
     "qwen2.5-vl": _qwen2_5_vl,
-    "qwen3-vl": _qwen3_vl,
+    "qwen3-vl": _qwen3_vl(),
+    "qwen3-vl-moe": _qwen3_vl(moe=True),
     "qwen3.5": _qwen3_5((LINEAR, FULL)),
     "qwen3.5-linear": _qwen3_5((LINEAR, LINEAR)),
     "qwen3.5-moe": _qwen3_5((LINEAR, FULL), moe=True),
     "internvl": _internvl,
-    "glm-4v": _glm_4v,
+    "glm-4v": _glm("Glm4v"),
+    "glm-4.6v": _glm("Glm46V"),
     "gemma3": _gemma3(window=4096),
     "gemma3, short window": _gemma3(window=8),
     "gemma4": _gemma4,
@@ -209,6 +238,7 @@ ARCHITECTURES: dict[str, Callable[..., tuple[str, Config]]] = {
         query_pre_attn_scalar=16, attn_logit_softcapping=None, final_logit_softcapping=None,
     ),
     "lfm2-vl": _lfm2_vl,
+    "lfm3-vl": _lfm3_vl,
 }  # fmt: skip
 """Kind -> name of its classes in transformers and what its config is made of."""
 

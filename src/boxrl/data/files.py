@@ -225,3 +225,17 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def share_weights(folder: Path) -> None:
+    """Give a folder's weights the mode of any new file.
+
+    safetensors writes them for their owner alone, whatever the umask says.
+
+    Args:
+        folder: with *.safetensors, or without.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)

@@ -15,7 +15,7 @@ import transformers
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from boxrl.data.files import is_whole
+from boxrl.data.files import is_whole, share_weights
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
@@ -212,6 +212,7 @@ def save(model: Any, processor: Any, source: Path, folder: Path) -> None:
         folder: where to; made where it is missing.
     """
     model.save_pretrained(folder)
+    share_weights(folder)
     copy_processor(processor, source, folder)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
 from boxrl.engines.answers import score_answers  # noqa: E402
 from boxrl.engines.loading import load, quiet  # noqa: E402
+from boxrl.engines.training import export as export_module  # noqa: E402
 from boxrl.engines.training import grpo  # noqa: E402
 from boxrl.engines.training.export import export, merge  # noqa: E402
 from boxrl.engines.training.train import train, training_samples  # noqa: E402
@@ -135,6 +139,61 @@ def test_lora_ends_as_a_whole_model_and_checkpoints_can_be_exported(
         export(recipe.out, tmp_path / "best", "best")
     with pytest.raises(UsageError, match="neither a run folder nor a checkpoint"):
         export(tmp_path, tmp_path / "other")
+
+
+def test_adapters_of_tied_embeddings_are_refused_before_the_first_step(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    targets = ["q_proj", "embed_tokens"]
+    lora = {"r": 2, "alpha": 4, "target_modules": targets}
+    for method in ("grpo", "sft"):
+        recipe = tiny_recipe(scene_folder, tmp_path / method, method=method, lora=lora)
+        with pytest.raises(UsageError, match=r"target_modules: .*embed_tokens is input.*\(tied\)"):
+            train(recipe)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # peft warns of it, and goes on
+def test_what_a_merged_adapter_answers_is_what_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As peft itself writes an adapter of tied embeddings, and where another model is written."""
+    from peft import LoraConfig, get_peft_model
+
+    def adapter(name: str, *targets: str) -> Path:
+        model, _ = load("tiny", "float32", "cpu", 1)
+        adapted = get_peft_model(model, LoraConfig(r=2, target_modules=list(targets)))
+        torch.manual_seed(0)
+        for key, parameter in adapted.named_parameters():
+            if "lora_" in key:
+                torch.nn.init.normal_(parameter, std=0.1)
+        adapted.save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    base = model_folder("tiny")
+    tied = adapter("tied", "q_proj", "embed_tokens")
+    with pytest.raises(UsageError, match="merged into its base model it is another model"):
+        merge(base, tied, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    plain = adapter("plain", "q_proj", "v_proj")
+    merge(base, plain, tmp_path / "good")
+    monkeypatch.setattr(export_module, "save", lambda *_: shutil.copytree(base, tmp_path / "bad"))
+    with pytest.raises(UsageError, match="another model than was trained"):
+        merge(base, plain, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_weights_can_be_read_by_whom_the_umask_lets(scene_folder: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        for lora in (None, {"r": 2, "alpha": 4}):
+            out = tmp_path / f"run{lora is None}"
+            recipe = tiny_recipe(scene_folder, out, lora=lora, save_steps=1)
+            with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
+                train(recipe)
+            written = [path for path in recipe.out.rglob("*") if path.is_file()]
+            assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o640}
+    finally:
+        os.umask(before)
 
 
 def test_the_best_checkpoint_on_held_out_samples_is_kept(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.data.files import is_whole
+from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import ADAPTER, load, model_errors, save
 from boxrl.engines.training.checkpoints import last_whole
 from boxrl.engines.training.lora import read_adapter
@@ -16,6 +19,7 @@ from boxrl.errors import UsageError
 from boxrl.families.folder import read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
+from boxrl.prompts import PROMPTS, render_messages
 from boxrl.runs import find_run
 
 
@@ -48,7 +52,19 @@ def export(source: Path, out: Path, which: str = "final", base: str | None = Non
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
-    """Merge an adapter into its base model, in float32, and write it as the base is stored."""
+    """Merge an adapter into its base model, in float32, and write it as the base is stored.
+
+    Logits of one sample are those of the adapter beside its base model, and still are when what
+    was written is read again.
+
+    Args:
+        base: the folder of the base model.
+        adapter: the folder of the adapter.
+        out: the new model folder.
+
+    Raises:
+        UsageError: the adapter cannot be read, or merging it gives another model.
+    """
     from peft import PeftModel
 
     model, processor = load(str(base), "float32", "cpu")
@@ -56,9 +72,51 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     config = read_adapter(adapter)
     with model_errors(adapter):
         found: Any = PeftModel.from_pretrained(model, str(adapter), config=config)
-        merged = found.merge_and_unload()
-    save(merged.to(stored), processor, base, out)
+    inputs = _one_sample(processor)
+    trained = _logits(found, inputs)
+    merged = found.merge_and_unload()
+    _require_same(_logits(merged, inputs), trained, 1e-3, adapter)
+    merged = merged.to(stored)
+    expected = _logits(merged, inputs)
+    save(merged, processor, base, out)
     write_limits(out, read_processor(adapter)[1].get("size") or {})
+    del found, model, merged
+    try:
+        saved, _ = load(str(out), str(stored).removeprefix("torch."), "cpu")
+        _require_same(_logits(saved, inputs), expected, 1e-2, adapter)
+    except UsageError:
+        shutil.rmtree(out)
+        raise
+
+
+def _one_sample(processor: Any) -> Any:
+    """Inputs of a question about an image."""
+    scene = next(iter(scenes(World(), 1, 0, "export")))
+    messages = render_messages(scene.sample, PROMPTS["standard"])
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    return processor(text=[text], images=[[scene.image]], return_tensors="pt")
+
+
+@torch.no_grad()
+def _logits(model: Any, inputs: Any) -> Tensor:
+    """Of the last token, Float "vocabulary"."""
+    last: Tensor = model.eval()(**inputs).logits[0, -1].float()
+    return last
+
+
+def _require_same(logits: Tensor, expected: Tensor, share: float, adapter: Path) -> None:
+    """Refuse a merged model unless the logits are the expected ones up to a share of their spread.
+
+    Raises:
+        UsageError: they are not.
+    """
+    difference = float((logits - expected).abs().max())
+    if not difference <= share * float(expected.std()):
+        raise UsageError(
+            f"{adapter}: merged into its base model it is another model than was trained (logits "
+            f"of one sample differ by {difference:.2g}); serve the adapter beside its base model, "
+            "and train without embed_tokens and lm_head in train.lora.target_modules"
+        )
 
 
 def _stored_dtype(model: Any) -> torch.dtype:

@@ -16,6 +16,7 @@ from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.loading import banned_token_ids
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
+from boxrl.engines.training.lora import refuse_tied
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
@@ -64,12 +65,18 @@ def build_trainer(
 
 
 def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
-    """What both trainers are built with; arguments as `build_trainer`."""
+    """What both trainers are built with; arguments as `build_trainer`.
+
+    Raises:
+        UsageError: the recipe's adapters cannot be merged into the model.
+    """
+    lora = build_lora(recipe, family)
+    refuse_tied(model, lora)
     set_seed(recipe.seed)  # adapters are drawn before TRL seeds
     return {
         "model": model,
         "processing_class": processor,
-        "peft_config": build_lora(recipe, family),
+        "peft_config": lora,
         "family": family,
         "recipe": dump_recipe(recipe),
         "vision_learning_rate": recipe.train.vision_learning_rate,

@@ -20,7 +20,10 @@ from boxrl.guard.files import read_json_object
 
 WEIGHTS = "adapter_model.safetensors"
 
-_A = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_A\.weight")
+_A = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(A\.weight|embedding_A)")
+_REST = re.compile(
+    r".+\.(lora_B\.weight|lora_embedding_B|lora_magnitude_vector.*|base_layer\.weight)"
+)
 _FLAGS = ("use_rslora", "use_dora", "fan_in_fan_out")
 _OTHERWISE = (
     "alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "lora_bias",
@@ -64,6 +67,33 @@ def read_adapter(folder: Path) -> Any:
     )
 
 
+def refuse_tied(model: Any, config: Any) -> None:
+    """Refuse an adapter that no merged model can hold.
+
+    Where input embeddings are the output layer, too, an adapter of one of them changes one of them
+    alone; merged, it changes both.
+
+    Args:
+        model: without its adapters, unwrapped.
+        config: peft's LoraConfig, or None for none.
+
+    Raises:
+        UsageError: the module and the recipe's key.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    if config is None or config.target_modules == "all-linear":
+        return  # which leaves the output layer out
+    tied = model.all_tied_weights_keys
+    for name in sorted(key.removesuffix(".weight") for key in (*tied, *tied.values())):
+        if check_target_module_exists(config, name):
+            raise UsageError(
+                f"train.lora.target_modules: {name} is input embeddings and output layer at once "
+                "(tied), and an adapter of one of them cannot be merged; leave "
+                f"{name.rpartition('.')[2]} out"
+            )
+
+
 def _is_name(key: str) -> bool:
     """Whether a key of a pattern is a module's name, and not a search that takes forever."""
     return re.fullmatch(r"[\w.]+", key) is not None
@@ -71,7 +101,7 @@ def _is_name(key: str) -> bool:
 
 def _ranks(folder: Path) -> dict[str, int]:
     """Rank by full name of every module that the weights adapt."""
-    path, ranks = folder / WEIGHTS, {}
+    path, ranks, others = folder / WEIGHTS, {}, []
     if not path.is_file():
         raise UsageError(
             f"{folder}: holds no {WEIGHTS}; weights in a pickle (adapter_model.bin) are not read, "
@@ -82,8 +112,12 @@ def _ranks(folder: Path) -> dict[str, int]:
             for name in weights.keys():  # noqa: SIM118
                 if match := _A.fullmatch(name):
                     ranks[match["module"]] = weights.get_slice(name).get_shape()[0]
+                elif not _REST.fullmatch(name):
+                    others.append(name)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: is damaged ({error})") from error
     if not ranks or not all(is_whole(rank, 1) for rank in ranks.values()):
         raise UsageError(f"{path}: holds no LoRA weights of modules")
+    if others:
+        raise UsageError(f"{path}: {others[0]:.80} is no LoRA weight; boxrl merges plain LoRA only")
     return ranks

@@ -28,7 +28,7 @@ from boxrl.prompts import PROMPTS, render_answer, render_messages
 from boxrl.types import Detections
 
 GROUP = 4
-_TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
+TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 LIMITS = {"float32": (1e-4, 1e-3), "bfloat16": (0.5, 0.2)}
 """Largest difference of a log-probability and of a gradient, relative, that is rounding."""
@@ -146,7 +146,7 @@ def _trl(model: Any, batch: dict[str, Any], n: int) -> Tensor:
     """TRL's own method."""
     others = {k: v for k, v in batch.items() if k not in ("input_ids", "attention_mask")}
     logps: Tensor = GRPOTrainer._get_per_token_logps_and_entropies(
-        _TRAINER, model, batch["input_ids"], batch["attention_mask"], n, **others
+        TRAINER, model, batch["input_ids"], batch["attention_mask"], n, **others
     )[0]
     return logps
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from boxrl.data.files import write_atomic
+from boxrl.data.files import share_weights, write_atomic
 from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.training.checkpoints import RECIPE
 from boxrl.families import Family
@@ -65,6 +65,7 @@ class BoxTrainer:
             if state_dict and output in state_dict:
                 state_dict[source] = state_dict.pop(output)
         super()._save(output_dir, state_dict)  # type: ignore[misc]
+        share_weights(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Start a resumed run from the checkpoint's weights.
