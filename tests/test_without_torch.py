@@ -82,8 +82,8 @@ def test_verbs_that_need_no_torch_leave_it_unloaded(scene_folder: Path, tmp_path
     several, evals = tmp_path / "several.jsonl", tmp_path / "run" / "evals" / "val"
     with chat_server() as server:
         ask = (
-            f"predict --samples {samples} --images {scene_folder / 'images'} --model tiny "
-            f"--engine openai --base-url {server.url}"
+            f"predict --samples {samples} --images {scene_folder / 'images'} "
+            f"--model served --family qwen2.5-vl --engine openai --base-url {server.url}"
         )
         calls = [
             "validate quickstart data.synthetic.train=2",

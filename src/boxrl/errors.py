@@ -71,7 +71,12 @@ def did_you_mean(known: Iterable[str], *names: str) -> str:
     import difflib
 
     known = list(known)
-    near = [difflib.get_close_matches(f"{n}".lower(), known, n=1, cutoff=0.5) for n in names]
+
+    def nearest(name: str) -> list[str]:
+        begun = [each for each in known if name and each.startswith(name)]
+        return begun[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+
+    near = [nearest(f"{name}".lower()) for name in names]
     found = dict.fromkeys(name for names in near for name in names)
     return f"; did you mean {', '.join(found)}?" if found else ""
 
