@@ -27,6 +27,7 @@ EXTRAS = {
     "vllm": "predict --engine vllm",
     "deepspeed": "train --strategy zero2 or zero3",
     "demo": "demo",
+    "parquet": "data convert hf, of parquet files",
     "copies": "near copies in data lint --validation",
 }
 """Extras for users, and the verbs that need them."""

@@ -17,6 +17,7 @@ import pytest
 
 from boxrl.cli import build_parser, main
 from boxrl.data.files import write_json
+from boxrl.data.formats import READERS
 from boxrl.data.predictions import PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
@@ -27,9 +28,7 @@ from tests.support.evaluations import prediction
 
 PARSED = (
     "quickstart", "demo", "doctor parity", "init", "train", "export", "predict", "benchmark run",
-    "experiment run", "data convert ovdeval", "data convert d3", "data convert refcoco",
-    "data convert refgta", "data convert lisa", "data convert clevr", "data convert vlmr1",
-    "data convert yolo", "data convert voc",
+    "experiment run", *(f"data convert {name}" for name in READERS if name != "coco"),
 )  # fmt: skip
 """Verbs whose example needs torch, a server or an archive: held against the parser alone."""
 

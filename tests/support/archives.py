@@ -1,9 +1,12 @@
 """Archives in their publishers' forms, small enough to compute by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 from PIL import Image
+
+GOLDEN = Path(__file__).parents[1] / "golden/formats"
 
 IMAGES = [
     {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480},
@@ -45,6 +48,42 @@ def write_image(path: Path, size_wh=(64, 48)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size_wh, (120, 90, 60)).save(path)
     return path
+
+
+def golden_archive(name: str, file: str):
+    """Builds a golden format and its images into a folder: (annotations, images)."""
+
+    def build(folder: Path) -> tuple[Path, Path]:
+        shutil.copytree(GOLDEN / name, folder / name)
+        (folder / name / "expected.json").unlink()
+        for image in ("street.png", "empty.png", "sub/street.png", "train/street.png",
+                      "train/sub/empty.png"):  # fmt: skip
+            (folder / image).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(GOLDEN / "street.png", folder / image)
+        return folder / name / file, folder
+
+    return build
+
+
+def lvis_document():
+    """Image 1: a dog; a cat was looked for and is not there, birds are annotated in part."""
+    image = {"id": 1, "coco_url": "http://x.org/val2017/a.png", "width": 64, "height": 48}
+    known = {"neg_category_ids": [2], "not_exhaustive_category_ids": [1]}
+    names = ("dog", "cat", "bird")
+    return {
+        "images": [image | known],
+        "annotations": [annotation(1, 1, 1, [1, 2, 30, 20])],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, start=1)],
+    }
+
+
+REX_OMNI = {
+    "image_path": "coco/a.png",
+    "categories": ["dog", "cat"],
+    "gt": {"dog": [[1, 2, 30, 20], [5, 5, 40, 40]]},
+    "dataset_name": "COCO",
+    "task_name": "common_object_detection",
+}
 
 
 def rows_of(reading):

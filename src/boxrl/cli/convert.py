@@ -33,51 +33,10 @@ def add_convert(actions: Any) -> None:
         example=_example("coco", "instances_train.json"),
     )  # fmt: skip
     formats = verb.add_subparsers(title="formats", metavar="FORMAT")
-    coco = _add_format(
-        formats, "coco", "a COCO instances file", "FILE.json", "instances_train.json"
-    )
-    _add_subset_and_mode(coco)
-    coco.add_argument(
-        "--task", choices=("detection", "region"), default="detection",
-        help="region: name what a given box shows",
-    )  # fmt: skip
-    ovdeval = _add_format(formats, "ovdeval", "one file of OVDEval", "FILE.json", "celebrity.json")
-    ovdeval.add_argument("--mode", choices=("all", "positive"), default="all", help=MODE)
-    d3 = _add_format(
-        formats, "d3", "D3, its pickles or one of its JSON files", "DIR|FILE.json", "d3_pkl/"
-    )
-    d3.add_argument(
-        "--setting", choices=("intra", "inter"), default="intra",
-        help="sentences asked for: those of the image's group, or all",
-    )  # fmt: skip
-    d3.add_argument(
-        "--negatives", type=integer(0), metavar="K",
-        help="absent sentences to ask for, drawn at random per image (default: all)",
-    )  # fmt: skip
-    refcoco = _add_format(formats, "refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "DIR", "refer/data/")
-    refcoco.add_argument(
-        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco",
-        help="which of the three",
-    )  # fmt: skip
-    refcoco.add_argument(
-        "--split-by", choices=("unc", "google", "umd"), default="unc", help="who split it"
-    )
-    _add_split(refcoco)
-    _add_split(_add_format(formats, "refgta", "RefGTA", "DIR", "refgta/"))
-    _add_format(formats, "lisa", "ReasonSeg / LISA-Grounding", "DIR", "ReasonSeg/val/")
-    _add_format(
-        formats, "clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl", "superclevr_test.jsonl"
-    )
-    _add_format(
-        formats, "vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl", "rec.jsonl"
-    )
-    yolo = _add_format(formats, "yolo", "a YOLO data set", "DIR|data.yaml", "data.yaml")
-    voc = _add_format(formats, "voc", "a Pascal VOC data set", "DIR", "Annotations/")
-    for parser, told_by in ((yolo, "data.yaml"), (voc, "ImageSets/Main")):
-        _add_subset_and_mode(parser)
-        parser.add_argument(
-            "--split", metavar="NAME", help=f"a split of {told_by} (default: every image)"
-        )
+    for name, source, taken, example, *options in FORMATS:
+        parser = _add_format(formats, name, source, taken, example)
+        for declare in options:
+            declare(parser)
 
 
 def _example(name: str, annotations: str) -> str:
@@ -86,11 +45,11 @@ def _example(name: str, annotations: str) -> str:
     )
 
 
-def _add_format(formats: Any, name: str, source: str, annotations: str, example: str) -> Any:
-    """A format with the options that all have; `example` is what --annotations may name."""
+def _add_format(formats: Any, name: str, source: str, taken: str, example: str) -> Any:
+    """A format with the options that all have; `taken` is the kind that --annotations names."""
     parser = add_command(formats, name, f"convert {source}", example=_example(name, example))
     parser.add_argument(
-        "--annotations", type=Path, required=True, metavar=annotations,
+        "--annotations", type=Path, required=True, metavar=taken,
         help="annotations, as published",
     )  # fmt: skip
     add_images(parser)
@@ -115,11 +74,8 @@ def _add_format(formats: Any, name: str, source: str, annotations: str, example:
     return parser
 
 
-def _add_split(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="val", metavar="NAME", help="split of the data set")
-
-
-def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
+def _asking(parser: Any) -> None:
+    """Options of every format of annotated images."""
     parser.add_argument(
         "--subset", type=_comma_separated, default=(), metavar="NAME,...",
         help=f"keep a subset: {', '.join(SUBSETS)}; several apply in the order given",
@@ -129,6 +85,104 @@ def _add_subset_and_mode(parser: argparse.ArgumentParser) -> None:
         "--negatives", type=integer(0), default=0, metavar="K",
         help="absent labels to ask for as well, drawn at random per image",
     )  # fmt: skip
+
+
+def _task(parser: Any) -> None:
+    parser.add_argument(
+        "--task", choices=("detection", "region"), default="detection",
+        help="region: name what a given box shows",
+    )  # fmt: skip
+
+
+def _ovdeval(parser: Any) -> None:
+    parser.add_argument("--mode", choices=("all", "positive"), default="all", help=MODE)
+
+
+def _d3(parser: Any) -> None:
+    parser.add_argument(
+        "--setting", choices=("intra", "inter"), default="intra",
+        help="sentences asked for: those of the image's group, or all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--negatives", type=integer(0), metavar="K",
+        help="absent sentences to ask for, drawn at random per image (default: all)",
+    )  # fmt: skip
+
+
+def _refcoco(parser: Any) -> None:
+    parser.add_argument(
+        "--dataset", choices=("refcoco", "refcoco+", "refcocog"), default="refcoco",
+        help="which of the three",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split-by", choices=("unc", "google", "umd"), default="unc", help="who split it"
+    )
+    _split(parser)
+
+
+def _split(parser: Any) -> None:
+    parser.add_argument("--split", default="val", metavar="NAME", help="split of the data set")
+
+
+def _listed_split(parser: Any) -> None:
+    parser.add_argument(
+        "--split", metavar="NAME",
+        help="a split that data.yaml or ImageSets/Main lists (default: every image)",
+    )  # fmt: skip
+
+
+def _boxes(parser: Any) -> None:
+    parser.add_argument(
+        "--boxes", choices=("xywh", "xyxy"),
+        help="form of the boxes, where nothing in the files tells",
+    )  # fmt: skip
+
+
+def _names(parser: Any) -> None:
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE",
+        help="names of labels that are numbers: classes.txt, or a YAML file with names",
+    )  # fmt: skip
+
+
+def _label(parser: Any) -> None:
+    parser.add_argument(
+        "--label", metavar="NAME", help="label of every box, where no column names one"
+    )
+
+
+def _family(parser: Any) -> None:
+    parser.add_argument(
+        "--family", metavar="NAME|FILE.yaml",
+        help="model family that the rows were written for, whose frame boxes in JSON are in",
+    )  # fmt: skip
+
+
+FORMATS: tuple[tuple[Any, ...], ...] = (
+    ("coco", "a COCO instances file", "FILE.json|DIR", "instances_train.json", _asking, _task),
+    ("ovdeval", "one file of OVDEval", "FILE.json", "celebrity.json", _ovdeval),
+    ("d3", "D3, its pickles or one of its JSON files", "DIR|FILE.json", "d3_pkl/", _d3),
+    ("refcoco", "RefCOCO, RefCOCO+ or RefCOCOg", "DIR", "refer/data/", _refcoco),
+    ("refgta", "RefGTA", "DIR", "refgta/", _split),
+    ("lisa", "ReasonSeg / LISA-Grounding", "DIR", "ReasonSeg/val/"),
+    ("clevr", "CLEVR and SuperCLEVR counting", "FILE.jsonl", "superclevr_test.jsonl"),
+    ("vlmr1", "VLM-R1's list or conversations", "FILE.json|FILE.jsonl", "rec.jsonl"),
+    ("yolo", "a YOLO data set", "DIR|data.yaml", "data.yaml", _asking, _listed_split),
+    ("voc", "a Pascal VOC data set", "DIR", "Annotations/", _asking, _listed_split),
+    ("lvis", "an LVIS file", "FILE.json", "lvis_v1_train.json", _asking, _task),
+    ("hf", "a Hugging Face image folder or parquet files", "DIR|FILE", "data/", _asking, _boxes,
+     _names),
+    ("chat", "training rows of vision-language models", "FILE.json|FILE.jsonl", "train_rows.jsonl",
+     _family),
+    ("labelme", "LabelMe files", "DIR|FILE.json", "labelme/", _asking),
+    ("labelstudio", "a Label Studio export", "FILE.json", "export.json", _asking),
+    ("cvat", "CVAT for images", "FILE.xml|DIR", "annotations.xml", _asking),
+    ("csv", "a table of boxes", "FILE.csv|DIR", "_annotations.csv", _asking, _boxes, _label),
+    ("odvg", "ODVG rows, or MDETR's file", "FILE.jsonl|FILE.json", "odvg.jsonl", _asking),
+    ("rexomni", "a file of Rex-Omni-EvalData", "FILE.jsonl", "box_eval/COCO.jsonl"),
+    ("visdrone", "VisDrone", "DIR", "annotations/", _asking),
+)  # fmt: skip
+"""(name, what it is, what --annotations takes, an example of that, its own options...)."""
 
 
 def _comma_separated(value: str) -> tuple[str, ...]:
@@ -167,12 +221,13 @@ def run_convert(args: argparse.Namespace) -> None:
 
     from boxrl.data.convert import convert, rejected_path
     from boxrl.data.formats import READERS
-    from boxrl.errors import UsageError
+    from boxrl.data.kinds import way_out
+    from boxrl.errors import DataError, UsageError
     from boxrl.progress import progress_bar
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
     check_outputs(outputs, [args.annotations])
-    if not args.images.is_dir():
+    if not args.images.is_dir() and args.format != "hf":  # which writes images of parquet files
         raise UsageError(f"--images {args.images}: no such folder; it holds the images")
     reader = READERS[args.format]
     options = {key: value for key, value in vars(args).items() if key not in _COMMON}
@@ -180,13 +235,16 @@ def run_convert(args: argparse.Namespace) -> None:
     if "seed" in (reader.__kwdefaults__ or {}):
         options["seed"] = seed or 0
     print(f"reading {args.annotations}", file=sys.stderr)
-    reading = reader(args.annotations, args.images, **options)
-    with progress_bar(f"convert {args.format}", reading.total) as bar:
-        done = convert(
-            reading, args.out,
-            on_error=args.on_error, max_rejected=args.max_rejected,
-            limit=args.limit, seed=seed, advance=bar.advance,
-        )  # fmt: skip
+    try:
+        reading = reader(args.annotations, args.images, **options)
+        with progress_bar(f"convert {args.format}", reading.total) as bar:
+            done = convert(
+                reading, args.out,
+                on_error=args.on_error, max_rejected=args.max_rejected,
+                limit=args.limit, seed=seed, advance=bar.advance,
+            )  # fmt: skip
+    except DataError as error:
+        raise DataError(f"{error}{way_out(args.annotations, args.format)}") from error
     rejected = str(rejected_path(args.out)) if done.rejected else None
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
+from boxrl.data.kinds import way_out
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object, read_head
 from boxrl.types import Object, Sample, Task, fold_label
@@ -41,20 +42,14 @@ def read_samples(path: Path) -> list[Sample]:
         try:
             sample = parse_sample(row, f"{path}:{number}")
         except DataError as error:
-            raise DataError(f"{error}. {_next_step(row, path)}") from error
+            next_step = way_out(path, "samples") or f". Run boxrl data lint {path}"
+            raise DataError(f"{error}{next_step}") from error
         if sample.id in samples:
             raise DataError(f"{path}:{number}: duplicate id {sample.id!r}; ids must be unique")
         samples[sample.id] = sample
     if not samples:
         raise DataError(f"{path}: holds no samples")
     return list(samples.values())
-
-
-def _next_step(row: dict[str, Any], path: Path) -> str:
-    """What to do about a row that is no sample."""
-    if {"images", "annotations"} <= row.keys():
-        return f"A COCO file: run boxrl data convert coco --annotations {path}"
-    return f"Run boxrl data lint {path}"
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:

@@ -13,7 +13,14 @@ from tests.data.formats.test_formats import d3_pickles, ovdeval_file, reason_seg
 from tests.data.formats.test_vlmr1 import ROWS
 from tests.data.formats.test_voc import voc_xml
 from tests.data.formats.test_yolo import yolo_folder
-from tests.support.archives import coco_document, write_image, write_json
+from tests.support.archives import (
+    REX_OMNI,
+    coco_document,
+    golden_archive,
+    lvis_document,
+    write_image,
+    write_json,
+)
 
 
 def coco(folder):
@@ -52,6 +59,17 @@ def voc(folder):
     return folder, folder
 
 
+def lvis(folder):
+    write_image(folder / "val2017/a.png")
+    return write_json(folder / "lvis.json", lvis_document()), folder
+
+
+def rexomni(folder):
+    write_image(folder / "coco/a.png")
+    (folder / "COCO.jsonl").write_text(json.dumps(REX_OMNI) + "\n")
+    return folder / "COCO.jsonl", folder
+
+
 # format, how it is built, options, (samples, boxes, crowd regions, negatives)
 CASES = [
     ("coco", coco, (), (2, 4, 1, 0)),
@@ -82,6 +100,29 @@ CASES = [
     ("yolo", yolo_folder, ("--mode", "all"), (2, 2, 0, 1)),
     ("voc", voc, (), (1, 1, 0, 0)),
     ("voc", voc, ("--mode", "all"), (1, 1, 1, 0)),
+    ("yolo", yolo_folder, ("--negatives", "1"), (2, 2, 0, 1)),
+    ("lvis", lvis, (), (1, 1, 0, 0)),
+    ("lvis", lvis, ("--mode", "all"), (1, 1, 0, 0)),
+    ("hf", golden_archive("hf_imagefolder", "."), (), (1, 2, 0, 0)),
+    ("hf", golden_archive("hf_imagefolder", "."), ("--mode", "all"), (2, 2, 0, 1)),
+    ("chat", golden_archive("ms_swift_v2", "rows.jsonl"), (), (4, 5, 0, 0)),
+    ("chat", golden_archive("paligemma_jsonl", "annotations.jsonl"), (), (2, 3, 0, 1)),
+    (
+        "chat",
+        golden_archive("llama_factory", "sharegpt.json"),
+        ("--family", "qwen3-vl"),
+        (2, 3, 0, 0),
+    ),
+    ("labelme", golden_archive("labelme", "."), (), (1, 5, 0, 0)),
+    ("labelstudio", golden_archive("label_studio", "export.json"), (), (1, 4, 0, 0)),
+    ("cvat", golden_archive("cvat_xml", "annotations.xml"), (), (1, 5, 0, 0)),
+    ("cvat", golden_archive("cvat_xml", "."), ("--mode", "all"), (2, 5, 0, 1)),
+    ("csv", golden_archive("csv_tf", "_annotations.csv"), (), (1, 2, 0, 0)),
+    ("csv", golden_archive("openimages", "."), ("--mode", "all"), (1, 2, 1, 0)),
+    ("odvg", golden_archive("odvg", "train.jsonl"), (), (2, 4, 0, 0)),
+    ("odvg", golden_archive("mdetr", "final_mixed_train.json"), (), (1, 3, 0, 0)),
+    ("rexomni", rexomni, (), (1, 2, 0, 0)),
+    ("visdrone", golden_archive("visdrone", "."), (), (1, 2, 4, 0)),
 ]
 
 

@@ -4,6 +4,8 @@ import copy
 import json
 import pickle
 import random
+import re
+from collections import Counter
 
 import pytest
 
@@ -13,7 +15,15 @@ from boxrl.data.lint import lint
 from boxrl.data.samples import parse_sample, render_checked
 from boxrl.errors import BoxrlError
 from tests.data.formats import test_formats, test_vlmr1
-from tests.support.archives import coco_document, write_image, write_json
+from tests.data.formats.test_voc import voc_xml
+from tests.support.archives import (
+    GOLDEN,
+    REX_OMNI,
+    coco_document,
+    lvis_document,
+    write_image,
+    write_json,
+)
 
 HOSTILE = (
     None, True, False, 0, -1, 2**70, 1.5, float("nan"), float("inf"), "", "x", "../../etc/passwd",
@@ -98,6 +108,66 @@ def vlmr1(folder, spoil):
     return path
 
 
+def spoiled_text(text, rng):
+    """The text with one word or number replaced, doubled or taken out."""
+    found = list(re.finditer(r"[^\s<>,;:=]+|[<>,;:=\n]", text))
+    word = rng.choice(found)
+    other = str(rng.choice(HOSTILE)).encode("utf-8", "replace").decode()[:60]
+    new = rng.choice(["", word[0] * 2, other, f'"{other}"', "&x;", "\x00"])
+    return text[: word.start()] + new + text[word.end() :]
+
+
+def lines(path, rows, spoil):
+    path.write_text("".join(json.dumps(spoil(row)) + "\n" for row in rows))
+    return path
+
+
+def golden_rows(name, file):
+    text = (GOLDEN / name / file).read_text()
+    return json.loads(text) if file.endswith(".json") else [*map(json.loads, text.splitlines())]
+
+
+def lvis(folder, spoil):
+    return write_json(folder / "lvis.json", spoil(lvis_document()))
+
+
+def hf(folder, spoil):
+    rows = [
+        {"file_name": "a.png", "objects": {"bbox": [[1, 2, 30, 20]], "categories": ["dog"]}},
+        {"file_name": "a.png", "objects": [{"bbox": [1, 2, 60, 20], "label": 1, "area": 9}]},
+    ]
+    return lines(folder / "metadata.jsonl", rows, spoil)
+
+
+def chat(name, file):
+    rows = golden_rows(name, file)
+
+    def build(folder, spoil):
+        return lines(folder / "chat.jsonl", [row for row in rows if isinstance(row, dict)], spoil)
+
+    return build
+
+
+def labelme(folder, spoil):
+    return write_json(folder / "a.json", spoil(golden_rows("labelme", "street.json")))
+
+
+def labelstudio(folder, spoil):
+    return write_json(folder / "a.json", spoil(golden_rows("label_studio", "export.json")))
+
+
+def odvg(folder, spoil):
+    return lines(folder / "a.jsonl", golden_rows("odvg", "train.jsonl"), spoil)
+
+
+def mdetr(folder, spoil):
+    return write_json(folder / "m.json", spoil(golden_rows("mdetr", "final_mixed_train.json")))
+
+
+def rexomni(folder, spoil):
+    return lines(folder / "COCO.jsonl", [REX_OMNI], spoil)
+
+
 ARCHIVES = {
     "coco": (coco, {}),
     "coco, all": (coco, {"mode": "all", "subset": ("pos_1", "small")}),
@@ -108,7 +178,27 @@ ARCHIVES = {
     "lisa": (lisa, {}),
     "clevr": (clevr, {}),
     "vlmr1": (vlmr1, {}),
+    "lvis": (lvis, {"mode": "all"}),
+    "hf": (hf, {"boxes": "xyxy"}),
+    "chat, objects": (chat("ms_swift_objects", "rows.jsonl"), {}),
+    "chat, captions": (chat("ms_swift_v2", "rows.jsonl"), {}),
+    "chat, turns": (chat("qwen_finetune", "rows.json"), {"family": "qwen3-vl"}),
+    "chat, pairs": (chat("paligemma_jsonl", "annotations.jsonl"), {}),
+    "labelme": (labelme, {}),
+    "labelstudio": (labelstudio, {"mode": "all"}),
+    "odvg": (odvg, {"mode": "all"}),
+    "odvg, captions": (mdetr, {}),
+    "rexomni": (rexomni, {}),
 }
+
+TEXTS = {
+    "yolo": ("a.txt", "0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.3 0.1\n", {"mode": "all"}),
+    "voc": ("a.xml", voc_xml("a.png", [("dog", 0, (1, 2, 30, 40))]), {"mode": "all"}),
+    "cvat": ("a.xml", (GOLDEN / "cvat_xml/annotations.xml").read_text(), {"mode": "all"}),
+    "csv": ("a.csv", (GOLDEN / "csv_tf/_annotations.csv").read_text(), {}),
+    "visdrone": ("a.txt", (GOLDEN / "visdrone/annotations/street.txt").read_text(), {}),
+}
+"""Formats that are no JSON: name of a file, its content, options."""
 
 
 @pytest.mark.usefixtures("pickles_read_here")
@@ -118,22 +208,52 @@ def test_readers_reject_or_convert_and_what_they_convert_is_a_valid_sample(tmp_p
     reader = READERS[archive.partition(",")[0]]
     write_image(tmp_path / "a.png")
     write_image(tmp_path / "equestrian/006.jpg")
+    for name in ("street.png", "coco/a.png", "val2017/a.png"):
+        write_image(tmp_path / name, (640, 480))
     rng = random.Random(archive)
-    outcomes = {"samples": 0, "rejected": 0, "refused": 0}
+    outcomes = Counter()
     for _ in range(100):
         annotations = build(tmp_path, lambda content: spoiled(content, rng))
-        try:
-            for row in reader(annotations, tmp_path, **options).rows:
-                if isinstance(row, Rejected):
-                    outcomes["rejected"] += 1
-                    assert "\n" not in row.reason
-                else:
-                    line = json.loads(render_checked(row, "row"))
-                    assert parse_sample(line, "row").id == row.id
-                    outcomes["samples"] += 1
-        except BoxrlError as error:
-            outcomes["refused"] += 1
-            assert "\n" not in str(error)
+        outcomes += outcome(reader, annotations, tmp_path, options)
+    assert outcomes["samples"] > 0
+    assert outcomes["rejected"] + outcomes["refused"] > 0
+
+
+def outcome(reader, annotations, images, options):
+    """How many rows became samples, were rejected, or refused with their file; all in one line."""
+    outcomes = Counter()
+    try:
+        reading = reader(annotations, images, **options)
+        for row in reading.rows:
+            if isinstance(row, Rejected):
+                outcomes["rejected"] += 1
+                assert "\n" not in row.reason
+            else:
+                line = json.loads(render_checked(row, "row"))
+                assert parse_sample(line, "row").id == row.id
+                outcomes["samples"] += 1
+        assert all("\n" not in note for note in reading.told())
+    except BoxrlError as error:
+        outcomes["refused"] += 1
+        assert "\n" not in str(error)
+    return outcomes
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_readers_of_texts_reject_or_convert_whatever_stands_in_them(tmp_path, name):
+    file, content, options = TEXTS[name]
+    for image in ("a.png", "street.png", "empty.png", "sub/street.png"):
+        write_image(tmp_path / "images" / image, (640, 480))
+    (tmp_path / "data.yaml").write_text("names: [dog, cat]")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/street.txt").write_text(content)
+    rng = random.Random(name)
+    outcomes = Counter()
+    for _ in range(300):
+        path = tmp_path / "labels" / file
+        path.write_text(spoiled_text(content, rng), "utf-8")
+        annotations = path if name in ("cvat", "csv") else path.parent
+        outcomes += outcome(READERS[name], annotations, tmp_path / "images", options)
     assert outcomes["samples"] > 0
     assert outcomes["rejected"] + outcomes["refused"] > 0
 

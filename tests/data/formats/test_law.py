@@ -28,6 +28,7 @@ from boxrl.errors import BoxrlError
 from boxrl.parsing import parse
 from boxrl.prompts import render_target, render_think
 from boxrl.types import Asked, Object, Sample, Target, fold_label
+from tests.support import damaged_tools as tools
 from tests.support.archives import write_image
 from tests.support.damaged_archives import (
     ANSWER,
@@ -109,6 +110,11 @@ def check_law(sample: Sample, things: list[Thing], hurt: Change) -> None:
         assert label not in sample.labels
 
 
+def check_drone(sample: Sample, things: list[Thing], hurt: Change) -> None:
+    """The same, under VisDrone's own labels."""
+    check_law(sample, [t._replace(label=tools.DRONE_LABELS[t.label]) for t in things], hurt)
+
+
 def check_one_target(sample: Sample) -> None:
     """Thought, answer and target count the same boxes."""
     target = Target.from_sample(sample).detections
@@ -138,7 +144,7 @@ def check_name(folder: Path, name: str, count: int, seed: int) -> Counter[str]:
 
 FORMATS = {
     "coco": Format("coco", coco, COCO, MODES, check_law),
-    "lvis": Format("coco", lvis, COCO, [{"mode": "all"}, {"negatives": 2}, {}], check_law),
+    "lvis": Format("lvis", lvis, COCO, [{"mode": "all"}, {"negatives": 2}, {}], check_law),
     "ovdeval": Format("ovdeval", ovdeval, COCO, [{}, {"mode": "positive"}], check_law),
     "d3": Format("d3", d3, D3, [{}, {"setting": "inter"}, {"negatives": 1}], check_law),
     "d3 json": Format("d3", coco, COCO, [{"setting": "inter"}, {}, {"negatives": 1}], check_law),
@@ -147,6 +153,15 @@ FORMATS = {
     "vlmr1": Format("vlmr1", vlmr1, ANSWER, [{}], check_law),
     "lisa": Format("lisa", lisa, LISA, [{}], check_hull),
     "refcoco": Format("refcoco", refcoco, COCO, [{}], check_ref),
+    "labelme": Format("labelme", tools.labelme, tools.LABELME, MODES, check_law),
+    "labelstudio": Format("labelstudio", tools.labelstudio, tools.STUDIO, MODES, check_law),
+    "cvat": Format("cvat", tools.cvat, tools.CVAT, MODES, check_law),
+    "csv": Format("csv", tools.csv, tools.TABLE, MODES, check_law),
+    "odvg": Format("odvg", tools.odvg, tools.INSTANCE, MODES, check_law),
+    "hf": Format("hf", tools.hf, tools.ENTRY, [o | {"boxes": "xyxy"} for o in MODES], check_law),
+    "rexomni": Format("rexomni", tools.rexomni, tools.REX, [{}], check_law),
+    "chat": Format("chat", vlmr1, ANSWER, [{"family": "plain"}], check_law),
+    "visdrone": Format("visdrone", tools.visdrone, tools.DRONE, MODES, check_drone),
 }
 """RefGTA is read as RefCOCO; CLEVR has no boxes."""
 

@@ -251,14 +251,16 @@ def test_without_an_image_of_its_own_the_file_s_word_is_taken(tmp_path):
     assert notes[0].startswith("1 of 1 images found")
 
 
-def test_two_files_of_one_image_ask_for_nothing_that_differs(tmp_path):
-    items = item("dog", box(DOG)), item("cat", box(DOG))
-    for name, inner in (("1", items[:1]), ("2", items)):
+def test_of_two_files_of_one_image_the_one_that_shows_all_of_a_label_asks_for_it(tmp_path):
+    more = box((100, 10, 150, 60))
+    first = item("dog", box(DOG)), item("bird", box(DOG)), item("car", box(DOG))
+    second = item("dog", box(DOG)), item("cat", box(DOG)), item("car", more)
+    for name, inner in (("1", first), ("2", second)):
         write(tmp_path / f"{name}.xml", file(*inner))
     write_image(tmp_path / "images/a.jpg", (200, 100))
     samples, _, notes = read(tmp_path, tmp_path / "images", mode="all")
-    assert [sample.labels for sample in samples.values()] == [("dog",), ("dog",)]
-    assert any("is annotated 2 times" in note for note in notes)
+    assert [sample.labels for sample in samples.values()] == [("bird", "dog"), ("cat", "dog")]
+    assert any("1 images are annotated more than once" in note for note in notes)
 
 
 def test_image_sets_part_one_folder_of_files(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from boxrl.data.formats.reading import Rejected
 from boxrl.data.formats.yolo import read_yolo
 from boxrl.data.formats.yolo_places import IMAGE_SUFFIXES, LabelFiles
+from boxrl.data.images import MAX_PIXELS
 from boxrl.errors import DataError, UsageError
 from boxrl.types import Sample
 from tests.data.lint.test_lint import huge_png
@@ -355,7 +356,7 @@ def test_a_label_file_of_two_images_is_neither_s(tmp_path):
 @pytest.mark.parametrize(
     ("image", "label", "reason"),
     [
-        (huge_png(), b"", "more than 134,217,728 pixels"),
+        (huge_png(), b"", f"more than {MAX_PIXELS:,} pixels"),
         (b"<html>", b"", "not a readable image"),
         (None, b"0 0.5 0.5 caf\xe9 0.1\n", "UTF-8"),
     ],

@@ -95,8 +95,23 @@ def read_coco(
         DataError: the file is no COCO file. A bad image or annotation is a `Rejected` row.
         UsageError: an unknown subset, or negatives where none can be drawn.
     """
-    asking = Asking(subset, mode, task, negatives, seed)
-    document, found = open_coco(annotations), ImageFolder(images)
+    return read_instances(
+        open_coco(annotations), images, Asking(subset, mode, task, negatives, seed)
+    )
+
+
+def read_instances(document: Document, images: Path, asking: Asking) -> Reading:
+    """Samples of an opened COCO file.
+
+    Args:
+        document: the file.
+        images: folder of its images.
+        asking: what is asked of them.
+
+    Raises:
+        DataError, UsageError: see `read_coco`.
+    """
+    found = ImageFolder(images)
     categories = read_categories(document)
     notes = document.notes + categories.notes
     pictures = read_pictures(document, categories, found, notes)

@@ -62,10 +62,7 @@ def open_coco(path: Path) -> Document:
     if isinstance(document.content, dict) and isinstance(document.content.get("annotations"), list):
         rows = [row for row in document.content["annotations"] if isinstance(row, dict)]
         if rows and "tokens_positive" in rows[0]:
-            raise DataError(
-                f"{path}: an MDETR file, whose labels are words of its captions; "
-                f"run boxrl data convert odvg --annotations {path}"
-            )
+            raise DataError(f"{path}: its labels are words of captions; the format odvg reads it")
         if any("segments_info" in row for row in rows[:1]):
             document = _Panoptic(document)
         _refuse_corners(document.path, document.content["annotations"])

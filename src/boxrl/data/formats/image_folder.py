@@ -21,6 +21,12 @@ from urllib.parse import unquote
 from boxrl.data.samples import checked_image, normal_image
 from boxrl.errors import DataError
 
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".mpo",
+     ".heic", ".heif", ".jp2", ".dng")
+)  # fmt: skip
+"""In any case. Those that boxrl does not open are images all the same, and are told of."""
+
 
 class ImageFolder:
     """Finds images by the paths that annotations give, and counts them."""
@@ -37,6 +43,7 @@ class ImageFolder:
         self._shortened: dict[str, str] = {}
         self._example = self._clash = ""
         self._mended = 0
+        self._stems: dict[str, set[str]] | None = None
         self._listings: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, written: str, where: str) -> str:
@@ -65,6 +72,10 @@ class ImageFolder:
             self.settle((written,))
         return self._paths[written]
 
+    def holds(self, written: str) -> bool:
+        """Whether a file answers to a path that is only tried, and so not counted."""
+        return self._search(written) is not None
+
     def settle(self, written: Iterable[str]) -> None:
         """Find several images at once: where two paths would lead to one file, neither is cut.
 
@@ -92,6 +103,26 @@ class ImageFolder:
                 self._count(names[0], path)
             elif path in self._shortened:
                 self._clash = self._clash or _clash(names[0], self._shortened[path], path)
+
+    def of_stem(self, path: str) -> list[str]:
+        """The images of that path without its suffix, or of that name alone where none has it.
+
+        Args:
+            path: without suffix; in whichever case and Unicode form.
+        """
+        if self._stems is None:
+            self._stems = defaultdict(set)
+            for image in walk(self.folder, IMAGE_SUFFIXES):
+                stem = fold_path(image).rpartition(".")[0]
+                self._stems[stem].add(image)
+                self._stems["/" + stem.rpartition("/")[2]].add(image)
+        folded = fold_path(path)
+        alone = "/" + folded.rpartition("/")[2]
+        return sorted(self._stems.get(folded) or self._stems.get(alone) or ())
+
+    def unused(self) -> list[str]:
+        """Images of the folder that no path has led to."""
+        return sorted({*walk(self.folder, IMAGE_SUFFIXES)} - self._whole - self._shortened.keys())
 
     def note(self) -> str:
         """How many of the images are there, for people."""
@@ -153,6 +184,17 @@ class ImageFolder:
                 pass
             self._listings[path] = found
         return self._listings[path]
+
+
+def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[str]:
+    """Files of those suffixes below a folder, as paths from there; hidden ones left out."""
+    root = str(folder)
+    for place, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        start = "" if place == root else os.path.relpath(place, root).replace(os.sep, "/") + "/"
+        for name in files:
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
+                yield start + name
 
 
 def fold_path(name: str) -> str:

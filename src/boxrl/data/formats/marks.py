@@ -59,9 +59,10 @@ class Collection:
         self.images = images
         self.notes: list[str] = []
         self.total = self.annotations = 0
-        self._rows: list[Picture | Rejected] = []
+        self.rows: list[Picture | Rejected] = []
         self._wheres: dict[int, str] = {}
         self._number = 0
+        self._strays: set[str] = set()
 
     def reject(self, error: DataError, row: Any, annotations: int = 1) -> None:
         """Leave out an image, or a file of which none is known.
@@ -73,7 +74,19 @@ class Collection:
         """
         self.total += 1
         self.annotations += annotations
-        self._rows.append(Rejected(str(error), row, annotations))
+        self.rows.append(Rejected(str(error), row, annotations))
+
+    def stray(self, error: DataError, row: Any, label: Any) -> None:
+        """Leave out an object of no known image: its label is asked for in none.
+
+        Args:
+            error: why; its message starts with `file:line`.
+            row: what stands there.
+            label: what the file calls it.
+        """
+        self.annotations += 1
+        self.rows.append(Rejected(str(error), row))
+        self._strays |= {label} if _is_label(label) else set()
 
     def add(
         self, picture: Picture, marks: Iterable[Mark], where: str, lost: Iterable[str | None] = ()
@@ -94,7 +107,7 @@ class Collection:
             try:
                 instance = self._instance(mark, picture.size_wh)
             except DataError as error:
-                self._rows.append(Rejected(str(error), mark.row))
+                self.rows.append(Rejected(str(error), mark.row))
                 hidden.add(mark.label if _is_label(mark.label) else None)
                 continue
             of_all = bare_name(instance.object.label) in IGNORED
@@ -102,10 +115,10 @@ class Collection:
         try:
             hide(picture, hidden, where)
         except DataError as error:
-            self._rows.append(Rejected(str(error), picture.row, max(1, len(picture.instances))))
+            self.rows.append(Rejected(str(error), picture.row, max(1, len(picture.instances))))
         else:
             self._wheres[id(picture)] = where
-            self._rows.append(ignore(picture, regions))
+            self.rows.append(ignore(picture, regions))
 
     def _instance(self, mark: Mark, size_wh: tuple[int, int]) -> Instance:
         label = require({"label": mark.label}, "label", str, mark.where).strip()
@@ -125,46 +138,96 @@ class Collection:
             UsageError: see `pictures.ask`.
         """
         self._part_twins()
+        self._name()
+        for picture in self._pictures() if self._strays else ():
+            picture.hidden |= self._strays
+        if self._strays:
+            names = ", ".join(map(repr, sorted(self._strays)[:5]))
+            self.notes.append(f"{names}: asked for nowhere, because some belong to no image")
         used = {item.object.label for picture in self._pictures() for item in picture.instances}
-        hidden = {label for picture in self._pictures() for label in picture.hidden}
         if names is None:
-            names = sorted(used | hidden)
+            names = self.labels()
         ids = {name: number for number, name in enumerate(names, start=1)}
         for name in [name for name in ids if bare_name(name) in BACKGROUND | IGNORED]:
             if name not in used:
                 self.notes.append(f"label {name!r} is not asked for: it names no object")
                 del ids[name]
-        return Reading(self.total, ask(self._rows, ids, asking), self.annotations, self.notes,
+        return Reading(self.total, ask(self.rows, ids, asking), self.annotations, self.notes,
                        self.images)  # fmt: skip
 
+    def labels(self) -> list[str]:
+        """Every label that occurs, sorted."""
+        shown = {item.object.label for picture in self._pictures() for item in picture.instances}
+        return sorted(shown.union(*(picture.hidden for picture in self._pictures())))
+
     def _pictures(self) -> list[Picture]:
-        return [row for row in self._rows if isinstance(row, Picture)]
+        return [row for row in self.rows if isinstance(row, Picture)]
 
     def _part_twins(self) -> None:
-        """Hide what several pictures of one image annotate differently; reject two sizes of one."""
-        by_image = defaultdict(list)
-        for place, row in enumerate(self._rows):
-            if isinstance(row, Picture):
-                by_image[row.image].append(place)
-        for places in by_image.values():
-            twins = [self._rows[place] for place in places]
-            pictures = [row for row in twins if isinstance(row, Picture)]
-            if len(pictures) == 1:
+        """Of pictures of one image, let each label be asked for in the one that shows all of it.
+
+        Where each shows some of it, or the sizes differ, in none.
+        """
+        by_image: dict[str, list[Picture]] = defaultdict(list)
+        for picture in self._pictures():
+            by_image[picture.image].append(picture)
+        wrong = set()
+        first, count = "", 0
+        for image, twins in by_image.items():
+            if len(twins) == 1:
                 continue
+            first = first or image
+            count += 1
+            hide_elsewhere(twins)
+            if len({picture.size_wh for picture in twins}) > 1:
+                wrong |= set(map(id, twins))
+        if count:
             self.notes.append(
-                f"image {pictures[0].image!r:.80} is annotated {len(pictures)} times; what differs "
-                "is not asked for"
+                f"{count:,} images are annotated more than once, the first {first!r:.80}; a label "
+                "is asked for where all of its objects are shown"
             )
-            labels = [_boxes_by_label(picture) for picture in pictures]
-            differ = {name for found in labels for name in found
-                      if any(other.get(name) != found[name] for other in labels)}  # fmt: skip
-            sizes = {picture.size_wh for picture in pictures}
-            for place, picture in zip(places, pictures, strict=True):
-                picture.hidden = picture.hidden.union(differ, *(p.hidden for p in pictures))
-                if len(sizes) > 1:
-                    where = self._wheres[id(picture)]
-                    reason = f"{where}: {picture.image!r:.80} is annotated in two sizes"
-                    self._rows[place] = Rejected(reason, picture.row, len(picture.instances) or 1)
+        for place, row in enumerate(self.rows):
+            if isinstance(row, Picture) and id(row) in wrong:
+                reason = f"{self._wheres[id(row)]}: {row.image!r:.80} is annotated in two sizes"
+                self.rows[place] = Rejected(reason, row.row, len(row.instances) or 1)
+
+    def _name(self) -> None:
+        """Give pictures of one id different ones."""
+        seen: Counter[str] = Counter()
+        for picture in self._pictures():
+            seen[picture.key] += 1
+            if seen[picture.key] > 1:
+                picture.key += f"#{seen[picture.key]}"
+
+
+def hide_elsewhere(twins: Sequence[Picture]) -> None:
+    """Hide the labels of one image in every picture of it that does not show all their objects.
+
+    Args:
+        twins: pictures of one image; what one of them does not know, none knows.
+    """
+    shown = [_boxes_by_label(picture) for picture in twins]
+    doubtful = frozenset().union(*(picture.hidden for picture in twins))
+    for label in {label for boxes in shown for label in boxes}:
+        every = Counter[Any]()
+        for boxes in shown:
+            every |= boxes.get(label, Counter())
+        for picture, boxes in zip(twins, shown, strict=True):
+            if boxes.get(label) != every:
+                picture.hidden |= {label}
+    for picture in twins:
+        picture.hidden |= doubtful
+
+
+def unboxed(labels: Iterable[Any], marks: Iterable[Mark]) -> list[str | None]:
+    """The labels of objects without a box that no mark has: points, lines, tags.
+
+    Args:
+        labels: of those objects; what is no label is none that could be asked for.
+        marks: of the same image.
+    """
+    boxed = {mark.label for mark in marks if _is_label(mark.label)}
+    return [label for label in labels if _is_label(label) and label not in boxed]
 
 
 def _is_label(value: Any) -> bool:

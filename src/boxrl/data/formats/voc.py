@@ -9,18 +9,17 @@ may have several boxes; where it has none, the hull of its outline or turned box
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.documents import read_document
-from boxrl.data.formats.image_folder import ImageFolder, fold_path
+from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark
+from boxrl.data.formats.outlines import around_turned, hull
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading, size_of
-from boxrl.data.formats.yolo_places import IMAGE_SUFFIXES, walk
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError, UsageError, did_you_mean
@@ -108,12 +107,6 @@ class _ImageFinder:
 
     def __init__(self, images: ImageFolder) -> None:
         self.images = images
-        self.by_stem: dict[str, list[str]] = defaultdict(list)
-        self.unused = set(walk(images.folder, IMAGE_SUFFIXES))
-        for path in self.unused:
-            stem = fold_path(str(PurePosixPath(path).with_suffix("")))
-            for known in {stem, stem.rpartition("/")[2]}:
-                self.by_stem[known].append(path)
         self.renamed: list[tuple[str, str]] = []
 
     def find(self, key: str, root: Element, where: str) -> str:
@@ -126,7 +119,7 @@ class _ImageFinder:
         """
         written = root.text_of("filename") or ""
         stem = PurePosixPath(key).name
-        own = sorted(self.by_stem.get(fold_path(key)) or self.by_stem.get(fold_path(stem), []))
+        own = self.images.of_stem(key)
         named = [path for path in own if PurePosixPath(path).name == written]
         if len(own) > 1 and not named:
             raise DataError(f"{where}: {' and '.join(own)} could both be the image; keep one")
@@ -135,9 +128,7 @@ class _ImageFinder:
         image = (named or own or [written])[0]
         if own and written and PurePosixPath(written.replace("\\", "/")).stem != stem:
             self.renamed.append((written, image))
-        image = self.images.locate(image, where)
-        self.unused.discard(image)
-        return image
+        return self.images.locate(image, where)
 
     def notes(self, of_all: bool) -> list[str]:
         """What people should hear of names that do not agree; `of_all`: no file was passed over."""
@@ -148,10 +139,10 @@ class _ImageFinder:
                 f"{len(self.renamed):,} files name another image than that of their own name, "
                 f"which is taken, such as {image!r:.80} for {written!r:.80}"
             )
-        if of_all and self.unused:
+        if of_all and (unused := self.images.unused()):
             found.append(
-                f"{len(self.unused):,} images have no .xml file and are left out, such as "
-                f"{min(self.unused)!r:.80}"
+                f"{len(unused):,} images have no .xml file and are left out, such as "
+                f"{unused[0]!r:.80}"
             )
         return found
 
@@ -190,22 +181,22 @@ def _corners(box: Element) -> list[Any]:
     return values
 
 
-def _hull(polygon: Element) -> list[Any] | None:
-    """The box around x1, y1, x2, y2, ..."""
+def _hull(polygon: Element) -> Any:
+    """The box around x1, y1, x2, y2, ..., counted from 1."""
     xs = [number(child.text) for child in polygon.children if child.tag.startswith("x")]
     ys = [number(child.text) for child in polygon.children if child.tag.startswith("y")]
     try:
-        return [min(xs) - 1, min(ys) - 1, max(xs), max(ys)]
+        x1, y1, x2, y2 = hull(zip(xs, ys, strict=True))
     except (TypeError, ValueError):
         return None
+    return x1 - 1, y1 - 1, x2, y2
 
 
-def _turned(box: Element) -> list[Any] | None:
+def _turned(box: Element) -> Any:
     """The box around a turned one, as roLabelImg writes it: centre, sides, angle in radians."""
     try:
         x, y, width, height, angle = map(float, _values(box, ("cx", "cy", "w", "h", "angle")))
     except (TypeError, ValueError):
         return None
-    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-    half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    return [x - half_width, y - half_height, x + half_width, y + half_height]
+    upright = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return around_turned(upright, math.degrees(angle), (x, y))

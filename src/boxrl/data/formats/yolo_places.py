@@ -17,15 +17,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from boxrl.data.formats.documents import read_document
-from boxrl.data.formats.image_folder import ImageFolder, fold_path
+from boxrl.data.formats.image_folder import IMAGE_SUFFIXES, ImageFolder, fold_path, walk
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.guard.files import parse_yaml_texts
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".mpo",
-     ".heic", ".heif", ".jp2", ".dng")
-)  # fmt: skip
-"""In any case. Those that boxrl does not open are images all the same, and are told of."""
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
 """Where labelImg, CVAT, Roboflow and Label Studio write the names, one a line but for the last."""
@@ -155,17 +149,6 @@ def find_images(names: Names, images: ImageFolder, split: str | None) -> list[st
     if not found:
         raise DataError(f"{images.folder}: no images" + (f" of the split {split}" if split else ""))
     return sorted(dict.fromkeys(found))
-
-
-def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[str]:
-    """Files of those suffixes below a folder, as paths from there; hidden ones left out."""
-    root = str(folder)
-    for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        start = "" if place == root else os.path.relpath(place, root).replace(os.sep, "/") + "/"
-        for name in files:
-            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
-                yield start + name
 
 
 def _entries(names: Names, split: str) -> list[str]:

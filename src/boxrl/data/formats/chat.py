@@ -1,0 +1,214 @@
+"""Training rows of vision-language models to samples: every turn that asks for boxes is one.
+
+Rows of ms-swift, LLaMA-Factory, Qwen, InternVL, PaliGemma and Florence-2, Visual-RFT and EasyR1, as
+a JSON list or as JSON lines; chat_rows.py knows their forms, chat_questions.py what is asked for,
+chat_answers.py and chat_objects.py the boxes. Law: a turn is read whole or rejected; a label is
+asked for where its turn asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from boxrl.data.files import read_lines
+from boxrl.data.formats.chat_answers import Box, holds_boxes, read_boxes, says_nothing
+from boxrl.data.formats.chat_objects import Objects
+from boxrl.data.formats.chat_questions import Question, read_question
+from boxrl.data.formats.chat_rows import Dialogue, read_dialogue
+from boxrl.data.formats.coco_joins import as_id
+from boxrl.data.formats.documents import Document
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy
+from boxrl.data.images import read_header
+from boxrl.errors import DataError
+from boxrl.families import Family, build_family
+from boxrl.guard.files import parse_json_object
+from boxrl.types import Asked, Object, Sample, fold_label
+
+Row = dict[str, Any]
+
+
+def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> Reading:
+    """Samples of a file of training rows, in its order.
+
+    Args:
+        annotations: .jsonl, or .json with a list of rows, or of lists of them.
+        images: folder that image paths start from; headers are read for the sizes.
+        family: name of the model family that the rows were written for, or its .yaml file; needed
+            where answers are JSON, whose frame nothing else tells.
+
+    Raises:
+        DataError: no such file. A bad row or turn is a `Rejected`.
+        UsageError: answers as JSON without a family.
+    """
+    frame = build_family(family) if family is not None else None
+    listed = list(_rows(annotations))
+    reader = _Reader(ImageFolder(images), frame)
+    notes: list[str] = []
+
+    def rows() -> Iterator[Sample | Rejected]:
+        for row, where in listed:
+            if isinstance(row, DataError):
+                yield Rejected(str(row), None)
+            else:
+                yield from reader.read(row, where)
+        if reader.passed:
+            notes.append(f"{reader.passed:,} turns ask for no boxes and are left out")
+
+    return Reading(len(listed), rows(), notes=notes, images=reader.images)
+
+
+def _rows(path: Path) -> Iterator[tuple[Row | DataError, str]]:
+    """(row, where) of every row; packed rows one by one."""
+    if path.suffix == ".jsonl":
+        for line, content in read_lines(path):
+            where = f"{path}:{line}"
+            try:
+                yield (
+                    content
+                    if isinstance(content, DataError)
+                    else parse_json_object(content, where),
+                    where,
+                )
+            except DataError as error:
+                yield error, where
+        return
+    document = Document(path)
+    if not isinstance(document.content, list):
+        raise DataError(f"{path}:1: expected a list of rows, got {type(document.content).__name__}")
+    for place, row in enumerate(document.content):
+        where = document.where(None, place)
+        for part in row if isinstance(row, list) else [row]:
+            yield (
+                part
+                if isinstance(part, dict)
+                else DataError(f"{where}: expected a row, got {part!r:.80}"),
+                where,
+            )
+
+
+class _Reader:
+    """Turns rows into samples, and gives them their ids."""
+
+    def __init__(self, images: ImageFolder, family: Family | None) -> None:
+        self.images, self.family = images, family
+        self.seen: Counter[str] = Counter()
+        self.passed = 0
+
+    def read(self, row: Row, where: str) -> Iterator[Sample | Rejected]:
+        """The samples of a row."""
+        try:
+            dialogue = read_dialogue(row, where)
+            image = self.images.locate(_one_image(dialogue, where), where)
+            size_wh = read_header(self.images.folder / image, where).size_wh
+            objects = Objects(dialogue.objects, size_wh, where) if dialogue.objects else None
+        except DataError as error:
+            yield Rejected(str(error), row)
+            return
+        key = self._key(dialogue.key or str(PurePosixPath(image).with_suffix("")))
+        for number, (question, answer) in enumerate(dialogue.turns, start=1):
+            empty = Sample(
+                id=f"{key}/{number}" if len(dialogue.turns) > 1 else key,
+                image=image,
+                width=size_wh[0],
+                height=size_wh[1],
+                task="detection",
+                labels=(),
+            )
+            try:
+                sample = self._answered(empty, question, answer, objects, where)
+            except DataError as error:
+                yield Rejected(str(error), row)
+                continue
+            if sample is None:
+                self.passed += 1
+            else:
+                yield sample
+
+    def _key(self, key: str) -> str:
+        self.seen[key] += 1
+        return key if self.seen[key] == 1 else f"{key}#{self.seen[key]}"
+
+    def _answered(
+        self, empty: Sample, question: str, answer: str, objects: Objects | None, where: str
+    ) -> Sample | None:
+        """The sample of a turn; None where it asks for no boxes."""
+        refs: tuple[str, ...] = ()
+        if objects is not None:
+            filled = objects.fill(question)
+            question, refs = filled.text, tuple(dict.fromkeys(filled.refs))
+        asked = read_question(question)
+        if refs and not asked.certain:
+            asked = Question(refs, certain=False)
+        if objects is not None and ("<bbox>" in answer or objects.captions):
+            pairs = objects.answer(objects.fill(answer), refs or asked.labels)
+        elif says_nothing(answer):
+            pairs = []
+        elif holds_boxes(answer):
+            known = Asked(asked.labels, asked.task)
+            pairs = read_boxes(answer, self.family, known, empty.size_wh, where)
+        elif answer.strip().isdecimal() and "how many" in question.lower():
+            words = question.replace("<image>", " ").strip()
+            return replace(empty, task="counting", question=words, answer=answer.strip())
+        elif asked.certain:
+            raise DataError(f"{where}: boxes are asked for, and {answer!r:.80} holds none")
+        else:
+            return None
+        labels, found = _agreed(asked, pairs, empty.size_wh, where)
+        expression = labels[0] if asked.task == "grounding" else None
+        return replace(empty, task=asked.task, labels=labels, objects=found, question=expression)
+
+
+def _one_image(dialogue: Dialogue, where: str) -> str:
+    """The image of a row; of several the one that all boxes name."""
+    images = dialogue.images
+    objects = dialogue.objects
+    if len(images) > 1 and isinstance(objects, dict | list):
+        listed = (
+            objects.get("image_id")
+            if isinstance(objects, dict)
+            else [item.get("image", 0) if isinstance(item, dict) else 0 for item in objects]
+        )
+        boxes = objects.get("bbox") if isinstance(objects, dict) else objects
+        count = len(boxes) if isinstance(boxes, list) else 0
+        given = [as_id(place) for place in listed] if isinstance(listed, list) else []
+        named = {*given[:count], *([0] if len(given) < count else [])}
+        place = named.pop() if len(named) == 1 else None
+        if isinstance(place, int) and 0 <= place < len(images):
+            return images[place]
+    if len(images) != 1:
+        raise DataError(f"{where}: {len(images)} images; samples have one")
+    return images[0]
+
+
+def _agreed(
+    asked: Question, pairs: list[tuple[str, Box]], size_wh: tuple[int, int], where: str
+) -> tuple[tuple[str, ...], tuple[Object, ...]]:
+    """Labels and objects, where question and answer agree.
+
+    Labels of the question are what is asked for; where its words are no certain list of them, it
+    is what the answer names.
+    """
+    named = dict.fromkeys(label for label, _ in pairs if label)
+    known = {fold_label(label): label for label in asked.labels}
+    strange = [label for label in named if fold_label(label) not in known]
+    labels = asked.labels
+    if strange and not asked.certain:
+        labels, strange = tuple(named), []
+        known = {fold_label(label): label for label in labels}
+    if strange:
+        raise DataError(f"{where}: the answer names {strange[0]!r:.80}, which nobody asked for")
+    if not labels:
+        what = "boxes without labels" if pairs else "that there is no object"
+        raise DataError(f"{where}: the answer says {what}, and the question names no label")
+    if len(labels) > 1 and not all(label for label, _ in pairs):
+        raise DataError(f"{where}: a box without a label, where {len(labels)} are asked for")
+    objects = tuple(
+        Object(placed_xyxy(box, size_wh, where), known[fold_label(label)] if label else labels[0])
+        for label, box in pairs
+    )
+    return labels, objects

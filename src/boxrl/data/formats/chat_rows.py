@@ -1,0 +1,162 @@
+"""The forms of rows that trainers of vision-language models read, as one: images and turns.
+
+Source: ms-swift 4.6, docs "Custom dataset"; LLaMA-Factory, data/README.md; QwenLM/Qwen3-VL,
+qwen-vl-finetune; Roboflow's and maestro's PaliGemma and Florence-2 exports; InternVL; Visual-RFT;
+EasyR1. What names images and turns differs; all say who asked what and what the answer is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from boxrl.errors import DataError
+
+Row = dict[str, Any]
+
+IMAGES = ("images", "image", "image_path", "image_paths")
+TURNS = ("messages", "conversations", "conversation")
+PAIRS = (
+    ("prefix", "suffix"),
+    ("problem", "solution"),
+    ("problem", "answer"),
+    ("query", "response"),
+)
+"""Keys of a row of one question and its answer."""
+
+USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
+
+
+class Dialogue(NamedTuple):
+    """A row.
+
+    Attributes:
+        key: its own id as text; "" where it has none.
+        images: their paths, as they are written.
+        turns: (question, answer), in order.
+        objects: boxes beside the text, as ms-swift has them; None where there are none.
+    """
+
+    key: str
+    images: list[str]
+    turns: list[tuple[str, str]]
+    objects: Any = None
+
+
+def read_dialogue(row: Row, where: str) -> Dialogue:
+    """The row in one form.
+
+    Args:
+        row: of any of the forms.
+        where: start of the error message.
+
+    Raises:
+        DataError: it is of none.
+    """
+    objects = row.get("objects")
+    if isinstance(objects, str):
+        try:
+            objects = json.loads(objects)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: objects {objects!r:.80} are no JSON") from error
+    images = [*_images(row, where)]
+    turns = [*_turns(row, images, where)]
+    if not turns:
+        raise DataError(f"{where}: no question with an answer")
+    key = row.get("id")
+    return Dialogue("" if key is None else str(key), images, turns, objects)
+
+
+def _images(row: Row, where: str) -> Iterator[str]:
+    found: Any = next((row[key] for key in IMAGES if row.get(key)), [])
+    for image in found if isinstance(found, list) else [found]:
+        yield _path(image, where)
+
+
+def _path(image: Any, where: str) -> str:
+    """A path, alone or in an object beside its bytes."""
+    path = (image.get("path") or image.get("url")) if isinstance(image, dict) else image
+    if not isinstance(path, str) or not path.strip():
+        raise DataError(f"{where}: image {image!r:.80}; expected a path")
+    return path.removeprefix("file://")
+
+
+def _turns(row: Row, images: list[str], where: str) -> Iterator[tuple[str, str]]:
+    """(question, answer) of every turn; images that stand inside of messages are added."""
+    messages = next((row[key] for key in TURNS if row.get(key) is not None), None)
+    if messages is not None:
+        if not isinstance(messages, list):
+            raise DataError(f"{where}: turns {messages!r:.80}; expected a list")
+        yield from _pairs([_said(message, images, where) for message in messages], where)
+        return
+    yield from _history(row.get("history"), where)
+    if "instruction" in row:
+        asked = [row.get(key) for key in ("instruction", "input") if row.get(key)]
+        yield (
+            "\n".join(_text(part, images, where) for part in asked),
+            _text(row.get("output"), images, where),
+        )
+        return
+    for question, answer in PAIRS:
+        if question in row and answer in row:
+            yield _text(row[question], images, where), _text(row[answer], images, where)
+            return
+    raise DataError(
+        f"{where}: keys {', '.join(row)!r:.120}; expected messages, conversations, "
+        "prefix and suffix, problem and solution, query and response, or instruction and output"
+    )
+
+
+def _history(history: Any, where: str) -> Iterator[tuple[str, str]]:
+    for pair in history or ():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError(f"{where}: history {pair!r:.80}; expected pairs of question and answer")
+        yield str(pair[0]), str(pair[1])
+
+
+def _said(message: Any, images: list[str], where: str) -> list[tuple[str, str]]:
+    """(who, what) of a message; one of ms-swift's pairs holds two."""
+    if not isinstance(message, dict):
+        raise DataError(f"{where}: turn {message!r:.80}; expected who says what")
+    if "human" in message and "assistant" in message:
+        pair = (("user", "human"), ("assistant", "assistant"))
+        return [(role, _text(message[key], images, where)) for role, key in pair]
+    role = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
+    return [(str(role), _text(content, images, where))]
+
+
+def _text(content: Any, images: list[str], where: str) -> str:
+    """The text of a content, alone or in parts as OpenAI has them."""
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return str(content)
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise DataError(f"{where}: content {content!r:.80}; expected a text")
+    texts = []
+    for part in content:
+        if not isinstance(part, dict):
+            raise DataError(f"{where}: content {part!r:.80}; expected a text or an image")
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif any(key in part for key in ("image", "image_url", "url", "path")):
+            held = next(part[key] for key in ("image", "image_url", "url", "path") if key in part)
+            images.append(_path(held, where))
+    return "".join(texts)
+
+
+def _pairs(said: list[list[tuple[str, str]]], where: str) -> Iterator[tuple[str, str]]:
+    """Questions with the answers behind them; what a system says is neither."""
+    asked: str | None = None
+    for role, text in (turn for turns in said for turn in turns):
+        if role in USERS:
+            if asked is not None:
+                raise DataError(f"{where}: two questions without an answer between them")
+            asked = text
+        elif role in ASSISTANTS:
+            if asked is None:
+                raise DataError(f"{where}: an answer without a question")
+            yield asked, text
+            asked = None

@@ -1,0 +1,326 @@
+"""Tables of boxes to samples: a row per object, as TensorFlow, OpenImages and Kaggle have them.
+
+The first line names the columns, by whichever names are in use, or is a row itself:
+
+    filename,width,height,class,xmin,ymin,xmax,ymax    TensorFlow, Roboflow
+    image_id,class_name,x_min,y_min,x_max,y_max        Kaggle; also x,y,w,h, or bbox "[x, y, w, h]"
+    ImageID,Source,LabelName,Confidence,XMin,XMax,...  OpenImages, in shares of the image
+    a.jpg,10,20,110,70,dog                             keras-retinanet
+
+A row without a box shows that its image has no object; images that stand in no row are left out.
+In OpenImages a box around a group is a crowd region, and only verified labels are known to be
+absent.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from boxrl.data.files import is_number
+from boxrl.data.formats.box_forms import BoxForm, corners_of, tell_form
+from boxrl.data.formats.coco_dialects import number
+from boxrl.data.formats.documents import read_document
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.marks import Collection, Mark, keys_of
+from boxrl.data.formats.open_images import Verified, read_names, read_verified
+from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.images import read_header
+from boxrl.data.subsets import Mode
+from boxrl.errors import DataError, UsageError
+
+COLUMNS = {
+    "image": ("filename", "file", "image", "imageid", "imagename", "imagepath", "img", "path",
+              "frame", "patientid"),
+    "label": ("class", "label", "classname", "labelname", "category", "categoryname", "name",
+              "object", "classid"),
+    "x1": ("xmin", "x1", "left"),
+    "y1": ("ymin", "y1", "top"),
+    "x2": ("xmax", "x2", "right"),
+    "y2": ("ymax", "y2", "bottom"),
+    "x": ("x", "bboxx"),
+    "y": ("y", "bboxy"),
+    "w": ("w", "width", "bboxwidth", "bboxw"),
+    "h": ("h", "height", "bboxheight", "bboxh"),
+    "bbox": ("bbox", "box"),
+    "boxes": ("annotations",),
+    "group": ("isgroupof", "iscrowd"),
+    "image_width": ("width", "imagewidth", "imgwidth"),
+    "image_height": ("height", "imageheight", "imgheight"),
+}  # fmt: skip
+"""What a column can be called, letters and digits alone."""
+
+KERAS = ("image", "x1", "y1", "x2", "y2", "label")
+"""Columns of a table that does not name them."""
+
+
+class _Row(NamedTuple):
+    """One object, or an image without any.
+
+    Attributes:
+        line: of the file.
+        image: as it is written.
+        label: text, or None.
+        box: numbers in the order of the file; None where the row has none.
+        size: declared size of the image, its values None where there is none.
+        group: whether the box is around a group.
+    """
+
+    line: int
+    image: str
+    label: str | None
+    box: Any
+    size: dict[str, Any]
+    group: bool
+
+
+def read_csv(
+    annotations: Path,
+    images: Path,
+    *,
+    subset: Sequence[str] = (),
+    mode: Mode = "positive",
+    label: str | None = None,
+    boxes: BoxForm | None = None,
+    negatives: int = 0,
+    seed: int = 0,
+) -> Reading:
+    """Samples of a table, in the order in which it names the images.
+
+    Args:
+        annotations: the .csv file, packed by gzip or not; or a folder that holds one file of boxes.
+        images: folder of the images; headers are read where the table tells no sizes.
+        subset: as for COCO.
+        mode: as for COCO; of OpenImages `all` asks for the labels present and verified absent.
+        label: of every box, where the table has no column of labels.
+        boxes: `xywh` or `xyxy` of a column of boxes that can be read either way.
+        negatives: as for COCO.
+        seed: of their draw.
+
+    Raises:
+        DataError: no such table, or one whose columns are not known. A bad row is a `Rejected`.
+        UsageError: no labels, or boxes of an unknown form; see `read_coco`.
+    """
+    asking = Asking(subset, mode, "detection", negatives, seed)
+    path = _file(annotations)
+    table = _Table(path, label)
+    rows = list(table.rows())
+    collection = Collection(ImageFolder(images))
+    _add_images(rows, table, collection, boxes)
+    if unused := collection.images.unused():
+        collection.notes.append(
+            f"{len(unused):,} images stand in no row and are left out, such as {unused[0]!r:.80}"
+        )
+    return collection.reading(asking, table.names(rows))
+
+
+def _file(path: Path) -> Path:
+    """The file of boxes of a folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*annotations-bbox*.csv")) or sorted(path.glob("*.csv"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found[:5]) or "none"
+        raise DataError(f"{path}: a folder; expected one .csv file of boxes in it, found {names}")
+    return found[0]
+
+
+class _Table:
+    """A file with its columns and, of OpenImages, what stands beside it."""
+
+    def __init__(self, path: Path, label: str | None) -> None:
+        self.path, self.label = path, label
+        self.text = read_document(path)
+        first = self.text.lstrip().partition("\n")[0]
+        self.delimiter = max(",;\t|", key=first.count)
+        self.header = next(csv.reader([first], delimiter=self.delimiter), [])
+        self.columns = self._find_columns()
+        bare = [_bare(name) for name in self.header]
+        self.open_images = {"imageid", "labelname", "xmin"} <= set(bare)
+        self.codes: dict[str, str] = read_names(path.parent) if self.open_images else {}
+        self.verified: dict[str, Verified] = read_verified(path) if self.open_images else {}
+
+    def _find_columns(self) -> dict[str, int]:
+        """Places of the columns by what they hold."""
+        bare = [_bare(name) for name in self.header]
+        places = {
+            role: bare.index(next(name for name in names if name in bare))
+            for role, names in COLUMNS.items()
+            if any(name in bare for name in names)
+        }
+        forms = (("x1", "y1", "x2", "y2"), ("x", "y", "w", "h"), ("bbox",), ("boxes",))
+        form = next((form for form in forms if all(role in places for role in form)), None)
+        if "image" not in places or form is None:
+            return self._unnamed()
+        if form == ("x", "y", "w", "h"):
+            places.pop("image_width", None)
+            places.pop("image_height", None)
+        kept = {"image", "label", "group", "image_width", "image_height", *form}
+        if "label" not in places and self.label is None:
+            raise UsageError(
+                f"{self.path}:1: no column of labels; name the one there is: --label NAME"
+            )
+        return {role: place for role, place in places.items() if role in kept}
+
+    def _unnamed(self) -> dict[str, int]:
+        """The columns of a table whose first line is a row."""
+        box = [number(value) for value in self.header[1:5]]
+        if len(self.header) == len(KERAS) and (all(map(is_number, box)) or box == [None] * 4):
+            self.header = []
+            return {role: place for place, role in enumerate(KERAS)}
+        raise DataError(
+            f"{self.path}:1: columns {', '.join(self.header)!r:.120}; expected one of images "
+            "(filename, image_id), of labels (class, label) and of boxes (xmin, ymin, xmax, ymax)"
+        )
+
+    def rows(self) -> Iterator[_Row]:
+        """Every row that is not blank."""
+        reader = csv.reader(io.StringIO(self.text), delimiter=self.delimiter)
+        try:
+            for place, values in enumerate(row for row in reader if any(map(str.strip, row))):
+                if place or not self.header:
+                    yield self._row(values, reader.line_num)
+        except csv.Error as error:
+            raise DataError(f"{self.path}:{reader.line_num}: not CSV ({error})") from error
+
+    def _row(self, values: list[str], line: int) -> _Row:
+        def cell(role: str) -> str:
+            place = self.columns.get(role, len(values))
+            return values[place].strip() if place < len(values) else ""
+
+        label = cell("label") if "label" in self.columns else self.label
+        return _Row(
+            line,
+            cell("image"),
+            self.codes.get(label, label) if label else None,
+            self._box(cell),
+            {"width": number(cell("image_width")), "height": number(cell("image_height"))},
+            cell("group").lower() in ("1", "1.0", "true"),
+        )
+
+    def _box(self, cell: Any) -> Any:
+        """The numbers of a row's box, or a list of dicts of them; None where all is blank."""
+        roles = [
+            role for role in ("x1", "y1", "x2", "y2", "x", "y", "w", "h") if role in self.columns
+        ]
+        if roles:
+            found = [number(cell(role)) for role in roles]
+            return None if found == [None] * 4 else found
+        text = cell("bbox") or cell("boxes")
+        if not text or text in ("[]", "nan", "None"):
+            return None
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return text
+
+    def names(self, rows: Sequence[_Row]) -> list[str] | None:
+        """Every label of the list beside the table; None where there is none."""
+        listed = list(self.codes.values())
+        classes = self.path.parent / "classes.csv"
+        if not self.header and classes.is_file():
+            listed = [row[0] for row in csv.reader(io.StringIO(read_document(classes))) if row]
+        return list(dict.fromkeys(listed)) or None
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
+
+
+def _add_images(
+    rows: Sequence[_Row], table: _Table, collection: Collection, boxes: BoxForm | None
+) -> None:
+    """Put every image with its rows into the collection."""
+    by_image: dict[str, list[_Row]] = {}
+    for row in rows:
+        by_image.setdefault(row.image, []).append(row)
+    for row in by_image.pop("", ()):
+        error = DataError(f"{table.path}:{row.line}: a row without an image")
+        collection.stray(error, list(row), row.label)
+    paths = {written: _path(written, collection.images) for written in by_image}
+    collection.images.settle(paths.values())
+    keys = keys_of(paths.values())
+    form = _form(rows, table, boxes)
+    for written, found in by_image.items():
+        where = f"{table.path}:{found[0].line}"
+        try:
+            image = collection.images.locate(paths[written], where)
+            size_wh = _size(found, collection.images.folder / image, where)
+        except DataError as error:
+            collection.reject(error, written, len(found))
+            continue
+        scale = size_wh if table.open_images else (1, 1)
+        marks = [mark for row in found for mark in _marks(row, table.path, form, scale)]
+        key = keys[paths[written]]
+        picture = Picture(key, image, size_wh, [], written, row=written)
+        if table.open_images:
+            said = table.verified.get(written, Verified(set(), set()))
+            boxed = {mark.label for mark in marks}
+            picture.verified = frozenset(table.codes.get(code, code) for code in said.absent)
+            picture.hidden = frozenset(table.codes.get(code, code) for code in said.present) - boxed
+        collection.add(picture, marks, where)
+
+
+def _path(written: str, images: ImageFolder) -> str:
+    """The written path, or that of the one image of that stem."""
+    if "." in written.rpartition("/")[2] and images.holds(written):
+        return written
+    found = images.of_stem(written)
+    return found[0] if len(found) == 1 else written
+
+
+def _size(rows: Sequence[_Row], image: Path, where: str) -> tuple[int, int]:
+    sizes = {(row.size["width"], row.size["height"]) for row in rows}
+    if len(sizes) > 1:
+        raise DataError(
+            f"{where}: rows tell several sizes of the image, {sorted(sizes, key=str)!r:.80}"
+        )
+    declared = rows[0].size
+    if not declared["width"] and not declared["height"]:
+        return read_header(image, where).size_wh
+    return size_of(declared, where)
+
+
+def _form(rows: Sequence[_Row], table: _Table, boxes: BoxForm | None) -> BoxForm:
+    """How boxes are written; shares of the image are refused where no format says so."""
+    if "bbox" in table.columns:
+        sized = ((row.box, None, _declared(row)) for row in rows if row.box is not None)
+        return tell_form(sized, str(table.path), boxes)
+    form: BoxForm = "xywh" if "x" in table.columns or "boxes" in table.columns else "xyxy"
+    flat = [value for row in rows if isinstance(row.box, list) for value in row.box]
+    values = [value for value in flat if is_number(value)]
+    if values and not table.open_images and max(values) <= 1:
+        raise DataError(
+            f"{table.path}: no coordinate is more than 1, so that these are shares of the image; "
+            "write pixels"
+        )
+    return form
+
+
+def _declared(row: _Row) -> tuple[int, int] | None:
+    width, height = row.size["width"], row.size["height"]
+    return (width, height) if is_number(width) and is_number(height) else None
+
+
+def _marks(row: _Row, path: Path, form: BoxForm, scale: tuple[int, int]) -> Iterator[Mark]:
+    """The objects of a row: none, one, or those of a list."""
+    where = f"{path}:{row.line}"
+    if row.box is None:
+        return
+    found = (
+        row.box
+        if isinstance(row.box, list) and row.box and isinstance(row.box[0], dict)
+        else [row.box]
+    )
+    for box in found:
+        if isinstance(box, dict):
+            box = [box.get(key) for key in ("x", "y", "width", "height")]
+        corners = corners_of(box, form)
+        if scale != (1, 1) and all(map(is_number, corners)):
+            corners = [value * scale[place % 2] for place, value in enumerate(corners)]
+        yield Mark(row.label, corners, where, row.group, row=list(row))

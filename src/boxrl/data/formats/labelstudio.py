@@ -1,0 +1,235 @@
+"""Label Studio's exports to samples: JSON and JSON-MIN, shapes in percent of the image.
+
+Source: github.com/HumanSignal/label-studio-sdk, converter. A task has annotations, an annotation
+results; a rectangle turns clockwise about its top left corner, in pixels. Cancelled annotations and
+tasks without any are left out; an annotation without results shows no object. Predictions are no
+annotations. Brushes and key points have no box here: a label that an image has as such alone is
+not asked for there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from boxrl.data.formats.coco_dialects import number
+from boxrl.data.formats.documents import Document
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.marks import Collection, Mark, unboxed
+from boxrl.data.formats.outlines import Corners, around_ellipse, around_turned, hull
+from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.images import read_header
+from boxrl.data.subsets import Mode
+from boxrl.errors import DataError
+
+Row = dict[str, Any]
+
+WHOLE_IMAGE = ("choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise",
+               "ranker", "relation")  # fmt: skip
+"""Types of results that are no regions."""
+
+_UPLOAD = re.compile(r"/?data/upload/(?:\d+/)?")
+_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_SERVED = re.compile(r"/?data/local-files/?\?d=([^&]*)")
+_BUCKET = re.compile(r"^(?:s3|gs|azure-blob|https?)://[^/]+/")
+_IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|bmp|webp|gif|tiff?|avif)(?:$|[?#&])", re.IGNORECASE)
+
+
+class _Annotation(NamedTuple):
+    """What one person drew into one image: its task's place, id and image, and the results."""
+
+    place: int
+    key: str
+    written: str
+    results: list[Row]
+
+
+def read_labelstudio(
+    annotations: Path,
+    images: Path,
+    *,
+    subset: Sequence[str] = (),
+    mode: Mode = "positive",
+    negatives: int = 0,
+    seed: int = 0,
+) -> Reading:
+    """Samples of an export, in the order of its tasks; a sample's id is its task's.
+
+    Args:
+        annotations: the JSON or JSON-MIN file.
+        images: folder of the images; opened only where a task tells no size.
+        subset: as for COCO.
+        mode: as for COCO.
+        negatives: as for COCO.
+        seed: of their draw.
+
+    Raises:
+        DataError: no such file, or no list of tasks. A bad task or shape is a `Rejected`.
+        UsageError: see `read_coco`.
+    """
+    asking = Asking(subset, mode, "detection", negatives, seed)
+    document = Document(annotations)
+    collection = Collection(ImageFolder(images))
+    found: list[_Annotation] = []
+    idle = 0
+    for place, task in enumerate(document.array(None)):
+        try:
+            drawn = list(_annotations(task, place))
+        except DataError as error:
+            where = document.where(None, place)
+            collection.reject(DataError(f"{where}: {error}"), task)
+            continue
+        idle += not drawn
+        found += drawn
+    paths = _paths([item.written for item in found], collection.images)
+    for item in found:
+        where = document.where(None, item.place)
+        try:
+            image = collection.images.locate(paths[item.written], where)
+            size_wh = _size(item.results, images / image, where)
+            marks, lost = _marks(item.results, size_wh, where)
+        except DataError as error:
+            collection.reject(error, item.results, max(1, len(item.results)))
+            continue
+        picture = Picture(item.key, image, size_wh, [], item.key, row=item.key)
+        collection.add(picture, marks, where, unboxed(lost, marks))
+    if idle:
+        collection.notes.append(f"{idle:,} tasks hold no finished annotation and are left out")
+    return collection.reading(asking)
+
+
+def _annotations(task: Row, place: int) -> Iterator[_Annotation]:
+    """The finished annotations of a task."""
+    key = str(task.get("id") if task.get("id") is not None else "")
+    if isinstance(task.get("annotations"), list):
+        data = task.get("data")
+        written = _written(data if isinstance(data, dict) else {})
+        for annotation in task["annotations"]:
+            if not isinstance(annotation, dict):
+                raise DataError(f"expected an annotation, got {annotation!r:.80}")
+            if annotation.get("was_cancelled") is True:
+                continue
+            results = annotation.get("result")
+            yield _Annotation(place, key or _stem(written), written, _checked(results))
+        return
+    written = _written(task)
+    drawn = [value for name, value in task.items() if _is_drawn(value)]
+    yield _Annotation(place, key or _stem(written), written, _from_min(drawn))
+
+
+def _written(data: Row) -> str:
+    """The path of the image, under whichever key the labelling set-up names."""
+    for name in ("image", "img", "image_url", "url", *data):
+        value = data.get(name)
+        if isinstance(value, str) and not value.startswith("data:") and _IMAGE.search(value):
+            return value
+    raise DataError("no path of an image among its data")
+
+
+def _stem(written: str) -> str:
+    return PurePosixPath(unquote(written)).stem
+
+
+def _is_drawn(value: Any) -> bool:
+    """Whether a value of JSON-MIN is a list of shapes."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and ("original_width" in item or "x" in item or "points" in item)
+        for item in value
+    )
+
+
+def _from_min(drawn: list[list[Row]]) -> list[Row]:
+    """Shapes of JSON-MIN, where values and sizes stand side by side, as results."""
+    return [{**item, "value": item} for shapes in drawn for item in shapes]
+
+
+def _checked(results: Any) -> list[Row]:
+    if not isinstance(results, list) or not all(isinstance(item, dict) for item in results):
+        raise DataError(f"expected a list of results, got {results!r:.80}")
+    return results
+
+
+def _paths(written: list[str], images: ImageFolder) -> dict[str, str]:
+    """Paths without the roots of Label Studio's storages, and without an upload's hash.
+
+    The hash goes where the image lies without it, and no other upload has the same name.
+    """
+    bare = {}
+    for path in dict.fromkeys(written):
+        served = _SERVED.search(path)
+        bare[path] = unquote(served.group(1)) if served else _BUCKET.sub("", _UPLOAD.sub("", path))
+    uploads = defaultdict(set)
+    for path in bare.values():
+        uploads[_HASH.sub("", path)].add(path)
+    for path, kept in bare.items():
+        name = _HASH.sub("", kept)
+        alone = len(uploads[name] - {name}) == 1
+        if name != kept and alone and not images.holds(kept) and images.holds(name):
+            bare[path] = name
+    return bare
+
+
+def _size(results: list[Row], image: Path, where: str) -> tuple[int, int]:
+    """The size that the results tell; of an image without any, that in its header."""
+    told = (
+        (number(item.get("original_width")), number(item.get("original_height")))
+        for item in results
+    )
+    sizes = [size for size in told if all(size)]
+    if any(size != sizes[0] for size in sizes):
+        raise DataError(f"{where}: results of several sizes, {sizes!r:.80}")
+    if any(item.get("image_rotation") for item in results):
+        raise DataError(f"{where}: the image was turned in the editor; save it upright")
+    if not sizes:
+        return read_header(image, where).size_wh
+    return size_of({"width": sizes[0][0], "height": sizes[0][1]}, where)
+
+
+def _marks(
+    results: list[Row], size_wh: tuple[int, int], where: str
+) -> tuple[list[Mark], list[str]]:
+    """The boxes of an annotation, and the labels of what has none.
+
+    Results that share an id are one region: its shape and its labels can stand apart.
+    """
+    regions: dict[str, Row] = {}
+    for place, item in enumerate(results):
+        if item.get("type") not in WHOLE_IMAGE:
+            value = item.get("value")
+            region = regions.setdefault(str(item.get("id") or f"#{place}"), {})
+            region.update(value if isinstance(value, dict) else {})
+    marks: list[Mark] = []
+    lost: list[str] = []
+    for value in regions.values():
+        named = [names for key, names in value.items() if str(key).endswith("labels")]
+        labels = [name for names in named if isinstance(names, list) for name in names]
+        corners = _corners(value, size_wh)
+        boxless = bool({"rle", "keypointlabels"} & value.keys())
+        for label in labels or [None]:
+            if boxless and isinstance(label, str):
+                lost.append(label)
+            else:
+                marks.append(Mark(label, corners, where, row=value))
+    return marks, lost
+
+
+def _corners(value: Row, size_wh: tuple[int, int]) -> Corners | None:
+    """The box around a shape in pixels; None for a shape without one."""
+    width, height = (side / 100 for side in size_wh)
+    try:
+        if "points" in value:
+            return hull((x * width, y * height) for x, y in value["points"])
+        x, y = value["x"] * width, value["y"] * height
+        turn = value.get("rotation") or 0
+        if "radiusX" in value:
+            radii = value["radiusX"] * width, value["radiusY"] * height
+            return around_ellipse(x, y, *radii, turn)
+        right, below = x + value["width"] * width, y + value["height"] * height
+        return around_turned((x, y, right, below), turn, (x, y))
+    except (TypeError, ValueError, KeyError):
+        return None

@@ -1,0 +1,73 @@
+"""Rex-Omni-EvalData to samples: one per line of its JSON lines, asking what the line asks.
+
+Source: github.com/IDEA-Research/Rex-Omni, evaluation. A line has `image_path` (from the set's own
+folder), `categories` (what is asked for), `gt` {name: boxes in pixels, xyxy}, `dataset_name` and
+`task_name`; a category without boxes is not in the image. Rows of GUI elements have one box as
+`gt`. Rows of points have boxes here and masks beside them, which are left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from boxrl.data.files import is_number
+from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.pictures import Picture, detection_sample
+from boxrl.data.formats.reading import Reading, placed_xyxy, read_records, require, text_list
+from boxrl.data.images import read_header
+from boxrl.data.subsets import Instance
+from boxrl.errors import DataError
+from boxrl.types import Object, Sample
+
+
+def read_rexomni(annotations: Path, images: Path) -> Reading:
+    """Samples of a file of `_annotations/box_eval`; ids are the file's stem and the image's.
+
+    Args:
+        annotations: such as COCO.jsonl.
+        images: folder that the sets' archives unpack to; headers are read for the sizes.
+
+    Raises:
+        DataError: no such file. A bad line is a `Rejected`.
+    """
+    found = ImageFolder(images)
+    seen: Counter[str] = Counter()
+
+    def build(row: dict[str, Any], _: str, where: str) -> Sample:
+        written = require(row, "image_path", str, where)
+        key = f"{annotations.stem}/{PurePosixPath(written).stem}"
+        seen[key] += 1
+        return _sample(row, key if seen[key] == 1 else f"{key}#{seen[key]}", found, where)
+
+    return read_records(annotations, build)._replace(images=found)
+
+
+def _sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> Sample:
+    labels = text_list(row.get("categories"), "categories", where)
+    if not labels or len(set(labels)) < len(labels):
+        raise DataError(f"{where}: categories {labels!r:.80}; expected different names")
+    image = images.locate(row["image_path"], where)
+    size_wh = read_header(images.folder / image, where).size_wh
+    boxes = [
+        Instance(Object(placed_xyxy(box, size_wh, where), label), number, 0.0)
+        for number, (label, box) in enumerate(_boxes(row.get("gt"), labels, where), start=1)
+    ]
+    picture = Picture(key, image, size_wh, boxes, row=row)
+    kinds = {str(name): row[name] for name in ("dataset_name", "task_name") if name in row}
+    return detection_sample(key, picture, labels, boxes, {}, kinds)
+
+
+def _boxes(truth: Any, labels: list[str], where: str) -> Iterator[tuple[str, Any]]:
+    """(label, box) of every box, in the order of the line."""
+    if isinstance(truth, list) and len(truth) == 4 and all(map(is_number, truth)):
+        truth = {labels[0]: [truth]} if len(labels) == 1 else None
+    if not isinstance(truth, dict):
+        raise DataError(f"{where}: gt {truth!r:.80}; expected boxes by name")
+    for label, boxes in truth.items():
+        if not isinstance(boxes, list) or not label.strip():
+            raise DataError(f"{where}: gt of {label!r:.80}; expected a list of boxes")
+        for box in boxes:
+            yield label, box

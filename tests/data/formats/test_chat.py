@@ -1,0 +1,244 @@
+"""Training rows: what a question asks for, what an answer holds, and there and back."""
+
+import json
+
+import pytest
+
+from boxrl.data.formats.chat import read_chat
+from boxrl.data.formats.chat_questions import read_question
+from boxrl.data.formats.exports import write_easyr1, write_swift, write_vlmr1
+from boxrl.data.formats.reading import Rejected
+from boxrl.errors import UsageError
+from boxrl.families import FAMILIES
+from boxrl.families.image_paths import build_image_path
+from boxrl.prompts import NATIVE, PROMPTS, render_problem
+from boxrl.types import Object, Sample
+from tests.support.archives import boxes_of, write_image
+
+ANSWER = '```json\n[{"bbox_2d": [10, 10, 60, 50], "label": "dog"}]\n```'
+
+
+@pytest.fixture
+def images(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        write_image(tmp_path / "images" / name, (200, 100))
+    return tmp_path / "images"
+
+
+def read(tmp_path, images, *rows, family="plain", name="rows.jsonl"):
+    """(samples, reasons, what was told)."""
+    path = tmp_path / name
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(lines if name.endswith("l") else json.dumps(list(rows)))
+    reading = read_chat(path, images, family=family)
+    found = list(reading.rows)
+    samples = [row for row in found if isinstance(row, Sample)]
+    return samples, [row.reason for row in found if isinstance(row, Rejected)], reading.told()
+
+
+def turns(*texts, image="a.jpg", **more):
+    """A row in Qwen's form: human and gpt in turn."""
+    who = ("human", "gpt") * len(texts)
+    said = [{"from": name, "value": text} for name, text in zip(who, texts, strict=False)]
+    return {"image": image, "conversations": said, **more}
+
+
+@pytest.mark.parametrize(
+    ("question", "labels"),
+    [
+        ("<image>Please carefully check the image and detect the following objects: "
+         "['dog', \"driver's licence\"]. Output each detected target", ("dog", "driver's licence")),
+        ("detect dog ; fire hydrant", ("dog", "fire hydrant")),
+        ("Detect the following objects: dog, cat", ("dog", "cat")),
+        ("Detect dog, cat. Output JSON.", ("dog", "cat")),
+        ("<image>\nLocate dog in this image and output the bbox coordinates in JSON.", ("dog",)),
+        ("Where is the cat?", ("cat",)),
+        ("Find <|object_ref_start|>dog<|object_ref_end|>", ("dog",)),
+        ("Detect all objects belonging to the category 'dog' in the image", ("dog",)),
+        ("Locate every instance that belongs to the following categories: 'dog, red cat'. "
+         "Report bbox coordinates in JSON format.", ("dog", "red cat")),
+        ("Describe the image.", ()),
+        ("Detect all dogs and cats in this image.", ()),
+        ("Find everything.", ()),
+        ("How many dogs are there?", ()),
+    ],
+)  # fmt: skip
+def test_labels_of_a_question(question, labels):
+    assert read_question(question).labels == labels
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_every_prompt_of_ours_is_read_back(name):
+    sample = Sample("1", "a.jpg", 200, 100, "detection", ("dog", "fire hydrant"))
+    asked = read_question(render_problem(sample, PROMPTS[name]))
+    assert (asked.labels, asked.task) == (sample.labels, "detection")
+
+
+def test_an_expression_is_grounding():
+    sample = Sample("1", "a.jpg", 200, 100, "grounding", ("the dog.",), question="the left dog")
+    asked = read_question(render_problem(sample, PROMPTS["standard"]))
+    assert (asked.labels, asked.task) == (("the left dog",), "grounding")
+
+
+FORMS = {
+    "messages": {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "<image>Detect dog."},
+            {"role": "assistant", "content": ANSWER},
+        ],
+        "images": ["a.jpg"],
+    },
+    "parts": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image", "image": "file://images/a.jpg"},
+                    {"type": "text", "text": "Detect dog."},
+                ],
+            },
+            {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]},
+        ]
+    },
+    "conversations": turns("<image>Detect dog.", ANSWER),
+    "query": {"query": "Detect dog.", "response": ANSWER, "images": [{"path": "a.jpg"}]},
+    "instruction": {"instruction": "Detect objects.", "input": "dog", "output": ANSWER,
+                    "images": ["a.jpg"]},
+    "pairs": {"conversation": [{"human": "Detect dog.", "assistant": ANSWER}], "image": "a.jpg"},
+    "problem": {"problem": "Detect dog.", "answer": f"<think>x</think><answer>{ANSWER}</answer>",
+                "images": ["a.jpg"]},
+    "an absolute path": turns("<image>Detect dog.", ANSWER, image="/data/coco/a.jpg"),
+    "a string of objects": {
+        "query": "Find <ref-object>", "response": "<bbox>", "images": ["a.jpg"],
+        "objects": json.dumps([{"caption": "dog", "bbox": [10, 10, 60, 50]}]),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_in_any_form(tmp_path, images, form):
+    for name in ("rows.jsonl", "rows.json"):
+        (sample,), reasons, _ = read(tmp_path, images, FORMS[form], name=name)
+        assert (sample.image, sample.labels) == ("a.jpg", ("dog",))
+        assert (boxes_of(sample), reasons) == ([("dog", (10, 10, 60, 50))], [])
+
+
+def test_every_turn_is_a_sample_and_what_asks_for_no_boxes_is_counted(tmp_path, images):
+    talk = ("<image>Detect dog.", ANSWER, "Describe it.", "A dog.", "How many dogs?", "1",
+            "Detect cat.", "None")  # fmt: skip
+    samples, reasons, told = read(tmp_path, images, turns(*talk, id=7))
+    assert [(sample.id, sample.task) for sample in samples] == [
+        ("7/1", "detection"), ("7/3", "counting"), ("7/4", "detection"),
+    ]  # fmt: skip
+    assert (samples[1].answer, samples[2].is_negative, reasons) == ("1", True, [])
+    assert "1 turns ask for no boxes and are left out" in told
+
+
+def test_ids_are_the_row_s_or_the_image_s_and_never_twice(tmp_path, images):
+    rows = [turns("Detect dog.", ANSWER, id="x"), turns("Detect dog.", ANSWER),
+            turns("Detect dog.", ANSWER), turns("Detect dog.", ANSWER, id="x")]  # fmt: skip
+    samples, _, _ = read(tmp_path, images, *rows)
+    assert [sample.id for sample in samples] == ["x", "a", "a#2", "x#2"]
+
+
+@pytest.mark.parametrize(
+    ("row", "family", "reason"),
+    [
+        (turns("Detect dog.", ANSWER, image=["a.jpg", "b.jpg"]), "plain", "2 images; samples"),
+        (turns("Detect dog."), "plain", "no question with an answer"),
+        (turns("Detect dog.", "Detect cat.", "x"), "plain", "left out"),
+        ({"image": "a.jpg", "text": "a dog"}, "plain", "expected messages, conversations"),
+        (turns("Detect the following objects: dog", "A dog."), "plain", "holds none"),
+        (turns("Detect the following objects: cat", ANSWER), "plain", "which nobody asked for"),
+        (turns("Detect all dogs.", "None"), "plain", "the question names no label"),
+        (turns("Detect dog.", ANSWER.replace("60", "300")), "plain", "outside of the frame of pl"),
+        (turns("Detect dog.", ANSWER.replace("60", "1200")), "qwen3-vl", "outside of the frame"),
+        (turns("Detect dog.", ANSWER.replace("60", "5")), "plain", "flipped corners"),
+        (turns("Detect dog.", ANSWER.replace("[10, 10, 60, 50]", "[0.1, 0.1, 0.6, 0.5]")),
+         "qwen3-vl", "shares of the image"),
+        (turns("Detect dog.", ANSWER.replace("60, 50]", "60]")), "plain", "is not read as boxes"),
+        (turns("Detect dog.", ANSWER, image="gone.jpg"), "plain", "no image"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_whole_is_rejected(tmp_path, images, row, family, reason):
+    samples, reasons, told = read(tmp_path, images, row, family=family)
+    assert samples == []
+    if reasons:
+        assert reason in reasons[0]
+    else:
+        assert any("left out" in note for note in told)
+
+
+def test_a_family_has_to_be_named_where_no_row_tells_the_frame(tmp_path, images):
+    with pytest.raises(UsageError, match=r"--family qwen2\.5-vl, or --family plain"):
+        read(tmp_path, images, turns("Detect dog.", ANSWER), family=None)
+    marked = turns("Detect dog.", "<|box_start|>(50,100),(300,500)<|box_end|>")
+    (sample,), _, _ = read(tmp_path, images, marked, family=None)
+    assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50)))]
+
+
+@pytest.mark.parametrize(
+    ("objects", "answer", "found"),
+    [
+        ({"ref": ["dog", "dog", "cat"], "bbox": [[1, 2, 9, 9], [5, 5, 9, 9]]},
+         "<ref-object><bbox> <ref-object><bbox>", ["dog", "cat"]),
+        ({"ref": ["dog"], "bbox": [[1, 2, 9, 9], [5, 5, 9, 9]]}, "<bbox><bbox>", ["dog", "dog"]),
+        ({"ref": ["dog", "a cat"], "bbox": [[1, 2, 9, 9], [5, 5, 9, 9]]},
+         "<ref-object><bbox><bbox>", ["a cat", "a cat"]),
+        ({"ref": ["dog"], "bbox": [[1, 2, 9, 9]]}, '{"bbox_2d": <bbox>, "label": "dog"}', ["dog"]),
+        ({"ref": ["dog"], "bbox": [[1, 2, 9, 9]]}, "<bbox><bbox>", None),
+        ({"ref": ["dog"], "bbox": [[1, 2, 900, 9]]}, "<bbox>", None),
+        ({"ref": ["dog"], "bbox": [[1, 2, 9, 9]], "bbox_type": "pixels"}, "<bbox>", None),
+    ],
+)  # fmt: skip
+def test_ms_swift_s_boxes_belong_to_the_references_of_their_text(
+    tmp_path, images, objects, answer, found
+):
+    messages = [{"role": "user", "content": "Find <ref-object>"},
+                {"role": "assistant", "content": answer}]  # fmt: skip
+    row = {"messages": messages, "images": ["a.jpg"], "objects": objects}
+    samples, reasons, _ = read(tmp_path, images, row, family=None)
+    if found is None:
+        assert (samples, len(reasons)) == ([], 1)
+    else:
+        assert [label for label, _ in boxes_of(samples[0])] == found
+
+
+def test_what_we_export_is_read_back(tmp_path, images):
+    dog, cat = Object((10, 10, 60, 50), "dog"), Object((100, 20, 160, 90), "a b & c")
+    samples = [
+        Sample("1", "a.jpg", 200, 100, "detection", ("dog", "a b & c", "bird"), (dog, cat, dog)),
+        Sample("2", "b.jpg", 200, 100, "detection", ("dog", "bird")),
+        Sample("3", "b.jpg", 200, 100, "grounding", ("the dog",),
+               (Object((10, 10, 60, 50), "the dog"),), question="the dog"),
+    ]  # fmt: skip
+    for name, prompt in PROMPTS.items():
+        path = tmp_path / f"{name}.jsonl"
+        write_swift(path, samples, prompt)
+        makers = prompt in NATIVE  # whose words for one label and for a sentence are alike
+        expected = [shown(sample) for sample in samples]
+        found = told(read_chat(path, images))
+        assert [row[:1] + row[2:] if makers else row for row in found] == [
+            row[:1] + row[2:] if makers else row for row in expected
+        ], name
+    for family in ("qwen2.5-vl", "qwen3-vl", "internvl", "paligemma", "plain"):
+        path, known = tmp_path / f"{family}.jsonl", FAMILIES[family]
+        limits = (known.min_pixels, known.max_pixels) if known.has_limits else ()
+        way = build_image_path("easyr1", known, *limits)
+        write_easyr1(path, samples, PROMPTS["standard"], way)
+        assert told(read_chat(path, images, family=family), 2) == [shown(s, 2) for s in samples]
+    write_vlmr1(tmp_path / "vlmr1.jsonl", samples[:2])
+    back = told(read_chat(tmp_path / "vlmr1.jsonl", images, family="plain"))
+    assert back == [shown(sample) for sample in samples[:2]]
+
+
+def shown(sample, steps=None):
+    """Image, labels and boxes, these to some steps of the largest grid."""
+    boxes = [(label, tuple(round(v / steps) if steps else v for v in box))
+             for label, box in boxes_of(sample)]  # fmt: skip
+    return sample.image, sample.task, sample.labels, boxes
+
+
+def told(reading, steps=None):
+    return [row.reason if isinstance(row, Rejected) else shown(row, steps) for row in reading.rows]
