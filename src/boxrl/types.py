@@ -19,6 +19,8 @@ Boxes = npt.NDArray[np.float64]
 
 Task = Literal["detection", "grounding", "region", "counting"]
 Status = Literal["ok", "empty", "partial", "malformed", "missing"]
+UNREADABLE: tuple[Status, ...] = ("malformed", "missing")
+"""Statuses of answers that say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class Parsed(NamedTuple):
     @property
     def readable(self) -> bool:
         """Whether the answer said something: `ok`, `empty` or `partial`."""
-        return self.status not in ("malformed", "missing")
+        return self.status not in UNREADABLE
 
 
 class Completion:

@@ -16,12 +16,9 @@ from boxrl.metrics.box_errors import ERRORS
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.intervals import Floats, interval, resample, resample_ratio
 from boxrl.metrics.tokens import LONG, token_table
-from boxrl.types import Status
+from boxrl.types import UNREADABLE, Status
 
 STATUSES: tuple[str, ...] = get_args(Status)
-
-UNREADABLE = ("malformed", "missing")
-"""Statuses of answers that say nothing."""
 
 Better = Literal["higher", "lower", "neither"]
 
