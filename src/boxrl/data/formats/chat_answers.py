@@ -13,24 +13,12 @@ from typing import Any
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
+from boxrl.families.signs import find_sign
 from boxrl.parsing import parse
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.types import Asked
 
 Box = tuple[float, float, float, float]
-
-_OWN = (
-    (re.compile(r"<loc_\d+>"), "florence-2"),
-    (re.compile(r"<loc\d{4}>"), "paligemma"),
-    (re.compile(r"<\|box_start\|>\s*\("), "qwen2-vl"),
-    (re.compile(r"<\|box_start\|>\s*(?:<\d+>|None)"), "rex-omni"),
-    (re.compile(r"<\|det\|>"), "deepseek-vl2"),
-    (re.compile(r"<box>\s*\["), "internvl"),
-    (re.compile(r"<box>\s*\d"), "minicpm-v-4.5"),
-    (re.compile(r"<box>\s*(?:<\d+>|none)"), "locateanything"),
-    (re.compile(r"['\"]Position['\"]"), "qwen3-vl"),
-)
-"""Syntaxes that stand for one frame, Visual-RFT's grid of 1000 last; (pattern, family)."""
 
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
@@ -65,8 +53,8 @@ def read_boxes(
         DataError: it cannot be read whole, or a box lies outside of the frame.
         UsageError: JSON, and no family was named.
     """
-    own = next((FAMILIES[name] for pattern, name in _OWN if pattern.search(answer)), None)
-    family = own or family
+    if (sign := find_sign(answer)) is not None:
+        family = FAMILIES[sign]
     if family is None:
         raise UsageError(
             f"{where}: boxes as JSON, in a frame that no row tells; name the model family that the "
