@@ -68,3 +68,16 @@ def test_lengths_that_nobody_counted_are_unknown():
     rows = [Prediction(s.id, f"<answer>{CAT}</answer>", None, "stop") for s in SAMPLES]
     tokens = evaluate(SAMPLES, {r.id: r for r in rows}, PLAIN, resamples=0).metrics["tokens"]
     assert tokens == {"min": None, "max": None, "mean": None, "long": 0}
+
+
+@pytest.mark.parametrize(
+    ("completion", "finish"),
+    [("", "stop"), ("<think>a cat at 1, 2</think>", "stop"), ("<think>I count", "length")],
+)
+def test_completions_without_any_answer_are_told_beside_the_figures(completion, finish):
+    rows = [Prediction(s.id, completion, 9, finish) for s in SAMPLES]
+    metrics = evaluate(SAMPLES, {r.id: r for r in rows}, PLAIN, resamples=0).metrics
+    (hint,) = metrics["hints"]
+    assert "4 of 4 completions hold no answer" in hint
+    assert ("(4 are cut" in hint) == (finish == "length")
+    assert run([completion, completion, "None", "None"]).metrics["hints"] == []

@@ -35,6 +35,7 @@ from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
+from boxrl.parsing.answers import as_read, find_answer
 from boxrl.types import Completion, Parsed, Sample, fold_label
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
@@ -103,13 +104,27 @@ def evaluate(
     rows = tuple([judge(asked, answer, family, rules) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
     metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
-    metrics["hints"] = describe_signs(
-        find_signs(_written(questions, rows, answers), family), family
-    )
+    signs = find_signs(_written(questions, rows, answers), family)
+    metrics["hints"] = [*_silence(answers, rules.opened), *describe_signs(signs, family)]
     metrics["failed"] = {"n": len(failed), "rule": errors}
     metrics["protocol"] = _protocol(samples, settings, family, rules, errors)
     metrics["protocol"]["crowds"] = crowds
     return Evaluation(metrics, rows)
+
+
+def _silence(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
+    """A sentence where most completions hold no answer at all, whether right or wrong."""
+    silent = [
+        answer for answer in answers if not find_answer(as_read(answer.completion, opened)).answer
+    ]
+    if 2 * len(silent) <= len(answers):
+        return
+    cut = sum(answer.finish_reason == "length" for answer in silent)
+    yield (
+        f"{len(silent):,} of {len(answers):,} completions hold no answer: nothing stands behind "
+        f"their thought ({cut:,} are cut at the token limit); did the model end its thought, and "
+        "does the server give its whole text?"
+    )
 
 
 def _written(

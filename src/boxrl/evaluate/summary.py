@@ -185,8 +185,7 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "n": len(rows),
         **headline(rows, table),
         "parse": {s: ratio(sum(r.status == s for r in asked), len(asked)) for s in STATUSES},
-        "unreadable": dict(Counter(r.parse.reason for r in asked if r.status in UNREADABLE)),
-        "dropped": sum(row.parse.dropped for row in asked),
+        **count_unread(rows),
         "unknown_labels": sum(row.unknown_labels for row in asked),
         "truncated_rate": ratio(sum(row.truncated for row in rows), len(rows)),
         "tokens": token_table([row.n_tokens for row in rows]),
@@ -204,6 +203,21 @@ def headline(rows: Sequence[Row], table: BoxTable) -> dict[str, Any]:
     accuracy = shares.pop("negatives.accuracy")
     negatives = {"n": sum(row.is_negative for row in rows), "accuracy": accuracy}
     return with_old_names({**table.figures(), **shares, "negatives": negatives})
+
+
+def count_unread(rows: Sequence[Row]) -> dict[str, Any]:
+    """What was not read of the answers that are boxes.
+
+    Args:
+        rows: judged samples.
+
+    Returns:
+        `unreadable` {reason: answers of which nothing was read}; `dropped`: items and brackets
+        that were passed over.
+    """
+    asked = [row for row in rows if row.f1 is not None]
+    reasons = Counter(row.parse.reason for row in asked if row.status in UNREADABLE)
+    return {"unreadable": dict(reasons), "dropped": sum(row.parse.dropped for row in asked)}
 
 
 def count_errors(rows: Sequence[Row]) -> dict[str, Any]:

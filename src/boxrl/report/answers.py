@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from boxrl.evaluate.rows import Row
-from boxrl.evaluate.summary import STATUSES, count_errors
+from boxrl.evaluate.summary import STATUSES, count_errors, count_unread
 from boxrl.metrics.box_errors import BoxKind
 from boxrl.metrics.tokens import LONG, token_table
 from boxrl.report.glyphs import shares
@@ -32,6 +32,7 @@ class Answers:
         outcomes: (kind, count) of right boxes and of TIDE's errors; those of metrics.json.
         besides: what else is to be said of the boxes, in words.
         statuses: (status, count) of completions.
+        unread: what was not read of them and why, in words; empty where all was.
         outcome_bar, status_bar, tokens: charts.
         lengths: the last one in words.
     """
@@ -41,6 +42,7 @@ class Answers:
     outcomes: list[tuple[str, int]]
     besides: list[str]
     statuses: list[tuple[str, int]]
+    unread: list[str]
     outcome_bar: Markup
     status_bar: Markup
     tokens: Markup
@@ -68,11 +70,22 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
         outcomes=list(outcomes.items()),
         besides=[f"{count:,} {words}" for words, count in besides.items() if count],
         statuses=[(status, statuses[status]) for status in STATUSES],
+        unread=list(_unread(rows)),
         outcome_bar=_bar("Boxes and missed objects", outcomes),
         status_bar=_bar("How answers read", {status: statuses[status] for status in STATUSES}),
         tokens=histogram(n_tokens, "tokens", LONG, longest),
         lengths=_lengths(n_tokens),
     )
+
+
+def _unread(rows: Sequence[Row]) -> Iterator[str]:
+    found = count_unread(rows)
+    for reason, count in found["unreadable"].items():
+        yield f"{count:,} not read: {reason or 'reason unknown'}"
+    if found["dropped"]:
+        yield f"{found['dropped']:,} items of answers could not be used"
+    if untagged := sum(not row.parse.tagged for row in rows):
+        yield f"{untagged:,} of {len(rows):,} stand in no answer tags"
 
 
 def _lengths(n_tokens: Sequence[int]) -> str:

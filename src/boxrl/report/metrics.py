@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,8 @@ class MetricTable:
         rows: the metrics.
         gained, lost: samples that only the second, or only the first, answers without fault;
             None where samples were not paired.
-        notes: whether the model is better than answering blind, in words.
+        notes: whether the model is better than answering blind, in words, and what makes the
+            numbers doubtful, such as boxes of another frame.
         protocol: (name, value) pairs.
     """
 
@@ -97,15 +98,28 @@ def metric_table(
     flipped = mapping(compared.get("flipped"))
     gained, lost = (flipped.get(key) for key in ("gained", "lost"))
     latest = after if after.metrics else before
+    shown = zip(columns or ("",), (before, after) if columns else (after,), strict=True)
     return MetricTable(
         title,
         columns,
         compare_metrics(before.metrics, after.metrics, mapping(compared.get("metrics"))),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
-        _notes(latest.metrics),
+        [*_hints(shown), *_notes(latest.metrics)],
         _protocol(latest),
     )
+
+
+def _hints(evaluations: Iterable[tuple[str, ShownEvaluation]]) -> Iterator[Note]:
+    """What evaluation found to doubt, one note for all columns of which it is said."""
+    told: dict[str, list[str]] = {}
+    for column, evaluation in evaluations:
+        hints = evaluation.metrics.get("hints")
+        for hint in hints if isinstance(hints, list) else ():
+            told.setdefault(str(hint), []).append(column)
+    for hint, columns in told.items():
+        named = ", ".join(filter(None, columns))
+        yield Note(f"{named}: {hint}" if named else hint, alarm=True)
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[Note]:

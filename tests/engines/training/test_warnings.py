@@ -119,3 +119,29 @@ def test_boxes_of_another_frame_are_told_of_after_a_few_steps() -> None:
     assert warnings([right] * 30, 100) == {}
     shares = answer(*['{"bbox_2d": [0.1, 0.1, 0.5, 0.6], "label": "cat"}'] * 5)
     assert describe_answers([shares], [SAMPLE], FAMILIES["plain"])["other_frame"] == 1.0
+
+
+def test_answers_that_nobody_can_read_are_told_of_after_a_few_steps() -> None:
+    silent = {"reward": 0.0, "readable": 0.0, "clipped": 0.0}
+    assert warnings([silent] * 4, 100) == {}
+    assert "no answer of the last 5 steps" in warnings([silent] * 5, 100)["nothing_read"]
+    cut = warnings([silent | {"clipped": 1.0}] * 5, 100)["nothing_read"]
+    assert "cut at 100 tokens" in cut
+    assert warnings([silent, *[silent | {"readable": 0.1}] * 5], 100) == {}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "told"),
+    [
+        ({"format": 0.0, "f1": 0.5}, ["stuck/format"]),
+        ({"format": 1.0, "cosine": -0.5}, ["stuck/cosine", "stuck/format"]),
+        ({"repetition": 0.0, "f1": 0.5, "my_own": 0.0}, []),
+    ],
+)
+def test_a_reward_that_is_the_same_for_every_completion_is_told(
+    rewards: dict[str, float], told: list[str]
+) -> None:
+    rows = [{"reward": 0.1, "rewards": rewards} for _ in range(20)]
+    assert sorted(warnings(rows, 100)) == told
+    assert warnings(rows[:19], 100) == {}
+    assert warnings([*rows, {"rewards": dict.fromkeys(rewards, 0.25)}], 100) == {}

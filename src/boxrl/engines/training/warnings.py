@@ -12,6 +12,7 @@ from boxrl.families.image_paths import build_image_path
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.frame_signs import Written, find_signs
 from boxrl.parsing.answers import as_read
+from boxrl.rewards import RANGES
 from boxrl.rewards.adapters import parse_once
 from boxrl.types import Asked, Sample, Target, fold_label
 
@@ -19,7 +20,7 @@ WINDOW = 20
 """Steps that a figure is averaged over, then and now."""
 
 SOON = 5
-"""Steps after which boxes of another frame are told of."""
+"""Steps after which boxes of another frame, and answers that nobody can read, are told of."""
 
 
 def describe_answers(
@@ -67,15 +68,15 @@ def describe_answers(
 def warnings(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
     """What looks wrong at the last row of a log, in words; by kind, so that each is told once.
 
-    The last 20 steps are compared with the first 20; shorter logs tell of the frame alone.
+    The last 20 steps are compared with the first 20; shorter logs tell of what teaches nothing.
 
     Args:
         rows: of metrics.jsonl, in order.
         max_length: tokens at which completions are cut.
     """
-    astray = _other_frame(rows)
+    early = _other_frame(rows) | _nothing_read(rows, max_length) | _rewards_stuck(rows)
     if len(rows) < 2 * WINDOW:
-        return astray
+        return early
 
     def then(key: str) -> float | None:
         return _mean(rows[:WINDOW], key)
@@ -86,7 +87,7 @@ def warnings(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
     found = {name: check(then, now, max_length) for name, check in CHECKS.items()}
     if len(rows) >= 5 * WINDOW:
         found["reward_flat"] = _reward_flat(rows)
-    return astray | {name: text for name, text in found.items() if text}
+    return early | {name: text for name, text in found.items() if text}
 
 
 def _other_frame(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -99,6 +100,34 @@ def _other_frame(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
         "are model, family, min_pixels and max_pixels right? boxrl evaluate says more"
     )
     return {"other_frame": text}
+
+
+def _nothing_read(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
+    """Told after a few steps too: where no answer is read, no box earns anything."""
+    last = rows[-SOON:]
+    if len(last) < SOON or _mean(last, "readable") != 0:
+        return {}
+    if (_mean(last, "clipped") or 0) > 0.5:
+        why = f"most are cut at {max_length} tokens: raise train.max_completion_length"
+    else:
+        why = "completions.jsonl shows what is written instead of boxes in <answer> tags"
+    return {"nothing_read": f"no answer of the last {SOON} steps can be read; {why}"}
+
+
+def _rewards_stuck(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Rewards that every completion so far has earned in full, or not at all."""
+    if len(rows) < WINDOW:
+        return {}
+    told = {}
+    for name, ends in RANGES.items():
+        means = {row["rewards"].get(name) for row in rows if row.get("rewards")}
+        value = means.pop() if len(means) == 1 else None
+        if value in ends and ends[1] > 0:  # a penalty that nobody incurs is none the worse
+            told[f"stuck/{name}"] = (
+                f"reward {name} has been {value:g} for every completion of {len(rows)} steps and "
+                "teaches nothing"
+            )
+    return told
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
