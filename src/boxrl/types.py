@@ -191,6 +191,17 @@ class Parsed(NamedTuple):
         """(box as written, folded label) of every well-formed item."""
         return list(zip(self.written, map(fold_label, self.names), strict=True))
 
+    def choose(self, places: Sequence[int]) -> Parsed:
+        """The same answer with some of its detections alone, by their places."""
+        chosen = self.detections
+        kept = range(len(chosen)) if self.kept is None else self.kept
+        return self._replace(
+            detections=Detections(
+                chosen.boxes[list(places)], tuple(chosen.labels[place] for place in places)
+            ),
+            kept=tuple(kept[place] for place in places),
+        )
+
     @property
     def readable(self) -> bool:
         """Whether the answer said something: `ok`, `empty` or `partial`."""

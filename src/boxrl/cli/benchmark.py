@@ -205,6 +205,7 @@ def print_benchmark(outcome: Outcome) -> None:
 
     from boxrl.cli.evaluate import print_evaluation
     from boxrl.cli.tables import format_number, new_table, print_protocol
+    from boxrl.evaluate.protocol import shared_protocol
 
     console, benchmark = Console(highlight=False), outcome.benchmark
     metrics = next(iter(outcome.parts.values())).metrics
@@ -215,6 +216,6 @@ def print_benchmark(outcome: Outcome) -> None:
         for name, figure, value in outcome.table:
             table.add_row(name, figure, format_number(value))
         console.print(table)
-        print_protocol(console, metrics["protocol"])
+        print_protocol(console, shared_protocol(outcome.parts.values()))
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
     _print_published(console, benchmark.published)

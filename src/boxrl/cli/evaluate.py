@@ -16,6 +16,7 @@ from boxrl.cli.options import (
     add_samples,
     add_seed,
     integer,
+    number,
     print_json,
 )
 from boxrl.cli.parser import add_command
@@ -65,6 +66,10 @@ def add_verb(verbs: Any) -> None:
         "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
         help="predictions of predict --control, shown beside; repeatable",
     )  # fmt: skip
+    verb.add_argument(
+        "--nms", type=number(0, 1, open_below=True), metavar="IOU",
+        help="of boxes of one label that overlap so much, judge the surest alone; 0.5 is usual",
+    )  # fmt: skip
     add_seed(verb, "of the bootstrap and the blind baseline")
     verb.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
@@ -104,6 +109,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
             answer_tag=args.answer_tag,
             reading=args.reading,
             errors=args.errors,
+            nms=args.nms,
             seed=args.seed,
             settings=settings,
             resamples=args.resamples,

@@ -5,6 +5,7 @@ rows        what a judged sample is: parse status, matches, boxes with their kin
 box_table   the boxes of all rows as columns; AP through hotcoco
 summary     rows to metrics and intervals; METRICS, the list of all
 controls    whether a model is better than answering blind
+protocol    how the numbers came about; what must be equal to compare
 comparison  two runs over the same samples, paired
 files       an evaluation on disk
 """
@@ -28,6 +29,7 @@ from boxrl.evaluate.judging import (
     judge,
     judge_completion,
 )
+from boxrl.evaluate.protocol import build_protocol
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
 from boxrl.families import Family
@@ -60,6 +62,7 @@ def evaluate(
     reading: ReadingRule = "strict",
     errors: ErrorRule | None = None,
     crowds: CrowdRule = "ignored",
+    nms: float | None = None,
     seed: int = 0,
     prompt: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -80,6 +83,8 @@ def evaluate(
             that cannot be read, `skip` leaves their samples out, None refuses.
         crowds: `ignored`: boxes in crowd regions that match no target are neither right nor
             wrong; `wrong`: precision and F1 count them as false, as 0.1.0 did.
+        nms: of boxes of one label that overlap by this IoU or more, the surest alone is judged;
+            None judges all.
         seed: of the bootstrap and of the blind baseline.
         prompt: name of the prompt, where `settings` does not hold it.
         settings: how the predictions were made (predictions.meta.json); becomes protocol.
@@ -96,7 +101,7 @@ def evaluate(
         if not samples:
             raise DataError("every prediction ended in error; there is nothing to evaluate")
     settings = {"prompt": prompt, **(settings or {})}
-    rules = Rules(confidence, answer_tag, reading, bool(settings.get("opens_thought")))
+    rules = Rules(confidence, answer_tag, reading, bool(settings.get("opens_thought")), nms)
     categories = _categories(samples)
     questions = [Question.from_sample(sample, categories, crowds) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
@@ -107,8 +112,7 @@ def evaluate(
     signs = find_signs(_written(questions, rows, answers), family)
     metrics["hints"] = [*_silence(answers, rules.opened), *describe_signs(signs, family)]
     metrics["failed"] = {"n": len(failed), "rule": errors}
-    metrics["protocol"] = _protocol(samples, settings, family, rules, errors)
-    metrics["protocol"]["crowds"] = crowds
+    metrics["protocol"] = build_protocol(samples, settings, family, rules, errors, crowds)
     return Evaluation(metrics, rows)
 
 
@@ -161,45 +165,6 @@ def _categories(samples: Sequence[Sample]) -> frozenset[str]:
     asked = {label for labels in {sample.labels for sample in samples} for label in labels}
     annotated = {item.label for sample in samples for item in sample.objects}
     return frozenset(map(fold_label, asked | annotated))
-
-
-def _protocol(
-    samples: Sequence[Sample],
-    settings: Mapping[str, Any],
-    family: Family,
-    rules: Rules,
-    errors: ErrorRule | None,
-) -> dict[str, Any]:
-    """How the numbers came about."""
-    limits = family.limits()
-    return {
-        "mode": _named(samples, "mode"),
-        "subset": _named(samples, "subset"),
-        "model": settings.get("model"),
-        "prompt": settings.get("prompt"),
-        "control": settings.get("control"),
-        "sampling": settings.get("sampling"),
-        "family": family.name,
-        "frame": family.frame,
-        "min_pixels": limits["min_pixels"],
-        "max_pixels": limits["max_pixels"],
-        "confidence": rules.confidence,
-        "ties": "equal confidences rank by sample, then by emission",
-        "answer_tag": rules.answer_tag,
-        "reading": rules.reading,
-        "opens_thought": rules.opened or None,
-        "errors": errors,
-        "matching": "precision and recall: one-to-one within the label, highest IoU first, "
-        "IoU >= 0.5; crowd regions are no targets",
-        "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
-        "original pixels, sizes by the source's areas where it has them, crowd ignored",
-    }
-
-
-def _named(samples: Sequence[Sample], key: str) -> str | None:
-    """What the samples' meta says under a key; several values are joined, none is None."""
-    values = {str(sample.meta[key]) for sample in samples if sample.meta.get(key) is not None}
-    return ", ".join(sorted(values)) or None
 
 
 def _check_ids(

@@ -11,6 +11,7 @@ import numpy as np
 from boxrl.data.files import no_cycle_search
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.box_table import BoxTable
+from boxrl.evaluate.protocol import COMPARED, describe_difference, protocol_difference
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import (
     METRICS,
@@ -25,15 +26,6 @@ from boxrl.metrics.average_precision import statistics
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50
 from boxrl.types import Completion, Detections, Parsed, Target
-
-PROTOCOL_KEYS = (
-    "mode", "subset", "prompt", "min_pixels", "max_pixels", "confidence", "answer_tag",
-    "reading", "errors",
-)  # fmt: skip
-"""What must be equal before two runs may be compared."""
-
-LIMITS = frozenset({"min_pixels", "max_pixels"})
-"""Keys that contradict each other only where both runs state them."""
 
 
 @no_cycle_search()
@@ -70,7 +62,7 @@ def compare(
     rows_a, rows_b = _paired_rows(a, b)
     differs = protocol_difference(a, b)
     if differs and not force:
-        what = "; ".join(f"{key}: {x!r} and {y!r}" for key, (x, y) in differs.items())
+        what = "; ".join(describe_difference(key, pair, a, b) for key, pair in differs.items())
         raise UsageError(
             f"the runs' protocols differ ({what}), so their numbers do not compare; evaluate "
             "both alike, or pass --force to compare anyway"
@@ -95,23 +87,10 @@ def compare(
         }
     return {
         "n": len(rows_a),
-        "protocol": {
-            key: a.metrics["protocol"].get(key) for key in PROTOCOL_KEYS if key not in differs
-        },
+        "protocol": {key: a.metrics["protocol"].get(key) for key in COMPARED if key not in differs},
         "protocol_differs": differs,
         "metrics": with_old_names(metrics),
         "flipped": _flipped(rows_a, rows_b),
-    }
-
-
-def protocol_difference(a: Evaluation, b: Evaluation) -> dict[str, list[Any]]:
-    """Protocol keys that matter for comparing and differ: {key: [a's value, b's value]}."""
-    first, second = a.metrics["protocol"], b.metrics["protocol"]
-    pairs = {key: [first.get(key), second.get(key)] for key in PROTOCOL_KEYS}
-    return {
-        key: pair
-        for key, pair in pairs.items()
-        if pair[0] != pair[1] and not (key in LIMITS and None in pair)
     }
 
 

@@ -18,6 +18,7 @@ from boxrl.matching import counted
 from boxrl.metrics.blind import other_objects
 from boxrl.metrics.box_errors import find_box_errors, lies_on
 from boxrl.metrics.grounding import first_box_hits
+from boxrl.metrics.nms import keep_surest
 from boxrl.parsing import AnswerTag, ReadingRule, parse
 from boxrl.parsing.answers import as_read
 from boxrl.rewards.format import choice, count, format_tags
@@ -47,12 +48,15 @@ class Rules:
         answer_tag: whether a completion without answer tags is read; see `evaluate`.
         reading: whether what is nearly JSON is read; see `evaluate`.
         opened: whether the prompt had opened the thought, so that completions begin in it.
+        nms: of boxes of one label that overlap by this IoU or more, the surest alone is judged;
+            None judges all.
     """
 
     confidence: Confidence = "constant"
     answer_tag: AnswerTag = "optional"
     reading: ReadingRule = "strict"
     opened: bool = False
+    nms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +148,10 @@ def judge(
     )
     completion = Completion(text, parsed, prediction.n_tokens)
     confidences = box_confidences(prediction, parsed, rules.confidence)
+    if rules.nms is not None:
+        chosen = keep_surest(parsed.detections, confidences, rules.nms)
+        completion = Completion(text, parsed.choose(chosen), prediction.n_tokens)
+        confidences = tuple([confidences[place] for place in chosen])
     return judge_completion(
         question, completion, confidences, truncated=prediction.finish_reason == "length"
     )

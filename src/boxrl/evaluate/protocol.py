@@ -1,0 +1,174 @@
+"""How numbers came about, and what of it must be equal before two runs are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from boxrl.evaluate.judging import Rules
+from boxrl.evaluate.rows import Evaluation, Row
+from boxrl.families import Family
+from boxrl.types import Sample
+
+COMPARED = (
+    "mode", "setting", "split", "subset", "questions", "images", "prompt", "sampling", "thinking",
+    "min_pixels", "max_pixels", "confidence", "verify", "nms", "answer_tag", "reading", "errors",
+    "crowds",
+)  # fmt: skip
+"""What must be equal before two runs may be compared."""
+
+WHERE_STATED = frozenset(
+    {"setting", "split", "sampling", "thinking", "min_pixels", "max_pixels", "crowds"}
+)
+"""Keys that contradict each other only where both runs state them: answers that were made
+elsewhere, or by an earlier version, leave them out."""
+
+NOT_COMPARED = frozenset({"seed", "logprobs"})
+"""Of sampling: another seed draws under the same protocol, and log-probabilities change nothing."""
+
+
+def build_protocol(
+    samples: Sequence[Sample],
+    settings: Mapping[str, Any],
+    family: Family,
+    rules: Rules,
+    errors: str | None,
+    crowds: str,
+) -> dict[str, Any]:
+    """Everything that changes a figure of these samples, by name.
+
+    Args:
+        samples: what was asked.
+        settings: how the predictions were made (predictions.meta.json).
+        family: the frame in which the model answered.
+        rules: how answers are read and boxes ranked.
+        errors: what becomes of predictions that ended in error.
+        crowds: what becomes of boxes in crowd regions.
+    """
+    limits = family.limits()
+    return {
+        **{key: _named(samples, key) for key in ("mode", "setting", "split", "subset")},
+        "questions": digest(map(_question, samples)),
+        "images": digest(map(_image, samples)),
+        "model": settings.get("model"),
+        "prompt": settings.get("prompt"),
+        "control": settings.get("control"),
+        "sampling": settings.get("sampling"),
+        "thinking": _thinking(settings),
+        "family": family.name,
+        "frame": family.frame,
+        "min_pixels": limits["min_pixels"],
+        "max_pixels": limits["max_pixels"],
+        "confidence": rules.confidence,
+        "verify": settings.get("verify"),
+        "nms": rules.nms,
+        "ties": "equal confidences rank by sample, then by emission",
+        "answer_tag": rules.answer_tag,
+        "reading": rules.reading,
+        "opens_thought": rules.opened or None,
+        "errors": errors,
+        "matching": "precision and recall: one-to-one within the label, highest IoU first, "
+        "IoU >= 0.5; crowd regions are no targets",
+        "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
+        "original pixels, sizes by the source's areas where it has them, crowd ignored",
+        "crowds": crowds,
+    }
+
+
+def protocol_difference(a: Evaluation, b: Evaluation) -> dict[str, list[Any]]:
+    """Protocol keys that matter for comparing and differ: {key: [a's value, b's value]}.
+
+    Questions and images are those of the rows, whatever metrics.json says of them.
+    """
+    first, second = (_compared(run) for run in (a, b))
+    pairs = {key: [first[key], second[key]] for key in COMPARED}
+    if {row.image for row in a.rows} == {row.image for row in b.rows}:
+        contents = [_contents(run) for run in (a, b)]
+        pairs["images"] = pairs["images"] if None in contents else contents
+    return {
+        key: pair
+        for key, pair in pairs.items()
+        if pair[0] != pair[1] and not (key in WHERE_STATED and None in pair)
+    }
+
+
+def describe_difference(key: str, pair: Sequence[Any], a: Evaluation, b: Evaluation) -> str:
+    """One difference in words; of questions and images how many samples, and the first.
+
+    Args:
+        key: of `protocol_difference`.
+        pair: what stands there.
+        a: the first run.
+        b: the second run.
+    """
+    kinds = {"questions": _question, "images": _image}
+    if key not in kinds:
+        return f"{key}: {pair[0]!r} and {pair[1]!r}"
+    of_b = {row.id: kinds[key](row) for row in b.rows}
+    other = [row.id for row in a.rows if kinds[key](row) != of_b.get(row.id)]
+    if not other:
+        return f"{key}: other files under the same names"
+    what = {"questions": "ask something else", "images": "show another image"}[key]
+    return f"{key}: {len(other)} samples {what}, the first is {other[0]!r}"
+
+
+def shared_protocol(evaluations: Iterable[Evaluation]) -> dict[str, Any]:
+    """What the protocols of several evaluations have in common, in the order of the first."""
+    first, *others = [run.metrics["protocol"] for run in evaluations]
+    return {
+        key: value
+        for key, value in first.items()
+        if all(other.get(key) == value for other in others)
+    }
+
+
+def digest(lines: Iterable[Sequence[Any]]) -> str:
+    """Twelve hexadecimal digits of SHA-256 over the lines, in whatever order they come."""
+    texts = sorted(json.dumps(line) for line in lines)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def _compared(run: Evaluation) -> dict[str, Any]:
+    """What `COMPARED` names, of one run."""
+    stated = run.metrics["protocol"]
+    found = {key: stated.get(key) for key in COMPARED}
+    found["questions"] = digest(map(_question, run.rows))
+    found["images"] = digest(map(_image, run.rows))
+    if isinstance(found["sampling"], Mapping):
+        kept = {k: v for k, v in found["sampling"].items() if k not in NOT_COMPARED}
+        found["sampling"] = kept
+    return found
+
+
+def _contents(run: Evaluation) -> str | None:
+    """What the image files held when the run was evaluated; None where that is not recorded."""
+    recorded = run.metrics.get("files")
+    images = recorded.get("images") if isinstance(recorded, Mapping) else None
+    known = images.get("sha256") if isinstance(images, Mapping) else None
+    return known[:12] if isinstance(known, str) else None
+
+
+def _question(asked: Sample | Row) -> tuple[Any, ...]:
+    """What a sample, or the row of one, asks."""
+    return asked.id, asked.task, asked.labels, asked.question
+
+
+def _image(asked: Sample | Row) -> tuple[Any, ...]:
+    """Which image it asks about, wherever that lies."""
+    return asked.id, PurePosixPath(asked.image).name, asked.width, asked.height
+
+
+def _named(samples: Sequence[Sample], key: str) -> str | None:
+    """What the samples' meta says under a key; several values are joined, none is None."""
+    values = {str(sample.meta[key]) for sample in samples if sample.meta.get(key) is not None}
+    return ", ".join(sorted(values)) or None
+
+
+def _thinking(settings: Mapping[str, Any]) -> str | None:
+    """How the template's switch stood; None where nobody says."""
+    if settings.get("thinking") is not None:
+        return "on" if settings["thinking"] else "off"
+    return "as the template has it" if settings.get("sampling") else None

@@ -1,0 +1,149 @@
+"""What must be equal before two runs are compared, and how a difference is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from boxrl.benchmarks import build_benchmark
+from boxrl.benchmarks.samples import build_samples
+from boxrl.cli import main
+from boxrl.errors import UsageError
+from boxrl.evaluate import Evaluation, compare, evaluate
+from boxrl.evaluate.files import read_evaluation, write_evaluation
+from boxrl.evaluate.protocol import protocol_difference, shared_protocol
+from boxrl.families import FAMILIES
+from boxrl.prompts import render_target
+from boxrl.types import Sample
+from tests.data.formats.test_formats import d3_pickles
+from tests.support.evaluations import PLAIN, A, B, answer, prediction, sample
+
+SAMPLES = [sample("1", (A, "cat")), sample("2", (B, "dog")), sample("3")]
+ANSWERS = {item.id: prediction(item.id, render_target(item, PLAIN)) for item in SAMPLES}
+SAMPLING = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 64, "n": 1, "seed": 0}
+SETTINGS = {"prompt": "standard", "sampling": SAMPLING, "thinking": False}
+
+
+def run(
+    samples: list[Sample] = SAMPLES, settings: dict[str, Any] = SETTINGS, **rules: Any
+) -> Evaluation:
+    return evaluate(samples, ANSWERS, PLAIN, settings=settings, resamples=0, **rules)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (run([replace(s, labels=(*s.labels, "owl")) for s in SAMPLES]),
+         r"questions: 3 samples ask something else, the first is '1'"),
+        (run([*SAMPLES[:2], replace(SAMPLES[2], labels=tuple(reversed(SAMPLES[2].labels)))]),
+         "questions: 1 samples ask something else, the first is '3'"),
+        (run([replace(SAMPLES[0], image="other.jpg"), *SAMPLES[1:]]),
+         "images: 1 samples show another image, the first is '1'"),
+        (run([replace(s, meta={"setting": "inter"}) for s in SAMPLES]), "setting: 'intra'"),
+        (run([replace(s, meta={"split": "test"}) for s in SAMPLES]), "split: 'val' and 'test'"),
+        (run(settings=SETTINGS | {"sampling": SAMPLING | {"temperature": 1.0}}), "sampling: "),
+        (run(settings=SETTINGS | {"sampling": SAMPLING | {"max_new_tokens": 9}}), "sampling: "),
+        (run(settings=SETTINGS | {"thinking": True}), "thinking: 'off' and 'on'"),
+        (run(reading="tolerant"), "reading: 'strict' and 'tolerant'"),
+        (run(errors="skip"), "errors: None and 'skip'"),
+        (run(confidence="order"), "confidence: 'constant' and 'order'"),
+        (run(nms=0.5), "nms: None and 0.5"),
+        (run(crowds="wrong"), "crowds: 'ignored' and 'wrong'"),
+        (run(answer_tag="required"), "answer_tag: 'optional' and 'required'"),
+    ],
+    ids=[
+        "labels", "order of labels", "images", "setting", "split", "temperature", "max_new_tokens",
+        "thinking", "reading", "errors", "confidence", "nms", "crowds", "answer_tag",
+    ],
+)  # fmt: skip
+def test_what_differs_is_refused_by_name(other: Evaluation, named: str) -> None:
+    meta = {"setting": "intra", "split": "val"}
+    one = run([replace(item, meta=meta) for item in SAMPLES])
+    with pytest.raises(UsageError, match=named):
+        compare(one, other, resamples=10)
+
+
+def test_pixel_limits_are_refused_by_name() -> None:
+    narrow = replace(FAMILIES["qwen2.5-vl"], max_pixels=200_704)
+    wide = FAMILIES["qwen2.5-vl"]
+    runs = [evaluate(SAMPLES, ANSWERS, family, resamples=0) for family in (narrow, wide)]
+    with pytest.raises(UsageError, match="max_pixels: 200704 and 12845056"):
+        compare(*runs, resamples=10)
+
+
+def test_what_changes_no_figure_and_what_nobody_stated_is_compared() -> None:
+    seeded = SAMPLING | {"seed": 1, "logprobs": True}
+    for other in (
+        run(settings=SETTINGS | {"sampling": seeded}),
+        run(settings={"prompt": "standard"}),
+    ):
+        assert protocol_difference(run(), other) == {}
+
+
+def test_images_of_other_content_are_refused_where_both_runs_recorded_it(tmp_path: Path) -> None:
+    from boxrl.data.samples import write_samples
+
+    runs = []
+    for name, colour in (("a", (9, 9, 9)), ("b", (200, 9, 9)), ("c", (9, 9, 9))):
+        for item in SAMPLES:
+            path = tmp_path / name / item.image
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", item.size_wh, colour).save(path)
+        write_samples(tmp_path / name / "samples.jsonl", SAMPLES)
+        (tmp_path / name / "predictions.jsonl").write_text("")
+        folder = tmp_path / "evals" / name
+        write_evaluation(
+            folder, run(), samples=tmp_path / name / "samples.jsonl",
+            predictions=tmp_path / name / "predictions.jsonl", images=tmp_path / name,
+        )  # fmt: skip
+        runs.append(read_evaluation(folder))
+    with pytest.raises(UsageError, match="images: other files under the same names"):
+        compare(*runs[:2], resamples=10)
+    assert protocol_difference(runs[0], runs[2]) == {}
+
+
+def test_several_parts_state_what_they_share() -> None:
+    parts = [
+        run([replace(s, meta={"subset": name}) for s in SAMPLES]) for name in ("logo", "color")
+    ]
+    shared = shared_protocol(parts)
+    assert "subset" not in shared
+    assert shared["prompt"] == "standard"
+
+
+def test_d3_intra_against_inter_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d3_pkl").mkdir()
+    (tmp_path / "d3_images").mkdir()
+    d3_pickles(tmp_path / "d3_pkl")
+    for setting in ("intra", "inter"):
+        samples = build_samples(build_benchmark("d3"), tmp_path, setting).samples
+        lines = [
+            f'{{"id": "{s.id}", "completion": "None", "finish_reason": "stop"}}' for s in samples
+        ]
+        replay = tmp_path / f"{setting}.jsonl"
+        replay.write_text("\n".join(lines) + "\n")
+        call = ["benchmark", "run", "d3", f"--data-root={tmp_path}", f"--predictions={replay}"]
+        call += ["--family=plain", f"--mode={setting}", f"--out={tmp_path / f'run_{setting}'}"]
+        assert main([*call, "--resamples=0"]) == 0
+        assert f"setting: {setting}" in capsys.readouterr().out
+    assert main(["compare", *(str(tmp_path / f"run_{s}") for s in ("intra", "inter"))]) == 2
+    told = capsys.readouterr().err
+    assert "setting: 'intra' and 'inter'" in told
+    assert "ask something else" in told
+
+
+def test_nms_judges_the_surest_box_alone() -> None:
+    twice = prediction("1", answer((A, "cat"), (A, "cat"), (A, "dog")))
+    asked = [sample("1", (A, "cat"))]
+    plain = evaluate(asked, {"1": twice}, PLAIN, resamples=0)
+    thinned = evaluate(asked, {"1": twice}, PLAIN, resamples=0, nms=0.5)
+    assert plain.metrics["precision@0.5"] == pytest.approx(1 / 3)
+    assert thinned.metrics["precision@0.5"] == 1 / 2  # the dog is of another label
+    assert thinned.rows[0].parsed.kept == (0, 2)
+    assert thinned.metrics["protocol"]["nms"] == 0.5
