@@ -27,7 +27,8 @@ SECTION_OF_FOLDER = {"howto": "How to", "decisions": "Decisions"}
 
 SOURCE = "https://github.com/boxrl/boxrl/blob/main/"
 TITLES = {
-    "config": "Recipes", "evaluate": "Evaluation", "report": "Reports", "runs": "Run folders",
+    "api": "Models and training", "config": "Recipes", "evaluate": "Evaluation",
+    "report": "Reports", "runs": "Run folders",
 }  # fmt: skip
 """Of pages under reference/ that are not titled like their package."""
 

@@ -23,6 +23,10 @@ class BoxrlError(Exception):
 
     exit_status = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: one line for people there, too."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DataError(BoxrlError):
     """A file or a result is bad; the message starts with `file:line` where there is one."""

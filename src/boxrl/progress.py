@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -90,6 +91,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], Bar]]:
 
 
 def _progress() -> Progress:
+    # In a notebook rich draws with widgets, and warns at every bar where there are none.
+    widgets = None if importlib.util.find_spec("ipywidgets") else False
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -99,6 +102,6 @@ def _progress() -> Progress:
         TextColumn("left", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         _Note(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, force_jupyter=widgets),
         speed_estimate_period=120,
     )

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from boxrl.api.answers import Answer
 from boxrl.cli import main
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
-from boxrl.demo import Answer, ask, build_question, summarise
+from boxrl.demo import ask
 from boxrl.errors import DataError, UsageError
 from boxrl.families import build_family
 from boxrl.generation.predict import Draw, Keep, Sampling
@@ -66,29 +67,19 @@ def put(completion: str, image: Image.Image | None = None, **options: Any) -> An
 BOX = '<think>a cat</think>\n<answer>[{"bbox_2d": [10, 5, 60, 45], "label": "cat"}]</answer>'
 
 
-def test_labels_and_sentences_become_samples() -> None:
-    labels = build_question(" red circle,cat ;  big\tdog\ncat,, ", "labels", (9, 8))
-    assert (labels.task, labels.labels) == ("detection", ("red circle", "cat", "big dog"))
-    assert labels.size_wh == (9, 8)
-    sentence = build_question("the cat,\nleft; of it ", "sentence", (9, 8))
-    assert sentence.task == "grounding"
-    assert sentence.question == "the cat, left; of it"
-    assert sentence.labels == ("the cat, left; of it",)
-
-
 @pytest.mark.parametrize("kind", ["labels", "sentence"])
 def test_an_empty_question_is_refused(kind: Any) -> None:
     with pytest.raises(UsageError, match=f"write {kind}, for example"):
-        build_question(" \n\t", kind, (9, 8))
+        put(BOX, text=" \n\t", kind=kind)
 
 
 def test_the_answer_is_read_in_the_images_own_pixels() -> None:
     answer = put(BOX)
     assert answer.thinking == "a cat"
-    assert answer.raw == BOX
+    assert answer.completion == BOX
     assert answer.parsed.detections.boxes.tolist() == [[10, 5, 60, 45]]
-    assert answer.drawn.size == (DETECTIONS_SIDE, DETECTIONS_SIDE // 2)
-    assert summarise(answer) == "1 box; parse status ok; 7 tokens"
+    assert answer.draw().size == (DETECTIONS_SIDE, DETECTIONS_SIDE // 2)
+    assert answer.summary == "1 box; parse status ok; 7 tokens"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16"])
@@ -107,8 +98,8 @@ def test_every_prompt_is_put_and_the_engine_is_left_as_it_was() -> None:
     image = Image.new("RGB", (100, 50))
     for prompt in PROMPTS.values():
         answer = ask(engine, prompt, image, "cat", "labels", Sampling())
-        assert answer.asked.endswith(prompt.instruction)
-        assert engine.shown[-1][0] == answer.asked
+        assert answer.question.endswith(prompt.instruction)
+        assert engine.shown[-1][0] == answer.question
     assert engine.questions is before
 
 
@@ -128,13 +119,13 @@ def test_an_error_of_the_engine_is_told() -> None:
     ],
 )  # fmt: skip
 def test_the_summary_says_how_the_answer_read(completion: str, said: str) -> None:
-    assert said in summarise(put(completion))
+    assert said in put(completion).summary
 
 
 def test_a_cut_answer_is_said_to_be_cut() -> None:
-    assert summarise(put(BOX)).endswith("7 tokens")
+    assert put(BOX).summary.endswith("7 tokens")
     cut = replace(put(BOX), finish_reason="length")
-    assert summarise(cut).endswith("7 tokens, cut at the limit")
+    assert cut.summary.endswith("7 tokens, cut at the limit")
 
 
 def test_boxes_are_drawn_where_they_are_and_labels_tell_colours() -> None:
@@ -175,7 +166,7 @@ def test_the_tiny_vlm_finds_the_shapes(scene_folder: Path) -> None:
         answers = [
             ask(engine, PROMPTS["standard"], image, text, "labels", sampling) for _ in range(2)
         ]
-    assert answers[0].raw == answers[1].raw
+    assert answers[0].completion == answers[1].completion
     assert answers[0].thinking is not None
     assert answers[0].parsed.readable
     assert answers[0].n_tokens > 1
@@ -192,9 +183,9 @@ def test_a_server_is_asked_with_the_images_own_bytes() -> None:
         sampling = Sampling(temperature=1.0, seed=3)
         answer = ask(engine, PROMPTS["rec"], image, "left one", "sentence", sampling)
     body = server.bodies[-1]
-    assert answer.raw == server_answer(body)
+    assert answer.completion == server_answer(body)
     assert body["temperature"] == 1.0
-    assert body["messages"][-1]["content"][1]["text"] == answer.asked
+    assert body["messages"][-1]["content"][1]["text"] == answer.question
     assert np.array_equal(np.asarray(image_of(body)), np.asarray(image))
 
 

@@ -18,7 +18,8 @@ from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.guard.pages import HOST, MAX_BODY_BYTES, OwnPage
 
 if TYPE_CHECKING:
-    from boxrl.demo import Answer, Kind
+    from boxrl.api.answers import Answer
+    from boxrl.demo import Kind
     from boxrl.generation.predict import Engine
     from boxrl.prompts import Prompt
     from boxrl.types import Sample
@@ -135,7 +136,7 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
         except BoxrlError as error:
             # gradio shows a message as HTML, and servers' words stand in it.
             raise gradio.Error(html.escape(str(error)), print_exception=False) from error
-        return answer.drawn, *_cells(answer)
+        return answer.draw(), *_cells(answer)
 
     options = {"title": "boxrl demo", "analytics_enabled": False, "delete_cache": (KEPT_S, KEPT_S)}
     with gradio.Blocks(**options) as page:
@@ -189,16 +190,16 @@ def _answer_fields(gradio: Any) -> list[Any]:
 
 def _cells(answer: Answer) -> tuple[Any, ...]:
     """Everything but the picture, as the page's fields take it; hostile characters visible."""
-    from boxrl.demo import summarise
     from boxrl.report.text import visible
 
-    detections = answer.parsed.detections
+    detections = answer.detections
     rows = [
         [visible(label, 200), *(round(value, 1) for value in box)]
         for label, box in zip(detections.labels, detections.boxes.tolist(), strict=True)
     ]
     thinking = "(no <think> tag)" if answer.thinking is None else visible(answer.thinking)
-    return summarise(answer), thinking, rows, visible(answer.raw), visible(answer.asked)
+    raw, asked = visible(answer.completion), visible(answer.question)
+    return answer.summary, thinking, rows, raw, asked
 
 
 def _example() -> tuple[Any, Sample]:

@@ -132,6 +132,15 @@ def read_image(path: Path, where: str, side: int | None = None) -> Image.Image:
         return shown
 
 
+def as_shown(image: Image.Image) -> Image.Image:
+    """An image in memory as `read_image` gives one: upright, 8 bits a channel, RGB.
+
+    Args:
+        image: of any mode.
+    """
+    return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
+
+
 def check_shape(sample: Sample, family: Family) -> None:
     """See that the model's image processor takes an image of the sample's shape.
 

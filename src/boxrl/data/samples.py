@@ -30,13 +30,17 @@ KNOWLEDGE = ("unverified", "verified_absent", "unexhausted")
 
 
 @no_cycle_search()
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: str | Path) -> list[Sample]:
     """Every sample of a file.
+
+    Args:
+        path: the samples file, as `boxrl data convert` writes it.
 
     Raises:
         DataError: the first bad line, as `file:line: what, got, expected`; also for no sample
             at all and for a duplicate id.
     """
+    path = Path(path)
     samples: dict[str, Sample] = {}
     for number, row in read_jsonl(path):
         try:

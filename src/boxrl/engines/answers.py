@@ -53,7 +53,12 @@ class Answered(NamedTuple):
 
 
 def answer_samples(
-    options: AnswerOptions, samples: Sequence[Sample], file: Path, images: Path, out: Path
+    options: AnswerOptions,
+    samples: Sequence[Sample],
+    file: Path,
+    images: Path,
+    out: Path,
+    engine: Engine | None = None,
 ) -> Answered:
     """What `boxrl predict` does: build the engine, answer what `out` does not hold yet.
 
@@ -63,6 +68,7 @@ def answer_samples(
         file: where the samples stand; recorded beside the answers.
         images: folder that their image paths start at.
         out: predictions.jsonl, see `predict`.
+        engine: that of the options where it is built already, asking as they say.
 
     Raises:
         UsageError: an option, a folder, or an `out` that was made with other settings.
@@ -77,7 +83,8 @@ def answer_samples(
         raise UsageError(f"--n {n} greedy completions are all the same; add --temperature 1")
     if options.control:
         samples = apply_control(samples, options.control, options.sampling.seed)
-    engine = build_engine(options.engine, options.prompt, images, options.control)
+    if engine is None:
+        engine = build_engine(options.engine, options.prompt, images, options.control)
     facts = {
         "model": options.engine.model,
         "engine": options.engine.engine,

@@ -3,17 +3,22 @@
 judging     one sample and its completion to a row
 rows        what a judged sample is: parse status, matches, boxes with their kind of error
 box_table   the boxes of all rows as columns; AP through hotcoco
+shown       metrics as notebooks show them
 summary     rows to metrics and intervals; METRICS, the list of all
 controls    whether a model is better than answering blind
 protocol    how the numbers came about; what must be equal to compare
 comparison  two runs over the same samples, paired
 files       an evaluation on disk
+calling     the package as a function: `boxrl.evaluate(samples, predictions)`
 """
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from types import ModuleType
 from typing import Any, Literal
 
 from boxrl.data.files import no_cycle_search
@@ -199,3 +204,16 @@ def _check_ids(
             "becomes of them: --errors wrong or --errors skip"
         )
     return frozenset(failed)
+
+
+from boxrl.evaluate.calling import evaluate_files  # noqa: E402  # which needs what stands above
+
+
+class _CallablePackage(ModuleType):
+    """A package that is also the function that people look for under its name."""
+
+    __call__ = staticmethod(evaluate_files)
+
+
+sys.modules[__name__].__class__ = _CallablePackage
+__signature__ = signature(evaluate_files)  # as help and notebooks show it

@@ -198,6 +198,11 @@ class Evaluation:
     metrics: dict[str, Any]
     rows: tuple[Row, ...]
 
+    def _repr_html_(self) -> str:
+        from boxrl.evaluate.shown import render_html  # which needs the rows
+
+        return render_html(self.metrics)
+
 
 _DECODER = msgspec.json.Decoder(Row)
 

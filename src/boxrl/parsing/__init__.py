@@ -1,4 +1,4 @@
-"""Completions to detections. The ONE parser; it never raises.
+"""Completions to detections. The ONE parser; no text makes it raise.
 
 A completion is a thought, then an answer, then the answer's items: `answers` finds the first two,
 `json_items` or the family's own syntax the third; here items become boxes in original pixels.
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from boxrl.boxes import clip, order_corners
-from boxrl.families import Family
+from boxrl.families import Family, build_family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
@@ -30,7 +30,7 @@ _UNKNOWN = Asked(())
 
 def parse(
     text: str,
-    family: Family,
+    family: Family | str,
     size_wh: tuple[int, int] | None,
     input_size_wh: tuple[int, int] | None = None,
     answer_tag: AnswerTag = "required",
@@ -42,7 +42,7 @@ def parse(
     Args:
         text: the completion, any text at all; where the prompt opened the thought, with `<think>`
             in front (`answers.as_read`).
-        family: whose frame and syntax the answer is in.
+        family: whose frame and syntax the answer is in; a name, or the family itself.
         size_wh: size of the original image; None (only for families that answer in original
             pixels) leaves boxes unclipped.
         input_size_wh: size the model saw; None applies the family's own rule.
@@ -55,7 +55,11 @@ def parse(
 
     Returns:
         Detections in original pixels and how the answer read; see `Parsed`.
+
+    Raises:
+        UsageError: an unknown name of a family; whatever the text, nothing is raised.
     """
+    family = build_family(family) if isinstance(family, str) else family
     found = find_answer(text)
     answer = found.answer
     if not found.tagged and (answer_tag == "required" or found.reason == "open thought"):

@@ -117,7 +117,10 @@ def draw_answer(row: Row, image: Image.Image, side: int = TILE) -> Image.Image:
 
 
 def draw_detections(
-    image: Image.Image, detections: Detections, side: int = DETECTIONS_SIDE
+    image: Image.Image,
+    detections: Detections,
+    side: int = DETECTIONS_SIDE,
+    targets: Detections | None = None,
 ) -> Image.Image:
     """The image with boxes and their labels, each label in a colour of its own.
 
@@ -125,12 +128,15 @@ def draw_detections(
         image: the original image.
         detections: boxes in its pixels.
         side: longer side of the result, in pixels.
+        targets: what is right, dashed, under the boxes.
     """
     scale = side / max(image.size)
     size_wh = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     drawn = image.convert("RGB").resize(size_wh, Image.Resampling.LANCZOS)
     pen, palette = ImageDraw.Draw(drawn), tuple(COLOURS.values())
     names = list(dict.fromkeys(map(fold_label, detections.labels)))
+    for box in targets.boxes.tolist() if targets else ():
+        _dashed(pen, _place(box, scale))
     labels = []
     for box, name in zip(detections.boxes.tolist(), detections.labels, strict=True):
         span, colour = _place(box, scale), palette[names.index(fold_label(name)) % len(palette)]

@@ -1,0 +1,94 @@
+"""The package as a function: `boxrl.evaluate(samples, predictions)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from boxrl.data.predictions import Prediction, read_predictions
+from boxrl.data.samples import read_samples
+from boxrl.errors import UsageError
+from boxrl.evaluate import ErrorRule, evaluate
+from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+from boxrl.evaluate.judging import Confidence, CrowdRule
+from boxrl.evaluate.rows import Evaluation
+from boxrl.metrics.intervals import RESAMPLES
+from boxrl.parsing import AnswerTag, ReadingRule
+from boxrl.types import Sample
+
+
+def evaluate_files(
+    samples: str | Path | Sequence[Sample],
+    predictions: str | Path | Mapping[str, Prediction | str],
+    *,
+    family: str | None = None,
+    out: str | Path | None = None,
+    confidence: Confidence = "constant",
+    answer_tag: AnswerTag = "optional",
+    reading: ReadingRule = "strict",
+    errors: ErrorRule | None = None,
+    crowds: CrowdRule = "ignored",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Score answers: what `boxrl.evaluate` and `boxrl evaluate` do.
+
+    Args:
+        samples: the samples file, or samples.
+        predictions: predictions.jsonl, or by sample id a prediction or the text of one.
+        family: in whose frame the boxes are; by default what stands beside the predictions file.
+        out: folder that the evaluation is written to, where both are files.
+        confidence: see `boxrl.evaluate.evaluate`, as the following.
+        answer_tag: `optional` reads a completion without answer tags as a whole.
+        reading: `tolerant` also reads what is nearly JSON.
+        errors: what becomes of predictions that ended in error: `wrong`, `skip` or refused.
+        crowds: whether boxes in crowd regions are `ignored` or `wrong`.
+        seed: of the bootstrap and of the blind baseline.
+        resamples: bootstrap resamples; 0 leaves intervals out.
+
+    Returns:
+        Metrics with their protocol, and one row per sample; a notebook shows it as a table.
+
+    Raises:
+        DataError: a file is damaged, or samples and predictions do not belong together.
+        UsageError: nobody names the family, or `out` is named and something is in memory.
+    """
+    if out is not None and not (_is_path(samples) and _is_path(predictions)):
+        raise UsageError("out records which files were evaluated: name both by their paths")
+    settings: dict[str, Any] = {}
+    where = "predictions"
+    if isinstance(predictions, Mapping):
+        answers = _as_predictions(predictions)
+    else:
+        where, predictions = str(predictions), Path(predictions)
+        settings, answers = read_settings(predictions), read_predictions(predictions)
+    evaluation = evaluate(
+        read_samples(samples) if isinstance(samples, str | Path) else samples,
+        answers,
+        settings_family(settings, family, where),
+        confidence=confidence,
+        answer_tag=answer_tag,
+        reading=reading,
+        errors=errors,
+        crowds=crowds,
+        seed=seed,
+        settings=settings,
+        resamples=resamples,
+    )
+    if out is None:
+        return evaluation
+    files = {"samples": Path(str(samples)), "predictions": Path(where)}
+    return write_evaluation(Path(out), evaluation, **files)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path)
+
+
+def _as_predictions(answers: Mapping[str, Prediction | str]) -> dict[str, Prediction]:
+    """Texts are whole answers of unknown length."""
+    return {
+        key: Prediction(key, answer, None, "stop") if isinstance(answer, str) else answer
+        for key, answer in answers.items()
+    }
