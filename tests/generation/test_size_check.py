@@ -140,6 +140,45 @@ def test_limits_reach_the_request_where_the_server_takes_them(
 
 
 @pytest.mark.parametrize(
+    ("show", "takes_limits", "whole"),
+    [
+        (by_count(high=1_003_520), False, True),
+        (by_count(), True, True),
+        (by_count(low=1, high=12_000_000), False, False),
+        (by_side(longest=2048), False, False),
+    ],
+    ids=["keeps to them", "is told them", "has none", "has others"],
+)
+def test_files_are_sent_whole_to_a_server_that_keeps_to_the_named_limits(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    show: object,
+    takes_limits: bool,
+    whole: bool,
+) -> None:
+    out = tmp_path / "p.jsonl"
+    detector = perfect(samples_of(data), show, takes_limits=takes_limits)
+    limit = 1_003_520 if whole else 401_408
+    with chat_server(detector) as server:
+        assert main(call(data, out, server, "--max-pixels", f"{limit}")) == 0
+        sent = {image_of(body).size for body in server.bodies[-len(SIZES) :]}
+    assert (max(map(max, sent)) == 4000) == whole
+    assert m_ap(data, out, capsys) == 1.0
+
+
+def test_a_file_over_the_request_limit_is_shown_within_the_named_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photo(tmp_path), tmp_path / "p.jsonl"
+    options = ("--max-pixels", "50176", "--max-request-mb", "0.3")
+    with chat_server(perfect(samples_of(folder), by_count(high=50_176))) as server:
+        assert main(call(folder, out, server, *options)) == 0
+        assert image_of(server.bodies[-1]).size == (252, 168)
+    assert m_ap(folder, out, capsys) == 1.0
+
+
+@pytest.mark.parametrize(
     ("hides", "said"),
     [("usage", "does not tell usage.prompt_tokens"), ("images", "does not count images in usage")],
 )

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from boxrl.generation.predict import Draw, Keep, Sampling, failed_row
 from boxrl.generation.questions import GREY, Questions
 from boxrl.generation.replies import Reply
 from boxrl.generation.servers import Refused, Servers
-from boxrl.generation.size_check import SMALL_WH, Counts, Size, SizeCheck
+from boxrl.generation.size_check import SMALL_WH, Ask, Counts, Size, SizeCheck
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -64,7 +65,7 @@ class Endpoint:
                 which the server's processor then leaves alone.
             extra_body: merged into every request; None removes a key.
             named_limits: whether the user named the family's pixel limits; images beyond them are
-                then resized here, whatever the frame.
+                then resized here, whatever the frame, unless the servers are seen to keep to them.
             max_request_mb: a larger request is not sent, but told of.
         """
         self.versions = {"servers": " ".join(servers.urls)}
@@ -72,7 +73,7 @@ class Endpoint:
         self.servers = servers
         self.model = model
         self.banned = banned
-        self.knows_size = knows_size
+        self.resized_here = named_limits or not knows_size
         self.extra_body = extra_body or {}
         self.named_limits = named_limits
         self.max_request_mb = max_request_mb
@@ -134,27 +135,31 @@ class Endpoint:
         family = self.questions.family
         if family.frame != "resized":
             return
+        sizes = {draw.sample.size_wh for draw in missing}
         check = SizeCheck(
-            family,
-            {draw.sample.size_wh for draw in missing},
-            self.servers.urls,
-            resized_here=self.named_limits or not self.knows_size,
-            named=self.named_limits,
+            family, sizes, self.servers.urls, self.resized_here, named=self.named_limits
         )
-        try:
-            await check.run(partial(self._count_tokens, sampling))
-        except UsageError:
-            if not self.named_limits:
-                raise
-            # vLLM takes limits with each request; others pass over them or refuse the field.
-            low, high = family.min_pixels, family.max_pixels
-            asked = {"mm_processor_kwargs": {"min_pixels": low, "max_pixels": high}}
-            plain, self.extra_body = self.extra_body, asked | self.extra_body
-            try:
-                await check.run(partial(self._count_tokens, sampling))
-            except (UsageError, Refused):
-                self.extra_body = plain
-                raise
+        ask = partial(self._count_tokens, sampling)
+        if not (self.named_limits and await self._server_keeps_to(check, ask)):
+            await check.run(ask)
+
+    async def _server_keeps_to(self, check: SizeCheck, ask: Ask) -> bool:
+        """Whether the servers resize by the named limits themselves, so that files are sent whole.
+
+        By limits that they were started with, or by those that vLLM takes with each request;
+        others pass over these or refuse the field.
+        """
+        low, high = check.family.min_pixels, check.family.max_pixels
+        asked = {"mm_processor_kwargs": {"min_pixels": low, "max_pixels": high}}
+        whole, plain = replace(check, resized_here=False), self.extra_body
+        for body in (plain, asked | plain):
+            self.extra_body = body
+            with suppress(Refused):
+                if await whole.holds(ask):
+                    self.resized_here = False
+                    return True
+        self.extra_body = plain
+        return False
 
     async def _count_tokens(self, sampling: Sampling, sizes: Sequence[Size]) -> list[Counts]:
         """Prompt tokens of grey images, as each server counts them."""
@@ -226,38 +231,38 @@ class Endpoint:
             DataError: see `load_image`; also for a request over `max_request_mb`.
         """
         image = self.questions.image(sample)
-        size = self._sent_wh(image.size)
+        sizes = [self._sent_wh(image.size)]
+        if self.named_limits:  # servers that keep to them leave the smaller image alone
+            sizes.append(self.questions.family.input_size_wh(image.size))
+        for size in sizes:
+            url = self._url(sample, image, size)
+            if len(url) <= self.max_request_mb * 1e6:
+                return url
+        raise DataError(
+            f"sample {sample.id!r}: its image makes a request of {len(url) / 1e6:.1f} MB, more "
+            f"than --max-request-mb {self.max_request_mb:g}; raise that where the server takes it, "
+            "or show smaller images: --max-pixels"
+        )
+
+    def _url(self, sample: Sample, image: Image.Image, size: Size) -> str:
         if size != image.size:
-            url = _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
-            return self._checked(url, sample)
+            return _data_url(_png(image.resize(size, Image.Resampling.BICUBIC)), "image/png")
         path = self.questions.path(sample)
         header = read_header(path, f"sample {sample.id!r}")
         mime = SENT_AS_THEY_ARE.get(header.format)
         plain = header.mode in ("RGB", "L") and header.orientation == 1 and not header.animated
         if mime is None or not plain or self.questions.control == "blank_image":
-            return self._checked(_data_url(_png(image), "image/png"), sample)
-        return self._checked(_data_url(path.read_bytes(), mime), sample)
+            return _data_url(_png(image), "image/png")
+        return _data_url(path.read_bytes(), mime)
 
     def _sent_wh(self, size_wh: Size) -> Size:
         """Size at which an image is sent: its own, unless the frame or a limit asks for another."""
         family = self.questions.family
         if family.frame == "resized":
-            own = self.knows_size and not self.named_limits
-            return size_wh if own else family.input_size_wh(size_wh)
+            return family.input_size_wh(size_wh) if self.resized_here else size_wh
         area = size_wh[0] * size_wh[1]
         within = family.min_pixels <= area <= family.max_pixels
         return family.input_size_wh(size_wh) if self.named_limits and not within else size_wh
-
-    def _checked(self, url: str, sample: Sample) -> str:
-        """The URL, unless the request would be larger than the user wants it."""
-        size_mb = len(url) / 1e6
-        if size_mb > self.max_request_mb:
-            raise DataError(
-                f"sample {sample.id!r}: its image makes a request of {size_mb:.1f} MB, more than "
-                f"--max-request-mb {self.max_request_mb:g}; raise that where the server takes it, "
-                "or show smaller images: --max-pixels"
-            )
-        return url
 
     def _prediction(self, draw: Draw, reply: Reply) -> Prediction:
         family, size = self.questions.family, draw.sample.size_wh

@@ -66,20 +66,33 @@ class SizeCheck:
         expected = self._expected(sizes)
         for server, counts in enumerate(await ask([self._sent(size) for size in sizes])):
             told = [count for count in counts if count is not None]
-            if len(told) < len(counts) or len(set(told)) == 1 < len(set(expected)):
+            if _hides(counts, expected):
                 if not self.named:
                     raise UsageError(_hidden(self.urls[server], told))
-            elif len({count - n for count, n in zip(told, expected, strict=True)}) > 1:
+            elif not _fits(told, expected):
                 raise UsageError(await self._misfit(ask, server, sizes, told))
 
+    async def holds(self, ask: Ask) -> bool:
+        """Whether every server counts grey images, and shows them as the family says."""
+        sizes = self._shown(self.family)
+        expected = self._expected(sizes)
+        counted = await ask([self._sent(size) for size in sizes])
+        return all(not _hides(one, expected) and _fits(one, expected) for one in counted)
+
     def _shown(self, family: Family) -> list[Size]:
-        """A small image, one in the middle, and the extremes of what will be shown."""
+        """A small image, one in the middle, and the extremes of what will be shown.
+
+        Of those that the limits change the squarest and the longest too: limits of sides and
+        limits of areas differ there.
+        """
         taken = [size for size in self.sizes if family.takes(size)]
         sizes = [SMALL_WH, MIDDLE_WH]
         for measure in (_area, _width, _height):
             sizes += sorted(taken, key=lambda size: measure(family.input_size_wh(size)))[-1:]
         sizes += sorted(taken, key=lambda size: _area(family.input_size_wh(size)))[:1]
-        return list(dict.fromkeys(sizes))
+        changed = [n for n in taken if not family.min_pixels <= _area(n) <= family.max_pixels]
+        changed.sort(key=_elongation)
+        return list(dict.fromkeys([*sizes, *changed[:1], *changed[-1:]]))
 
     def _sent(self, size: Size) -> Size:
         return self.family.input_size_wh(size) if self.resized_here else size
@@ -188,6 +201,16 @@ def _text_tokens(counts: Sequence[int], expected: Sequence[int]) -> int:
     return over[0] if counts[-1] - counts[-2] < counts[1] - counts[0] else over[-1]
 
 
+def _hides(counts: Counts, expected: Sequence[int]) -> bool:
+    """Whether a server tells no counts, or the same one whatever the image."""
+    return None in counts or len(set(counts)) == 1 < len(set(expected))
+
+
+def _fits(counts: Sequence[int | None], expected: Sequence[int]) -> bool:
+    """Whether counts differ by the text's tokens alone from what is expected."""
+    return len({(count or 0) - n for count, n in zip(counts, expected, strict=True)}) == 1
+
+
 def _hidden(url: str, told: Sequence[int]) -> str:
     why = "does not count images in" if told else "does not tell"
     return (
@@ -199,6 +222,10 @@ def _hidden(url: str, told: Sequence[int]) -> str:
 
 def _area(size: Size) -> int:
     return size[0] * size[1]
+
+
+def _elongation(size: Size) -> float:
+    return max(size) / min(size)
 
 
 def _width(size: Size) -> int:
