@@ -29,13 +29,16 @@ from typing import Any, NamedTuple
 import yaml
 
 from boxrl import __version__
-from boxrl.data.files import open_locked, write_atomic, write_json
+from boxrl.data.files import is_whole, open_locked, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
 from boxrl.guard.files import check_links, inside, parse_yaml, read_bytes, read_json_object
 
 MAY_CHANGE = frozenset({"out", "train.micro_batch_prompts", "engine.threads"})
 """Settings that a resumed run may change: where it lies and how a step is cut up, not what is
 learned. After running out of memory, fewer prompts at a time are the way on."""
+
+MAY_GROW = "train.max_steps"
+"""The setting that a resumed run may raise, which trains it further."""
 
 PACKAGES = (
     "numpy", "hotcoco", "torch", "torchvision", "transformers", "trl", "accelerate", "peft",
@@ -93,6 +96,9 @@ class Run:
                 handle.write(recipe)
             write_json(path / "run.json", facts)
             write_json(path / "environment.json", run_environment())
+        elif grows(read_bytes(path / "recipe.yaml").decode("utf-8", "replace"), recipe):
+            with write_atomic(path / "recipe.yaml") as handle:
+                handle.write(recipe)
         self.update(status="running")
 
     def _check(self, recipe: str, resume: bool) -> None:
@@ -153,7 +159,8 @@ def differences(own: str, other: str) -> str:
 
     Args:
         own: YAML of the recipe that began.
-        other: YAML of the one that goes on; those of MAY_CHANGE may differ.
+        other: YAML of the one that goes on; those of MAY_CHANGE may differ, that of MAY_GROW may
+            be higher.
     """
     if own == other:
         return ""
@@ -161,9 +168,24 @@ def differences(own: str, other: str) -> str:
         before, now = (dict(_settings(parse_yaml(text))) for text in (own, other))
     except yaml.YAMLError:
         return "it is damaged"
-    keys = [key for key in {**before, **now} if key not in MAY_CHANGE]
+    may_change = MAY_CHANGE | ({MAY_GROW} if grows(own, other) else set())
+    keys = [key for key in {**before, **now} if key not in may_change]
     changed = [key for key in keys if before.get(key) != now.get(key)]
     return ", ".join(f"{k}: {before.get(k, 'unset')}, now {now.get(k, 'unset')}" for k in changed)
+
+
+def grows(own: str, other: str) -> bool:
+    """Whether a run that goes on is to train further than it was begun for.
+
+    Args:
+        own: YAML of the recipe that began.
+        other: YAML of the one that goes on.
+    """
+    try:
+        steps = [dict(_settings(parse_yaml(text))).get(MAY_GROW) for text in (own, other)]
+    except yaml.YAMLError:
+        return False
+    return is_whole(steps[0]) and is_whole(steps[1]) and steps[0] < steps[1]
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

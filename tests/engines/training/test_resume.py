@@ -185,6 +185,31 @@ def test_a_checkpoint_put_there_from_another_run_is_refused(
     assert [row["step"] for row in rows(recipe.out)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "sft"}, {"lora": {"r": 4, "alpha": 8}}],
+    ids=["GRPO", "SFT", "LoRA"],
+)
+def test_a_finished_run_is_trained_further(
+    options: dict[str, Any], scene_folder: Path, tmp_path: Path
+) -> None:
+    options = {"save_steps": 50, "learning_rate": 1e-3, **options}
+    whole = tiny_recipe(scene_folder, tmp_path / "whole", max_steps=4, **options)
+    run(whole)
+    grown = tmp_path / "grown"
+    run(tiny_recipe(scene_folder, grown, max_steps=2, **options))
+    run(tiny_recipe(scene_folder, grown, max_steps=4, **options), resume=True)
+    assert_same_rows(rows(grown), rows(whole.out))
+    assert "max_steps: 4" in (grown / "recipe.yaml").read_text()
+    assert json.loads((grown / "run.json").read_text())["status"] == "done"
+    shorter = tiny_recipe(scene_folder, grown, max_steps=3, **options)
+    with pytest.raises(UsageError, match=r"another recipe: train\.max_steps: 4, now 3"):
+        run(shorter, resume=True)
+    other = tiny_recipe(scene_folder, grown, max_steps=5, **options | {"learning_rate": 0.1})
+    with pytest.raises(UsageError, match=r"another recipe: train\.learning_rate: 0\.001, now 0"):
+        run(other, resume=True)
+
+
 def test_a_run_folder_goes_on_where_it_was_moved_to(scene_folder: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(scene_folder, tmp_path / "small", max_steps=2, save_steps=1)
     run(recipe)
