@@ -18,6 +18,7 @@ from boxrl.engines.loading import (  # noqa: E402
     model_folder,
     quiet,
 )
+from boxrl.engines.prefix.images import count_first, row_images  # noqa: E402
 from boxrl.engines.training import grpo, preprocessing  # noqa: E402
 from boxrl.engines.training.preprocessing import once_per_image  # noqa: E402
 from boxrl.engines.training.train import training_samples  # noqa: E402
@@ -53,7 +54,6 @@ def test_the_features_are_those_of_every_copy(scene_folder: Path, nested: bool) 
         assert torch.equal(got[name], expected[name])
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="every copy is read anew")
 def test_a_picture_is_read_once_however_many_rows_show_it(
     scene_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +66,26 @@ def test_a_picture_is_read_once_however_many_rows_show_it(
             processor([picture for picture in pictures for _ in range(8)], return_tensors="pt")
     prepared = 2  # torchvision reads what it makes a tensor of
     assert len(read) <= len(pictures) * (1 + prepared)
+
+
+def test_a_group_s_pixels_are_there_once(scene_folder: Path) -> None:
+    processor = load_processor(model_folder("tiny")).image_processor
+    samples = read_samples(scene_folder / "samples.jsonl")[:2]
+    pictures = [Image.open(scene_folder / "images" / s.image).convert("RGB") for s in samples]
+    copies = [picture for picture in pictures for _ in range(4)]
+    single, all_of_them = (processor(x, return_tensors="pt") for x in (pictures, copies))
+    with once_per_image(processor, 4):
+        got = processor(copies, return_tensors="pt")
+        mixed = processor([*copies[1:], copies[0]], return_tensors="pt")  # no groups of 4
+    assert torch.equal(got["pixel_values"], single["pixel_values"])
+    assert torch.equal(got["image_grid_thw"], all_of_them["image_grid_thw"])
+    assert len(mixed["pixel_values"]) == len(all_of_them["pixel_values"])
+    counted = count_first(got, 8, 4)
+    assert counted["num_images"] == [1, 0, 0, 0] * 2
+    assert torch.equal(counted["image_grid_thw"], single["image_grid_thw"])
+    assert count_first(dict(mixed), 8, 4) == dict(mixed)
+    images = row_images(counted, 8)
+    assert [image is None for image in images] == [False, True, True, True] * 2
 
 
 def test_a_training_step_prepares_each_image_once(

@@ -45,6 +45,24 @@ def row_images(others: dict[str, Any], n_rows: int) -> list[dict[str, Tensor] | 
     ]
 
 
+def count_first(inputs: dict[str, Any], n_rows: int, group: int) -> dict[str, Any]:
+    """Arguments in which pixel values of every group's first image alone are counted as such.
+
+    Args:
+        inputs: TRL's arguments; where they hold the pixel values of all images they stay as they
+            are.
+        n_rows: rows, one image each.
+        group: rows that show an image, one after the other.
+    """
+    pixels, grid = inputs.get("pixel_values"), inputs.get("image_grid_thw")
+    if pixels is None or grid is None or group == 1 or len(grid) != n_rows:
+        return inputs
+    if len(pixels) == int(grid.prod(-1).sum()):
+        return inputs
+    counts = [int(row % group == 0) for row in range(n_rows)]
+    return {**inputs, "image_grid_thw": grid[::group], "num_images": counts}
+
+
 def join_images(images: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]:
     """The model's inputs for the images of several rows.
 

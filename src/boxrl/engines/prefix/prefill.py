@@ -10,6 +10,7 @@ from transformers import DynamicCache
 
 from boxrl.engines.prefix.images import (
     BY_TOKEN,
+    count_first,
     join_images,
     row_images,
     tiles_per_row,
@@ -25,8 +26,8 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
 
     Args:
         model: unwrapped from DDP; PEFT is fine.
-        inputs: what `generate` takes for all rows, left-padded, one image per row: `input_ids`
-            Long "b p" and the rest.
+        inputs: what `generate` takes for all rows, left-padded, one image per row, or the
+            pixel values of each prompt's first: `input_ids` Long "b p" and the rest.
         group: rows per prompt; the batch is a multiple of it.
         options: passed on to `generate`.
 
@@ -35,6 +36,7 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     """
     ids = inputs["input_ids"]
     others: dict[str, Any] = {name: x for name, x in inputs.items() if name not in BY_TOKEN}
+    others = count_first(others, len(ids), group)
     if "pixel_values" in others and "image_grid_thw" not in others:
         image_token = unwrap(model).config.image_token_id
         others["num_tiles"] = tiles_per_row(ids, others["pixel_values"], image_token)

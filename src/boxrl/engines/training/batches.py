@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -43,6 +44,22 @@ def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
         return [value[row] for row in rows.tolist()] if isinstance(value, list) else value
 
     return {key: permute(value) for key, value in batch.items()}
+
+
+def repeat_first_images(batch: dict[str, Any]) -> dict[str, Any]:
+    """Give rows without an image the one of the row before, as a view: it takes no memory.
+
+    Args:
+        batch: as TRL splits it by rows, of groups that stand together.
+    """
+    pixels = batch.get("pixel_values")
+    if not isinstance(pixels, list) or all(map(len, pixels)):
+        return batch
+    filled = dict(batch)
+    for key in (*BY_IMAGE, *BY_PART):
+        if isinstance(batch.get(key), list):
+            filled[key] = [*accumulate(batch[key], lambda last, own: own if len(own) else last)]
+    return filled | {"num_images": [1] * len(pixels)}
 
 
 def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:

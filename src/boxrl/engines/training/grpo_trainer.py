@@ -24,6 +24,7 @@ from trl.trainer.utils import (
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
+from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import (
@@ -32,6 +33,7 @@ from boxrl.engines.training.batches import (
     first_rows,
     keep_first_images,
     mark_answers,
+    repeat_first_images,
     shuffle_groups,
     split_rows,
 )
@@ -103,10 +105,11 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         self._groups = torch.arange(len(inputs)) // size
-        once = once_per_image(self.processing_class.image_processor)
+        once = once_per_image(self.processing_class.image_processor, size)
         with once if self.shared_prefix else nullcontext():
             batch = super()._generate_and_score_completions(decode_once(inputs))
         if self.shared_prefix:
+            batch = count_first(batch, len(inputs), size)
             batch["group"] = self._groups.to(batch["prompt_ids"].device)
         return batch
 
@@ -117,7 +120,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            batch = shuffle_groups(split_pixel_values_by_grid(batch), self.num_generations)
+            batch = repeat_first_images(split_pixel_values_by_grid(batch))
+            batch = shuffle_groups(batch, self.num_generations)
             self._buffered_inputs = [
                 unsplit_pixel_values_by_grid(keep_first_images(chunk))
                 for chunk in split_tensor_dict(batch, steps)
@@ -145,6 +149,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
+        if self.shared_prefix:
+            size = self._groups.tolist().count(int(self._groups[0]))
+            inputs = count_first(inputs, len(input_ids), size)
         if self.shared_prefix and not self._checked:
             self._check_first(model, inputs, logits_to_keep)
         if not self.shared_prefix or self._inexact:

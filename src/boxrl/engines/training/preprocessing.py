@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,33 @@ from boxrl.generation.questions import load_image
 
 
 @contextmanager
-def once_per_image(image_processor: Any) -> Iterator[None]:
+def once_per_image(image_processor: Any, group: int = 1) -> Iterator[None]:
     """Within the block every distinct image goes through `image_processor` once.
 
     TRL preprocesses every copy of an image, twice per generation, once as arrays and once as
-    tensors. Law: the same numbers, as tensors.
+    tensors. Law: the same numbers, as tensors; but for the pixel values of images with a grid, of
+    which only every group's first is there: `images.count_first` makes the rest say so.
+
+    Args:
+        image_processor: the model's.
+        group: rows that show an image, one after the other.
     """
     original = image_processor.preprocess
     seen: dict[Any, Any] = {}
     joined: dict[Any, dict[str, Any]] = {}
+    fingerprint = _remembered(_fingerprint)
 
     def preprocess(images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         options = {**kwargs, "return_tensors": "pt"}
         asked = repr(args), repr(sorted(options.items()))
         keys = []
         for image in _flat(images):
-            keys.append((_fingerprint(image), asked))
+            keys.append((fingerprint(image), asked))
             if keys[-1] not in seen:
                 seen[keys[-1]] = original([image], *args, **options)
         batch = tuple(keys)
         if batch not in joined:
-            parts = [seen[key] for key in batch]
-            joined[batch] = {name: _join([part[name] for part in parts]) for name in parts[0]}
+            joined[batch] = _join_features([seen[key] for key in batch], group)
         return BatchFeature(dict(joined[batch]))
 
     image_processor.preprocess = preprocess
@@ -74,15 +79,39 @@ def _flat(images: Any) -> Iterator[Any]:
         yield images
 
 
+def _remembered(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, called once for each object; every object is kept, so no other has its id."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def remembered(item: Any) -> Any:
+        if id(item) not in known:
+            known[id(item)] = item, function(item)
+        return known[id(item)][1]
+
+    return remembered
+
+
 def _fingerprint(image: Any) -> Any:
     """Equal for equal pictures; copies are told by their pixels."""
     if isinstance(image, Image.Image):
-        return image.size, image.mode, zlib.crc32(image.tobytes()), zlib.adler32(image.tobytes())
+        pixels = image.tobytes()
+        return image.size, image.mode, zlib.crc32(pixels), zlib.adler32(pixels)
     return id(image)
 
 
-def _join(parts: list[Any]) -> Any:
-    """Features of single images as those of a batch."""
-    if torch.is_tensor(parts[0]):
-        return torch.cat(parts)
-    return [item for part in parts for item in part]
+def _join_features(parts: list[Any], group: int) -> dict[str, Any]:
+    """Features of single images as those of a batch; see `once_per_image`."""
+    firsts = parts[::group]
+    whole = len(parts) == group * len(firsts)
+    alike = whole and all(part is firsts[row // group] for row, part in enumerate(parts))
+    shown = firsts if alike and "image_grid_thw" in parts[0] else parts
+    return {
+        name: _join([part[name] for part in (shown if name == "pixel_values" else parts)])
+        for name in parts[0]
+    }
+
+
+def _join(features: list[Any]) -> Any:
+    if torch.is_tensor(features[0]):
+        return torch.cat(features)
+    return [item for feature in features for item in feature]
