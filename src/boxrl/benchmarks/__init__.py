@@ -7,64 +7,16 @@ to one data root.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
+from boxrl.benchmarks.lvis import LVIS
 from boxrl.benchmarks.published import PUBLISHED, Published
+from boxrl.benchmarks.record import Benchmark, Part
+from boxrl.benchmarks.rexomni import REXOMNI
+from boxrl.benchmarks.rf_vl import RF_VL
 from boxrl.errors import UsageError, did_you_mean
 
 __all__ = ["BENCHMARKS", "Benchmark", "Part", "Published", "build_benchmark"]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One annotations file of a benchmark.
-
-    Attributes:
-        name: of the part; unique in its benchmark.
-        annotations: file or folder, relative to the data root; `*` stands for any name. Of
-            several, the first that exists.
-        images: folder that image paths start from; as above.
-        options: of the reader.
-        files: what lies in a folder of annotations.
-    """
-
-    name: str
-    annotations: tuple[str, ...]
-    images: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    """A named benchmark.
-
-    Attributes:
-        name: key in BENCHMARKS.
-        title: what it is, in a few words.
-        reader: key in `boxrl.data.READERS`.
-        parts: its annotations files.
-        modes: which labels a prompt may ask for, the default first; empty where there is no choice.
-        mode_option: the reader's option that takes the mode.
-        figure: the main figure, a key of the metrics, or of the summary over parts.
-        protocol: how it is scored, and where that is boxrl's choice.
-    """
-
-    name: str
-    title: str
-    reader: str
-    parts: tuple[Part, ...]
-    figure: str
-    protocol: str
-    modes: tuple[str, ...] = ()
-    mode_option: str = "mode"
-
-    @property
-    def published(self) -> tuple[Published, ...]:
-        """Numbers in print, each with its source."""
-        return PUBLISHED.get(self.name, ())
 
 
 COCO_VAL = (("annotations/instances_val2017.json",), ("val2017", "images/val2017"))
@@ -133,7 +85,7 @@ def _refcoco(name: str) -> Benchmark:
     )
 
 
-BENCHMARKS: dict[str, Benchmark] = {
+_FIRST: dict[str, Benchmark] = {
     **{name: _coco(name, *what) for name, what in COCO_SUBSETS.items()},
     "coco": _coco("coco", None, ""),
     "ovdeval": Benchmark(
@@ -212,6 +164,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "the prompt, every confidence 1. At most 100 boxes per image and label count; Qwen's "
         "script allows 1,000.",
     ),
+}
+
+BENCHMARKS: dict[str, Benchmark] = {
+    **{name: replace(item, published=PUBLISHED.get(name, ())) for name, item in _FIRST.items()},
+    **{item.name: item for item in (*RF_VL, REXOMNI, LVIS)},
 }
 """Every benchmark by name."""
 

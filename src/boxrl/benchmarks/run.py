@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boxrl.benchmarks import Benchmark
+from boxrl.benchmarks.record import Benchmark
 from boxrl.benchmarks.samples import build_samples
 from boxrl.benchmarks.summary import SUMMARIES, evaluate_parts, leaves, summarize_benchmark
 from boxrl.data.files import write_atomic, write_json
@@ -17,6 +17,7 @@ from boxrl.engines.answers import AnswerOptions, answer_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import Evaluation
 from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+from boxrl.evaluate.judging import Confidence
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.types import Sample
 
@@ -63,6 +64,9 @@ def run_benchmark(
     family: str | None = None,
     mode: str | None = None,
     limit: int | None = None,
+    allow_missing: bool = False,
+    confidence: Confidence = "constant",
+    nms: float | None = None,
     resamples: int = RESAMPLES,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -77,6 +81,9 @@ def run_benchmark(
         family: name of the family, where the predictions do not say it.
         mode: which labels are asked for, see `build_samples`.
         limit: at most so many samples of each part.
+        allow_missing: run the parts that are there where some are not.
+        confidence: what ranks boxes, see `evaluate`.
+        nms: see `evaluate`.
         resamples: of the bootstrap; 0 leaves intervals out.
         tell: hears of every part whose files are not there, before anything is answered.
 
@@ -85,7 +92,7 @@ def run_benchmark(
             or some samples have no answer.
         DataError: a file is damaged, or the predictions are for other samples.
     """
-    samples, missing = build_samples(benchmark, root, mode, limit)
+    samples, missing = build_samples(benchmark, root, mode, limit, allow_missing)
     for name, reason in missing.items():
         tell(f"left out: {name}: {reason}")
     _check_same_samples(out, samples)
@@ -97,8 +104,11 @@ def run_benchmark(
             raise UsageError(f"{path}: some samples have no answer; rerun the same command")
     settings, predictions = read_settings(path), read_predictions(path)
     known = settings_family(settings, family, str(path))
-    parts = evaluate_parts(samples, predictions, known, settings=settings, resamples=resamples)
-    summary = summarize_benchmark(benchmark, samples, parts)
+    parts = evaluate_parts(
+        samples, predictions, known, settings=settings, resamples=resamples,
+        confidence=confidence, nms=nms,
+    )  # fmt: skip
+    summary = summarize_benchmark(benchmark, samples, parts, root)
     outcome = Outcome(benchmark, summary, parts, missing)
     settings |= {"images": str(root.resolve()), "family": known.name}
     write_json(out / "benchmark.json", outcome.content())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boxrl.benchmarks import Benchmark, Part
+from boxrl.benchmarks.record import Benchmark, Part, located
 from boxrl.data.formats import READERS
 from boxrl.data.formats.reading import Rejected
 from boxrl.errors import DataError, UsageError
@@ -26,7 +26,11 @@ class Built(NamedTuple):
 
 
 def build_samples(
-    benchmark: Benchmark, root: Path, mode: str | None = None, limit: int | None = None
+    benchmark: Benchmark,
+    root: Path,
+    mode: str | None = None,
+    limit: int | None = None,
+    allow_missing: bool = False,
 ) -> Built:
     """All samples of all parts that the data root holds; image paths start from it.
 
@@ -37,9 +41,10 @@ def build_samples(
         root: the data root.
         mode: one of the benchmark's modes; None is its first.
         limit: at most so many samples of each part, the first ones.
+        allow_missing: take the parts that are there; else every one must be.
 
     Raises:
-        UsageError: an unknown mode, or no part is there at all.
+        UsageError: an unknown mode, or a part is not there; see `allow_missing`.
         DataError: a file is damaged, or a row of it is bad.
     """
     options = _mode_option(benchmark, mode)
@@ -54,6 +59,13 @@ def build_samples(
         raise UsageError(
             f"{root}: holds nothing of {benchmark.name} ({next(iter(missing.values()))}); "
             f"expected there: {', '.join(layout(benchmark))}"
+        )
+    if missing and not allow_missing:
+        first = next(iter(missing.values()))
+        raise UsageError(
+            f"{root}: {len(missing)} of {len(benchmark.parts)} parts of {benchmark.name} are not "
+            f"there: {', '.join(missing)} ({first}); add them, or run the others with "
+            "--allow-missing"
         )
     return Built(samples, missing)
 
@@ -77,8 +89,8 @@ def _mode_option(benchmark: Benchmark, mode: str | None) -> dict[str, str]:
 def _part_samples(
     benchmark: Benchmark, part: Part, root: Path, options: dict[str, Any], limit: int | None
 ) -> list[Sample]:
-    images = _located(root, part.images)
-    annotations = _located(root, part.annotations)
+    images = located(root, part.images)
+    annotations = located(root, part.annotations)
     reading = READERS[benchmark.reader](annotations, images, **part.options, **options)
     samples: list[Sample] = []
     for row in reading.rows:
@@ -88,17 +100,6 @@ def _part_samples(
             break
         samples.append(_placed(row, part, images.relative_to(root)))
     return samples
-
-
-def _located(root: Path, paths: tuple[str, ...]) -> Path:
-    """The first of the paths that means one file or folder."""
-    for path in paths:
-        found = sorted(root.glob(path)) if "*" in path else [root / path]
-        if len(found) > 1:
-            raise UsageError(f"{root / path} found {len(found)} times; expected one")
-        if found and found[0].exists():
-            return found[0]
-    raise UsageError(f"{root / paths[0]} is missing")
 
 
 def _placed(sample: Sample, part: Part, prefix: Path) -> Sample:

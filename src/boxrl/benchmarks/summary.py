@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from boxrl.benchmarks import Benchmark
 from boxrl.benchmarks.d3 import summarize_d3
+from boxrl.benchmarks.lvis import summarize_lvis
+from boxrl.benchmarks.record import Benchmark
+from boxrl.benchmarks.rexomni import summarize_rexomni
+from boxrl.benchmarks.rf_vl import RF_VL, summarize_rf_vl
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate import evaluate
@@ -15,6 +20,7 @@ from boxrl.evaluate.rows import Evaluation
 from boxrl.evaluate.summary import box_table
 from boxrl.families import Family
 from boxrl.metrics.average_precision import select, statistics, statistics_by_label
+from boxrl.metrics.detection import mean_or_none
 from boxrl.metrics.nms_ap import keep_one_per_target
 from boxrl.metrics.order_free import order_free_precision
 from boxrl.types import Sample
@@ -64,7 +70,10 @@ def evaluate_parts(
 
 
 def summarize_benchmark(
-    benchmark: Benchmark, samples: Sequence[Sample], parts: Mapping[str, Evaluation]
+    benchmark: Benchmark,
+    samples: Sequence[Sample],
+    parts: Mapping[str, Evaluation],
+    root: Path = Path(),
 ) -> dict[str, Any]:
     """What a benchmark's own table shows.
 
@@ -72,19 +81,20 @@ def summarize_benchmark(
         benchmark: its parts and the figure that it reports.
         samples: of all parts.
         parts: name -> evaluation of what has been answered.
+        root: the data root, where a table needs more of its files than samples hold.
 
     Returns:
-        Figure -> part -> value, and `mean`; of OVDEval and D3 the tables of their own scripts.
+        Figure -> part -> value, and `mean`; of benchmarks with a script of their own its table.
         None stands where a part that a number needs is missing.
     """
     if benchmark.name in SUMMARIES:
-        return SUMMARIES[benchmark.name](samples, parts)
+        return SUMMARIES[benchmark.name](samples, parts, root)
     figure = benchmark.figure.removeprefix("mean.")
     figures = {
         part.name: parts[part.name].metrics[figure] if part.name in parts else None
         for part in benchmark.parts
     }
-    return {figure: figures, "mean": {figure: _mean(figures.values())}}
+    return {figure: figures, "mean": {figure: mean_or_none([*figures.values()])}}
 
 
 def leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -104,23 +114,28 @@ def leaves(summary: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, st
             yield name, key, value
 
 
-def _of_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+def _of_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation], _: Path) -> dict[str, Any]:
     [part] = parts.values()
     return summarize_d3(samples, box_table(part.rows))
 
 
-def _of_ovdeval(_: Sequence[Sample], parts: Mapping[str, Evaluation]) -> dict[str, Any]:
+def _of_ovdeval(_: Sequence[Sample], parts: Mapping[str, Evaluation], __: Path) -> dict[str, Any]:
     """AP and NMS-AP per file, per aspect and their two means; None where a file is missing."""
     files = {name: nms_figures(box_table(part.rows)) for name, part in parts.items()}
     summary: dict[str, Any] = {"files": files, "aspects": {}}
     for aspect, names in ASPECTS.items():
         of_files = [files.get(name, {}) for name in names]
-        summary["aspects"][aspect] = {k: _mean(f.get(k) for f in of_files) for k in NMS_FIGURES}
+        summary["aspects"][aspect] = _means(of_files)
     aspects = summary["aspects"].values()
-    summary["five_aspect_mean"] = {k: _mean(a[k] for a in aspects) for k in NMS_FIGURES}
+    summary["five_aspect_mean"] = _means([*aspects])
     everything = [files.get(name, {}) for names in ASPECTS.values() for name in names]
-    summary["eight_file_mean"] = {k: _mean(f.get(k) for f in everything) for k in NMS_FIGURES}
+    summary["eight_file_mean"] = _means(everything)
     return summary
+
+
+def _means(of: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The NMS figures' means; None where one of them is not known."""
+    return {key: mean_or_none([figures.get(key) for figures in of]) for key in NMS_FIGURES}
 
 
 NMS_FIGURES = ("AP", "NMS-AP", "NMS-AP order-free")
@@ -140,14 +155,13 @@ def nms_figures(table: BoxTable) -> dict[str, float | None]:
     return dict(zip(NMS_FIGURES, values, strict=True))
 
 
-SUMMARIES: dict[str, Callable[[Sequence[Sample], Mapping[str, Evaluation]], dict[str, Any]]] = {
+Summary = Callable[[Sequence[Sample], Mapping[str, Evaluation], Path], dict[str, Any]]
+
+SUMMARIES: dict[str, Summary] = {
     "ovdeval": _of_ovdeval,
     "d3": _of_d3,
+    "lvis": summarize_lvis,
+    "rexomni": summarize_rexomni,
+    **{rf.name: partial(summarize_rf_vl, rf) for rf in RF_VL},
 }
 """Benchmarks whose scripts have a table of their own."""
-
-
-def _mean(values: Any) -> float | None:
-    """Mean; None where one is not known, because a mean over fewer is another figure."""
-    known = list(values)
-    return None if not known or None in known else float(sum(known) / len(known))

@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import RESAMPLES, add_json, add_limits, add_thinking, integer, print_json
+from boxrl.cli.options import (
+    RESAMPLES,
+    add_json,
+    add_limits,
+    add_ranking,
+    add_thinking,
+    integer,
+    print_json,
+)
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_answer_options, answer_options
 from boxrl.errors import UsageError
@@ -62,6 +70,10 @@ def add_verb(verbs: Any) -> None:
         "--limit", type=integer(1), metavar="N", help="only the first N samples of each part"
     )
     run.add_argument(
+        "--allow-missing", action="store_true",
+        help="run the parts that are there where some are not",
+    )  # fmt: skip
+    run.add_argument(
         "--predictions", type=Path, metavar="FILE.jsonl",
         help="evaluate these predictions instead of running a model",
     )  # fmt: skip
@@ -71,6 +83,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     add_limits(run)
     add_thinking(run)
+    add_ranking(run)
     run.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
         help=f"{RESAMPLES}; 0: no intervals",
@@ -126,6 +139,9 @@ def run_one(args: argparse.Namespace) -> None:
         family=args.family,
         mode=args.mode,
         limit=args.limit,
+        allow_missing=args.allow_missing,
+        confidence=args.confidence,
+        nms=args.nms,
         resamples=args.resamples,
         tell=partial(print, file=sys.stderr),
     )

@@ -1,4 +1,4 @@
-"""`boxrl coco-eval`: a COCO results file to AP and NMS-AP."""
+"""`boxrl coco-eval`: a COCO results file to AP, NMS-AP or LVIS's federated AP."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ def add_verb(verbs: Any) -> None:
         "--predictions", type=Path, required=True, metavar="FILE.json",
         help="COCO results file: image_id, category_id, bbox, score per box",
     )  # fmt: skip
-    verb.add_argument(
+    rule = verb.add_mutually_exclusive_group()
+    rule.add_argument(
         "--nms-ap", action="store_true", help="add NMS-AP, computed as OVDEval's script does"
     )
+    rule.add_argument(
+        "--lvis", action="store_true",
+        help="federated AP of an LVIS file: each image counts for the categories looked for there",
+    )  # fmt: skip
     add_json(verb)
     verb.set_defaults(run=run_coco_eval)
 
@@ -35,8 +40,12 @@ def add_verb(verbs: Any) -> None:
 def run_coco_eval(args: argparse.Namespace) -> None:
     """Score a COCO results file."""
     from boxrl.evaluate.coco import evaluate_coco
+    from boxrl.evaluate.lvis import evaluate_lvis
 
-    figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
+    if args.lvis:
+        figures = evaluate_lvis(args.annotations, args.predictions)
+    else:
+        figures = evaluate_coco(args.annotations, args.predictions, nms_ap=args.nms_ap)
     if args.json:
         print_json(figures)
     else:

@@ -13,10 +13,10 @@ from boxrl.cli.options import (
     RESAMPLES,
     add_json,
     add_predictions,
+    add_ranking,
     add_samples,
     add_seed,
     integer,
-    number,
     print_json,
 )
 from boxrl.cli.parser import add_command
@@ -45,10 +45,7 @@ def add_verb(verbs: Any) -> None:
         "--out", type=Path, metavar="DIR", help="folder for metrics.json and rows.jsonl"
     )
     verb.add_argument("--family", metavar="NAME", help=PREDICTED_FAMILY)
-    verb.add_argument(
-        "--confidence", choices=("constant", "order", "logprob"), default="constant",
-        help="confidence of a box for AP: all equal, by emission order, or predict --logprobs",
-    )  # fmt: skip
+    add_ranking(verb)
     verb.add_argument(
         "--answer-tag", choices=("optional", "required"), default="optional",
         help="optional: without <answer> the completion is read as a whole",
@@ -65,10 +62,6 @@ def add_verb(verbs: Any) -> None:
     verb.add_argument(
         "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
         help="predictions of predict --control, shown beside; repeatable",
-    )  # fmt: skip
-    verb.add_argument(
-        "--nms", type=number(0, 1, open_below=True), metavar="IOU",
-        help="of boxes of one label that overlap so much, judge the surest alone; 0.5 is usual",
     )  # fmt: skip
     add_seed(verb, "of the bootstrap and the blind baseline")
     verb.add_argument(

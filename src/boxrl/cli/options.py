@@ -115,6 +115,18 @@ def add_thinking(parser: Any) -> None:
     )  # fmt: skip
 
 
+def add_ranking(parser: Any) -> None:
+    """Declare `--confidence` and `--nms`."""
+    parser.add_argument(
+        "--confidence", choices=("constant", "order", "logprob"), default="constant",
+        help="confidence of a box for AP: all equal, by emission order, or predict --logprobs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nms", type=number(0, 1, open_below=True), metavar="IOU",
+        help="of boxes of one label that overlap so much, judge the surest alone; 0.5 is usual",
+    )  # fmt: skip
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
     parser.add_argument(

@@ -98,7 +98,7 @@ def read_annotations(path: Path) -> CocoData:
     Raises:
         DataError: not COCO annotations; the message names the first bad row.
     """
-    content = _read(path, AnnotationsFile, "")
+    content = read_content(path, AnnotationsFile, "")
     rows, where = content.annotations, f"{path}: annotations"
     names = {row.id: row.name for row in content.categories}
     image_ids = _unique([row.id for row in content.images], f"{path}: images")
@@ -123,7 +123,7 @@ def read_coco_results(path: Path, data: CocoData) -> Predictions:
     Raises:
         DataError: not COCO results, or results for other images or categories.
     """
-    rows, where = _read(path, list[ResultRow], "results"), f"{path}: results"
+    rows, where = read_content(path, list[ResultRow], "results"), f"{path}: results"
     return Predictions(
         _places(rows, "image_id", data.image_ids, where),
         _places(rows, "category_id", data.category_ids, where),
@@ -132,8 +132,17 @@ def read_coco_results(path: Path, data: CocoData) -> Predictions:
     )
 
 
-def _read(path: Path, kind: type[Content], root: str) -> Content:
-    """The file's content, checked; `root` is how messages call a list that has no name."""
+def read_content(path: Path, kind: type[Content], root: str) -> Content:
+    """The file's content, checked.
+
+    Args:
+        path: a JSON file.
+        kind: what it holds.
+        root: how messages call a list that has no name.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:

@@ -5,6 +5,7 @@ Source: precision and recall as the VLM-R1-OVD blog reports them; boxrl matches 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -36,3 +37,9 @@ def count_boxes(preds: Detections, targets: Detections) -> Counts:
 def ratio(part: float, whole: float) -> float | None:
     """Part / whole; None where there is nothing to divide by."""
     return part / whole if whole else None
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Mean; None where one is not known, because a mean over fewer is another figure."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -28,12 +28,18 @@ ALL_SIZES = (0.0, 1e10)
 
 
 def match_records(
-    evaluator: COCOeval, area_range: tuple[float, float] = ALL_SIZES
+    evaluator: COCOeval, area_range: tuple[float, float] = ALL_SIZES, max_boxes: int = 100
 ) -> list[dict[str, Any]]:
-    """Hotcoco's matches of one size range: a record per image and label, boxes ranked."""
+    """Hotcoco's matches of one size range: a record per image and label, boxes ranked.
+
+    Args:
+        evaluator: of `average_precision.match_boxes`.
+        area_range: sizes of the targets, in square pixels.
+        max_boxes: how many of the best boxes of an image and label are matched.
+    """
     again = COCOeval(evaluator.coco_gt, evaluator.coco_dt, "bbox")
     params = again.params
-    params.area_rng, params.area_rng_lbl, params.max_dets = [list(area_range)], ["all"], [100]
+    params.area_rng, params.area_rng_lbl, params.max_dets = [list(area_range)], ["all"], [max_boxes]
     again.params = params
     again.evaluate()
     return [record for record in again.eval_imgs if record is not None]
@@ -52,7 +58,7 @@ class Curves:
             records: from `match_records`; ids of images and labels count from 1.
             max_boxes: how many of the best boxes of an image and label take part.
         """
-        self._image, label, matched, ignored = _rank(records, max_boxes)
+        self._image, label, matched, ignored = rank_boxes(records, max_boxes)
         self._n_labels = int(_column(records, "category_id").max(initial=0)) + 1
         # A curve is one IoU threshold and label; all thresholds share one ranking of the boxes.
         at, place = np.nonzero(matched & ~ignored)
@@ -152,10 +158,19 @@ def _recall_points(n_targets: Ints) -> tuple[Ints, Ints]:
     return offset, near + (RECALLS[near] <= recall) + (_NEXT_RECALL[near] <= recall)
 
 
-def _rank(
+def rank_boxes(
     records: Sequence[dict[str, Any]], max_boxes: int
 ) -> tuple[Ints, Ints, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Image and label of every box in the order of its ranking, "n"; matched, ignored, "10 n"."""
+    """Boxes in the order of their ranking: by label, confidence, image, emission.
+
+    Args:
+        records: of `match_records`.
+        max_boxes: how many of the best boxes of an image and label take part.
+
+    Returns:
+        Image and label of every box, "n" each; whether it is matched, whether it is ignored, "10 n"
+        each.
+    """
     sizes = [min(len(record["dtIds"]), max_boxes) for record in records]
     image, label = (np.repeat(_column(records, key), sizes) for key in ("image_id", "category_id"))
     scores = [score for record in records for score in record["dtScores"][:max_boxes]]

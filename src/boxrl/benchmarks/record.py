@@ -1,0 +1,77 @@
+"""What a named benchmark is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from boxrl.benchmarks.published import Published
+from boxrl.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One annotations file of a benchmark.
+
+    Attributes:
+        name: of the part; unique in its benchmark.
+        annotations: file or folder, relative to the data root; `*` stands for any name. Of
+            several, the first that exists.
+        images: folder that image paths start from; as above.
+        options: of the reader.
+        files: what lies in a folder of annotations.
+    """
+
+    name: str
+    annotations: tuple[str, ...]
+    images: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A named benchmark.
+
+    Attributes:
+        name: key in BENCHMARKS.
+        title: what it is, in a few words.
+        reader: key in `boxrl.data.READERS`.
+        parts: its annotations files.
+        modes: which labels a prompt may ask for, the default first; empty where there is no choice.
+        mode_option: the reader's option that takes the mode.
+        figure: the main figure, a key of the metrics, or of the summary over parts.
+        protocol: how it is scored, and where that is boxrl's choice.
+        published: numbers in print, each with its source.
+    """
+
+    name: str
+    title: str
+    reader: str
+    parts: tuple[Part, ...]
+    figure: str
+    protocol: str
+    modes: tuple[str, ...] = ()
+    mode_option: str = "mode"
+    published: tuple[Published, ...] = ()
+
+
+def located(root: Path, paths: tuple[str, ...]) -> Path:
+    """The first of the paths that means one file or folder.
+
+    Args:
+        root: the data root.
+        paths: from it; `*` stands for any name.
+
+    Raises:
+        UsageError: none is there, or a pattern means several.
+    """
+    for path in paths:
+        found = sorted(root.glob(path)) if "*" in path else [root / path]
+        if len(found) > 1:
+            raise UsageError(f"{root / path} found {len(found)} times; expected one")
+        if found and found[0].exists():
+            return found[0]
+    raise UsageError(f"{root / paths[0]} is missing")
