@@ -159,10 +159,10 @@ class EngineSettings(Section):
         description="run a group's prompt once (GRPO); the first micro-batch is compared with "
         "TRL's path, and a difference stops the run, or with if_exact takes that path",
     )
-    attention: Literal["auto", "flex"] = Field(
+    attention: Literal["auto", "sdpa", "varlen", "flex"] = Field(
         "auto",
-        description="of a shared prompt: flash-attention on a GPU that has it, else SDPA; or flex, "
-        "which compiles a kernel and needs a GPU",
+        description="of a shared prompt and of image windows: auto takes torch's variable-length "
+        "kernel where a GPU computes in half precision, else SDPA; flex compiles a kernel",
     )
 
 

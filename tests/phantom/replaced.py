@@ -37,6 +37,8 @@ def replaced(gpu: Gpu) -> Iterator[None]:
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch.setattr(torch.utils.checkpoint, "get_device_states", lambda *_: ([], []))
         patch.setattr(torch.utils.checkpoint, "set_device_states", lambda *_, **__: None)
+        patch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+        patch.setattr(torch.utils._triton, "has_triton", lambda: True)
         patch.setattr(F, "scaled_dot_product_attention", _sdpa(gpu))
         patch.setattr(PartialState, "_prepare_backend", _backend(PartialState._prepare_backend))
         patch.setattr(torch, "compile", _compile)

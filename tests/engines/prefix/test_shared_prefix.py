@@ -9,16 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from contextlib import nullcontext  # noqa: E402
-from functools import partial  # noqa: E402
-from itertools import pairwise  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from trl import GRPOTrainer  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
-from boxrl.engines.prefix import shared_prefix  # noqa: E402
-from boxrl.engines.prefix.attention import attend_varlen  # noqa: E402
+from boxrl.engines.prefix import kernels, shared_prefix  # noqa: E402
 from boxrl.engines.prefix.recurrent import recurrent_layers  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
 from boxrl.engines.training.batches import (  # noqa: E402
@@ -30,6 +27,7 @@ from boxrl.engines.training.batches import (  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from tests.support.architectures import ARCHITECTURES  # noqa: E402
 from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
+from tests.support.varlen import reference_varlen  # noqa: E402
 
 UNEVEN = (9, 4, 1, 7, 9, 2)
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
@@ -58,7 +56,7 @@ def gradients(
     model: Any, logps: torch.Tensor, entropies: torch.Tensor, batch: Batch
 ) -> dict[str, torch.Tensor]:
     """Of a loss that weights every completion token differently, as GRPO does."""
-    weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(logps.shape, generator=torch.Generator().manual_seed(1)).to(logps.device)
     model.zero_grad()
     loss = ((logps.exp() * weights + 0.1 * entropies) * batch.completion_mask).sum()
     loss.backward()
@@ -124,29 +122,10 @@ def on_gpu(batch: Batch) -> Batch:
     )  # fmt: skip
 
 
-def reference_varlen(
-    module: Any, query: Any, key: Any, value: Any, mask: None, *, is_causal: bool, scaling: float,
-    cu_seq_lens_q: Any, cu_seq_lens_k: Any, max_length_q: int, max_length_k: int, **_: Any,
-) -> tuple[Any, None]:  # fmt: skip
-    """What flash-attention computes for sequences of different lengths, one by one."""
-    assert is_causal and mask is None
-    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
-    q_ends, k_ends, outputs = cu_seq_lens_q.tolist(), cu_seq_lens_k.tolist(), []
-    assert max(b - a for a, b in pairwise(q_ends)) == max_length_q
-    assert max(b - a for a, b in pairwise(k_ends)) == max_length_k
-    for (q0, q1), (k0, k1) in zip(pairwise(q_ends), pairwise(k_ends), strict=True):
-        scores = query[:, :, q0:q1] @ key[:, :, k0:k1].transpose(2, 3) * scaling
-        hidden = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
-        weights = scores.masked_fill(~hidden, -torch.inf).softmax(-1)
-        outputs.append(weights @ value[:, :, k0:k1])
-    return torch.cat(outputs, 2).transpose(1, 2), None
-
-
 @pytest.mark.parametrize("kind", [*KINDS, "qwen3.5"])
 def test_the_varlen_form_equals_trl(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        prefix_attention, "attend_by_group", partial(attend_varlen, kernel=reference_varlen)
-    )
+    monkeypatch.setattr(prefix_attention, "takes_varlen", lambda *_: True)
+    monkeypatch.setattr(kernels, "varlen_attn", reference_varlen)
     assert_equal_to_trl(build_model(kind), build_batch(kind, 2, 3, lengths=UNEVEN), 3)
 
 
@@ -164,31 +143,42 @@ def test_the_flex_form_equals_trl(kind: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "varlen", "flex"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_attention_of_a_gpu_rounds_as_trls_path(kind: str, attention: str) -> None:
+    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
+    model = build_model(kind).cuda()
+    real = batch.completion_mask
+    exact = trl_log_probs(model, batch)
+    wanted = gradients(model, *exact, batch)
+    model.bfloat16()
+    found = {"TRL": trl_log_probs(model, batch)}
+    slopes = {"TRL": gradients(model, *found["TRL"], batch)}
+    enable(model, attention)
+    found["boxrl"] = shared_log_probs(model, batch, 4)
+    slopes["boxrl"] = gradients(model, *found["boxrl"], batch)
+    total = sum(float(x.square().sum()) for x in wanted.values())
+    log_prob, slope = {}, {}
+    for way, own in slopes.items():
+        log_prob[way] = float((found[way][0].float() - exact[0])[real].abs().mean())
+        error = sum(float((own[n].float() - g).square().sum()) for n, g in wanted.items())
+        slope[way] = (error / total) ** 0.5
+    assert log_prob["boxrl"] < 1.5 * log_prob["TRL"], log_prob
+    assert slope["boxrl"] < 1.5 * slope["TRL"], slope
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_flex_attention_gives_the_gradients_of_sdpa(kind: str) -> None:
     batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
     model = build_model(kind).cuda()
     found = []
-    for attention in ("auto", "flex"):
+    for attention in ("sdpa", "flex"):
         enable(model, attention)
         found.append(gradients(model, *shared_log_probs(model, batch, 4), batch))
     for name, expected in found[0].items():
         scale = expected.abs().max().clamp(min=1e-6)
         assert ((found[1][name] - expected).abs().max() / scale) < 1e-3, name
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kind", KINDS)
-def test_flash_attention_gives_what_sdpa_gives_in_bfloat16(kind: str) -> None:
-    pytest.importorskip("flash_attn")
-    batch = on_gpu(build_batch(kind, groups=2, size=4, lengths=UNEVEN))
-    model = build_model(kind)
-    exact, _ = trl_log_probs(model.cuda(), batch)
-    enable(model.bfloat16())
-    flash, _ = shared_log_probs(model, batch, 4)
-    real = batch.completion_mask
-    error = (flash.float() - exact)[real].abs()
-    assert error.mean() < 0.05
 
 
 def test_wrong_groups_are_seen_by_the_comparison() -> None:

@@ -6,19 +6,23 @@ transformers, and the layout reaches them as a keyword argument: no modelling fi
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import is_flash_attn_2_available
 
-from boxrl.engines.prefix.kinds import NAMES, kind_of
+from boxrl.engines.prefix.kernels import (
+    attend_flex,
+    attend_varlen,
+    attend_windows,
+    takes_varlen,
+)
+from boxrl.engines.prefix.kinds import NAMES, TOWER, kind_of
 from boxrl.engines.prefix.layout import Layout
 
 
@@ -30,7 +34,9 @@ def attention(
     attention_mask: Tensor | None,
     shared_prefix: Layout | None = None,
     is_causal: bool | None = None,
-    flex: bool = False,
+    choice: str = "auto",
+    scaling: float | None = None,
+    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention over prefixes and suffixes where a layout is given, else plain SDPA.
@@ -45,24 +51,28 @@ def attention(
         attention_mask: used without a layout only.
         shared_prefix: the packed row's layout.
         is_causal: used without a layout only.
-        flex: compile a kernel for the layout.
-        kwargs: scaling, dropout; passed on.
+        choice: a key of `kinds.NAMES`; only `attend_by_group` knows masks and dropout.
+        scaling: of the scores.
+        dropout: of the attention weights.
+        kwargs: passed on to SDPA.
 
     Returns:
         "1 total heads d" and None, as transformers expects.
     """
+    options: dict[str, Any] = {"scaling": scaling, "dropout": dropout, **kwargs}
     if key.shape[0] != query.shape[0]:
-        return attend_draws(query, key, value, **kwargs), None
+        return attend_draws(query, key, value, **options), None
     if shared_prefix is None:
         plain: tuple[Tensor, None] = ALL_ATTENTION_FUNCTIONS["sdpa"](
-            module, query, key, value, attention_mask, is_causal=is_causal, **kwargs
+            module, query, key, value, attention_mask, is_causal=is_causal, **options
         )
         return plain
-    if kind_of(module) in shared_prefix.masks:
-        return attend_by_group(module, query, key, value, shared_prefix, **kwargs), None
-    flash = query.is_cuda and query.dtype != torch.float32 and is_flash_attn_2_available()
-    attend = attend_flex if flex else attend_varlen if flash else attend_by_group
-    return attend(module, query, key, value, shared_prefix, **kwargs), None
+    in_one_call = kind_of(module) not in shared_prefix.masks and not dropout
+    if in_one_call and choice == "flex":
+        return attend_flex(query, key, value, shared_prefix, scaling), None
+    if in_one_call and choice != "sdpa" and takes_varlen(query, value):
+        return attend_varlen(query, key, value, shared_prefix, scaling), None
+    return attend_by_group(module, query, key, value, shared_prefix, **options), None
 
 
 def attend_by_group(
@@ -155,81 +165,10 @@ def attend_draws(
     return output.permute(0, 3, 1, 2, 4).reshape(len(query), 1, -1, width)
 
 
-def attend_varlen(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    kernel: Any = None,
-    **kwargs: Any,
-) -> Tensor:
-    """One call of a variable-length kernel over all prefixes and suffixes of the row.
-
-    Args:
-        module: the attention layer.
-        query: "1 heads total d".
-        key: "1 kv_heads total d".
-        value: as `key`.
-        layout: of the row.
-        kernel: an attention function of transformers that takes cumulative lengths and aligns
-            causality to the right; flash-attention by default.
-        kwargs: passed on.
-    """
-    kernel = kernel or ALL_ATTENTION_FUNCTIONS["flash_attention_2"]
-    varlen = layout.varlen
-    output: Tensor = kernel(
-        module,
-        query,
-        key.index_select(2, varlen.keys),
-        value.index_select(2, varlen.keys),
-        None,
-        is_causal=True,
-        cu_seq_lens_q=varlen.query_ends,
-        cu_seq_lens_k=varlen.key_ends,
-        max_length_q=varlen.max_queries,
-        max_length_k=varlen.max_keys,
-        **kwargs,
-    )[0]
-    return output
-
-
-def attend_flex(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scaling: float | None = None,
-    **_: Any,
-) -> Tensor:
-    """Flex attention of torch over the whole row; on a CPU it has no backward.
-
-    Args:
-        module: the attention layer.
-        query: "1 heads total d".
-        key: "1 kv_heads total d".
-        value: as `key`.
-        layout: of the row.
-        scaling: of the scores.
-    """
-    kernel = _compiled_flex() if query.is_cuda else flex_attention
-    shared = query.shape[1] != key.shape[1]
-    output: Tensor = kernel(
-        query, key, value, block_mask=layout.block_mask, scale=scaling, enable_gqa=shared
-    )
-    return output.transpose(1, 2)
-
-
-@cache
-def _compiled_flex() -> Any:
-    """One kernel for rows of every length."""
-    return torch.compile(flex_attention, dynamic=True)
-
-
 def register() -> None:
-    """Make these functions known to transformers, by the names of NAMES."""
-    for choice, name in NAMES.items():
-        AttentionInterface.register(name, partial(attention, flex=choice == "flex"))
+    """Make these functions known to transformers, by the names of NAMES and TOWER."""
+    functions = {name: partial(attention, choice=choice) for choice, name in NAMES.items()}
+    for name, function in {**functions, TOWER: attend_windows}.items():
+        AttentionInterface.register(name, function)
         # Ordinary padded batches still need their mask; without this they would silently get none.
         AttentionMaskInterface.register(name, sdpa_mask)

@@ -17,8 +17,15 @@ from transformers import masking_utils
 from boxrl.engines.prefix.layout import Mask
 from boxrl.errors import UsageError
 
-NAMES = {"auto": "boxrl_shared_prefix", "flex": "boxrl_shared_prefix_flex"}
+NAMES = {
+    "auto": "boxrl_shared_prefix",
+    "sdpa": "boxrl_shared_prefix_sdpa",
+    "varlen": "boxrl_shared_prefix_varlen",
+    "flex": "boxrl_shared_prefix_flex",
+}
 """The recipe's `engine.attention` -> what transformers knows the attention by."""
+TOWER = "boxrl_flash_windows"
+"""That of a vision tower; transformers hands all windows over at once where a name has flash."""
 FULL, SLIDING = "full_attention", "sliding_attention"
 ATTENTION = frozenset({FULL, SLIDING})
 """Kinds of layers in which a token sees others, as the model's masks say."""

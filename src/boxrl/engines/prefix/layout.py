@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.attention.flex_attention import BlockMask
+
+BLOCK = 128
+"""Queries and keys of one block of flex attention."""
 
 
 class Group(NamedTuple):
@@ -76,6 +79,15 @@ class Layout:
         return self._causal[number] if mask is None else mask.suffix
 
     @cached_property
+    def completions(self) -> Tensor:
+        """Long "n", token index of every suffix position, in order: those that have a label."""
+        spans = [
+            torch.arange(group.prefix, group.prefix + sum(group.suffixes)) + group.start
+            for group in self.groups
+        ]
+        return torch.cat(spans).to(self.device)
+
+    @cached_property
     def branches(self) -> Branches:
         """The same layout as two batches, for layers that only look back."""
         return Branches(self.groups, self.device)
@@ -104,20 +116,65 @@ class Layout:
 
     @cached_property
     def block_mask(self) -> BlockMask:
-        """The same layout as blocks of 128 x 128 tokens, most of which nobody has to look at."""
-        groups, owners = [], []
-        for number, group in enumerate(self.groups):
-            lengths = torch.tensor([group.prefix, *group.suffixes])
-            groups.append(torch.full((int(lengths.sum()),), number))
-            owners.append(torch.arange(len(lengths)).repeat_interleave(lengths))  # 0: the prefix
-        group_of, owner = (torch.cat(parts).to(self.device) for parts in (groups, owners))
+        """The same layout as blocks of BLOCK x BLOCK tokens, most of which nobody looks at.
+
+        Which blocks are seen follows from the lengths, so no mask of all pairs of tokens is built.
+        """
+        seen = _seen_spans(self.groups)
+        some, whole = _blocks_seen(seen)
+        (start, end), (own, _) = (part.to(self.device).unbind(1) for part in seen.unbind(1))
 
         def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            mine = (owner[k] == 0) | (owner[k] == owner[q])
-            return (k <= q) & (group_of[k] == group_of[q]) & mine
+            return (k <= q) & ((k >= own[q]) | ((k >= start[q]) & (k < end[q])))
 
-        total = len(owner)
-        return create_block_mask(sees, None, None, total, total, device=self.device)
+        return BlockMask.from_kv_blocks(
+            *_listed(some & ~whole),
+            *_listed(whole),
+            BLOCK_SIZE=BLOCK,
+            mask_mod=sees,
+            seq_lengths=(len(seen), len(seen)),
+        ).to(self.device)
+
+
+def _seen_spans(groups: Sequence[Group]) -> Tensor:
+    """Of every token the two spans of keys that it sees, Int "total 2 2", from and up to.
+
+    The first is its group's prefix, the second its own suffix up to itself; a token of the prefix
+    has the prefix up to itself as its second and an empty first.
+    """
+    spans = []
+    for group in groups:
+        behind = group.start
+        for number, length in enumerate([group.prefix, *group.suffixes]):
+            end = group.start + (group.prefix if number else 0)
+            rows = torch.tensor([group.start, end, behind, 0]).repeat(length, 1)
+            rows[:, 3] = torch.arange(behind, behind + length) + 1
+            spans.append(rows)
+            behind += length
+    return torch.cat(spans).int().unflatten(1, (2, 2))
+
+
+def _blocks_seen(spans: Tensor) -> tuple[Tensor, Tensor]:
+    """Bool "blocks blocks": which keys some query of a block sees, and which all see all of.
+
+    Args:
+        spans: of `_seen_spans`.
+    """
+    first = torch.arange(0, len(spans), BLOCK, dtype=torch.int32)[:, None]
+    some, whole = [], []
+    for rows in spans.split(BLOCK):
+        start, end = rows[:, None, :, 0], rows[:, None, :, 1]
+        seen = (end.clamp(max=first + BLOCK) - start.clamp(min=first)).clamp(min=0).sum(2)
+        some.append(seen.any(0))
+        # A block that the row's end cuts is never whole.
+        whole.append((seen == BLOCK).all(0) & (len(rows) == BLOCK))
+    return torch.stack(some), torch.stack(whole)
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of each row are marked, and which, those first: Int "1 1 n", "1 1 n n"."""
+    order = blocks.int().argsort(dim=1, descending=True, stable=True)
+    return blocks.sum(1)[None, None].int(), order[None, None].int()
 
 
 class VarLen(NamedTuple):

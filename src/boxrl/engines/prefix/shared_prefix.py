@@ -19,6 +19,7 @@ prompt leaves behind to every completion (`recurrent`).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +28,15 @@ from torch import Tensor
 
 from boxrl.engines.prefix.attention import register
 from boxrl.engines.prefix.images import join_images
-from boxrl.engines.prefix.kinds import ATTENTION, NAMES, keeps_last, layer_kinds, sight, split_mask
+from boxrl.engines.prefix.kinds import (
+    ATTENTION,
+    NAMES,
+    TOWER,
+    keeps_last,
+    layer_kinds,
+    sight,
+    split_mask,
+)
 from boxrl.engines.prefix.layout import Group, Layout, Mask
 from boxrl.engines.prefix.recurrent import share_states
 
@@ -41,7 +50,9 @@ def unwrap(model: Any) -> Any:
 
 
 def enable(model: Any, attention: str = "auto") -> None:
-    """Let the language model use shared-prefix attention; the vision tower stays on SDPA.
+    """Let the language model use shared-prefix attention.
+
+    On a GPU the windows of a vision tower are attended to in one call, unless SDPA is asked for.
 
     Args:
         model: wrapped or not.
@@ -50,7 +61,22 @@ def enable(model: Any, attention: str = "auto") -> None:
     register()
     base = unwrap(model)
     base.set_attn_implementation({"text_config": NAMES[attention]})
+    if _has_windows(base):
+        tower = TOWER if base.device.type == "cuda" and attention != "sdpa" else "sdpa"
+        base.config.vision_config._attn_implementation = tower
     share_states(base)
+
+
+def _has_windows(model: Any) -> bool:
+    """Whether its vision tower attends by SDPA within parts of a row of patches."""
+    vision = getattr(model.config, "vision_config", None)
+    if vision is None or vision._attn_implementation not in ("sdpa", TOWER):
+        return False
+    return any(
+        getattr(module, "config", None) is vision
+        and "cu_seqlens" in inspect.signature(module.forward).parameters
+        for module in model.modules()
+    )
 
 
 def is_enabled(model: Any) -> bool:
@@ -90,13 +116,14 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
         groups: row indices per prompt; the first row of each holds its image.
     """
     device = rows.prompt_ids.device
-    lengths = rows.completion_mask.sum(1).tolist()
+    both = torch.stack([rows.prompt_mask.sum(1), rows.completion_mask.sum(1)])
+    prompts, lengths = both.tolist()  # one wait for a GPU
     ids, labels, positions, layout, total = [], [], [], [], 0
     masks: dict[str, list[Mask | None]] = {}
     for group in groups:
-        keep = rows.prompt_mask[group[0]].bool()
-        prompt = rows.prompt_ids[group[0]][keep]
-        types = None if rows.types is None else rows.types[group[0]][keep]
+        real = slice(rows.prompt_ids.shape[1] - prompts[group[0]], None)
+        prompt = rows.prompt_ids[group[0], real]
+        types = None if rows.types is None else rows.types[group[0], real]
         image = rows.images[group[0]] or {}
         place = rope_positions(model, prompt, types, image.get("image_grid_thw"))
         longest = max(lengths[row] for row in group)
@@ -185,11 +212,10 @@ def log_probs(
     """
     inputs, layout = pack(model, rows, groups)
     output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
-    scored = inputs["shift_labels"] != -100
-    real = rows.completion_mask.bool()
+    scored, real = layout.completions, rows.completion_mask.bool()
 
     def unpack(packed: Tensor) -> Tensor:
-        return packed.new_zeros(real.shape).masked_scatter(real, packed[scored])
+        return packed.new_zeros(real.shape).masked_scatter(real, packed[0].index_select(0, scored))
 
     entropy = None if output.entropy is None else unpack(output.entropy)
     return unpack(output.log_probs), entropy

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import set_seed
 from trl import GRPOConfig
 
 from boxrl.config import Recipe, dump_recipe
 from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.loading import banned_token_ids
+from boxrl.engines.prefix.kernels import refuse_attention
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.training.lora import refuse_tied
@@ -44,15 +46,16 @@ def build_trainer(
         images: folder that the samples' image paths start at.
 
     Raises:
-        UsageError: flex attention is asked for on a CPU.
+        UsageError: the machine does not run the attention that is asked for.
     """
-    if recipe.engine.attention == "flex" and model.device.type == "cpu":
-        raise UsageError("engine.attention: flex trains on a GPU only, got a CPU; take auto")
+    config = build_config(recipe, model, banned_token_ids(processor, family))
+    half = config.bf16 or config.fp16 or model.dtype != torch.float32
+    refuse_attention(recipe.engine.attention, model.device, half)
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family),
-        args=build_config(recipe, model, banned_token_ids(processor, family)),
+        args=config,
         reward_funcs=[
             TRLReward(entry.reward, family, opened=thinking.opened) for entry in recipe.rewards
         ],

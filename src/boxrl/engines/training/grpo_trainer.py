@@ -201,7 +201,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
                 torch.bfloat16 if self.args.bf16 else unwrap(model).dtype,
             )
         model.train(training)
-        difference, allowed, tokens = self.accelerator.gather(found[None]).T
+        difference, allowed = self.accelerator.gather(found[None]).T
+        tokens = self.accelerator.gather(batch["attention_mask"][:, -n:].sum())
         self._checked = bool(tokens.any())  # else all completions were cut and masked
         self._inexact = bool((difference > allowed).any())
         if not self._inexact:
