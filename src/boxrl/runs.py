@@ -112,7 +112,7 @@ class Run:
         if not resume:
             raise UsageError(
                 f"{self.path}: holds another run ({self.facts.get('name')}, {status}); "
-                "choose another folder, or --resume to continue this one"
+                "choose another folder, --resume to continue this one, or --replace to delete it"
             )
         own = read_bytes(self.path / "recipe.yaml").decode("utf-8", "replace")
         if changed := differences(own, recipe):
@@ -152,6 +152,41 @@ class Run:
 
     def _has_results(self) -> bool:
         return any((self.path / name).exists() for name in ("metrics.jsonl", "evals", "model"))
+
+
+PARTS = (
+    "recipe.yaml", "environment.json", "data", "metrics.jsonl", "completions.jsonl",
+    "validation.jsonl", "checkpoints", "adapter", "model", "evals", "compare.json", "report.html",
+    "report_files", "run.json",
+)  # fmt: skip
+"""What a run writes into its folder; run.json is removed last, so that until then it is a run."""
+
+
+def clear_run(path: Path) -> None:
+    """Remove what a run left in its folder, so that another can begin there.
+
+    Args:
+        path: the folder; one that holds no run is left as it is.
+
+    Raises:
+        UsageError: another process is writing to it, or it holds files that no run wrote.
+        DataError: a link in it leads elsewhere.
+    """
+    if not (path / "run.json").is_file():
+        return
+    check_links(path)
+    own = {part.name for part in path.iterdir() if not part.name.startswith(".")} - set(PARTS)
+    if own:
+        raise UsageError(
+            f"{path}: holds {min(own)}, which no run wrote; move it away or choose another folder"
+        )
+    with open_locked(path / ".lock", path):
+        for name in PARTS:
+            part = path / name
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def differences(own: str, other: str) -> str:

@@ -32,7 +32,7 @@ PARSED = (
 )  # fmt: skip
 """Verbs whose example needs torch, a server or an archive: held against the parser alone."""
 
-EVALUATED = ("runs/val", "runs/before", "runs/after", "runs/train/evals/val")
+EVALUATED = ("runs/val", "runs/before", "runs/after", "runs/train-grpo/evals/val")
 
 Parser = argparse.ArgumentParser
 
@@ -105,7 +105,7 @@ def test_help_ends_with_an_example_of_the_verb(words: str) -> None:
 def write_recipe(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(
         "name: mine\nmethod: grpo\nmodel: tiny\nrewards: [f1]\n"
-        "data: {train: train.jsonl, images: images}\n"
+        "data: {train: train.jsonl, images: images}\ntrain: {prompts_per_step: 4}\n"
     )
 
 
@@ -149,7 +149,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "completions.jsonl").write_text(json.dumps(finished) + "\n")
     write_recipe(folder)
     facts = {"name": "mine", "method": "grpo", "model": "tiny", "status": "done"}
-    write_json(folder / "runs/train/run.json", facts | {"evals": ["val"], "pairs": []})
+    write_json(folder / "runs/train-grpo/run.json", facts | {"evals": ["val"], "pairs": []})
     return folder
 
 

@@ -14,7 +14,7 @@ def add_verb(verbs: Any) -> None:
     """Declare `boxrl export`."""
     verb = add_command(
         verbs, "export", "write trained weights as a plain model folder",
-        example="boxrl export runs/train --out my_model",
+        example="boxrl export runs/train-grpo --out my_model",
     )  # fmt: skip
     verb.add_argument(
         "source", type=Path, metavar="RUN_OR_CHECKPOINT", help="run folder, or one checkpoint"

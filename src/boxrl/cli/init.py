@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import add_images, add_limits, add_samples
@@ -19,6 +20,10 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     add_samples(verb)
     add_images(verb)
+    verb.add_argument(
+        "--validation", type=Path, metavar="FILE.jsonl",
+        help="held-out samples: keep the best checkpoint by them, compare before and after",
+    )  # fmt: skip
     verb.add_argument("--model", required=True, help="model folder, or tiny")
     verb.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs")
     verb.add_argument(
@@ -47,6 +52,7 @@ def run_init(args: argparse.Namespace) -> None:
             args.gpu_memory,
             args.min_pixels,
             args.max_pixels,
+            args.validation,
         ),
         end="",
     )

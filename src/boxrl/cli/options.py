@@ -127,6 +127,15 @@ def add_ranking(parser: Any) -> None:
     )  # fmt: skip
 
 
+def add_run_folder(parser: Any) -> None:
+    """Declare `--resume` and `--replace`, of verbs that write a run folder."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    which.add_argument(
+        "--replace", action="store_true", help="delete the run that the folder holds, and begin"
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Declare `key=value`, which sets keys of a recipe."""
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_overrides, add_seed
+from boxrl.cli.options import add_overrides, add_run_folder, add_seed
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
@@ -22,7 +22,7 @@ def add_verb(verbs: Any) -> None:
         help="run folder (default: runs/quickstart, or the first free of quickstart-2, -3, ...)",
     )  # fmt: skip
     add_seed(verb, "of scenes, training and sampling")
-    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    add_run_folder(verb)
     add_overrides(verb)
     verb.set_defaults(run=run_quickstart)
 
@@ -31,43 +31,28 @@ def run_quickstart(args: argparse.Namespace) -> None:
     """Run the packaged recipe into a run folder, or go on there."""
     from rich.console import Console
 
+    from boxrl.cli.tables import print_change, print_next
     from boxrl.config import find_recipe, load_recipe
-    from boxrl.runs import numbered_folder
+    from boxrl.runs import clear_run, numbered_folder
 
     require_train_extra("boxrl quickstart")
     from boxrl.quickstart import run_chain
 
-    out = args.out or numbered_folder(Path("runs/quickstart"), args.resume)
+    first = Path("runs/quickstart")
+    out = args.out or (first if args.replace else numbered_folder(first, args.resume))
     words = [f"out={out}", f"seed={args.seed}", *args.overrides]
     recipe = load_recipe(find_recipe("quickstart"), words)
-    chain = run_chain(recipe, args.resume)
+    if args.replace:
+        clear_run(recipe.out)
+    chain, console = run_chain(recipe, args.resume), Console()
     for way, difference in chain.differences.items():
         before = chain.evaluations[f"before_{way}"]
         title = f"{len(before.rows)} held-out scenes, {way}, prompt {recipe.prompt!r}"
-        _print_table(title, difference, before.metrics["blind"])
-    Console(soft_wrap=True).print(f"report: {chain.report}   ({chain.seconds:.0f} s)")
-
-
-def _print_table(title: str, difference: dict[str, Any], blind: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
-
-    table = Table(title=title, title_justify="left")
-    for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
-        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    for metric in HEADLINE_METRICS:
-        row, digits = difference["metrics"].get(metric.key), metric.digits
-        if row is None:
-            continue
-        change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
-        unseen = look_up(blind, metric.key)
-        table.add_row(
-            metric.name,
-            f"{row['a']:.{digits}f}",
-            f"{row['b']:.{digits}f}",
-            f"{change} [{low}, {high}]",
-            "" if unseen is None else f"{unseen:.{digits}f}",
-        )
-    Console().print(table)
+        print_change(console, title, difference, before.metrics["blind"])
+    console.print(f"report: {chain.report}   ({chain.seconds:.0f} s)", soft_wrap=True)
+    print_next(
+        console,
+        f"open {chain.report} in a browser: every answer, before and after",
+        f"boxrl demo --model {recipe.out / 'model'}",
+        "boxrl init --help: a recipe for your own data",
+    )

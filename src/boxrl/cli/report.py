@@ -17,7 +17,7 @@ def add_verb(verbs: Any) -> None:
     """Declare `boxrl report`."""
     verb = add_command(
         verbs, "report", "write a run, or several side by side, as one page",
-        example="boxrl report runs/train",
+        example="boxrl report runs/train-grpo",
     )  # fmt: skip
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
     verb.add_argument(

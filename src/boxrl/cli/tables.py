@@ -48,3 +48,44 @@ def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
             value = ", ".join(known)
         if value is not None:
             console.print(Text(f"{key}: {value}", style="dim"))
+
+
+def print_next(console: Console, *commands: str) -> None:
+    """What to run next, one command a line, ready to be copied."""
+    for number, command in enumerate(commands):
+        console.print(Text(f"{'     ' if number else 'next:'} {command}"), soft_wrap=True)
+
+
+def print_change(
+    console: Console, title: str, difference: Mapping[str, Any], blind: Mapping[str, Any]
+) -> None:
+    """What a training changed: a table of the headline metrics, and a sentence.
+
+    Args:
+        console: where to.
+        title: of the table.
+        difference: of the model after it from the one before, see `boxrl.evaluate.compare`.
+        blind: metrics of the blind baseline.
+    """
+    from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
+    from boxrl.evaluate.verdict import change_verdict
+
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    for metric in HEADLINE_METRICS:
+        row, digits = difference["metrics"].get(metric.key), metric.digits
+        if row is None:
+            continue
+        change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
+        unseen = look_up(blind, metric.key)
+        table.add_row(
+            metric.name,
+            f"{row['a']:.{digits}f}",
+            f"{row['b']:.{digits}f}",
+            f"{change} [{low}, {high}]",
+            "" if unseen is None else f"{unseen:.{digits}f}",
+        )
+    console.print(table)
+    if said := change_verdict(difference):
+        console.print(Text(said, style="bold"))

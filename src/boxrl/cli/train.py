@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_overrides, integer
+from boxrl.cli.options import add_overrides, add_run_folder, integer
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 
@@ -23,7 +23,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument("recipe", metavar="RECIPE", help="a .yaml file, or a shipped recipe by name")
     add_overrides(verb)
-    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    add_run_folder(verb)
     verb.add_argument(
         "--dry-run", action="store_true", help="estimate the memory of a step and stop"
     )
@@ -52,7 +52,7 @@ def add_verb(verbs: Any) -> None:
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
     from boxrl.config import find_recipe, load_recipe
-    from boxrl.runs import Launch, numbered_folder
+    from boxrl.runs import Launch, clear_run, numbered_folder
 
     if args.gpu_memory is not None and not (args.dry_run and 0 < args.gpu_memory < math.inf):
         raise UsageError(
@@ -62,22 +62,69 @@ def run_train(args: argparse.Namespace) -> int | None:
     _refuse_idle_options(args)
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     process = Launch.read()
-    if "out" not in recipe.model_fields_set and process.world == 1:
+    named = "out" in recipe.model_fields_set or args.replace
+    if not named and process.world == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
+    check_samples(recipe, args.num_processes)
     if args.dry_run:
         return print_estimate(recipe, args.gpu_memory, args.num_processes, args.strategy)
+    if args.replace and process.is_first and not args.write_config:
+        clear_run(recipe.out)
     if args.launch:
         launch_train(args, recipe)
+        if not args.write_config:
+            print_outcome(recipe)
         return None
     from boxrl.engines.answers import score_answers
     from boxrl.engines.training.train import train_run
 
-    model = train_run(recipe, args.resume, score_answers)
-    if process.is_first:
-        print(f"model: {model}")
-        print(f"report: boxrl report {recipe.out}")
+    train_run(recipe, args.resume, score_answers, print_start)
+    if process.world == 1:
+        print_outcome(recipe)
+    elif process.is_first:
+        print(f"model: {recipe.out / 'model'}")
     return None
+
+
+def check_samples(recipe: Recipe, processes: int) -> None:
+    """Refuse what would train nothing, before a model is loaded or a process started."""
+    from boxrl.data.samples import read_samples
+    from boxrl.engines.steps import check_steps
+
+    drawn = recipe.data.synthetic
+    count = drawn.train if drawn else len(read_samples(recipe.data.train or Path()))
+    check_steps(recipe, count, processes)
+
+
+def print_start(recipe: Recipe) -> None:
+    """How good the model is before it is trained, on the held-out samples."""
+    from boxrl.engines.change import measure_start
+    from boxrl.evaluate.verdict import evaluation_verdict
+
+    if start := measure_start(recipe):
+        print(f"before training: {evaluation_verdict(start.metrics)}", flush=True)
+
+
+def print_outcome(recipe: Recipe) -> None:
+    """What the training changed on the held-out samples, and what to run next."""
+    from rich.console import Console
+
+    from boxrl.cli.tables import print_change, print_next
+    from boxrl.engines.change import measure_change
+
+    console, out = Console(), recipe.out
+    console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
+    change = measure_change(recipe)
+    steps = [f"boxrl report {out}", f"boxrl export {out} --out MODEL"]
+    if change is None:
+        steps.insert(0, f"boxrl predict --samples VAL.jsonl --images DIR --model {out / 'model'} "
+                     f"--out {out / 'evals/val/predictions.jsonl'}")  # fmt: skip
+    else:
+        title = f"{len(change.after.rows)} held-out samples, greedy, prompt {recipe.prompt!r}"
+        print_change(console, title, change.difference, change.before.metrics["blind"])
+        steps.insert(1, f"boxrl demo --model {out / 'model'}")
+    print_next(console, *steps)
 
 
 def launch_train(args: argparse.Namespace, recipe: Recipe) -> None:

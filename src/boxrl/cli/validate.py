@@ -39,6 +39,7 @@ def run_validate(args: argparse.Namespace) -> int:
     """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
     from boxrl.config import find_recipe, load_recipe
     from boxrl.engines.build import find_family, find_thinking, recipe_options
+    from boxrl.engines.steps import check_steps
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
@@ -48,6 +49,8 @@ def run_validate(args: argparse.Namespace) -> int:
     family = find_family(options)
     find_thinking(options, prompt)  # which checks the model's chat template
     samples = _samples(recipe)
+    if recipe.data.train is not None:
+        check_steps(recipe, len(samples))
     rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:
         outcome = validate(samples, family, prompt, rewards, bar.advance)

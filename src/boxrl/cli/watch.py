@@ -13,7 +13,7 @@ def add_verb(verbs: Any) -> None:
     """Declare `boxrl watch`."""
     verb = add_command(
         verbs, "watch", "follow a run in the terminal while it trains",
-        example="boxrl watch runs/train",
+        example="boxrl watch runs/train-grpo",
     )  # fmt: skip
     verb.add_argument("run_dir", type=Path, metavar="RUN", help="run folder")
     verb.set_defaults(run=run_watch)

@@ -49,7 +49,8 @@ def beats_blind(
         if ends is None:
             continue
         better = ends.low > 0
-        verdict = f"{'Significantly' if better else 'Not significantly'} better than {name}"
+        which = "Significantly" if better or ends.high < 0 else "Not significantly"
+        verdict = f"{which} {'worse' if ends.high < 0 else 'better'} than {name}"
         span = f"95 % CI {ends.low:+.3f} to {ends.high:+.3f}"
         return with_old_names(
             {

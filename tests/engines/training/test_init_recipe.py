@@ -43,7 +43,7 @@ def test_odd_file_names_give_a_recipe_that_loads(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(text)
     loaded = load_recipe(recipe)
-    assert (loaded.name, loaded.out) == (name, Path("runs") / name)
+    assert (loaded.name, loaded.out) == (name, Path("runs") / f"{name}-sft")
     assert (loaded.data.train, loaded.data.images) == (samples, images)
 
 
@@ -84,6 +84,17 @@ def test_the_packaged_model_gets_settings_that_teach_it(
     quickstart = load_recipe(find_recipe("quickstart")).train
     assert train.learning_rate == quickstart.learning_rate
     assert train.max_completion_length == quickstart.max_completion_length
+
+
+def test_held_out_samples_are_wired_in(
+    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = scene_folder / "samples.jsonl"
+    assert main(init(scene_folder, validation=str(held_out))) == 0
+    (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.data.test, recipe.train.validate_samples) == (held_out, 12)
+    assert (recipe.train.max_steps, recipe.train.prompts_per_step) == (15, 8)
 
 
 def write_model(folder: Path, **text: int) -> Path:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
+from tokenizers import Tokenizer
 
 from boxrl.config import PACKAGED_MODELS, Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.stats import at_most, image_tokens
 from boxrl.engines.build import EngineOptions, find_family
+from boxrl.engines.loading import model_errors
+from boxrl.engines.steps import plan_steps
 from boxrl.engines.training.memory import GIB, Estimate, estimate
 from boxrl.errors import UsageError
 from boxrl.families import Family
+from boxrl.generation.model_folders import model_folder
+from boxrl.prompts import render_target
+from boxrl.types import Sample
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("full fine-tuning", {"learning_rate": 1e-6}),
@@ -43,6 +49,12 @@ REWARDS = {
 """What each task is paid for; rewards that do not apply to a sample are left out by TRL."""
 
 
+VALIDATED = 200
+"""Held-out samples that checkpoints are scored on, at most."""
+
+LONGEST_READ = 50
+"""Right answers that are counted in tokens, the longest in characters."""
+
 LIMIT_TOKENS = (1280, 512, 256)
 """Tokens of an image that are tried where the model's own limit does not fit, the most first."""
 
@@ -56,11 +68,13 @@ def write_recipe(
     gpu_memory: float,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    validation: Path | None = None,
 ) -> str:
-    """A commented recipe that fits the memory.
+    """A commented recipe that fits the data and the memory.
 
-    Images are shown as large as some way of training allows; the limit that this takes is stated
-    with what it costs in tokens.
+    Steps go several times through few samples and once through many; answers may be half as long
+    again as the longest right one. Images are shown as large as some way of training allows; the
+    limit that this takes is stated with what it costs in tokens.
 
     Args:
         samples: the training samples.
@@ -71,9 +85,12 @@ def write_recipe(
         gpu_memory: of one, in GB.
         min_pixels: least area of an image as the model sees it; the model's own where None.
         max_pixels: largest area; proposed where None.
+        validation: held-out samples, whose images lie in `images` too: the best checkpoint is
+            kept by them, and the trained model compared with its start.
 
     Raises:
-        UsageError: no such folder, no positive number, limits that cannot be, or nothing fits.
+        UsageError: no such folder, too few samples, no positive number, limits that cannot be, or
+            nothing fits.
     """
     _check(images, gpus, gpu_memory)
     read = read_samples(samples)
@@ -81,19 +98,26 @@ def write_recipe(
     family = find_family(EngineOptions(model, min_pixels=min_pixels, max_pixels=max_pixels))
     content: dict[str, Any] = {
         "name": _name(samples), "method": method, "model": model,
-        "data": {"train": samples, "images": images},
+        "data": {"train": samples, "test": validation, "images": images},
         "rewards": list(dict.fromkeys(name for task in tasks for name in REWARDS[task])),
     }  # fmt: skip
+    least = SMALL if model in PACKAGED_MODELS else {}
+    answer = _longest_answer(read, family, model_folder(model))
+    fits = max(int(least.get("max_completion_length", 1024)), -(-answer * 3 // 64) * 32)
+    options = {**least, "max_completion_length": fits}
+    if validation is not None and gpus == 1:
+        options["validate_samples"] = min(len(read_samples(validation)), VALIDATED)
     for limited in _limits(family, named=max_pixels is not None):
         changed = limited.limits() if limited is not family or min_pixels or max_pixels else {}
         content |= {key: changed.get(key) for key in ("min_pixels", "max_pixels")}
-        for way, train in _ways(model, gpus):
+        for way, train in _ways(method, len(read), gpus, options):
             recipe = Recipe.model_validate(content | {"train": train})
             need = estimate(recipe, gpus, "ddp" if gpus == 1 else "zero3")
             if need.peak <= 0.9 * gpu_memory * 1e9:
                 sizes = Counter({sample.image: sample.size_wh for sample in read}.values())
                 limit = _limit_line(recipe, limited, sizes)
-                return _render(recipe, way, gpus, gpu_memory, need, limit)
+                facts = Facts(way, gpus, gpu_memory, need, limit, len(read), answer)
+                return _render(recipe, facts)
     small = f" and images of {recipe.max_pixels:,} pixels" if recipe.max_pixels else ""
     raise UsageError(
         f"{model}: even QLoRA with one prompt at a time{small} needs {need.peak / GIB:.0f} GiB, "
@@ -110,18 +134,35 @@ def _limits(family: Family, *, named: bool) -> Iterator[Family]:
                 yield at_most(family, limit)
 
 
-def _ways(model: str, gpus: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _ways(
+    method: str, samples: int, gpus: int, options: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """(how it is trained, the recipe's train section), from the largest to the smallest."""
-    small = SMALL if model in PACKAGED_MODELS else {}
-    for way, options in WAYS:
+    for way, trained in WAYS:
         for micro in (4, 2, 1):
+            if micro > 1 and samples < micro * gpus:
+                continue
+            plan = plan_steps(method, samples, gpus, micro)
             yield (
                 way,
                 {
-                    "max_steps": 500, "prompts_per_step": 8 * gpus, "num_generations": 8,
-                    "micro_batch_prompts": micro, **options, **small,
+                    "max_steps": plan.max_steps, "prompts_per_step": plan.prompts_per_step,
+                    "num_generations": 8, "micro_batch_prompts": micro,
+                    "save_steps": plan.save_steps, **trained, **options,
                 },
             )  # fmt: skip
+
+
+def _longest_answer(samples: Sequence[Sample], family: Family, folder: Path) -> int:
+    """Tokens of the longest right answer; half its characters where no tokenizer is found."""
+    gold = {render_target(sample, family) for sample in samples if family.takes(sample.size_wh)}
+    longest = sorted(gold, key=len)[-LONGEST_READ:]
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return max((len(text) // 2 for text in longest), default=0)
+    with model_errors(folder):
+        tokenizer = Tokenizer.from_file(str(path))
+    return max((len(tokenizer.encode(text).ids) for text in longest), default=0)
 
 
 def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]]) -> str:
@@ -166,11 +207,32 @@ def _scalar(value: str | Path | None) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _render(
-    recipe: Recipe, way: str, gpus: int, gpu_memory: float, need: Estimate, limit: str
-) -> str:
-    train, data = recipe.train, recipe.data
+class Facts(NamedTuple):
+    """What the comments of a recipe say.
+
+    Attributes:
+        way: how it is trained.
+        gpus: how many there are.
+        gpu_memory: of one, in GB.
+        need: what a step takes.
+        limit: lines about pixel limits.
+        samples: how many there are to train on.
+        answer: tokens of the longest right answer.
+    """
+
+    way: str
+    gpus: int
+    gpu_memory: float
+    need: Estimate
+    limit: str
+    samples: int
+    answer: int
+
+
+def _render(recipe: Recipe, facts: Facts) -> str:
+    train, data, gpus = recipe.train, recipe.data, facts.gpus
     several = f" --launch accelerate --num-processes {gpus} --strategy zero3" if gpus > 1 else ""
+    epochs = train.max_steps * train.prompts_per_step / facts.samples
     lora = ""
     if train.lora:
         quantize = f", quantize: {train.lora.quantize}" if train.lora.quantize else ""
@@ -178,28 +240,34 @@ def _render(
     group = ""
     if recipe.method == "grpo":
         group = f"  num_generations: {train.num_generations} # completions per prompt\n"
+    test = "  # test: held_out.jsonl                      boxrl data split makes one"
+    if data.test is not None:
+        test = f"  test: {_scalar(data.test)}"
+    validate = "  # validate_samples: 200                     scores checkpoints on data.test, keeps the best"  # noqa: E501
+    if train.validate_samples:
+        validate = f"  validate_samples: {train.validate_samples} # scores checkpoints on data.test, keeps the best"  # noqa: E501
     return f"""\
-# {recipe.method.upper()} by {way}; about {need.peak / GIB:.1f} GiB of {gpu_memory:.0f} GB on {gpus} GPU(s).
+# {recipe.method.upper()} by {facts.way}; about {facts.need.peak / GIB:.1f} GiB of {facts.gpu_memory:.0f} GB on {gpus} GPU(s).
 #   boxrl validate THIS.yaml                  gold answers earn the full reward
 #   boxrl train THIS.yaml --dry-run           where the memory goes
 #   boxrl train THIS.yaml{several}
+# The run goes to {recipe.out}, or the first free of {recipe.out}-2, -3, ...; out: FOLDER names another.
 name: {_scalar(recipe.name)}
-out: {_scalar(f"runs/{recipe.name}")}
 method: {recipe.method}
 model: {_scalar(recipe.model)}
-{limit}prompt: standard # enhanced lets weak models find the format sooner
+{facts.limit}prompt: standard # enhanced lets weak models find the format sooner
 data:
   train: {_scalar(data.train)}
   images: {_scalar(data.images)}
-  # test: held_out.jsonl                      boxrl data split makes one
+{test}
 rewards: [{", ".join(entry.reward.name for entry in recipe.rewards)}]
 train:
-  max_steps: {train.max_steps}
+  max_steps: {train.max_steps} # {epochs:.1f} times through {facts.samples:,} samples
   learning_rate: {train.learning_rate:.1e}
   prompts_per_step: {train.prompts_per_step}
   micro_batch_prompts: {train.micro_batch_prompts} # prompts in memory at once
-{group}  max_completion_length: {train.max_completion_length}
+{group}  max_completion_length: {train.max_completion_length} # the longest right answer has {facts.answer} tokens
   freeze_vision: {str(train.freeze_vision).lower()}
-{lora}  save_steps: 50
-  # validate_samples: 200                     scores checkpoints on data.test, keeps the best
+{lora}  save_steps: {train.save_steps}
+{validate}
 """  # noqa: E501

@@ -17,6 +17,7 @@ from boxrl.data.synthetic import draw_files
 from boxrl.engines.build import find_family, find_thinking, recipe_options
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
+from boxrl.engines.steps import check_steps
 from boxrl.engines.training import grpo, sft
 from boxrl.engines.training.best_checkpoint import KeepBest
 from boxrl.engines.training.callbacks import MetricsLog, StopGracefully
@@ -46,7 +47,12 @@ BUILD_TRAINER: dict[str, Callable[..., Any]] = {
 }
 
 
-def train_run(recipe: Recipe, resume: bool = False, score: ScoreAnswers | None = None) -> Path:
+def train_run(
+    recipe: Recipe,
+    resume: bool = False,
+    score: ScoreAnswers | None = None,
+    begin: Callable[[Recipe], object] | None = None,
+) -> Path:
     """What `boxrl train` does: open the run folder, train into it.
 
     Of several processes the first one keeps the folder.
@@ -55,6 +61,7 @@ def train_run(recipe: Recipe, resume: bool = False, score: ScoreAnswers | None =
         recipe: what to do, and where.
         resume: go on with an interrupted run.
         score: see `train`.
+        begin: called in the open folder before the training, by a process that is alone.
 
     Returns:
         The folder of the trained model.
@@ -64,8 +71,12 @@ def train_run(recipe: Recipe, resume: bool = False, score: ScoreAnswers | None =
         KeyboardInterrupt, DataError: see `train`.
     """
     facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
-    keep = Launch.read().is_first
+    process = Launch.read()
+    keep = process.is_first
     with Run(recipe.out, dump_recipe(recipe), facts, resume) if keep else nullcontext():
+        if begin is not None and process.world == 1:
+            training_samples(recipe)  # synthetic ones are drawn
+            begin(recipe)
         return train(recipe, f"{recipe.method} {recipe.name}", score)
 
 
@@ -100,6 +111,7 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
         require_vllm(recipe.engine.device)
     family = find_family(recipe_options(recipe, recipe.model))
     samples, images = training_samples(recipe)
+    check_steps(recipe, len(samples), Launch.read().world)
     engine, lora = recipe.engine, recipe.train.lora
     model, processor = load(
         source, engine.dtype, engine.device, engine.threads,

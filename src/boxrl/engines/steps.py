@@ -1,0 +1,78 @@
+"""Whether a recipe's steps can be trained on its samples, and how many are sensible; no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from boxrl.config import Recipe
+from boxrl.errors import UsageError
+
+EPOCHS = {"grpo": 10, "sft": 3}
+"""Times through the samples that a first recipe takes, between LEAST and MOST steps."""
+
+LEAST, MOST = 10, 1000
+
+
+def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
+    """Refuse a recipe by which nothing would be trained.
+
+    Args:
+        recipe: sizes of a step.
+        samples: how many there are to train on.
+        processes: that share the prompts of a step.
+
+    Raises:
+        UsageError: no step can be filled, or its prompts cannot be dealt to the processes.
+    """
+    prompts = recipe.train.prompts_per_step
+    if recipe.method == "grpo" and samples < prompts:
+        raise UsageError(
+            f"train.prompts_per_step is {prompts} and there are {samples} samples, so no step "
+            f"could be filled and nothing would be trained; set train.prompts_per_step to at most "
+            f"{samples}"
+        )
+    micro = recipe.train.micro_batch_prompts or max(prompts // processes, 1)
+    if prompts % (micro * processes):
+        raise UsageError(
+            f"train.prompts_per_step is {prompts}; expected a multiple of micro_batch_prompts x "
+            f"processes = {micro} x {processes}"
+        )
+
+
+class Plan(NamedTuple):
+    """The steps of a first recipe.
+
+    Attributes:
+        max_steps: optimizer steps.
+        prompts_per_step: prompts of one of them.
+        save_steps: steps between checkpoints.
+        epochs: times through the samples.
+    """
+
+    max_steps: int
+    prompts_per_step: int
+    save_steps: int
+    epochs: float
+
+
+def plan_steps(method: str, samples: int, gpus: int, micro: int) -> Plan:
+    """Steps that fit the data: several times through few samples, once through many.
+
+    Args:
+        method: `grpo` or `sft`.
+        samples: how many there are to train on.
+        gpus: that share the prompts of a step.
+        micro: prompts of one forward pass.
+
+    Raises:
+        UsageError: there are fewer samples than GPUs.
+    """
+    unit = micro * gpus
+    if samples < unit:
+        raise UsageError(
+            f"{samples} samples cannot be dealt to {gpus} GPU(s); take at most {samples}: --gpus"
+        )
+    prompts = min(8 * gpus, samples) // unit * unit
+    steps = min(max(math.ceil(EPOCHS[method] * samples / prompts), LEAST), MOST)
+    return Plan(steps, prompts, min(50, math.ceil(steps / 4)), steps * prompts / samples)

@@ -1,0 +1,68 @@
+"""What figures come to, in one sentence for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from boxrl.evaluate.summary import METRICS, Metric, look_up
+
+HEADLINES = ("mAP", "grounding_accuracy@0.5", "accuracy")
+"""The first that the samples have is what a run is judged by."""
+
+_NAMED = {metric.key: metric for metric in METRICS}
+
+
+def change_verdict(difference: Mapping[str, Any]) -> str:
+    """Whether the second of two runs is better, and by how much.
+
+    Args:
+        difference: of `compare`.
+
+    Returns:
+        One sentence; "" where the runs share no headline.
+    """
+    metric = _headline(difference["metrics"])
+    if metric is None:
+        return ""
+    row, digits = difference["metrics"][metric.key], metric.digits
+    change, low, high = (f"{row[key]:+.{digits}f}" for key in ("difference", "low", "high"))
+    if row["low"] > 0:
+        said = "better"
+    elif row["high"] < 0:
+        said = "worse"
+    else:
+        said = "no difference told apart, the interval holds 0"
+    flipped = difference["flipped"]
+    return (
+        f"{metric.name} {row['a']:.{digits}f} -> {row['b']:.{digits}f} ({change}, 95 % {low} to "
+        f"{high}): {said}; {len(flipped['gained'])} samples gained, {len(flipped['lost'])} lost"
+    )
+
+
+def evaluation_verdict(metrics: Mapping[str, Any]) -> str:
+    """A run's headline figure, and whether it is told apart from answering blind.
+
+    Args:
+        metrics: of an evaluation.
+
+    Returns:
+        One sentence; "" where the samples have no headline.
+    """
+    metric = _headline(metrics)
+    if metric is None:
+        return ""
+    ends = metrics["intervals"].get(metric.key)
+    span = f" (95 % {ends[0]:.{metric.digits}f} to {ends[1]:.{metric.digits}f})" if ends else ""
+    said = f"{metric.name} {look_up(metrics, metric.key):.{metric.digits}f}{span}"
+    blind = metrics["blind"].get("beats_blind")
+    if not blind:
+        return said
+    if blind["beats_blind"]:
+        return f"{said}; better than answering blind"
+    worse = blind["high"] < 0
+    return f"{said}; {'worse than' if worse else 'not significantly better than'} answering blind"
+
+
+def _headline(metrics: Mapping[str, Any]) -> Metric | None:
+    return next((_NAMED[key] for key in HEADLINES if metrics.get(key) is not None), None)

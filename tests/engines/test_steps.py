@@ -1,0 +1,51 @@
+"""Steps that fit the data, and recipes by which nothing would be trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from boxrl.config import Recipe
+from boxrl.engines.steps import check_steps, plan_steps
+from boxrl.errors import UsageError
+
+
+def recipe(method: str = "grpo", **train: int) -> Recipe:
+    data = {"synthetic": {"train": 9}}
+    return Recipe.model_validate({"name": "a", "method": method, "data": data, "train": train})
+
+
+def test_a_step_that_no_samples_fill_is_refused() -> None:
+    with pytest.raises(UsageError, match="8 and there are 5 samples, so no step could be filled"):
+        check_steps(recipe(), 5)
+    check_steps(recipe(), 8)
+    check_steps(recipe("sft"), 5)  # a short step is trained
+
+
+def test_prompts_must_be_dealt_to_the_processes() -> None:
+    check_steps(recipe(), 99, 4)
+    with pytest.raises(UsageError, match="micro_batch_prompts x processes = 2 x 3"):
+        check_steps(recipe(), 99, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "samples", "gpus", "micro", "expected"),
+    [
+        ("grpo", 5, 1, 1, (10, 5, 3)),
+        ("grpo", 45, 1, 4, (57, 8, 15)),
+        ("grpo", 9000, 1, 4, (1000, 8, 50)),
+        ("grpo", 45, 8, 4, (15, 32, 4)),
+        ("sft", 45, 1, 4, (17, 8, 5)),
+    ],
+)
+def test_steps_go_several_times_through_few_samples_and_once_through_many(
+    method: str, samples: int, gpus: int, micro: int, expected: tuple[int, ...]
+) -> None:
+    plan = plan_steps(method, samples, gpus, micro)
+    assert plan[:3] == expected
+    assert plan.prompts_per_step % (micro * gpus) == 0
+    assert plan.prompts_per_step <= samples
+
+
+def test_fewer_samples_than_gpus_are_told() -> None:
+    with pytest.raises(UsageError, match="3 samples cannot be dealt to 8"):
+        plan_steps("grpo", 3, 8, 1)

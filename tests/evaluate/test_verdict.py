@@ -1,0 +1,47 @@
+"""One sentence on what figures come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from boxrl.evaluate.verdict import change_verdict, evaluation_verdict
+
+
+def difference(low: float, high: float, key: str = "mAP") -> dict[str, Any]:
+    row = {"a": 0.4, "b": 0.5, "difference": 0.1, "low": low, "high": high}
+    return {"metrics": {key: row}, "flipped": {"gained": ["1", "2"], "lost": ["3"]}}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.05, 0.15, "better; 2 samples gained, 1 lost"),
+        (-0.2, -0.1, "worse; 2 samples gained, 1 lost"),
+        (-0.1, 0.3, "no difference told apart, the interval holds 0; 2 samples"),
+        (0.0, 0.3, "no difference told apart"),
+    ],
+)
+def test_a_change_is_better_worse_or_not_told_apart(low: float, high: float, said: str) -> None:
+    words = change_verdict(difference(low, high))
+    assert words.startswith(f"mAP 0.400 -> 0.500 (+0.100, 95 % {low:+.3f} to {high:+.3f}): {said}")
+
+
+def test_questions_without_boxes_have_a_headline_of_their_own() -> None:
+    assert change_verdict(difference(0.05, 0.15, "accuracy")).startswith("accuracy 0.400 ->")
+    assert change_verdict(difference(0.05, 0.15, "tokens.mean")) == ""
+
+
+@pytest.mark.parametrize(
+    ("blind", "said"),
+    [
+        ({"beats_blind": True, "high": 0.3}, "; better than answering blind"),
+        ({"beats_blind": False, "high": 0.3}, "; not significantly better than answering blind"),
+        ({"beats_blind": False, "high": -0.1}, "; worse than answering blind"),
+        (None, ""),
+    ],
+)
+def test_a_run_is_held_against_answering_blind(blind: Any, said: str) -> None:
+    metrics = {"mAP": 0.4, "intervals": {"mAP": [0.3, 0.5]}, "blind": {"beats_blind": blind}}
+    assert evaluation_verdict(metrics) == f"mAP 0.400 (95 % 0.300 to 0.500){said}"
