@@ -87,6 +87,12 @@ class Prompt:
         """Whether the instruction stands in a system message."""
         return bool(self.instruction) and self.placement in ("system", "both")
 
+    @property
+    def answer_tag(self) -> Literal["required", "optional"]:
+        """`optional` where no word of it asks for answer tags: answers without are its form."""
+        words = (self.instruction, self.detect, self.ground, self.region)
+        return "required" if any("<answer>" in text for text in words) else "optional"
+
     def name_labels(self, *labels: str) -> str:
         """Labels as the prompt writes them."""
         return self.separator.join(self.label.format(label=label) for label in labels)
@@ -352,14 +358,24 @@ def render_think(sample: Sample) -> str:
 
 
 def render_target(
-    sample: Sample, family: Family, input_size_wh: tuple[int, int] | None = None
+    sample: Sample,
+    family: Family,
+    input_size_wh: tuple[int, int] | None = None,
+    *,
+    prompt: Prompt = PROMPTS["standard"],
+    opened: bool = False,
 ) -> str:
     """The gold completion: `<think>...</think>` and `<answer>...</answer>`.
+
+    Where the prompt asks for no tags it is the answer alone, behind a thought only if the chat
+    template opens one.
 
     Args:
         sample: what is asked, and what is right.
         family: decides frame and syntax.
         input_size_wh: size the model sees, where it is known better than the family's rule.
+        prompt: how it is asked.
+        opened: whether the chat template opens the thought.
 
     Law: `parsing.parse(render_target(s, f), f, s.size_wh)` gives the sample's boxes within half
     a grid step of the family's frame.
@@ -369,4 +385,19 @@ def render_target(
     else:
         targets = Detections.from_objects(sample.targets)
         answer = render_answer(targets, family, sample.size_wh, input_size_wh)
-    return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
+    return render_completion(answer, sample, prompt, opened)
+
+
+def render_completion(answer: str, sample: Sample, prompt: Prompt, opened: bool = False) -> str:
+    """A completion that gives this answer, in the form that the prompt asks for.
+
+    Args:
+        answer: its text.
+        sample: what the thought is about.
+        prompt: how it is asked.
+        opened: whether the chat template opens the thought.
+    """
+    thought = f"<think>{render_think(sample)}</think>\n"
+    if prompt.answer_tag == "required":
+        return f"{thought}<answer>{answer}</answer>"
+    return f"{thought}{answer}" if opened else answer

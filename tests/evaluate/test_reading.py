@@ -45,6 +45,13 @@ def test_a_thought_that_the_prompt_opened_counts_as_form_and_is_no_answer():
     assert run(texts).metrics["format_rate"] == 0.0
 
 
+def test_answers_to_a_prompt_that_asks_for_no_tags_are_in_form_without_them():
+    texts = [CAT, f"<think>one</think>\n```json\n{CAT}\n```", f"<answer>{CAT}</answer>", CAT[:-2]]
+    native = run(texts, settings={"untagged": True}).metrics
+    assert (native["format_rate"], native["protocol"]["untagged"]) == (0.5, True)
+    assert run(texts).metrics["format_rate"] == 0.0
+
+
 def failing(rule):
     rows = [Prediction(s.id, f"<answer>{CAT}</answer>", 9, "stop") for s in SAMPLES[:3]]
     rows.append(Prediction("d", "", None, "error", error="too long"))

@@ -39,12 +39,33 @@ def test_real_annotations_are_converted_whole(real_samples):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_reward_gives_every_gold_answer_its_maximum(real_samples, family):
-    outcome = validate(real_samples, family, STANDARD, build_rewards(list(REWARDS)))
+    tagged = [name for name in REWARDS if name != "native_format"]
+    outcome = validate(real_samples, family, STANDARD, build_rewards(tagged))
     assert outcome.problems == []
     assert outcome.prompt_defects == []
     assert outcome.samples == {"detection": 101, "region": 20, "counting": 1}
     assert outcome.lowest["f1"] == 1
     assert 0.9 < outcome.ceiling["f1"] <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_gold_answers_to_makers_prompts_have_no_tags_and_earn_the_maximum(real_samples, family):
+    untagged = [name for name in REWARDS if name != "format"]
+    outcome = validate(real_samples, family, PROMPTS["qwen-native"], build_rewards(untagged))
+    assert outcome.problems == []
+
+
+@pytest.mark.parametrize(
+    ("reward", "prompt", "hint"),
+    [
+        ("format", "qwen-native", "prompt qwen-native asks for no tags: take native_format"),
+        ("native_format", "standard", "prompt standard asks for tags"),
+    ],
+)
+def test_a_reward_of_another_form_than_the_prompts_is_told_of(reward, prompt, hint):
+    cat = sample(Object((1, 2, 30, 40), "cat"))
+    outcome = validate([cat], FAMILIES["plain"], PROMPTS[prompt], build_rewards([reward]))
+    assert hint in outcome.problems[0].message
 
 
 def sample(*objects):

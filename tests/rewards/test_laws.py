@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from boxrl.families import FAMILIES, Family
 from boxrl.parsing import parse
-from boxrl.prompts import render_target
+from boxrl.prompts import PROMPTS, Prompt, render_target
 from boxrl.rewards import RANGES, REWARDS, build_reward
 from boxrl.types import Completion, Detections, Object, Sample, Target
 
@@ -75,18 +75,24 @@ def samples(draw: Any) -> Sample:
     )
 
 
-def read(text: str, family: Family = FAMILIES["plain"]) -> Completion:
-    return Completion(text, parse(text, family, SIZE), n_tokens=0, progress=0.0)
+def read(text: str, name: str = "", family: Family = FAMILIES["plain"]) -> Completion:
+    """As the prompts that go with the reward of that name have it read."""
+    parsed = parse(text, family, SIZE, answer_tag=prompt_of(name).answer_tag)
+    return Completion(text, parsed, n_tokens=0, progress=0.0)
 
 
-def gold(sample: Sample) -> Completion:
-    return read(render_target(sample, FAMILIES["plain"]))
+def prompt_of(name: str) -> Prompt:
+    return PROMPTS["qwen-native" if name == "native_format" else "standard"]
+
+
+def gold(sample: Sample, name: str) -> Completion:
+    return read(render_target(sample, FAMILIES["plain"], prompt=prompt_of(name)), name)
 
 
 @pytest.mark.parametrize("name", REWARDS)
 @given(sample=samples())
 def test_the_gold_answer_scores_its_maximum(name: str, sample: Sample) -> None:
-    value = REWARDS[name](gold(sample), Target.from_sample(sample))
+    value = REWARDS[name](gold(sample, name), Target.from_sample(sample))
     if name in ("choice", "count") or sample.answer is not None:
         assert value is None or value == RANGES[name][1]
     else:
@@ -100,8 +106,8 @@ def test_any_text_scores_in_range_and_never_above_gold(
     name: str, text: str, sample: Sample
 ) -> None:
     target = Target.from_sample(sample)
-    value = REWARDS[name](read(text), target)
-    best = REWARDS[name](gold(sample), target)
+    value = REWARDS[name](read(text, name), target)
+    best = REWARDS[name](gold(sample, name), target)
     low, high = RANGES[name]
     assert (value is None) == (best is None)  # whether it applies depends on the target alone
     if value is not None and best is not None:
@@ -114,7 +120,7 @@ def test_any_text_scores_in_range_and_never_above_gold(
 @given(text=COMPLETIONS, sample=samples())
 @settings(max_examples=20)
 def test_the_same_input_gives_the_same_value(name: str, text: str, sample: Sample) -> None:
-    values = [REWARDS[name](read(text), Target.from_sample(sample)) for _ in range(2)]
+    values = [REWARDS[name](read(text, name), Target.from_sample(sample)) for _ in range(2)]
     assert values[0] == values[1]
 
 

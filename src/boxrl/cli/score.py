@@ -35,6 +35,12 @@ def add_verb(verbs: Any) -> None:
         "--family", default="plain", metavar="NAME",
         help=f"{NO_MODEL_FAMILY}; others need width and height",
     )  # fmt: skip
+    verb.add_argument(
+        "--answer-tag",
+        choices=("required", "optional"),
+        default="required",
+        help="optional: an answer without tags counts, as makers' own prompts ask for it",
+    )
     add_limits(verb)
     verb.add_argument(
         "--out", type=Path, metavar="FILE.jsonl", help='write {"id", "rewards"} per completion'
@@ -53,7 +59,7 @@ def run_score(args: argparse.Namespace) -> None:
         check_outputs([(args.out, "rewards")], [args.completions])
     rewards = read_rewards(args.rewards)
     family = build_family(args.family, args.min_pixels, args.max_pixels)
-    rows = read_finished(args.completions, family)
+    rows = read_finished(args.completions, family, args.answer_tag)
     values = score_finished(rows, rewards)
     if args.out:
         write_rewards(args.out, rows, values)

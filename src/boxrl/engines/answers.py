@@ -160,8 +160,8 @@ def score_answers(
         answers,
         questions.family,
         prompt=questions.prompt.name,
-        settings=questions.thinking.settings,
-        answer_tag="required",
+        settings=questions.form,
+        answer_tag=questions.prompt.answer_tag,
         resamples=2,
     )
     return evaluation.metrics

@@ -106,7 +106,8 @@ def evaluate(
         if not samples:
             raise DataError("every prediction ended in error; there is nothing to evaluate")
     settings = {"prompt": prompt, **(settings or {})}
-    rules = Rules(confidence, answer_tag, reading, bool(settings.get("opens_thought")), nms)
+    opened, untagged = (bool(settings.get(fact)) for fact in ("opens_thought", "untagged"))
+    rules = Rules(confidence, answer_tag, reading, opened, nms, untagged)
     categories = _categories(samples)
     questions = [Question.from_sample(sample, categories, crowds) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -21,7 +21,7 @@ from boxrl.metrics.grounding import first_box_hits
 from boxrl.metrics.nms import keep_surest
 from boxrl.parsing import AnswerTag, ReadingRule, parse
 from boxrl.parsing.answers import as_read
-from boxrl.rewards.format import choice, count, format_tags
+from boxrl.rewards.format import choice, count, format_tags, native_format
 from boxrl.rewards.localization import f1
 from boxrl.types import (
     NOTHING,
@@ -50,6 +50,7 @@ class Rules:
         opened: whether the prompt had opened the thought, so that completions begin in it.
         nms: of boxes of one label that overlap by this IoU or more, the surest alone is judged;
             None judges all.
+        untagged: whether the prompt asked for no tags, so that answers without are its form.
     """
 
     confidence: Confidence = "constant"
@@ -57,6 +58,7 @@ class Rules:
     reading: ReadingRule = "strict"
     opened: bool = False
     nms: float | None = None
+    untagged: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,12 +155,21 @@ def judge(
         completion = Completion(text, parsed.choose(chosen), prediction.n_tokens)
         confidences = tuple([confidences[place] for place in chosen])
     return judge_completion(
-        question, completion, confidences, truncated=prediction.finish_reason == "length"
+        question,
+        completion,
+        confidences,
+        truncated=prediction.finish_reason == "length",
+        form=native_format if rules.untagged else format_tags,
     )
 
 
 def judge_completion(
-    question: Question, completion: Completion, confidence: tuple[float, ...], *, truncated: bool
+    question: Question,
+    completion: Completion,
+    confidence: tuple[float, ...],
+    *,
+    truncated: bool,
+    form: Callable[[Completion, Target], float] = format_tags,
 ) -> Row:
     """Compare a parsed completion with what is right.
 
@@ -167,6 +178,7 @@ def judge_completion(
         completion: its boxes in original pixels.
         confidence: one number per box.
         truncated: cut at the token limit.
+        form: the reward of the form that was asked for.
     """
     sample, target, parsed = question.sample, question.target, completion.parsed
     preds, targets = parsed.detections, target.detections
@@ -188,7 +200,7 @@ def judge_completion(
         gold_answer=sample.answer,
         status=parsed.status,
         parse=_record(parsed),
-        formatted=format_tags(completion, target) == 1.0,
+        formatted=form(completion, target) == 1.0,
         n_tokens=completion.n_tokens,
         truncated=truncated,
         tp=tp,

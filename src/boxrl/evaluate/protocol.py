@@ -69,6 +69,7 @@ def build_protocol(
         "answer_tag": rules.answer_tag,
         "reading": rules.reading,
         "opens_thought": rules.opened or None,
+        "untagged": rules.untagged or None,
         "errors": errors,
         "matching": "precision and recall: one-to-one within the label, highest IoU first, "
         "IoU >= 0.5; crowd regions are no targets",

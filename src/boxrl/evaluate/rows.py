@@ -101,7 +101,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
         gold_answer: what is right where the answer is not boxes.
         status: how the completion read.
         parse: what else was read of it.
-        formatted: exactly one thought, then one answer.
+        formatted: in the form that was asked for: one thought, then one answer, or the makers'.
         n_tokens: completion tokens; None where nobody counted them.
         truncated: cut at the token limit.
         tp, fp, fn: greedy one-to-one matches at IoU .5 within the label; boxes of kind `crowd`

@@ -212,7 +212,7 @@ def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict
     return (
         facts
         | questions.family.limits()
-        | questions.thinking.settings
+        | questions.form
         | {
             "family": questions.family.name,
             "prompt": questions.prompt.name,

@@ -37,6 +37,12 @@ class Questions:
     control: str | None = None
     thinking: Thinking = field(default_factory=Thinking)
 
+    @property
+    def form(self) -> dict[str, Any]:
+        """What reading the answers depends on; becomes a part of predictions.meta.json."""
+        untagged = self.prompt.answer_tag == "optional"
+        return self.thinking.settings | ({"untagged": True} if untagged else {})
+
     def image(self, sample: Sample) -> Image.Image:
         """What the model is shown, RGB, the sample's own size.
 

@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
-from boxrl.parsing import parse
-from boxrl.rewards.format import choice, count, format_tags
+from boxrl.parsing import AnswerTag, parse
+from boxrl.rewards.format import choice, count, format_tags, native_format
 from boxrl.rewards.localization import (
     ap,
     ap50,
@@ -175,6 +175,7 @@ def score(
     family: str | Family = "plain",
     input_sizes: Sequence[tuple[int, int] | None] | None = None,
     asked: Sequence[Asked | None] | None = None,
+    answer_tag: AnswerTag = "required",
 ) -> dict[str, list[float | None]]:
     """Rewards of finished completions, which answer in original pixels unless `family` says else.
 
@@ -190,6 +191,7 @@ def score(
         input_sizes: per completion (width, height) of the image as the model saw it, where
             that is not what the family's own rule gives.
         asked: per completion what was asked, where answers may leave out the only label.
+        answer_tag: `optional` where the prompt asked for no tags, as makers' own prompts do.
 
     Returns:
         Per reward name n values; None = not applicable.
@@ -221,7 +223,9 @@ def score(
     steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
     for row, text in enumerate(completions):
         check_size(family, sizes[row], f"sizes[{row}]")
-        parsed = partial(parse, text, family, sizes[row], input_sizes[row], asked=asked[row])
+        parsed = partial(
+            parse, text, family, sizes[row], input_sizes[row], answer_tag, asked=asked[row]
+        )
         completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
         for function, keep in steps:
             keep(function(completion, targets[row]))
@@ -230,6 +234,7 @@ def score(
 
 REWARDS: dict[str, RewardFunction] = {
     "format": format_tags,
+    "native_format": native_format,
     "ap": ap,
     "ap50": ap50,
     "od_length": od_length,

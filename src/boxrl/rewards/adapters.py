@@ -19,7 +19,7 @@ from boxrl.data.samples import parse_line
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family, build_family, read_family
 from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
-from boxrl.parsing import parse
+from boxrl.parsing import AnswerTag, parse
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.types import Asked, Completion, Parsed, Target
 
@@ -38,7 +38,13 @@ def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
 
 
 @lru_cache(maxsize=2048)
-def parse_once(text: str, path: ImagePath, size_wh: tuple[int, int], asked: Asked) -> Parsed:
+def parse_once(
+    text: str,
+    path: ImagePath,
+    size_wh: tuple[int, int],
+    asked: Asked,
+    answer_tag: AnswerTag = "required",
+) -> Parsed:
     """`parsing.parse`, remembered for the other rewards of the same batch.
 
     Args:
@@ -46,8 +52,9 @@ def parse_once(text: str, path: ImagePath, size_wh: tuple[int, int], asked: Aske
         path: the image's way to the model, in whose frame and syntax it answers.
         size_wh: of the original image, in pixels.
         asked: what it was asked.
+        answer_tag: as of `parse`.
     """
-    return parse(text, path.family, size_wh, path.input_size_wh(size_wh), asked=asked)
+    return parse(text, path.family, size_wh, path.input_size_wh(size_wh), answer_tag, asked)
 
 
 def find_image_path(
@@ -119,6 +126,7 @@ class RewardSum:
         family: str | Family | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        answer_tag: AnswerTag = "required",
     ) -> None:
         """Build the rewards.
 
@@ -130,6 +138,7 @@ class RewardSum:
             family: of the model.
             min_pixels: of the training's images.
             max_pixels: of the training's images.
+            answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
 
         Raises:
             UsageError: an unknown reward, setting or family, or not one weight per reward.
@@ -137,6 +146,7 @@ class RewardSum:
         specs = rewards.split(",") if isinstance(rewards, str) else list(rewards)
         self.rewards = build_rewards(specs)
         self.path = find_image_path(trainer, model, family, min_pixels, max_pixels)
+        self.answer_tag = answer_tag
         self.weights = list(weights) or [1.0] * len(self.rewards)
         if len(self.weights) != len(self.rewards):
             raise UsageError(
@@ -151,7 +161,7 @@ class RewardSum:
         A reward that does not apply adds nothing and stands as 0: these trainers know no None.
         """
         target, asked, size_wh = read_target(line)
-        parsed = partial(parse_once, text, self.path, size_wh, asked)
+        parsed = partial(parse_once, text, self.path, size_wh, asked, self.answer_tag)
         completion = Completion(text, parsed, n_tokens)
         values = {reward.name: reward(completion, target) or 0.0 for reward in self.rewards}
         pairs = zip(self.weights, values.values(), strict=True)

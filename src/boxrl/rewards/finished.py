@@ -13,7 +13,7 @@ from boxrl.data.predictions import checked_input_size
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
-from boxrl.parsing import parse
+from boxrl.parsing import AnswerTag, parse
 from boxrl.rewards import Reward
 from boxrl.rewards.targets import build_target, check_size
 from boxrl.types import Asked, Completion, Target, Task
@@ -29,7 +29,9 @@ class Finished(NamedTuple):
     input_size_wh: tuple[int, int] | None = None
 
 
-def read_finished(path: Path, family: Family = FAMILIES["plain"]) -> list[Finished]:
+def read_finished(
+    path: Path, family: Family = FAMILIES["plain"], answer_tag: AnswerTag = "required"
+) -> list[Finished]:
     """Rows of completions beside their targets.
 
     `{"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, "input_size_wh"?, "labels"?,
@@ -39,17 +41,22 @@ def read_finished(path: Path, family: Family = FAMILIES["plain"]) -> list[Finish
         path: the file.
         family: in whose frame and syntax the completions are; one with a frame of its own needs
             width and height.
+        answer_tag: as of `parse`.
 
     Raises:
         DataError: the first bad line, as `file:line: what, got, expected`; also for no row.
     """
-    rows = [_parse_row(row, family, f"{path}:{number}") for number, row in read_jsonl(path)]
+    rows = [
+        _parse_row(row, family, answer_tag, f"{path}:{number}") for number, row in read_jsonl(path)
+    ]
     if not rows:
         raise DataError(f"{path}: holds no completions")
     return rows
 
 
-def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
+def _parse_row(
+    row: Mapping[str, Any], family: Family, answer_tag: AnswerTag, where: str
+) -> Finished:
     text = row.get("completion")
     if not isinstance(row.get("id"), str) or not isinstance(text, str):
         raise DataError(f"{where}: a row needs an id and a completion, both strings")
@@ -63,7 +70,7 @@ def _parse_row(row: Mapping[str, Any], family: Family, where: str) -> Finished:
     if n_tokens is not None and not is_whole(n_tokens):
         raise DataError(f"{where}: n_tokens must be an integer >= 0, got {n_tokens!r:.80}")
     asked = _asked(row, where)
-    parsed = partial(parse, text, family, size_wh, input_size_wh, asked=asked)
+    parsed = partial(parse, text, family, size_wh, input_size_wh, answer_tag, asked)
     target = build_target(row.get("objects"), size_wh, where)
     completion = Completion(text, parsed, n_tokens)
     return Finished(row["id"], completion, target, size_wh, input_size_wh)

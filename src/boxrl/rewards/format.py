@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from boxrl.parsing.answers import ANSWER, THOUGHT
 from boxrl.types import Completion, Target, fold_label
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+TAGS = (*THOUGHT, *ANSWER)
 
 
 def format_tags(completion: Completion, target: Target) -> float:
@@ -23,6 +24,25 @@ def format_tags(completion: Completion, target: Target) -> float:
     thought_ends, answer_starts = text.find(TAGS[1]), text.find(TAGS[2])
     between = text[thought_ends + len(TAGS[1]) : answer_starts]
     return float(thought_ends < answer_starts and not between.strip())
+
+
+def native_format(completion: Completion, target: Target) -> float:
+    """1 if all of the completion is an answer as the model's makers have it. Range {0, 1}.
+
+    Without answer tags, behind one thought or none, and read without anything being passed over:
+    boxes in the family's own syntax, or None. Where the question asks for no boxes, any words.
+    For prompts that ask for no tags; answers have to be read as such (`answer_tag` optional).
+
+    Source: the answers of the makers' own prompts (`prompts.NATIVE`); as the format reward of
+    DeepSeek-R1 (arXiv 2501.12948) for those.
+    """
+    text, parsed = completion.text.strip(), completion.parsed
+    tags = [text.count(tag) for tag in TAGS]
+    if tags not in ([0, 0, 0, 0], [1, 1, 0, 0]) or (tags[0] and not text.startswith(TAGS[0])):
+        return 0.0
+    if target.answer is not None:
+        return float(parsed.answer != "")
+    return float(parsed.status in ("ok", "empty") and not parsed.dropped)
 
 
 def choice(completion: Completion, target: Target) -> float | None:

@@ -19,6 +19,7 @@ from boxrl.families import Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_target
 from boxrl.rewards import RANGES, Reward
+from boxrl.rewards.format import format_tags, native_format
 from boxrl.types import Asked, Completion, Detections, Sample, Target, fold_label
 
 TOLERANCE = 1e-9
@@ -84,8 +85,10 @@ def validate(
         if sample.task not in outcome.samples:
             outcome.prompt_defects += lint_rendered(sample, prompt, family)
         outcome.samples[sample.task] += 1
-        text = render_target(sample, family)
-        parsed = parse(text, family, sample.size_wh, asked=Asked.from_sample(sample))
+        text = render_target(sample, family, prompt=prompt)
+        parsed = parse(
+            text, family, sample.size_wh, None, prompt.answer_tag, Asked.from_sample(sample)
+        )
         completion = Completion(text, parsed, n_tokens=0, progress=0.0)
         exact = Target.from_sample(sample)
         mistakes = (
@@ -94,7 +97,7 @@ def validate(
         if not mistakes:
             boxes = _as_written(exact, parsed.detections)
             written = Target(boxes, exact.answer, exact.ignored)
-            mistakes = list(_reward_mistakes(rewards, completion, written, earned))
+            mistakes = list(_reward_mistakes(rewards, completion, written, prompt, earned))
             for reward in rewards:
                 value = reward(completion, exact)
                 if value is not None:
@@ -137,6 +140,7 @@ def _reward_mistakes(
     rewards: Sequence[Reward],
     completion: Completion,
     target: Target,
+    prompt: Prompt,
     earned: dict[str, list[float]],
 ) -> Iterator[str]:
     """Rewards that do not give a perfect answer their maximum."""
@@ -150,4 +154,7 @@ def _reward_mistakes(
             hint = ""
             if reward.name == "repetition":
                 hint = "; two of its boxes are written alike"
+            elif reward.function in (format_tags, native_format):
+                asks = "no tags: take native_format" if prompt.answer_tag == "optional" else "tags"
+                hint = f"; prompt {prompt.name} asks for {asks}"
             yield f"reward {reward.name} gives the gold answer {value:.4f}, not {known[1]:g}{hint}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
+from boxrl.parsing import AnswerTag
 from boxrl.parsing.answers import as_read
 from boxrl.rewards import Reward, Spec, build_reward
 from boxrl.rewards.adapters import find_image_path, parse_once, read_target
@@ -37,6 +38,7 @@ class TRLReward:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         opened: bool = False,
+        answer_tag: AnswerTag = "required",
     ) -> None:
         """Wrap a reward for the model that is trained.
 
@@ -48,6 +50,7 @@ class TRLReward:
             min_pixels: of the processor, where it was loaded with another than the folder's.
             max_pixels: the same.
             opened: whether the chat template opens the thought, so that completions begin in it.
+            answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
 
         Raises:
             UsageError: an unknown reward, setting or family, or no model.
@@ -59,6 +62,7 @@ class TRLReward:
             else find_image_path("trl", model, family, min_pixels, max_pixels)
         )
         self.opened = opened
+        self.answer_tag = answer_tag
         self.__name__ = reward.name.rpartition(":")[2]
 
     def __call__(
@@ -88,7 +92,7 @@ class TRLReward:
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, asked, size_wh = read_target(line)
             text = self._text(written)
-            parsed = parse_once(text, self.path, size_wh, asked)
+            parsed = parse_once(text, self.path, size_wh, asked, self.answer_tag)
             values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
             statuses.append(parsed.status)
         if log_extra is not None:

@@ -17,7 +17,7 @@ from boxrl.data.formats.vlmr1 import conversation_row, expression_row
 from boxrl.data.samples import render_sample
 from boxrl.families import FAMILIES
 from boxrl.families.image_paths import ImagePath
-from boxrl.prompts import Prompt, render_target, render_text, render_think
+from boxrl.prompts import Prompt, render_completion, render_target, render_text
 from boxrl.types import Detections, Sample
 
 PLAIN = FAMILIES["plain"]
@@ -60,11 +60,10 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
     elif objects:  # a region question shows its box in the text
         (region,) = PLAIN.render_boxes(Detections.from_objects(objects[:1]).boxes, sample.size_wh)
         question, objects = question.replace(str(region), "<bbox>"), objects[:1]
-    gold = f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
     row: dict[str, Any] = {
         "messages": [
             {"role": "user", "content": f"<image>{question}"},
-            {"role": "assistant", "content": gold},
+            {"role": "assistant", "content": render_completion(answer, sample, prompt)},
         ],
         "images": [sample.image],
         "sample": render_sample(sample),
@@ -91,7 +90,7 @@ def easyr1_row(sample: Sample, prompt: Prompt, path: ImagePath) -> dict[str, Any
     return {
         "images": [sample.image],
         "problem": f"<image>{render_text(sample, prompt, path.family)}",
-        "answer": render_target(sample, path.family, size_wh),
+        "answer": render_target(sample, path.family, size_wh, prompt=prompt),
         "sample": render_sample(sample),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from datasets import Dataset
 from boxrl.data.images import check_shape
 from boxrl.data.samples import image_path, render_sample
 from boxrl.families import Family
+from boxrl.generation.chat_template import Thinking
 from boxrl.prompts import Prompt, render_messages, render_target
 from boxrl.types import Sample
 
@@ -21,7 +22,7 @@ def build_dataset(
     prompt: Prompt,
     family: Family,
     gold: bool = False,
-    template_arguments: Mapping[str, Any] | None = None,
+    thinking: Thinking | None = None,
 ) -> Dataset:
     """Columns `prompt`, `image`, `sample`, and `completion` where gold answers are wanted.
 
@@ -34,11 +35,12 @@ def build_dataset(
         prompt: how the question is put.
         family: in whose frame and syntax it is put and answered.
         gold: with gold completions, for SFT.
-        template_arguments: what SFT renders the chat template with besides the messages.
+        thinking: how the chat template treats the thought, for gold completions.
 
     Raises:
         DataError: an image is missing, or of a shape that the model's processor refuses.
     """
+    thinking = thinking or Thinking()
     rows: list[dict[str, Any]] = []
     for sample in samples:
         check_shape(sample, family)
@@ -48,10 +50,10 @@ def build_dataset(
             "sample": render_sample(sample),
         }
         if gold:
-            text = render_target(sample, family)
+            text = render_target(sample, family, prompt=prompt, opened=thinking.opened)
             row["completion"] = [{"role": "assistant", "content": text}]
-        if template_arguments:
-            row["chat_template_kwargs"] = dict(template_arguments)
+        if gold and thinking.template_arguments:
+            row["chat_template_kwargs"] = thinking.template_arguments
         rows.append(row)
     return Dataset.from_list(rows)
 

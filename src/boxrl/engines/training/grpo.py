@@ -57,13 +57,15 @@ def build_trainer(
         **common_arguments(recipe, model, processor, family),
         args=config,
         reward_funcs=[
-            TRLReward(entry.reward, family, opened=thinking.opened) for entry in recipe.rewards
+            TRLReward(entry.reward, family, opened=thinking.opened, answer_tag=prompt.answer_tag)
+            for entry in recipe.rewards
         ],
         train_dataset=build_dataset(samples, images, prompt, family),
         shared_prefix=recipe.engine.shared_prefix,
         attention=recipe.engine.attention,
         completions_path=recipe.out / "completions.jsonl",
         opened=thinking.opened,
+        answer_tag=prompt.answer_tag,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from boxrl.engines.training.vllm_sync import (
 )
 from boxrl.engines.training.warnings import describe_answers
 from boxrl.errors import UsageError
+from boxrl.parsing import AnswerTag
 from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
@@ -63,6 +65,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         *args: Any,
         completions_path: Path,
         opened: bool = False,
+        answer_tag: AnswerTag = "required",
         shared_prefix: bool | str = True,
         attention: str = "auto",
         **kwargs: Any,
@@ -72,7 +75,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self._fall_back = shared_prefix == "if_exact"
         self._checked = self._inexact = False
         self.completions_path = completions_path
-        self.opened = opened
+        self._describe = partial(describe_answers, opened=opened, answer_tag=answer_tag)
         self._groups = torch.zeros(0, dtype=torch.long)
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
@@ -270,7 +273,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         samples = [parse_line(row["sample"]) for row in inputs]
         texts = [completion[0]["content"] for completion in completions]
-        for name, value in describe_answers(texts, samples, self.family, self.opened).items():
+        for name, value in self._describe(texts, samples, self.family).items():
             self._log_metric(name, value)
         if self.accelerator.is_main_process and self.state.global_step % COMPLETIONS_EVERY == 0:
             first = self.num_generations

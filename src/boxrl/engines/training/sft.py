@@ -9,6 +9,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
+from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.training.batches import mark_answers
 from boxrl.engines.training.dataset import build_dataset
@@ -17,7 +18,6 @@ from boxrl.engines.training.grpo import (
     common_arguments,
     common_options,
     split_step,
-    template_arguments,
 )
 from boxrl.engines.training.preprocessing import decode_once
 from boxrl.engines.training.trainer_mixin import BoxTrainer
@@ -58,17 +58,12 @@ def build_trainer(
 
     Arguments as `grpo.build_trainer`.
     """
+    prompt = build_prompt(recipe.prompt)
+    thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxSFTTrainer(
         **common_arguments(recipe, model, processor, family),
         args=build_config(recipe, model),
-        train_dataset=build_dataset(
-            samples,
-            images,
-            build_prompt(recipe.prompt),
-            family,
-            gold=True,
-            template_arguments=template_arguments(recipe),
-        ),
+        train_dataset=build_dataset(samples, images, prompt, family, gold=True, thinking=thinking),
     )
 
 

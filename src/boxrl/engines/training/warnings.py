@@ -11,6 +11,7 @@ from boxrl.families import Family
 from boxrl.families.image_paths import build_image_path
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.frame_signs import Written, find_signs
+from boxrl.parsing import AnswerTag
 from boxrl.parsing.answers import as_read
 from boxrl.rewards import RANGES
 from boxrl.rewards.adapters import parse_once
@@ -24,7 +25,11 @@ SOON = 5
 
 
 def describe_answers(
-    texts: Sequence[str], samples: Sequence[Sample], family: Family, opened: bool = False
+    texts: Sequence[str],
+    samples: Sequence[Sample],
+    family: Family,
+    opened: bool = False,
+    answer_tag: AnswerTag = "required",
 ) -> dict[str, float]:
     """Signs of rewards that are won by other means than seeing.
 
@@ -33,6 +38,7 @@ def describe_answers(
         samples: what each was asked.
         family: how they answer.
         opened: whether the prompt had opened the thought.
+        answer_tag: as of `parse`.
 
     Returns:
         `boxes_per_target`: boxes written per box asked for; `invented_labels` and `duplicates`:
@@ -45,7 +51,8 @@ def describe_answers(
     boxes = invented = duplicates = targets = readable = 0
     written = []
     for text, sample in zip(texts, samples, strict=True):
-        parsed = parse_once(as_read(text, opened), path, sample.size_wh, Asked.from_sample(sample))
+        asked = Asked.from_sample(sample)
+        parsed = parse_once(as_read(text, opened), path, sample.size_wh, asked, answer_tag)
         targets_of = Target.from_sample(sample).detections.boxes
         written.append(Written(parsed.written, sample.size_wh, None, targets_of))
         known = set(map(fold_label, sample.labels))
