@@ -9,6 +9,7 @@ import pytest
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
+from boxrl.families.cutting import CUTS
 from boxrl.families.resizing import count_tiles, fill_resize, glm_resize
 from tests.families.test_families import SOURCE
 
@@ -76,7 +77,14 @@ def test_tiles_are_transformers_own():
         ("internvl", (448, 448), 256),
         ("paligemma", (640, 480), 256),
         ("gemma", (4000, 3000), 256),
+        ("lfm2-vl", (640, 480), 18 * 13),
+        ("lfm2-vl", (1920, 1080), 8 * 256 + 21 * 12),
+        ("molmo2", (640, 480), 14 * 14 + 23 * 23),
         ("plain", (640, 480), None),
+        ("kimi-vl", (640, 480), None),  # the makers' own code, which is not run
+        ("deepseek-vl2", (640, 480), None),
+        ("minicpm-v-4.5", (640, 480), None),
+        ("locateanything", (640, 480), None),
     ],
 )
 def test_tokens_of_an_image(name, size, tokens):
@@ -109,6 +117,8 @@ def test_limits_of_ones_own_move_the_size():
         ("internvl", (None, 401_408), "'internvl' has no pixel limits: its images are cut into"),
         ("gemma", (3136, None), "has no pixel limits: its images are brought to one square"),
         ("plain", (3136, None), "has no pixel limits: .* nobody knows"),
+        ("lfm2-vl", (None, 401_408), "has no pixel limits: its images are cut or padded by rules"),
+        ("deepseek-vl2", (None, 401_408), "has no pixel limits: .* nobody knows"),
     ],
 )
 def test_limits_that_cannot_be_are_told_in_one_line(name, limits, message):
@@ -144,6 +154,74 @@ def test_a_folders_square_and_tokens_are_its_processors_own(tmp_path):
     assert read_family(folder).count_image_tokens((640, 480)) == 1024
     with pytest.raises(UsageError, match="no pixel limits"):
         read_family(folder, max_pixels=401_408)
+
+
+def shown_tokens(processor, width: int, height: int) -> int:
+    """Tokens that transformers' processor makes of an image."""
+    from PIL import Image
+
+    made = processor(Image.new("RGB", (width, height)), return_tensors="pt")
+    if "image_grid_thw" in made:
+        return int(made["image_grid_thw"].prod()) // 4
+    if "spatial_shapes" in made:
+        return int(made["spatial_shapes"].prod(-1).sum()) // 4
+    if "target_sizes" in made:
+        return int(made["target_sizes"].prod(-1).sum()) // 16
+    low_rows, low_columns, rows, columns = made["image_grids"][0].tolist()
+    return low_rows * low_columns + rows * columns
+
+
+CUT_SIZES = [
+    (640, 480), (427, 640), (1920, 1080), (97, 61), (300, 200), (28, 28), (14, 14), (1, 1),
+    (5, 900), (1093, 6), (112, 112), (512, 512), (725, 725), (1600, 400), (400, 1600), (2000, 3000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [
+        ("lfm2", {}),
+        ("lfm2", {"max_image_tokens": 128, "max_tiles": 6, "use_thumbnail": False}),
+        ("lfm2", {"do_image_splitting": False}),
+        ("kimi", {}),
+        ("kimi", {"max_patches": 1024, "size": {"max_height": 40, "max_width": 40}}),
+        ("minicpm", {}),
+        ("minicpm", {"max_slice_nums": 4}),
+        ("minicpm", {"slice_mode": False}),
+        ("molmo", {}),
+        ("molmo", {"max_crops": 24}),
+    ],
+)
+def test_tokens_of_images_that_are_cut_or_padded_are_transformers_own(rule, settings, tmp_path):
+    import transformers
+
+    kind = CUTS[rule]().processor
+    processor = getattr(transformers, kind)(**settings)
+    image = settings | {"image_processor_type": kind}
+    family = read_family(write_folder(tmp_path, "kimi_vl", preprocessor_config=image))
+    assert (family.name, family.resizing) == ("kimi-vl", rule)
+    for width, height in CUT_SIZES:
+        counted = family.count_image_tokens((width, height))
+        assert counted == shown_tokens(processor, width, height), (width, height)
+
+
+def test_a_processor_of_the_makers_own_is_not_computed(tmp_path):
+    image = {"image_processor_type": "KimiVLImageProcessor", "in_token_limit": 4096}
+    assert read_family(write_folder(tmp_path, "kimi_vl", preprocessor_config=image)).resizing == (
+        "unknown"
+    )
+    assert read_family(write_folder(tmp_path, "lfm2_vl", preprocessor_config=image)).resizing == (
+        "unknown"
+    )
+    assert read_family(write_folder(tmp_path, "lfm2_vl", preprocessor_config={})).resizing == "lfm2"
+
+
+@pytest.mark.parametrize("value", [0, "512", True, 2**40, None, [1]])
+def test_a_setting_of_a_cut_that_cannot_be_is_one_line(tmp_path, value):
+    image = {"image_processor_type": "Lfm2VlImageProcessorFast", "tile_size": value}
+    folder = write_folder(tmp_path, "lfm2_vl", preprocessor_config=image)
+    with pytest.raises(UsageError, match=r"preprocessor_config.json: .* is not like 512"):
+        read_family(folder)
 
 
 RULES = re.compile(

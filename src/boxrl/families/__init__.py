@@ -2,7 +2,7 @@
 
 record      what a family is
 frames      coordinates of a frame to original pixels and back
-resizing    sizes of images as models see them
+resizing    sizes of images as models see them; cutting: those that cut or pad them
 syntaxes    how boxes are written; marked: between markers; signs: of one frame alone
 folder      what a model folder says
 own         families of one's own, from YAML files

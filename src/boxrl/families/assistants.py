@@ -1,6 +1,8 @@
 """Assistants of other makers: MiniCPM-V, DeepSeek-VL2, LFM2-VL, Kimi-VL.
 
-Their processors cut images in ways that no coordinate depends on; none is computed here.
+Their processors cut images in ways that no coordinate depends on. Those of DeepSeek-VL2,
+MiniCPM-V 4.5 and Kimi-VL are their makers' own code: nothing is computed for them. A folder with a
+processor of a known class (`cutting`), as Kimi K2.5's, says so itself.
 """
 
 from boxrl.families.record import Family
@@ -31,6 +33,7 @@ LFM2_VL = Family(
     frame="shares",
     box_key="bbox",
     grid=1000,
+    resizing="lfm2",
     model_types=("lfm2_vl",),
     image_tokens=("<image>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"),
     vision_module="model.vision_tower",

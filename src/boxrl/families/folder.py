@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from boxrl.errors import DataError, UsageError
+from boxrl.families.cutting import CUTS
 from boxrl.families.record import Family
 from boxrl.guard.files import read_json_object
 
@@ -34,6 +36,8 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
         raise UsageError(f"{path}: {size!r:.80} is not an object; the model folder is damaged")
     if family.has_limits:
         return _read_limits(path, image, size, family.limit_frames)
+    if image and (family.resizing == "unknown" or family.resizing in CUTS):
+        return _read_cut(path, image | size)
     whole = read_config_json(model_dir / "processor_config.json") or {}
     named = (
         image.get("max_soft_tokens"),
@@ -43,6 +47,31 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
     tokens = next((count for count in named if count is not None), None)
     stated = {"side": _pixels(size.get("height"), path), "side_tokens": _pixels(tokens, path)}
     return {name: value for name, value in stated.items() if value}
+
+
+def _read_cut(path: Path, image: dict[str, Any]) -> dict[str, Any]:
+    """The rule of a processor that cuts or pads, if it is one of a known class."""
+    kind = str(image.get("image_processor_type")).removesuffix("Fast").removesuffix("Pil")
+    for name, build in CUTS.items():
+        if (cut := build()).processor != kind:
+            continue
+        usual = asdict(cut)
+        stated = {key: _like(usual[key], image[key], path) for key in usual if key in image}
+        return {"resizing": name, "cut": replace(cut, **stated)}
+    return {"resizing": "unknown", "cut": None}
+
+
+def _like(usual: Any, value: Any, path: Path) -> Any:
+    """A setting of the type that it usually has."""
+    if isinstance(usual, tuple) and isinstance(value, list) and len(value) == len(usual):
+        return tuple(_like(each, own, path) for each, own in zip(usual, value, strict=True))
+    if isinstance(usual, (bool, str)) and type(value) is type(usual):
+        return value
+    if isinstance(usual, float) and type(value) in (int, float) and 0 < value < 1e9:
+        return float(value)
+    if type(usual) is int and type(value) is int and 0 < value < 2**16:
+        return value
+    raise UsageError(f"{path}: {value!r:.80} is not like {usual!r}; the model folder is damaged")
 
 
 def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:

@@ -35,6 +35,7 @@ MOLMO_2 = Family(
     frame="grid",
     syntax="molmo",
     grid=1000,
+    resizing="molmo",
     model_types=("molmo2",),
     image_tokens=(
         "<|image|>",

@@ -25,7 +25,10 @@ _CHOICES = {
 _COUNTS = ("grid", "factor", "min_pixels", "max_pixels", "limit_frames", "side", "side_tokens")
 _LISTS = ("model_types", "image_tokens")
 _TEXTS = ("box_key", "vision_module")
-_KNOWN = ("like", *(field.name for field in fields(Family) if field.name not in ("name", "runs")))
+_KNOWN = (
+    "like",
+    *(field.name for field in fields(Family) if field.name not in ("name", "runs", "cut")),
+)
 _STEPPED = ("grid", "bins", "shares")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from boxrl.errors import DataError, UsageError
+from boxrl.families.cutting import CUTS, Cut
 from boxrl.families.frames import (
     Axes,
     Frame,
@@ -24,12 +25,15 @@ from boxrl.families.resizing import (
 )
 from boxrl.types import Boxes
 
-Resizing = Literal["smart", "glm", "fill", "tiles", "square", "unknown"]
+Resizing = Literal[
+    "smart", "glm", "fill", "tiles", "square", "lfm2", "kimi", "minicpm", "molmo", "unknown"
+]
 
 _UNLIMITED: dict[str, str] = {
     "fill": "scaled to fill a number of tokens",
     "tiles": "cut into tiles",
     "square": "brought to one square",
+    **dict.fromkeys(CUTS, "cut or padded by rules of its own"),
     "unknown": "resized in a way that nobody knows",
 }
 
@@ -52,13 +56,14 @@ class Family:
             frames that have them; 0 in the others.
         resizing: what its image processor does: `smart` and `glm` bring the area between two
             limits (`RESIZERS`); `fill` scales to the most tokens, `tiles` cuts squares, `square`
-            makes one, and none of these has limits;
+            makes one, those of `CUTS` cut or pad, and none of these has limits;
             `unknown` where nobody says.
         factor: side lengths of the resized image are multiples of it (patch size x merge size).
         min_pixels, max_pixels: limits of the resized image's area.
         limit_frames: frames over which the processor's own settings count these limits.
         side: of a tile or square in pixels.
         side_tokens: tokens of a tile or square, or those that are filled.
+        cut: the rule of `CUTS` with a model folder's own settings; the usual ones where None.
         model_types: `model_type` values in config.json that belong to the family.
         image_tokens: tokens that stand for image content and must not be sampled as text.
         vision_module: parameter name prefix of the vision tower.
@@ -78,6 +83,7 @@ class Family:
     limit_frames: int = 1
     side: int = 0
     side_tokens: int = 256
+    cut: Cut | None = None
     model_types: tuple[str, ...] = ()
     image_tokens: tuple[str, ...] = ()
     vision_module: str = ""
@@ -169,6 +175,8 @@ class Family:
             return width * height // self.factor**2
         if self.resizing == "unknown":
             return None
+        if self.resizing in CUTS:
+            return (self.cut or CUTS[self.resizing]()).count(size_wh)
         return self.side_tokens * (
             count_tiles(size_wh, self.side) if self.resizing == "tiles" else 1
         )

@@ -34,21 +34,44 @@ def smart_resize(
     >>> smart_resize((640, 427), 28, 3136, 12845056)
     (644, 420)
     """
-    width, height = size_wh
-    if max(width, height) > 200 * min(width, height):
+    if max(size_wh) > 200 * min(size_wh):
         raise _refused(size_wh, "one side is more than 200 times the other")
-    new_height, new_width = (round(side / factor) * factor for side in (height, width))
-    if new_height * new_width > max_pixels:
-        ratio = math.sqrt(height * width / max_pixels)
-        new_height, new_width = (
-            max(factor, math.floor(side / ratio / factor) * factor) for side in (height, width)
+    return _between(size_wh, factor, min_pixels, max_pixels, least=0)
+
+
+def scaled_between(
+    size_wh: tuple[int, int], factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """As `smart_resize` of any shape; a side is a whole `factor` before areas are compared.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        factor: as of `smart_resize`.
+        min_pixels: as of `smart_resize`.
+        max_pixels: as of `smart_resize`.
+    """
+    return _between(size_wh, factor, min_pixels, max_pixels, least=factor)
+
+
+def _between(
+    size_wh: tuple[int, int], factor: int, min_pixels: int, max_pixels: int, least: int
+) -> tuple[int, int]:
+    area = size_wh[0] * size_wh[1]
+    width, height = (max(least, whole_steps(side, factor) * factor) for side in size_wh)
+    if width * height > max_pixels:
+        ratio = math.sqrt(area / max_pixels)
+        width, height = (
+            max(factor, math.floor(side / ratio / factor) * factor) for side in size_wh
         )
-    elif new_height * new_width < min_pixels:
-        ratio = math.sqrt(min_pixels / (height * width))
-        new_height, new_width = (
-            math.ceil(side * ratio / factor) * factor for side in (height, width)
-        )
-    return new_width, new_height
+    elif width * height < min_pixels:
+        ratio = math.sqrt(min_pixels / area)
+        width, height = (math.ceil(side * ratio / factor) * factor for side in size_wh)
+    return width, height
+
+
+def whole_steps(length: float, step: int) -> int:
+    """How many steps are nearest to a length, half to even, as Python rounds."""
+    return round(length / step)
 
 
 def glm_resize(
@@ -124,21 +147,33 @@ def count_tiles(size_wh: tuple[int, int], side: int) -> int:
 
     Source: transformers, models/got_ocr2/image_processing_got_ocr2.py.
     """
+    best = nearest_grid(size_wh, side, 1, MOST_TILES)
+    return best + 1 if best > 1 else 1
+
+
+def nearest_grid(size_wh: tuple[int, int], side: int, fewest: int, most: int) -> int:
+    """Tiles of the grid whose aspect ratio is nearest to an image's; see `count_tiles`.
+
+    Args:
+        size_wh: (width, height) of the original image in pixels.
+        side: of a tile in pixels.
+        fewest: tiles of a grid.
+        most: the same.
+    """
     width, height = size_wh
     best, nearest = 1, math.inf
-    for columns, rows in _tile_grids():
+    for columns, rows in _tile_grids(fewest, most):
         distance = abs(width / height - columns / rows)
         roomy = width * height > 0.5 * side * side * columns * rows
         if distance < nearest or (distance == nearest and roomy):
             best, nearest = columns * rows, distance
-    return best + 1 if best > 1 else 1
+    return best
 
 
-@lru_cache(maxsize=1)
-def _tile_grids() -> list[tuple[int, int]]:
-    sides = range(1, MOST_TILES + 1)
-    grids = [(columns, rows) for columns in sides for rows in sides if columns * rows <= MOST_TILES]
-    return sorted(grids, key=math.prod)
+@lru_cache(maxsize=8)
+def _tile_grids(fewest: int, most: int) -> list[tuple[int, int]]:
+    grids = [(cols, rows) for cols in range(1, most + 1) for rows in range(1, most // cols + 1)]
+    return sorted((grid for grid in grids if math.prod(grid) >= fewest), key=math.prod)
 
 
 def fetch_resize(

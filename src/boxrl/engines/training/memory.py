@@ -21,6 +21,7 @@ from boxrl.engines.build import find_family, recipe_options
 from boxrl.engines.loading import model_errors, read_config
 from boxrl.engines.prefix.kinds import RECURRENT, SLIDING, layer_kinds
 from boxrl.engines.training.paths import path_of_trl
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.generation.model_folders import model_folder
 from boxrl.prompts import build_prompt, render_messages
@@ -340,7 +341,12 @@ def _image_tokens(sample: Sample, family: Family, config: Any) -> tuple[int, int
     """Tokens of the sample's image in the language model, and its patches in the tower."""
     tokens = family.count_image_tokens(sample.size_wh)
     if tokens is None:
-        tokens = getattr(config, "image_seq_length", 256)
+        tokens = getattr(config, "image_seq_length", None)
+    if tokens is None:
+        raise UsageError(
+            f"how many tokens family {family.name} makes of an image is not known, so the memory "
+            "of a step is not; train a few steps and look at nvidia-smi"
+        )
     merge = getattr(config.vision_config, "spatial_merge_size", 2)
     return tokens, tokens * merge**2
 
