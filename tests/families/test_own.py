@@ -76,3 +76,27 @@ def test_an_unknown_model_type_lists_near_names_and_the_yaml_way(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"\.yaml file .*near: qwen3-vl \(qwen3_vl"):
         read_family(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("qwen3_5", "qwen3.5"),
+        ("qwen3_5_moe", "qwen3.5"),
+        ("glm46v", "glm-4.6v"),
+        ("gemma4", "gemma4"),
+        ("gemma4_unified", "gemma4"),
+        ("kimi_k25", "kimi-vl"),
+        ("molmo2", "molmo2"),
+        ("lfm2_vl", "lfm2-vl"),
+    ],
+)
+def test_model_types_of_today_are_known(tmp_path, model_type, name):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert read_family(tmp_path).name == name
+
+
+def test_a_model_that_is_only_read_is_told_so(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "florence2"}))
+    with pytest.raises(UsageError, match="reads answers of family 'florence-2' and does not run"):
+        read_family(tmp_path)

@@ -19,8 +19,10 @@ import torch
 from boxrl.cli import main
 from boxrl.engines.loading import load
 from boxrl.engines.training.lora import WEIGHTS, read_adapter
+from boxrl.engines.training.train import train
 from boxrl.errors import UsageError
 from boxrl.generation.model_folders import model_folder
+from tests.support.recipes import tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,38 @@ def export(adapter: Path) -> int:
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = load(str(folder), device="cpu")[0].state_dict()
     return state
+
+
+def test_an_adapter_of_tied_embeddings_is_refused_before_training(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", method="sft",
+        lora={"r": 4, "target_modules": ["q_proj", "v_proj", "embed_tokens"]},
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"target_modules: .*embed_tokens is input embeddings and"):
+        train(recipe)
+    assert not (tmp_path / "run/model").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_an_adapter_of_tied_embeddings_made_elsewhere_is_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load("tiny", device="cpu")
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"]))
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    adapted.save_pretrained(tmp_path / "adapter")
+    assert export(tmp_path / "adapter") == 2
+    said = capsys.readouterr().err
+    assert "is another model than was trained (logits of one sample differ by" in said
+    assert said.count("\n") <= 1
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
