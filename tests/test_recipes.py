@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from boxrl.benchmarks import BENCHMARKS
 from boxrl.config import find_recipe, load_recipe
 from boxrl.errors import UsageError
+
+FIGURE = re.compile(r"(?<![\w.@-])\d{1,2}\.\d{1,3}(?![\w.])")
+"""A figure in percent as prose and tables have it: 56.06."""
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -47,3 +52,15 @@ def test_shipped_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.M
     assert find_recipe("quickstart") == Path("quickstart")
     with pytest.raises(UsageError, match=r"unknown recipe 'quickstrat'; recipes: .*quickstart"):
         find_recipe("quickstrat")
+
+
+def test_published_figures_are_the_same_in_recipes_and_docs() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "benchmarks.md").read_text("utf-8")
+    registry = [v for b in BENCHMARKS.values() for p in b.published for v in p.figures.values()]
+    known = {float(text) for text in FIGURE.findall(page)} | set(registry)
+    for path in RECIPES:
+        header = path.read_text("utf-8").split("\nname:")[0]
+        stated = header.partition("COCO_filtered")[2]
+        figures = {float(text) for text in FIGURE.findall(stated)}
+        assert figures <= known, (path.name, sorted(figures - known))

@@ -15,6 +15,7 @@ from boxrl.benchmarks import BENCHMARKS, build_benchmark
 from boxrl.benchmarks.rexomni import by_class
 from boxrl.benchmarks.rf_vl import RF20, SUPER_CATEGORIES
 from boxrl.benchmarks.samples import build_samples
+from boxrl.benchmarks.tables import path_of
 from boxrl.cli import main
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.errors import UsageError
@@ -267,3 +268,43 @@ def test_lvis_is_scored_by_what_was_looked_for(
     assert found["APr"] == pytest.approx(0.5)
     assert found["AP"] == pytest.approx(2.5 / 3)
     assert found["AR@300"] == pytest.approx(1.0)
+
+
+def test_several_benchmarks_make_one_table_beside_the_published_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    rf_set(tmp_path, "actions")
+    rex_set(tmp_path, "VisDrone", "dense_object_detection", [
+        {"image_path": "visdrone/1.jpg", "categories": NAMES, "gt": {"car": [A], "van": [B]}},
+    ])  # fmt: skip
+    call = ["benchmark", "run", "rf20vl", "rexomni", "--model=tiny", f"--data-root={tmp_path}"]
+    call += [f"--out={tmp_path / 'out'}", "--allow-missing", "--resamples=10"]
+    call += ["--predict-options=--max-new-tokens 8"]
+    assert main([*call, "--format=csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ['"benchmark"', '"rf20vl"', '"rexomni"']
+    assert (tmp_path / "out" / "rexomni" / "report.html").is_file()
+    assert main([*call, "--format=markdown"]) == 0
+    text = capsys.readouterr().out
+    row = next(line for line in text.splitlines() if line.startswith("| tiny | 0.0"))
+    assert row.endswith("| 1 | this run |  |")
+    assert "| LocateAnything-3B | 63.0 |" in text
+    assert main([*call, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"rf20vl", "rexomni"}
+    assert main([*call, f"--data-root={tmp_path}", f"--data-root={tmp_path}"]) == 2
+    assert "1 --data-root or one each" in capsys.readouterr().err
+
+
+def test_every_published_figure_has_its_place() -> None:
+    """Names that the tables look up are those that summaries hold."""
+    for benchmark in BENCHMARKS.values():
+        parts = {part.name for part in benchmark.parts}
+        for result in benchmark.published:
+            for name in result.figures:
+                path = path_of(benchmark, name)
+                if path and path[0] == "super_categories":
+                    assert path[1] in SUPER_CATEGORIES
+                if path and path[0] == "published":
+                    assert path[1] in parts
+                    assert path[2] in F1

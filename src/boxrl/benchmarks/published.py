@@ -122,8 +122,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published(
             "7B best",
             {
-                "proper_noun": 53.33, "attribute": 25.1, "position": 65.4, "relationship": 26.1,
-                "negation": 56.4, "five_aspect_mean.AP": 45.27,
+                "proper_noun AP": 53.33, "attribute AP": 25.1, "position AP": 65.4,
+                "relationship AP": 26.1, "negation AP": 56.4, "five_aspect_mean.AP": 45.27,
             },
             OVD_BLOG,
             "called mAP; above the report's 32B (36.79), so perhaps trained on OVDEval or positive",
@@ -131,8 +131,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published(
             "3B best",
             {
-                "proper_noun": 51.87, "attribute": 24.7, "position": 63.1, "relationship": 26.6,
-                "negation": 50.9, "five_aspect_mean.AP": 43.43,
+                "proper_noun AP": 51.87, "attribute AP": 24.7, "position AP": 63.1,
+                "relationship AP": 26.6, "negation AP": 50.9, "five_aspect_mean.AP": 43.43,
             },
             OVD_BLOG,
             "as above",

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import (
     RESAMPLES,
+    add_format,
     add_json,
     add_limits,
     add_ranking,
     add_thinking,
+    chosen_format,
     integer,
     print_json,
 )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from boxrl.benchmarks import Benchmark, Published
     from boxrl.benchmarks.run import Outcome
     from boxrl.engines.answers import AnswerOptions
+    from boxrl.evaluate.tables import CitedTable
 
 
 def add_verb(verbs: Any) -> None:
@@ -51,15 +54,19 @@ def add_verb(verbs: Any) -> None:
         example="boxrl benchmark run coco --model models/Qwen2.5-VL-3B-Instruct "
         "--data-root data/coco --out runs/coco",
     )  # fmt: skip
-    run.add_argument("name", metavar="NAME", help="one of boxrl benchmark list")
+    run.add_argument(
+        "names", nargs="+", metavar="NAME",
+        help="of boxrl benchmark list; several run one after the other, into one table",
+    )  # fmt: skip
     run.add_argument("--model", metavar="MODEL", help="as for boxrl predict")
     run.add_argument(
-        "--data-root", type=Path, required=True, metavar="DIR",
-        help="folder with the files that boxrl benchmark list NAME shows",
+        "--data-root", type=Path, required=True, action="append", metavar="DIR",
+        help="folder with the files that boxrl benchmark list NAME shows; one for all benchmarks, "
+        "or one each in their order",
     )  # fmt: skip
     run.add_argument(
         "--out", type=Path, required=True, metavar="DIR",
-        help="run folder; rerun the same command to continue",
+        help="run folder, of several benchmarks DIR/NAME each; rerun the same command to continue",
     )  # fmt: skip
     run.add_argument(
         "--mode", metavar="MODE",
@@ -89,11 +96,12 @@ def add_verb(verbs: Any) -> None:
         help=f"{RESAMPLES}; 0: no intervals",
     )  # fmt: skip
     add_json(run)
+    add_format(run)
     run.add_argument(
         "--predict-options", type=_predict_options, default="", metavar="TEXT",
         help='options of boxrl predict: --predict-options="--engine vllm --max-new-tokens 2048"',
     )  # fmt: skip
-    run.set_defaults(run=run_one)
+    run.set_defaults(run=run_all)
 
 
 def list_benchmarks(args: argparse.Namespace) -> None:
@@ -122,19 +130,54 @@ def list_benchmarks(args: argparse.Namespace) -> None:
     print_benchmarks(chosen, detailed=bool(args.names))
 
 
-def run_one(args: argparse.Namespace) -> None:
-    """Convert, predict, evaluate, report."""
+def run_all(args: argparse.Namespace) -> None:
+    """Convert, predict, evaluate, report; one benchmark after the other."""
     from boxrl.benchmarks import build_benchmark
+    from boxrl.benchmarks.tables import benchmark_table, overview_table
+    from boxrl.evaluate.tables import render_tables
+
+    form = chosen_format(args)
+    benchmarks = [build_benchmark(name) for name in dict.fromkeys(args.names)]
+    roots = args.data_root * len(benchmarks) if len(args.data_root) == 1 else args.data_root
+    if len(roots) != len(benchmarks):
+        raise UsageError(f"{len(benchmarks)} benchmarks take 1 --data-root or one each, in order")
+    if args.predictions and len(benchmarks) > 1:
+        raise UsageError("--predictions are of one benchmark; name one, or --model")
+    several = len(benchmarks) > 1
+    folders = [args.out / item.name if several else args.out for item in benchmarks]
+    for folder, root in zip(folders, roots, strict=True):
+        _check_outputs(folder, root)
+    runs = zip(benchmarks, roots, folders, strict=True)
+    outcomes = [_run_one(args, item, root, folder) for item, root, folder in runs]
+    if args.json:
+        contents = {outcome.benchmark.name: outcome.content() for outcome in outcomes}
+        print_json(contents if several else outcomes[0].content())
+    elif form:
+        shown = [overview_table(outcomes)] if several else []
+        if not (several and form == "csv"):
+            shown += [benchmark_table(outcome) for outcome in outcomes]
+        print(render_tables(shown, form), end="")
+    else:
+        for outcome in outcomes:
+            print_benchmark(outcome)
+        if several:
+            print_cited(overview_table(outcomes))
+
+
+def _check_outputs(folder: Path, root: Path) -> None:
+    files = {"samples.jsonl": "samples", "benchmark.json": "benchmark", "run.json": "benchmark run"}
+    outputs = [(folder / name, kind) for name, kind in files.items()]
+    check_outputs([*outputs, (folder / "report.html", "page")], [root])
+
+
+def _run_one(args: argparse.Namespace, benchmark: Benchmark, root: Path, out: Path) -> Outcome:
     from boxrl.benchmarks.run import run_benchmark
     from boxrl.report import build_report
 
-    files = {"samples.jsonl": "samples", "benchmark.json": "benchmark", "run.json": "benchmark run"}
-    outputs = [(args.out / name, kind) for name, kind in files.items()]
-    check_outputs([*outputs, (args.out / "report.html", "page")], [args.data_root])
     outcome = run_benchmark(
-        build_benchmark(args.name),
-        args.data_root,
-        args.out,
+        benchmark,
+        root,
+        out,
         args.predictions or _answer_options(args),
         family=args.family,
         mode=args.mode,
@@ -145,11 +188,8 @@ def run_one(args: argparse.Namespace) -> None:
         resamples=args.resamples,
         tell=partial(print, file=sys.stderr),
     )
-    build_report(args.out, args.out / "report.html")
-    if args.json:
-        print_json(outcome.content())
-    else:
-        print_benchmark(outcome)
+    build_report(out, out / "report.html")
+    return outcome
 
 
 def _answer_options(args: argparse.Namespace) -> AnswerOptions:
@@ -215,12 +255,13 @@ def _print_published(console: Console, published: Sequence[Published]) -> None:
 
 
 def print_benchmark(outcome: Outcome) -> None:
-    """A benchmark's own table, then the protocol and the published numbers."""
+    """A benchmark's result beside the published ones, its own table, and the protocol."""
     from rich.console import Console
     from rich.text import Text
 
+    from boxrl.benchmarks.tables import overview_table
     from boxrl.cli.evaluate import print_evaluation
-    from boxrl.cli.tables import format_number, new_table, print_protocol
+    from boxrl.cli.tables import new_table, print_protocol
     from boxrl.evaluate.protocol import shared_protocol
 
     console, benchmark = Console(highlight=False), outcome.benchmark
@@ -228,10 +269,26 @@ def print_benchmark(outcome: Outcome) -> None:
     if not outcome.table:
         print_evaluation(metrics)
     else:
-        table = new_table(f"{benchmark.name}: {benchmark.title}", "", "figure", "value")
+        table = new_table(f"{benchmark.name}: all its figures, in percent", "", "figure", "value")
         for name, figure, value in outcome.table:
-            table.add_row(name, figure, format_number(value))
+            shown = f"{value * 100:.1f}" if isinstance(value, float) else f"{value or '-'}"
+            table.add_row(name, figure, shown)
         console.print(table)
         print_protocol(console, shared_protocol(outcome.parts.values()))
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
+    print_cited(overview_table([outcome]))
     _print_published(console, benchmark.published)
+
+
+def print_cited(cited: CitedTable) -> None:
+    """A table to cite as the terminal shows it: one number per column, in percent."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from boxrl.cli.tables import new_table
+
+    table = new_table(f"{cited.title}, in percent", cited.columns[0], *cited.columns[1:])
+    for row in cited.rows:
+        cells = ("-" if c is None else f"{c:.1f}" if isinstance(c, float) else f"{c}" for c in row)
+        table.add_row(*map(Text, cells))
+    Console(highlight=False).print(table)

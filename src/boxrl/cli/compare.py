@@ -6,19 +6,24 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import (
     RESAMPLES,
+    add_format,
     add_json,
     add_seed,
     add_shown_images,
+    chosen_format,
     integer,
     print_json,
 )
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError
 from boxrl.guard.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from boxrl.evaluate.tables import CitedTable, Format
 
 
 def add_verb(verbs: Any) -> None:
@@ -39,39 +44,54 @@ def add_verb(verbs: Any) -> None:
     add_seed(verb, "of the bootstrap")
     verb.add_argument("--resamples", type=integer(1), default=1000, metavar="N", help=RESAMPLES)
     add_json(verb)
+    add_format(verb)
     verb.set_defaults(run=run_compare)
 
 
 def run_compare(args: argparse.Namespace) -> None:
     """Pair evaluations of the same name, each run with the first."""
+    from boxrl.evaluate.tables import render_tables
+
     first, *others = args.runs
     if not others or (args.json and len(others) > 1):
         takes = "two runs" if args.json else "at least two runs"
         raise UsageError(f"compare takes {takes}{' with --json' * args.json}, got {len(args.runs)}")
     if args.out:
         check_outputs([(args.out, "page")], args.runs)
-    for other in others:
-        _compare_runs(args, first, other)
+    form = chosen_format(args)
+    tables = [table for other in others for table in _compare_runs(args, first, other, form)]
+    if form:
+        print(render_tables(tables, form), end="")
     if args.out:
         from boxrl.report import build_comparison
 
         build_comparison(args.runs, args.out, args.images)
-        print(f"report: {args.out}", file=sys.stderr if args.json else sys.stdout)
+        print(f"report: {args.out}", file=sys.stderr if args.json or form else sys.stdout)
 
 
-def _compare_runs(args: argparse.Namespace, first: Path, second: Path) -> None:
-    """Print every evaluation that two runs share: a table each, or one JSON object of all."""
+def _compare_runs(
+    args: argparse.Namespace, first: Path, second: Path, form: Format | None
+) -> list[CitedTable]:
+    """Every evaluation that two runs share: a table each, or one JSON object of all.
+
+    They are printed here, but for tables to cite, which are given back.
+    """
     from boxrl.evaluate import compare
     from boxrl.evaluate.files import paired_folders, read_evaluation
+    from boxrl.evaluate.tables import comparison_table
 
-    found = {}
+    found, tables = {}, []
     for name, folders in paired_folders(first, second).items():
         a, b = map(read_evaluation, folders)
         found[name] = compare(a, b, seed=args.seed, resamples=args.resamples, force=args.force)
-        if not args.json:
-            print_comparison(found[name], [str(folder) for folder in folders])
+        names = [str(folder) for folder in folders]
+        if form:
+            tables.append(comparison_table(found[name], names))
+        elif not args.json:
+            print_comparison(found[name], names)
     if args.json:
         print_json(found.get("", found))
+    return tables
 
 
 def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> None:

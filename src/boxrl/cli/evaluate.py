@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from boxrl.cli.options import (
     PREDICTED_FAMILY,
     RESAMPLES,
+    add_format,
     add_json,
     add_predictions,
     add_ranking,
     add_samples,
     add_seed,
+    chosen_format,
     integer,
     print_json,
 )
@@ -69,11 +71,13 @@ def add_verb(verbs: Any) -> None:
         help=f"{RESAMPLES}; 0: no intervals",
     )  # fmt: skip
     add_json(verb)
+    add_format(verb)
     verb.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Score a predictions file and its controls."""
+    form = chosen_format(args)
     from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
     from boxrl.evaluate import evaluate
@@ -85,6 +89,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         settings_family,
         write_evaluation,
     )
+    from boxrl.evaluate.tables import evaluation_table, render_tables
 
     if args.out:
         outputs = [(args.out / METRICS_FILE, "metrics"), (args.out / ROWS_FILE, "rows")]
@@ -124,6 +129,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
         )
     if args.json:
         print_json(evaluation.metrics)
+    elif form:
+        print(render_tables([evaluation_table(evaluation.metrics)], form), end="")
     else:
         print_evaluation(evaluation.metrics)
 

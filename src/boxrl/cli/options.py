@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxrl.errors import UsageError
+
 if TYPE_CHECKING:
+    from boxrl.evaluate.tables import Format
     from boxrl.rewards import Reward
 
 NO_MODEL_FAMILY = "model family whose frame and syntax answers are in; plain: original pixels"
@@ -113,6 +116,29 @@ def add_thinking(parser: Any) -> None:
         "--thinking", choices=("on", "off"),
         help="set the chat template's switch for thinking (default: the template's own choice)",
     )  # fmt: skip
+
+
+def add_format(parser: Any) -> None:
+    """Declare `--format`; `chosen_format` reads it."""
+    parser.add_argument(
+        "--format", choices=("table", "markdown", "latex", "csv"), default="table",
+        help="form of the table on stdout; all but the first are to cite: percent, with n, "
+        "intervals and protocol",
+    )  # fmt: skip
+
+
+def chosen_format(args: argparse.Namespace) -> Format | None:
+    """The form of a table to cite; None for the terminal's own.
+
+    Raises:
+        UsageError: `--json` is asked for too.
+    """
+    if args.format == "table":
+        return None
+    if args.json:
+        raise UsageError(f"--json and --format {args.format}: choose one")
+    form: Format = args.format
+    return form
 
 
 def add_ranking(parser: Any) -> None:

@@ -29,6 +29,7 @@ def evaluate_files(
     reading: ReadingRule = "strict",
     errors: ErrorRule | None = None,
     crowds: CrowdRule = "ignored",
+    nms: float | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
@@ -44,6 +45,7 @@ def evaluate_files(
         reading: `tolerant` also reads what is nearly JSON.
         errors: what becomes of predictions that ended in error: `wrong`, `skip` or refused.
         crowds: whether boxes in crowd regions are `ignored` or `wrong`.
+        nms: of boxes of one label that overlap by this IoU, the surest alone is judged.
         seed: of the bootstrap and of the blind baseline.
         resamples: bootstrap resamples; 0 leaves intervals out.
 
@@ -72,6 +74,7 @@ def evaluate_files(
         reading=reading,
         errors=errors,
         crowds=crowds,
+        nms=nms,
         seed=seed,
         settings=settings,
         resamples=resamples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -197,6 +197,23 @@ class Evaluation:
 
     metrics: dict[str, Any]
     rows: tuple[Row, ...]
+
+    def to_markdown(self) -> str:
+        """The figures to cite, with n, intervals and protocol; rates in percent."""
+        return self._cited("markdown")
+
+    def to_latex(self) -> str:
+        """As `to_markdown`, a LaTeX table that needs no package."""
+        return self._cited("latex")
+
+    def to_csv(self) -> str:
+        """As `to_markdown`, with every digit, n and protocol in columns of their own."""
+        return self._cited("csv")
+
+    def _cited(self, form: Literal["markdown", "latex", "csv"]) -> str:
+        from boxrl.evaluate.tables import evaluation_table, render_tables  # which need the rows
+
+        return render_tables([evaluation_table(self.metrics)], form)
 
     def _repr_html_(self) -> str:
         from boxrl.evaluate.shown import render_html  # which needs the rows
