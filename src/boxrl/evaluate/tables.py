@@ -131,7 +131,7 @@ def _render_csv(tables: Sequence[CitedTable]) -> str:
     lines: list[list[Cell]] = []
     header: list[Cell] = []
     for table in tables:
-        columns = [*table.columns, *table.facts]
+        columns: list[Cell] = [*table.columns, *table.facts]
         if columns != header:
             lines.append(header := columns)
         lines += [[*row, *table.facts.values()] for row in table.rows]
