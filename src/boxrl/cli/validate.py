@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boxrl.config import Recipe
+    from boxrl.engines.lengths import Lengths
     from boxrl.rewards.gold_check import Validation
     from boxrl.types import Sample
 
@@ -36,29 +37,38 @@ def add_verb(verbs: Any) -> None:
 
 
 def run_validate(args: argparse.Namespace) -> int:
-    """`boxrl validate`; 1 where a gold answer does not earn its maximum."""
+    """`boxrl validate`; 1 where a gold answer does not earn its maximum, or would be cut."""
     from boxrl.config import find_recipe, load_recipe
     from boxrl.engines.build import find_family, find_thinking, recipe_options
+    from boxrl.engines.lengths import measure_lengths
+    from boxrl.engines.requirements import check_requirements
     from boxrl.engines.steps import check_steps
+    from boxrl.generation.model_folders import model_folder
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     options, prompt = recipe_options(recipe, recipe.model), build_prompt(recipe.prompt)
-    family = find_family(options)
-    find_thinking(options, prompt)  # which checks the model's chat template
+    family, folder = find_family(options), model_folder(recipe.model)
+    thinking = find_thinking(options, prompt)  # which checks the model's chat template
+    check_requirements(recipe, folder)
     samples = _samples(recipe)
     if recipe.data.train is not None:
         check_steps(recipe, len(samples))
     rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:
         outcome = validate(samples, family, prompt, rewards, bar.advance)
+    lengths = measure_lengths(recipe, samples, folder, family, prompt, thinking)
+    valid = outcome.valid and not any(found.cut for found in lengths)
     if args.json:
-        print_json(_row(outcome, family.name))
+        rows = [found._asdict() | {"share": found.cut / found.n} for found in lengths]
+        print_json(_row(outcome, family.name) | {"valid": valid, "lengths": rows})
     else:
         _print(outcome, family.name, args.recipe)
-    return 0 if outcome.valid else 1
+        _print_lengths(lengths)
+        print("valid" if valid else f"{len(outcome.problems):,} problems of gold answers")
+    return 0 if valid else 1
 
 
 def _samples(recipe: Recipe) -> Sequence[Sample]:
@@ -76,7 +86,6 @@ def _samples(recipe: Recipe) -> Sequence[Sample]:
 
 def _row(outcome: Validation, family: str) -> dict[str, Any]:
     return {
-        "valid": outcome.valid,
         "family": family,
         "samples": dict(outcome.samples),
         "rewards": {
@@ -105,4 +114,16 @@ def _print(outcome: Validation, family: str, recipe: str) -> None:
         print(f"... and {len(outcome.problems) - SHOWN} more; --json lists all")
     for defect in outcome.prompt_defects:
         print(f"warning: prompt: {defect.message} [{defect.rule}]; {defect.fix}")
-    print("valid" if outcome.valid else f"{len(outcome.problems)} problems")
+
+
+def _print_lengths(lengths: Sequence[Lengths]) -> None:
+    for found in lengths:
+        if found.cut:
+            print(f"error: {found.words}; raise it, or ask for fewer objects at once")
+        else:
+            print(
+                f"the longest of {found.n:,} {found.of} has {found.longest:,} tokens of "
+                f"{found.limit:,} ({found.key})"
+            )
+    if not lengths:
+        print("lengths in tokens are not known: the model's folder has no tokenizer.json")

@@ -164,7 +164,8 @@ def find_thinking(options: EngineOptions, prompt: Prompt | None = None) -> Think
         raise UsageError(f"--extra-body: holds {SWITCH}; say it as --thinking on or off")
     folder = PACKAGED.get(options.model, Path(options.model))
     system = prompt is not None and prompt.has_system
-    return read_thinking(folder if folder.is_dir() else None, options.thinking, system)
+    here = folder if folder.is_dir() else None
+    return read_thinking(here, options.thinking, system, rendered_here=options.engine != "openai")
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:

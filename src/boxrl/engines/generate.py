@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
-from boxrl.engines.loading import banned_token_ids, end_token_ids
+from boxrl.engines.loading import REFUSALS, banned_token_ids, end_token_ids, refusal
 from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.engines.prefix.shared_prefix import unwrap
@@ -25,6 +25,7 @@ from boxrl.generation.predict import (
     Draw,
     Keep,
     Sampling,
+    Shown,
     batches,
     draws,
     failed_row,
@@ -68,8 +69,26 @@ class Generator:
     def _answer(self, batch: Sequence[Draw], sampling: Sampling) -> list[Prediction]:
         """One row per draw; those whose images cannot be shown end in error."""
         shown = show_images(self.questions, batch)
-        rows = self._halving(shown.draws, shown.images, sampling) if shown.draws else []
+        try:
+            rows = self._halving(shown.draws, shown.images, sampling) if shown.draws else []
+        except REFUSALS:
+            refused = self._refused(shown)
+            if not refused:
+                raise
+            others = [draw for draw in shown.draws if draw.sample.id not in refused]
+            rows = self._halving(others, shown.images, sampling) if others else []
+            rows += [failed_row(d, refused[d.sample.id]) for d in shown.draws if d not in others]
         return rows + shown.failed
+
+    def _refused(self, shown: Shown) -> dict[str, str]:
+        """What the processor says against images, by sample."""
+        image_processor = self.processor.image_processor
+        said = {key: refusal(image_processor, image) for key, image in shown.images.items()}
+        return {
+            key: f"sample {key!r}: the image processor refuses its image ({words})"
+            for key, words in said.items()
+            if words
+        }
 
     def _halving(
         self, batch: Sequence[Draw], images: Mapping[str, Image.Image], sampling: Sampling

@@ -25,6 +25,11 @@ from boxrl.generation.model_folders import model_folder
 
 ADAPTER = "adapter_config.json"
 
+REFUSALS = (
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What processors raise over an image that they cannot take."""
+
 LARGEST_CHECKED = 1024
 """Longer side of the image by which a processor's limits are checked, in pixels."""
 
@@ -98,12 +103,23 @@ def load_processor(folder: Path, family: Family | None = None) -> Any:
     processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     if not hasattr(processor, "image_processor"):
         raise UsageError(f"{folder}: its processor reads no images; boxrl needs a VLM")
+    if processor.chat_template is None:  # older folders give it to the tokenizer alone
+        processor.chat_template = processor.tokenizer.chat_template
     processor.tokenizer.padding_side = "left"
     if processor.tokenizer.pad_token is None:  # padding is masked, whatever stands there
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     if family is not None and family.has_limits:
         _limit(processor.image_processor, family, folder)
     return processor
+
+
+def refusal(image_processor: Any, image: Image.Image) -> str | None:
+    """What an image processor says against an image; None where it takes it."""
+    try:
+        image_processor(image, return_tensors="pt")
+    except REFUSALS as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 def _limit(image_processor: Any, family: Family, folder: Path) -> None:

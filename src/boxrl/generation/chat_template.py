@@ -163,7 +163,10 @@ def _with_system(template: ChatTemplate, words: Sequence[Any], **arguments: Any)
 
 
 def read_thinking(
-    folder: Path | None, switch: bool | None = None, system: bool = False
+    folder: Path | None,
+    switch: bool | None = None,
+    system: bool = False,
+    rendered_here: bool = False,
 ) -> Thinking:
     """How the folder's template treats the thought; the template is checked.
 
@@ -171,12 +174,19 @@ def read_thinking(
         folder: of the model; None where it is a server's and nothing is known of its template.
         switch: what the template's switch is to be set to; None leaves it to the template.
         system: whether the prompt has a system message.
+        rendered_here: whether nobody else has a template to render.
 
     Raises:
-        UsageError: the template has no switch, is broken, or drops what is asked.
+        UsageError: the template has no switch, is broken, or drops what is asked, or there is
+            none and `rendered_here`.
     """
     template = read_chat_template(folder) if folder is not None else None
     if template is None:
+        if rendered_here:
+            raise UsageError(
+                f"{folder}: has no chat template (chat_template.jinja, or chat_template in "
+                "tokenizer_config.json); copy it from the folder that the model came from"
+            )
         return Thinking(switch)
     if switch is not None and SWITCH not in template.text:
         raise UsageError(

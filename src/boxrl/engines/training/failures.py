@@ -1,38 +1,50 @@
-"""What ends a training from outside boxrl, in words: memory, disks, checkpoints, templates."""
+"""What ends a training from outside boxrl, in words: memory, disks, libraries, templates."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 
 from boxrl.config import Recipe
+from boxrl.engines.requirements import TRACKERS
 from boxrl.engines.training.checkpoints import last_whole
 from boxrl.errors import BoxrlError, DataError, UsageError
+
+FILES = (OSError, SafetensorError, DataError)
+"""What is raised about files and what stands in them."""
 
 FULL_DISK = ("PytorchStreamWriter", "iostream error", "unexpected pos")
 """How torch.save says that a file could not be written to its end."""
 
-FORESEEN = (
-    OSError, MemoryError, SafetensorError, UnpicklingError, TemplateError, RuntimeError,
-    FloatingPointError, DataError,
-)  # fmt: skip
+LIBRARIES = frozenset({
+    "accelerate", "bitsandbytes", "datasets", "deepspeed", "huggingface_hub", "peft",
+    "transformers", "trl", *TRACKERS,
+})  # fmt: skip
+"""Whose own words about a recipe are told; what torch says is seldom about one."""
 
 
 @contextmanager
 def build_errors(recipe: Recipe) -> Iterator[None]:
-    """While model and trainer are built only memory needs words; files speak for themselves."""
+    """While model and trainer are built; files and recipes speak for themselves."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except BoxrlError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, recipe.out, "before the first step") from error
+        told = library_error(error, recipe)
+        if told is None:
             raise
-        raise out_of_memory(error, recipe.out, "before the first step") from error
+        raise told from error
 
 
 @contextmanager
@@ -40,11 +52,51 @@ def training_errors(recipe: Recipe, step: Callable[[], int]) -> Iterator[None]:
     """While it trains and saves, `step` says how far it has come."""
     try:
         yield
-    except FORESEEN as error:
-        told = user_error(error, recipe, step())
+    except UsageError:
+        raise
+    except Exception as error:
+        told = user_error(error, recipe, step()) or library_error(error, recipe)
         if told is None:
             raise
         raise told from error
+
+
+def library_error(error: Exception, recipe: Recipe) -> UsageError | None:
+    """What a library says against the recipe, in one line; None where no library spoke.
+
+    Args:
+        error: as it was raised.
+        recipe: whose keys are named where the library names them.
+    """
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    library = module.partition(".")[0]
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, TemplateError):
+        return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
+    if library not in LIBRARIES:
+        return None
+    where = "train.lora" if library == "peft" else str(recipe.out)
+    keys = ", ".join(_named_keys(recipe, said)) or where
+    return UsageError(f"{keys}: {library} refuses the recipe: {said:.400}")
+
+
+def _named_keys(recipe: Recipe, said: str) -> Iterator[str]:
+    """Keys of libraries' options that a message names, or whose values it does."""
+    options: dict[str, Any] = {f"train.trl.{key}": v for key, v in recipe.train.trl.items()}
+    if recipe.train.lora is not None:
+        options |= {f"train.lora.{key}": v for key, v in recipe.train.lora.model_dump().items()}
+    words = set(re.findall(r"\w+", said.casefold()))
+    joined = re.sub(r"\W+", "_", said.casefold())  # "target modules" is target_modules
+    for key, value in options.items():
+        name = key.rpartition(".")[2].removesuffix("s")
+        values = value if isinstance(value, list) else [value]
+        if (len(name) > 3 and name in joined) or words.intersection(
+            item.casefold() for item in values if isinstance(item, str)
+        ):
+            yield key
 
 
 def user_error(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | None:
@@ -63,12 +115,10 @@ def user_error(error: BaseException, recipe: Recipe, step: int) -> BoxrlError | 
             f"{recipe.out}: a checkpoint contains pickled code; refusing to load it. "
             "Use only checkpoints that boxrl wrote"
         )
-    if isinstance(error, TemplateError):
-        return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
-    if isinstance(error, RuntimeError):
-        if not any(words in said for words in FULL_DISK):
-            return None
+    if isinstance(error, RuntimeError) and any(words in said for words in FULL_DISK):
         said = f"a file could not be written to its end, as on a full disk: {said}"
+    elif not isinstance(error, FILES):
+        return None
     return DataError(
         f"{recipe.out}: stopped at step {step} ({said}); fix this, then {_next_step(recipe.out)}"
     )

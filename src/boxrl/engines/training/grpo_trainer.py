@@ -39,7 +39,11 @@ from boxrl.engines.training.batches import (
     split_rows,
 )
 from boxrl.engines.training.paths import ROWS, compare_paths, path_of_trl
-from boxrl.engines.training.preprocessing import decode_once, once_per_image
+from boxrl.engines.training.preprocessing import (
+    decode_once,
+    once_per_image,
+    refusals_by_sample,
+)
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.engines.training.vllm_sync import (
     expanding,
@@ -108,9 +112,10 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         self._groups = torch.arange(len(inputs)) // size
-        once = once_per_image(self.processing_class.image_processor, size)
-        with once if self.shared_prefix else nullcontext():
-            batch = super()._generate_and_score_completions(decode_once(inputs))
+        processor, rows = self.processing_class.image_processor, decode_once(inputs)
+        once = once_per_image(processor, size) if self.shared_prefix else nullcontext()
+        with refusals_by_sample(rows, processor), once:
+            batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
             batch["group"] = self._groups.to(batch["prompt_ids"].device)

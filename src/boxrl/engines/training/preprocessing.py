@@ -13,6 +13,8 @@ from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 
 from boxrl.data.samples import parse_line
+from boxrl.engines.loading import refusal
+from boxrl.errors import DataError
 from boxrl.generation.questions import load_image
 
 
@@ -69,6 +71,30 @@ def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             pictures[key] = load_image(Path(row["image"]), parse_line(key))
         decoded.append({**row, "image": pictures[key]})
     return decoded
+
+
+@contextmanager
+def refusals_by_sample(rows: Sequence[dict[str, Any]], image_processor: Any) -> Iterator[None]:
+    """Within the block, an image that the processor refuses is told of with its sample.
+
+    Args:
+        rows: as of `decode_once`, with the pictures.
+        image_processor: the model's.
+
+    Raises:
+        DataError: the sample and the processor's words, instead of what it raised.
+    """
+    pictures = {row["sample"]: row["image"] for row in rows}  # TRL takes the rows apart
+    try:
+        yield
+    except Exception as error:
+        for line, picture in pictures.items():
+            if said := refusal(image_processor, picture):
+                key = parse_line(line).id
+                raise DataError(
+                    f"sample {key!r}: the image processor refuses its image ({said})"
+                ) from error
+        raise
 
 
 def _flat(images: Any) -> Iterator[Any]:

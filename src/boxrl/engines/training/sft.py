@@ -19,7 +19,7 @@ from boxrl.engines.training.grpo import (
     common_options,
     split_step,
 )
-from boxrl.engines.training.preprocessing import decode_once
+from boxrl.engines.training.preprocessing import decode_once, refusals_by_sample
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
@@ -41,7 +41,9 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
 
     def _collate_answers(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """TRL's batch; images as `predict` shows them, answers of the type that they have."""
-        batch: dict[str, Any] = self._collate(decode_once(rows))
+        decoded = decode_once(rows)
+        with refusals_by_sample(decoded, self.processing_class.image_processor):
+            batch: dict[str, Any] = self._collate(decoded)
         mark_answers(unwrap(self.model), batch, batch["labels"] != -100)
         return batch
 

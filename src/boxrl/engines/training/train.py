@@ -17,6 +17,7 @@ from boxrl.data.synthetic import draw_files
 from boxrl.engines.build import find_family, find_thinking, recipe_options
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
+from boxrl.engines.requirements import check_requirements
 from boxrl.engines.steps import check_steps
 from boxrl.engines.training import grpo, sft
 from boxrl.engines.training.best_checkpoint import KeepBest
@@ -109,6 +110,7 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     """The trainer, with its model loaded and its data read."""
     if recipe.train.trl.get("use_vllm"):
         require_vllm(recipe.engine.device)
+    check_requirements(recipe, source)
     family = find_family(recipe_options(recipe, recipe.model))
     samples, images = training_samples(recipe)
     check_steps(recipe, len(samples), Launch.read().world)
