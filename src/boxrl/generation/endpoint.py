@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,9 +29,12 @@ from boxrl.generation.questions import GREY, Questions
 from boxrl.generation.replies import Reply
 from boxrl.generation.servers import Refused, Servers
 from boxrl.generation.size_check import SMALL_WH, Ask, Counts, Size, SizeCheck
+from boxrl.guard.secrets import redact
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+LOG = logging.getLogger(__name__)
+
 STREAMING: tuple[dict[str, Any], ...] = (
     {},
     {"stream": True, "stream_options": {"include_usage": True}},
@@ -125,6 +129,11 @@ class Endpoint:
                     f"{server}: gives no log-probabilities of the tokens that spell its answer; "
                     "leave --logprobs out"
                 )
+            if reply.unknown_word is not None:
+                LOG.warning(
+                    "%s: ends answers with finish_reason %r, which nobody here knows; such answers "
+                    "are taken to be whole", server, redact(reply.unknown_word)[:40],
+                )  # fmt: skip
 
     async def _check_sizes(self, missing: Sequence[Draw], sampling: Sampling) -> None:
         """Where boxes depend on it, see at which size the servers show images.

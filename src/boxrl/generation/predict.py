@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +20,10 @@ from boxrl.data.files import locked
 from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.errors import DataError
 from boxrl.generation.questions import Questions
+from boxrl.parsing import parse
+from boxrl.parsing.answers import as_read
 from boxrl.progress import progress_bar
-from boxrl.types import Sample
+from boxrl.types import Asked, Sample
 
 Keep = Callable[[Sequence[Prediction]], None]
 """Takes finished rows, in any order; those that are on disk already are dropped."""
@@ -110,6 +113,9 @@ def failed_row(draw: Draw, error: str) -> Prediction:
 MOST_FAILED = 20
 """Rows that end in error before any is answered, after which the run stops."""
 
+FIRST = 20
+"""Answers after which it is told where none of them can be read."""
+
 
 class Engine(Protocol):
     """Whatever answers questions."""
@@ -186,6 +192,7 @@ def _answer(
     """Generate what the file lacks and put it in order; returns the rows that ended in error."""
     done = {draw.id for draw in wanted} & set(file.done)
     failed: list[Prediction] = []
+    first: dict[str, str] = {}
     with progress_bar(description, len(wanted), len(done)) as bar:
 
         def keep(rows: Sequence[Prediction]) -> None:
@@ -193,6 +200,11 @@ def _answer(
             file.append(new)
             failed.extend(row for row in new if row.finish_reason == "error")
             bar.advance(len(new))
+            if len(first) < FIRST:
+                first.update((row.id, row.completion) for row in new if not row.error)
+                told = unread(engine.questions, wanted, first) if len(first) >= FIRST else ""
+                if told:
+                    bar.say(told)
             if failed:
                 bar.note(f"{len(failed)} failed")
             if len(failed) >= MOST_FAILED and not file.done:
@@ -205,6 +217,32 @@ def _answer(
             engine.run(wanted, done, sampling, keep)
     file.arrange([draw.id for draw in wanted])
     return failed
+
+
+def unread(questions: Questions, wanted: Sequence[Draw], completions: Mapping[str, str]) -> str:
+    """Why no answer can be read, in words; "" where one can.
+
+    Args:
+        questions: how they were asked.
+        wanted: what was asked.
+        completions: by id of the draw.
+    """
+    reasons = Counter[str]()
+    for draw in wanted:
+        if draw.id in completions and draw.sample.task in ("detection", "grounding"):
+            text = as_read(completions[draw.id], questions.thinking.opened)
+            size, asked = draw.sample.size_wh, Asked.from_sample(draw.sample)
+            parsed = parse(text, questions.family, size, answer_tag="optional", asked=asked)
+            if parsed.readable:
+                return ""
+            reasons[parsed.reason if parsed.answer else "nothing said"] += 1
+    if not reasons:
+        return ""
+    why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return (
+        f"none of the first {reasons.total()} answers can be read as family "
+        f"{questions.family.name} writes them ({why}): are model, family and prompt right?"
+    )
 
 
 def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,11 @@ from boxrl.parsing.answers import THOUGHT
 CUT = frozenset({"length", "max_tokens", "repetition"})
 """Finish words of an answer that was cut; vLLM also cuts what repeats itself."""
 
+WHOLE = frozenset({
+    "stop", "stop_sequence", "eos_token", "eos", "end_turn", "tool_calls", "function_call", "None",
+})  # fmt: skip
+"""Finish words of a whole answer, and Python's for none at all."""
+
 FILTERED = "content_filter"
 FAILED = {"abort": "aborted", "error": "error", "load": "load", FILTERED: FILTERED}
 """Finish words of answers that must not be scored, and what is told of them."""
@@ -54,6 +59,7 @@ class Reply(NamedTuple):
         tokens: all generated tokens, where log-probabilities were asked for and given.
         error: the server's words where `finish_reason` is `error`.
         prompt_tokens: as the server counts them; None where it does not say.
+        unknown_word: a finish word that nobody here knows; the answer is taken to be whole.
     """
 
     content: str
@@ -63,6 +69,7 @@ class Reply(NamedTuple):
     tokens: list[Token] | None = None
     error: str | None = None
     prompt_tokens: int | None = None
+    unknown_word: str | None = None
 
     @property
     def completion(self) -> str:
@@ -82,6 +89,16 @@ class Reply(NamedTuple):
         return None if self.tokens is None else spelling(self.tokens, self.content)
 
 
+def is_stream(body: bytes | bytearray) -> bool:
+    """Whether a body, or the beginning of one, is a stream of server-sent events."""
+    return body[:64].lstrip().startswith((b"data:", b":", b"event:"))
+
+
+def has_ended(stream: bytes | bytearray) -> bool:
+    """Whether a stream has said that nothing follows, even if it is kept open."""
+    return stream[-64:].rstrip().endswith(b"data: [DONE]")
+
+
 def read_reply(body: bytes) -> Reply:
     """The first choice of a chat completion, streamed or not.
 
@@ -92,7 +109,7 @@ def read_reply(body: bytes) -> Reply:
     if not text:
         raise NoReply("answered with an empty body")
     try:
-        if text.startswith((b"data:", b":", b"event:")):
+        if is_stream(text):
             return _read_choice(*_joined(text))
         content = parse_json(text)
         if isinstance(content, list) and len(content) == 1:
@@ -160,7 +177,8 @@ def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
     split_off = next((message[key] for key in REASONING if isinstance(message.get(key), str)), None)
     usage = usage if isinstance(usage, Mapping) else {}
     n_tokens, prompt_tokens = usage.get("completion_tokens"), usage.get("prompt_tokens")
-    finish_reason, error = _finish(choice)
+    word = str(choice.get("finish_reason")).partition(":")[0].strip()
+    finish_reason, error = _finish(choice, word)
     return Reply(
         content=_writable(content),
         reasoning=_writable(split_off or thought) or None,
@@ -169,6 +187,7 @@ def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
         tokens=_tokens(choice.get("logprobs")),
         error=error,
         prompt_tokens=prompt_tokens if is_whole(prompt_tokens) else None,
+        unknown_word=None if word in WHOLE | CUT | FAILED.keys() else _writable(word),
     )
 
 
@@ -190,11 +209,10 @@ def _content(content: Any) -> tuple[str, str]:
     return "".join(text), "".join(thought)
 
 
-def _finish(choice: Mapping[str, Any]) -> tuple[FinishReason, str | None]:
+def _finish(choice: Mapping[str, Any], word: str) -> tuple[FinishReason, str | None]:
     """How the answer ended; words that are not known, and none at all, are those of a whole one."""
     if choice.get("error"):
         return "error", error_words(choice["error"])
-    word = str(choice.get("finish_reason")).partition(":")[0].strip()
     if word in FAILED:
         return "error", FAILED[word]
     return "length" if word in CUT else "stop", None

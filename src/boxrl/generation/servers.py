@@ -19,7 +19,16 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 
 from boxrl.errors import UsageError
-from boxrl.generation.replies import FILTERED, UNREADABLE, NoReply, Reply, error_words, read_reply
+from boxrl.generation.replies import (
+    FILTERED,
+    UNREADABLE,
+    NoReply,
+    Reply,
+    error_words,
+    has_ended,
+    is_stream,
+    read_reply,
+)
 from boxrl.guard.files import parse_json
 from boxrl.guard.secrets import hide, redact
 
@@ -248,17 +257,22 @@ class Servers:
         return now
 
     async def _try(self, server: _Server, body: dict[str, Any]) -> Reply:
+        content = bytearray()
         try:
             async with asyncio.timeout(self._timeout_s):
-                response, content = await self._post(server, body)
+                response = await self._post(server, body, content)
                 if response.status_code == 200:
-                    return await asyncio.to_thread(_read, content)
+                    return await asyncio.to_thread(_read, bytes(content))
         except TimeoutError as error:
+            if is_stream(content):  # the next one would take as long
+                raise Refused(
+                    f"{server.url}: its answer did not end within {self._timeout_s:g} s (--timeout)"
+                ) from error
             raise _Failure(f"no answer within {self._timeout_s:g} s (--timeout)") from error
         except httpx.HTTPError as error:
             said = " ".join(redact(f"{type(error).__name__}: {error}").split())
             raise _Failure(f"connection failed ({said:.300})") from error
-        said = _said(response, content)
+        said = _said(response, bytes(content[:MAX_REFUSAL_BYTES]))
         status = response.status_code
         if status in FATAL:
             raise UsageError(f"{server.url}: {said}: {HINTS[status]}")
@@ -266,20 +280,24 @@ class Servers:
             raise _Failure(said, _asked_s(response.headers))
         raise Refused(f"{server.url}: {said}", HINTS.get(status, ""))
 
-    async def _post(self, server: _Server, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
-        content = bytearray()
+    async def _post(
+        self, server: _Server, body: dict[str, Any], content: bytearray
+    ) -> httpx.Response:
+        """Send the request; what comes back is put into `content` as it comes."""
         url = f"{server.url}/chat/completions"
         async with self._client.stream("POST", url, json=body) as response:
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_ANSWER_BYTES:
                     raise _Failure(f"answered with more than {MAX_ANSWER_BYTES // 2**20} MB")
-        return response, bytes(content)
+                if is_stream(content) and has_ended(content):
+                    break  # some servers keep the connection open
+        return response
 
 
 def _said(response: httpx.Response, content: bytes) -> str:
     """Status and message of a refusal, on one line."""
-    message = content[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
+    message = content.decode("utf-8", "replace")
     if response.is_redirect:
         message = response.headers.get("Location", "")
     with contextlib.suppress(*UNREADABLE):  # not every server answers in JSON
