@@ -3,11 +3,12 @@
     python perf/rewards.py [--rounds 9] [--json]
 
 512 completions of 1 to 12 boxes, 1 to 4 labels each, every one with a target of its own, in one
-process, on one core; what is compared takes turns. Times hold everything from the text on: reading
-the answer, checking the target, the reward; but for `parsed boxes`, where that is done before.
-TRL's `think_format_reward` looks for tags only; boxrl's `format`, called as TRL calls it, has read
-the boxes too, once for all rewards. Exit status 1 where four rewards take over 25 ms, AP of parsed
-boxes is under 100 times as fast as pycocotools, or a megabyte of brackets takes over 50 ms.
+process, on one core, in CPU time; what is compared takes turns. Times hold everything from the text
+on: reading the answer, checking the target, the reward; but for `parsed boxes`, where that is done
+before. TRL's `think_format_reward` looks for tags only, and so does boxrl's `format` by itself,
+called as TRL calls it: it reads each sample's line and no box. Exit status 1 where four rewards
+take over 25 ms, AP of parsed boxes is under 100 times as fast as pycocotools, or a megabyte of
+brackets takes over 50 ms.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from boxrl.types import Completion, Object, Sample, Target
 
 COMPLETIONS = 512
 LABELS = ("cat", "dog", "person", "car", "traffic light", "cup", "bird")
+CPU = time.process_time
 SET = ["format", "weighted_sum", "cosine", "repetition"]
 SET_LIMIT_MS, COCO_LIMIT, MEGABYTE_LIMIT_MS = 25.0, 100.0, 50.0
 
@@ -73,7 +76,7 @@ def measure_rewards(rows: list[tuple[str, Objects]], rounds: int) -> list[dict[s
     calls |= {
         name: partial(run, [name]) for name in ("format", "ap", "weighted_sum", "f1", "dense_f1")
     }
-    summary = summarize(take_turns(calls, rounds), " + ".join(SET))
+    summary = summarize(take_turns(calls, rounds, CPU), " + ".join(SET))
     return [{"rewards": row["what"], "ms": row["ms"]} for row in summary]
 
 
@@ -96,7 +99,7 @@ def measure_coco(rows: list[tuple[str, Objects]], rounds: int) -> list[dict[str,
     }
     theirs = {"pycocotools": lambda: [coco_stats(*pair) for pair in pairs]}
     return [
-        {"from": way, "completions": len(rows)} | compare(theirs | {"boxrl": ours}, rounds)
+        {"from": way, "completions": len(rows)} | compare(theirs | {"boxrl": ours}, rounds, CPU)
         for way, ours in ways.items()
     ]
 
@@ -118,7 +121,7 @@ def measure_trl(rows: list[tuple[str, Objects]], rounds: int) -> list[dict[str, 
         reward(texts, **columns)
 
     calls = {"trl": lambda: think_format_reward(texts, **columns), "boxrl": ours}
-    return [{"reward": "format", "completions": len(rows)} | compare(calls, rounds)]
+    return [{"reward": "format", "completions": len(rows)} | compare(calls, rounds, CPU)]
 
 
 def measure_sizes(rng: random.Random, rounds: int) -> list[dict[str, Any]]:
@@ -129,7 +132,7 @@ def measure_sizes(rng: random.Random, rounds: int) -> list[dict[str, Any]]:
         run = partial(score, [text], [objects[:n_targets]], n_tokens=[100])
         names = ("ap", "weighted_sum", "f1", "repetition")
         summary = summarize(
-            take_turns({name: partial(run, [name]) for name in names}, rounds), "ap"
+            take_turns({name: partial(run, [name]) for name in names}, rounds, CPU), "ap"
         )
         size = {"boxes x targets": f"{n_preds:,} x {n_targets}"}
         figures.append(size | {f"{row['what']} ms": row["ms"] for row in summary})
@@ -152,7 +155,7 @@ def measure_hostile() -> list[dict[str, Any]]:
         for piece in ("[", "]", "{", "[]", "[{", "9", "1,", "[ ", "9 ")
         for wrap in ("{}", "<answer>{}</answer>", "<answer>[{}</answer>")
     }
-    summary = summarize(take_turns(calls, 5), next(iter(calls)))
+    summary = summarize(take_turns(calls, 5, CPU), next(iter(calls)))
     slowest = max(summary, key=lambda row: row["ms"][1])
     return [{"of": f"{len(calls)} kinds", "slowest": slowest["what"], "ms": slowest["ms"]}]
 

@@ -9,16 +9,21 @@ from statistics import median, quantiles
 from typing import Any
 
 Calls = Mapping[str, Callable[[], object]]
+Clock = Callable[[], float]
+"""Seconds: `time.perf_counter`, or `time.process_time` for work of this process on one core, which
+others on the machine then hardly disturb."""
 
 
-def take_turns(calls: Calls, repeats: int) -> dict[str, list[float]]:
-    """Wall seconds of every call in every round; odd rounds run in the opposite order."""
+def take_turns(
+    calls: Calls, repeats: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of every call in every round; odd rounds run in the opposite order."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):
         for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
-            began = time.perf_counter()
+            began = clock()
             calls[name]()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return seconds
 
 
@@ -47,13 +52,13 @@ def _quartiles(times: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def compare(calls: Calls, repeats: int) -> dict[str, Any]:
+def compare(calls: Calls, repeats: int, clock: Clock = time.perf_counter) -> dict[str, Any]:
     """One row of a call named `boxrl` and one peer of it, taking turns.
 
     `PEER ms` and `boxrl ms` as `summarize` has them; `times as fast` is [lower quartile, median,
     upper quartile] of the peer's time over boxrl's in the same round.
     """
-    seconds = take_turns(calls, repeats)
+    seconds = take_turns(calls, repeats, clock)
     (peer,) = seconds.keys() - {"boxrl"}
     ratios = [t / o for t, o in zip(seconds[peer], seconds["boxrl"], strict=True)]
     times = {row["what"]: row["ms"] for row in summarize(seconds, "boxrl")}

@@ -144,8 +144,8 @@ def _place(
 ) -> Parsed:
     """Bring items into original pixels, in order of emission."""
     written, labels = items.boxes, tuple(items.labels)
-    numbers = list(chain.from_iterable(written))
-    boxes = np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, 4)
+    numbers = chain.from_iterable(written)
+    boxes = np.fromiter(numbers, np.float64, 4 * len(written)).reshape(-1, 4)
     width, height = family.extent_wh(size_wh, input_size_wh) if size_wh else (inf, inf)
     if family.axes == "yxyx":
         width, height = height, width

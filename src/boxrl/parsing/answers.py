@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 THOUGHT = ("<think>", "</think>")
 ANSWER = ("<answer>", "</answer>")
+_LONG = len(ANSWER[0])
 
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
@@ -51,12 +52,14 @@ def find_answer(text: str) -> FoundAnswer:
     start = end_of_thought + len(THOUGHT[1]) if end_of_thought >= 0 else 0
     if text.find(THOUGHT[0], start) >= 0:
         return FoundAnswer("", False, "open thought")
-    last_close = text.rfind(ANSWER[1], start)
-    opening = text.rfind(ANSWER[0], start, last_close) if last_close >= 0 else -1
+    opening = text.rfind(ANSWER[0], start)
+    end = text.find(ANSWER[1], opening + _LONG) if opening >= 0 else -1
+    if end < 0 <= opening:  # the last one is never closed; one before it may be
+        opening = text.rfind(ANSWER[0], start, max(text.rfind(ANSWER[1], start), start))
+        end = text.find(ANSWER[1], opening + _LONG)
     if opening < 0:
         return FoundAnswer(text[start:].strip(), False, "no answer tag")
-    body = opening + len(ANSWER[0])
-    return FoundAnswer(text[body : text.find(ANSWER[1], body)].strip(), True)
+    return FoundAnswer(text[opening + _LONG : end].strip(), True)
 
 
 def says_none(answer: str) -> bool:
