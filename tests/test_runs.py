@@ -1,12 +1,15 @@
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import boxrl
 from boxrl.errors import DataError, UsageError
-from boxrl.runs import Launch, Run, numbered_folder
+from boxrl.runs import Launch, Run, note_end, numbered_folder, read_facts
 
 FACTS = {"name": "x", "method": "grpo"}
 
@@ -25,6 +28,29 @@ def test_a_run_says_whether_it_is_running_done_or_interrupted(tmp_path: Path) ->
     ):
         raise KeyboardInterrupt
     assert status(tmp_path / "r") == "interrupted"
+
+
+def test_a_killed_run_is_interrupted(tmp_path: Path) -> None:
+    words = f"""
+import os, signal
+from pathlib import Path
+from boxrl.runs import Run, read_facts
+run = Run(Path({str(tmp_path / "r")!r}), "name: x\\n", {{"name": "x"}}, resume=False)
+assert read_facts(run.path / "run.json")["status"] == "running"
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", words]).returncode == -signal.SIGKILL
+    assert status(tmp_path / "r") == "running"
+    facts = read_facts(tmp_path / "r" / "run.json")
+    assert facts == {"name": "x", "status": "interrupted"}
+    note_end(tmp_path / "r")
+    assert status(tmp_path / "r") == "interrupted"
+    note_end(tmp_path / "elsewhere")  # where no run has begun
+
+
+def test_a_run_without_a_lock_is_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": "running"}')
+    assert read_facts(tmp_path / "run.json")["status"] == "running"
 
 
 def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path) -> None:
@@ -99,18 +125,20 @@ def test_a_damaged_run_json_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_process_of_a_launch_is_read_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert Launch.read() == (0, 1)
+    assert Launch.read() == (0, 1, 0)
     assert Launch.read().is_first
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert Launch.read() == (3, 4)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert Launch.read() == (3, 4, 1)
     assert not Launch.read().is_first
     source = Path(boxrl.__file__).parent
+    asked = {'"RANK"', '"WORLD_SIZE"', '"LOCAL_RANK"'}
     readers = [
         path.relative_to(source).as_posix()
         for path in source.rglob("*.py")
-        if {'"RANK"', '"WORLD_SIZE"'} & set(re.findall(r'"[A-Z_]+"', path.read_text("utf-8")))
+        if asked & set(re.findall(r'"[A-Z_]+"', path.read_text("utf-8")))
     ]
     assert readers == ["runs.py"]

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from boxrl import __version__
-from boxrl.data.files import is_whole, open_locked, write_atomic, write_json
+from boxrl.data.files import is_held, is_whole, open_locked, write_atomic, write_json
 from boxrl.errors import BoxrlError, UsageError
 from boxrl.guard.files import check_links, inside, parse_yaml, read_bytes, read_json_object
 
@@ -39,6 +39,12 @@ learned. After running out of memory, fewer prompts at a time are the way on."""
 
 MAY_GROW = "train.max_steps"
 """The setting that a resumed run may raise, which trains it further."""
+
+LOCK = ".lock"
+"""Held in a run folder for as long as its process lives."""
+
+PATIENCE_S = 0.5
+"""For `read_facts` of another process, which takes the lock for a moment to see whether it can."""
 
 PACKAGES = (
     "numpy", "hotcoco", "torch", "torchvision", "transformers", "trl", "accelerate", "peft",
@@ -52,15 +58,18 @@ class Launch(NamedTuple):
     Attributes:
         rank: 0 for the first, which keeps the run folder.
         world: how many there are; 1 without a launcher.
+        local_rank: 0 for the first on its machine.
     """
 
     rank: int
     world: int
+    local_rank: int = 0
 
     @classmethod
     def read(cls) -> Launch:
         """What torchrun and accelerate say in the environment."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        said = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+        return cls(*(int(os.environ.get(name, default)) for name, default in said))
 
     @property
     def is_first(self) -> bool:
@@ -90,7 +99,7 @@ class Run:
         self._check(recipe, resume)
         self._is_new = not (path / "run.json").is_file()
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = open_locked(path / ".lock", path)
+        self._lock = open_locked(path / LOCK, path, PATIENCE_S)
         if self._is_new:
             with write_atomic(path / "recipe.yaml") as handle:
                 handle.write(recipe)
@@ -124,8 +133,7 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
-        path = self.path / "run.json"
-        return read_json_object(path)
+        return read_facts(self.path / "run.json")
 
     def update(self, **facts: Any) -> None:
         """Change facts in run.json."""
@@ -180,13 +188,39 @@ def clear_run(path: Path) -> None:
         raise UsageError(
             f"{path}: holds {min(own)}, which no run wrote; move it away or choose another folder"
         )
-    with open_locked(path / ".lock", path):
+    with open_locked(path / LOCK, path):
         for name in PARTS:
             part = path / name
             if part.is_dir():
                 shutil.rmtree(part)
             else:
                 part.unlink(missing_ok=True)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a run's run.json says; a run whose process was killed is interrupted.
+
+    Args:
+        path: of run.json.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    facts = read_json_object(path)
+    if facts.get("status") == "running" and is_held(path.with_name(LOCK)) is False:
+        facts["status"] = "interrupted"
+    return facts
+
+
+def note_end(folder: Path) -> None:
+    """Write down that a run is interrupted, where its process was killed before it could.
+
+    Args:
+        folder: of the run, or one in which none has begun.
+    """
+    path = folder / "run.json"
+    if path.is_file():
+        write_json(path, read_facts(path))
 
 
 def differences(own: str, other: str) -> str:

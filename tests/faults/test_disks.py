@@ -51,33 +51,39 @@ def fill(disk: Path, left: int = 0) -> Path:
     return filler
 
 
+def put_older(verb: str, site: Path, disk: Path, tmp_path: Path) -> str:
+    """Put an older file of the verb's on the disk; returns what the verb writes, without paths."""
+    elsewhere = tmp_path / "elsewhere"
+    call, file = writers(site, elsewhere)[verb]
+    assert run(*call).status == 0
+    written = (elsewhere / file).read_text().replace(str(elsewhere), "")
+    (disk / file).parent.mkdir(exist_ok=True)
+    if verb != "data lint":  # which writes over nothing
+        (disk / file).write_text(f"{written}what stood there before\n")
+    return written
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_full_disk(verb: str, site: Path, disk: Path, tmp_path: Path, record: Record) -> None:
     record.folder = disk
     call, file = writers(site, disk)[verb]
-    (disk / file).parent.mkdir(exist_ok=True)
-    if verb != "data lint":  # which writes over nothing
-        (disk / file).write_text("what stood there before\n")
+    written = put_older(verb, site, disk, tmp_path)
     filler = fill(disk)
     outcome = record.refused(FULL, "no byte left", call, "No space left on device")
     assert outcome.status == 1
     assert not list(disk.rglob(".*"))
     filler.unlink()
     assert run(*call).status == 0
-    elsewhere = tmp_path / "elsewhere"
-    assert run(*writers(site, elsewhere)[verb][0]).status == 0
-    assert (disk / file).read_text().replace(str(disk), "") == (
-        (elsewhere / file).read_text().replace(str(elsewhere), "")
-    )
+    assert (disk / file).read_text().replace(str(disk), "") == written
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_read_only_disk(verb: str, site: Path, disk: Path, record: Record) -> None:
+def test_a_read_only_disk(
+    verb: str, site: Path, disk: Path, tmp_path: Path, record: Record
+) -> None:
     record.folder = disk
-    call, file = writers(site, disk)[verb]
-    (disk / file).parent.mkdir(exist_ok=True)
-    if verb != "data lint":
-        (disk / file).write_text("what stood there before\n")
+    call, _ = writers(site, disk)[verb]
+    put_older(verb, site, disk, tmp_path)
     mount("-o", "remount,ro", str(disk))
     record.refused(READ_ONLY, "remounted read-only", call, "Read-only file system")
 

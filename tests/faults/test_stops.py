@@ -108,7 +108,6 @@ def slow(completion, target) -> float:
 """
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="the launcher kills after 30 s")
 def test_a_launched_run_of_long_steps_writes_a_checkpoint_first(
     scene_folder: Path, tmp_path: Path
 ) -> None:

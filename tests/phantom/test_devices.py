@@ -13,7 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from boxrl.engines.devices import take_gpu  # noqa: E402
 from boxrl.engines.loading import load  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
 
 from .gpu import phantom_gpu  # noqa: E402
 from .runs import ran, ran_on_phantom, recipe_of  # noqa: E402
@@ -30,7 +32,6 @@ def test_a_model_is_loaded_onto_the_current_device() -> None:
         assert not gpu.peak(0)
 
 
-@pytest.mark.xfail(raises=ValueError, strict=True, reason="TRL refuses torch's DataParallel")
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 def test_one_process_takes_one_of_several_gpus(
     method: str, scene_folder: Path, tmp_path: Path
@@ -38,7 +39,22 @@ def test_one_process_takes_one_of_several_gpus(
     recipe = recipe_of(scene_folder, tmp_path / "run", "auto", method=method, max_steps=1)
     rows, gpu = ran_on_phantom(recipe, devices=2)
     assert [row["step"] for row in rows] == [1]
+    assert "the first of 2; to train on all: --launch" in rows[0]["warnings"]["one_gpu"]
     assert not gpu.peak(1)
+
+
+def test_more_processes_than_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "2"), ("LOCAL_RANK", "2"), ("WORLD_SIZE", "3")):
+        monkeypatch.setenv(name, value)
+    told = r"2 of 3 finds 2 GPU.*: --num-processes 2$"
+    with phantom_gpu(devices=2), pytest.raises(UsageError, match=told):
+        take_gpu()
+
+
+def test_a_gpu_too_small_is_one_line(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(scene_folder, tmp_path / "run", "auto", max_steps=1)
+    with pytest.raises(UsageError, match="out of GPU memory before the first step; lower"):
+        ran_on_phantom(recipe, memory=2**20)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +81,6 @@ def test_processes_together_train_as_one(
 
 
 @pytest.mark.phantom
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="all load onto the first GPU")
 def test_a_process_holds_nothing_on_the_others_gpu(ranks: list[dict[str, Any]]) -> None:
     for rank, found in enumerate(ranks):
         assert found["sft"]["peaks"][1 - rank] == 0

@@ -140,6 +140,32 @@ def open_locked(path: Path, target: Path, patience_s: float = 0.0) -> IO[str]:
         handle.close()  # renamed or removed by the process that had it
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds a file that `open_locked` opened.
+
+    Args:
+        path: the file.
+
+    Returns:
+        None where that cannot be known: there is no such file, or there are no locks here.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """While the block lasts, a second process that wants to write `path` is told so.

@@ -1,4 +1,4 @@
-"""What torch runs on."""
+"""What torch runs on, and which GPU is this process's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from boxrl.engines.torchvision_repair import repair_torchvision, was_repaired
+from boxrl.errors import UsageError
+from boxrl.runs import Launch
 
 GIB = 2**30
 
@@ -27,3 +29,29 @@ def describe_devices() -> dict[str, Any]:
         "gpus": gpus,
         "torchvision": works if found else "missing",
     }
+
+
+def take_gpu() -> str | None:
+    """Make the GPU of this process the one that "cuda" means, before anything lies on another.
+
+    Returns:
+        What there is to say of it; None where nothing is.
+
+    Raises:
+        UsageError: more processes were started here than there are GPUs.
+    """
+    seen, process = torch.cuda.device_count(), Launch.read()
+    if not seen:
+        return None
+    if process.local_rank >= seen:
+        raise UsageError(
+            f"process {process.rank} of {process.world} finds {seen} GPU(s) here, all taken by the "
+            f"processes before it; start one per GPU: --num-processes {seen}"
+        )
+    torch.cuda.set_device(process.local_rank)
+    if process.world > 1 or seen == 1:
+        return None
+    return (
+        f"one process trains on one GPU, the first of {seen}; to train on all: --launch "
+        f"accelerate --num-processes {seen}"
+    )

@@ -44,7 +44,7 @@ from boxrl.guard.files import (
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt
 from boxrl.report.text import visible
-from boxrl.runs import FoundRun, find_path, find_run, run_of
+from boxrl.runs import FoundRun, find_path, find_run, read_facts, run_of
 from boxrl.types import Completion
 
 T = TypeVar("T")
@@ -190,9 +190,7 @@ def read_run(path: Path, images: Path | None = None) -> RunFolder:
     found, reader = find_run(path), _Reader(path, images)
     if found.is_evaluation:
         return _lone_evaluation(reader, found)
-    facts = reader.part(
-        "run.json", "name, method and pairs are unknown", read_json_object, NO_FACTS
-    )
+    facts = reader.part("run.json", "name, method and pairs are unknown", read_facts, NO_FACTS)
     status = facts.get("status")
     if status not in (None, "done"):
         reader.missing.append(f"The run is {status}: figures may still change")

@@ -23,13 +23,12 @@ from boxrl.guard.files import (
     inside,
     parse_json_object,
     parse_yaml,
-    read_json_object,
     read_text,
 )
 from boxrl.report.reading import mapping
 from boxrl.report.text import visible
 from boxrl.report.training import training_warnings
-from boxrl.runs import find_run
+from boxrl.runs import find_run, read_facts
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -60,7 +59,7 @@ def watch(run_dir: Path, console: Console, every_s: float = 2.0) -> None:
         console.print(shown)
         return
     with Live(shown, console=console, refresh_per_second=4) as live:
-        while read_json_object(run_dir / "run.json").get("status") == "running":
+        while read_facts(run_dir / "run.json").get("status") == "running":
             time.sleep(every_s)
             live.update(describe_progress(run_dir))
 
@@ -75,7 +74,7 @@ def describe_progress(run_dir: Path) -> RenderableType:
     for name in ("run.json", "metrics.jsonl", "recipe.yaml", "completions.jsonl"):
         check_regular(inside(run_dir, run_dir / name))
     facts, steps = (
-        read_json_object(run_dir / "run.json"),
+        read_facts(run_dir / "run.json"),
         _read_lines(run_dir / "metrics.jsonl", MOST_BYTES),
     )
     parts: list[RenderableType] = [_headline(facts, steps, _max_steps(run_dir / "recipe.yaml"))]

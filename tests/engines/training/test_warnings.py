@@ -60,6 +60,15 @@ def log(n: int = 50, **now: float) -> list[dict[str, Any]]:
     return [HEALTHY | (now if step >= 20 else {}) for step in range(n)]
 
 
+@pytest.mark.parametrize(
+    ("share", "norm", "told"), [(0.002, 0.5, True), (0.99, 0.5, False), (0.0, 0.0, False)]
+)
+def test_weights_that_stay_are_told_soon(share: float, norm: float, told: bool) -> None:
+    rows = [HEALTHY | {"weights_changed": share, "grad_norm": norm}] * 5
+    assert ("weights_stay" in warnings(rows, 1024)) == told
+    assert not warnings(rows[:4], 1024)
+
+
 def test_a_healthy_run_is_told_nothing() -> None:
     assert warnings(log(), 1024) == {}
 

@@ -27,8 +27,8 @@ RANKED_BY = ("mAP", "grounding_accuracy@0.5", "accuracy")
 class KeepBest(TrainerCallback):
     """Before a checkpoint is written, answers the validation samples greedily and scores them.
 
-    Figures go to validation.jsonl. The trainer never deletes the best checkpoint, and
-    trainer_state.json names it.
+    Processes share the samples, and each scores all answers. Figures go to validation.jsonl. The
+    trainer never deletes the best checkpoint, and trainer_state.json names it.
     """
 
     def __init__(
@@ -51,7 +51,12 @@ class KeepBest(TrainerCallback):
         """Score the weights that are about to be saved."""
         if not control.should_save:
             return
-        metrics = self.score(self.samples, self._answers())
+        answers = self._answers(self.samples[args.process_index :: args.world_size])
+        if args.world_size > 1:
+            found: list[Any] = [None] * args.world_size
+            torch.distributed.all_gather_object(found, answers)
+            answers = {key: answer for part in found for key, answer in part.items()}
+        metrics = self.score(self.samples, answers)
         figures = {name: metrics[name] for name in RANKED_BY if metrics.get(name) is not None}
         if not figures:
             return
@@ -62,19 +67,23 @@ class KeepBest(TrainerCallback):
         if state.best_metric is None or value > state.best_metric:
             state.best_metric, state.best_global_step = value, state.global_step
 
-    def _answers(self) -> dict[str, Prediction]:
+    def _answers(self, samples: Sequence[Sample]) -> dict[str, Prediction]:
         """Greedy answers; the training's own randomness goes on as if nothing had been asked."""
         model, size = self.generator.model, self.sampling.batch_size
         training, cached = model.training, model.config.use_cache
         model.eval()
         model.config.use_cache = True
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(_own_gpu()):  # by itself it wakes every GPU it sees
                 batches = [
-                    self.generator.answer(self.samples[k : k + size], self.sampling)
-                    for k in range(0, len(self.samples), size)
+                    self.generator.answer(samples[k : k + size], self.sampling)
+                    for k in range(0, len(samples), size)
                 ]
         finally:
             model.train(training)
             model.config.use_cache = cached
         return {row.id: row for batch in batches for row in batch}
+
+
+def _own_gpu() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []

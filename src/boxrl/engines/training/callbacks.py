@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from boxrl.data.files import finite, is_number
@@ -30,6 +31,7 @@ RENAMED = {
     "kl": "kl",
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
+    "weights_changed": "weights_changed",
     "clip_ratio/region_mean": "clip_ratio",
     "boxes_per_target": "boxes_per_target",
     "invented_labels": "invented_labels",
@@ -144,7 +146,8 @@ def _number(value: Any) -> float | None:
 class StopGracefully(TrainerCallback):
     """SIGINT and SIGTERM end the run after the current step, with a checkpoint.
 
-    A second SIGINT stops at once; the run then goes on from the last checkpoint.
+    A signal to one of several processes ends all of them after the same step. A second SIGINT
+    stops at once; the run then goes on from the last checkpoint.
     """
 
     def __init__(self) -> None:
@@ -169,7 +172,11 @@ class StopGracefully(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask for a checkpoint and the end."""
+        """Ask for a checkpoint and the end, where any process was told to stop."""
+        if args.world_size > 1:
+            told = torch.tensor(float(self.stopped), device=args.device)
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+            self.stopped = bool(told)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True

@@ -149,10 +149,13 @@ def checked_config(config: Any, options: dict[str, Any]) -> Any:
         if value is False and key.endswith("_strategy"):
             spelled[key] = "no"  # which YAML reads as false
     try:
-        return config(**spelled)
+        built = config(**spelled)
     except (TypeError, ValueError) as error:
         reason = str(error).removeprefix(f"{config.__name__}.__init__() ")
         raise UsageError(f"train.trl: {config.__name__} refuses the recipe: {reason}") from error
+    if built.n_gpu > 1:
+        built._n_gpu = 1  # else torch's DataParallel, which TRL refuses; see `take_gpu`
+    return built
 
 
 def split_step(recipe: Recipe) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,13 @@ from boxrl.config import Recipe
 from boxrl.data.files import write_atomic
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.guard.outputs import check_outputs
+from boxrl.runs import note_end
+
+PATIENCE_S = 24 * 60 * 60
+"""How long the launcher lets its processes finish their step and write a checkpoint.
+
+By itself it kills them 30 s after a signal. A process that is lost ends the others in any case.
+"""
 
 
 def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
@@ -48,6 +56,7 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
         "main_training_function": "main",
         "rdzv_backend": "static",
         "same_network": True,
+        "main_process_port": 0,  # any that is free, so that two runs on a machine do not meet
     }
     if cpu and strategy == "fsdp2":
         # accelerate would silently run plain DDP instead.
@@ -123,7 +132,11 @@ def launch(
     train = ["boxrl", "train", recipe, *overrides, f"out={out}", *["--resume"] * resume]
     words = ["--config_file", str(config), "-m", *train]
     print(shlex.join(["accelerate", "launch", *words]), file=sys.stderr)  # noqa: T201
-    if status := _run_to_its_end([sys.executable, "-m", "accelerate.commands.launch", *words]):
+    try:
+        status = _run_to_its_end([sys.executable, "-m", "accelerate.commands.launch", *words])
+    finally:
+        note_end(out)
+    if status:
         # The launcher's own last lines are a traceback and a rule.
         raise BoxrlError(
             f"{out}: a process of the launch failed (accelerate's exit status {status}); its "
@@ -140,7 +153,8 @@ def _run_to_its_end(command: list[str]) -> int:
         KeyboardInterrupt: it was stopped, and has ended.
     """
     stopped = []
-    with subprocess.Popen(command) as process:
+    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE_S), **os.environ}
+    with subprocess.Popen(command, env=environment) as process:
 
         def stop(number: int, _frame: Any) -> None:
             stopped.append(number)

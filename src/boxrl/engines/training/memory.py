@@ -110,6 +110,8 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
     whole = processes if strategy in ("zero3", "fsdp2") else 1
     states = processes if strategy != "ddp" else 1
     base = NF4_BYTES if train.lora and train.lora.quantize else weight
+    # Adapters are in float32 but where DeepSpeed or FSDP want one dtype; see `keep_in_float32`.
+    own = 4 if train.lora and strategy == "ddp" else weight
     copies = 2 if train.beta and not train.lora and recipe.method == "grpo" else 1
     default = train.trl.get("activation_checkpointing", recipe.engine.device != "cpu")
     checkpointed = bool(train.trl.get("gradient_checkpointing", default))
@@ -118,9 +120,9 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
     if vision_trained:
         activations += vision_activations(model.config.vision_config, load, weight, checkpointed)
     memory: dict[str, float] = {
-        "weights": copies * counted["base"] * base / whole + counted["adapters"] * weight,
-        "gradients": counted["trained"] * weight / states,
-        "optimizer": 2 * counted["trained"] * weight / states,
+        "weights": copies * counted["base"] * base / whole + counted["adapters"] * own,
+        "gradients": counted["trained"] * own / states,
+        "optimizer": counted["trained"] * (8 if own == 4 else 12) / states,
         "activations": activations,
         "images": rows * load.patches * patch_values(model.config.vision_config) * 4,
         "KV cache": rows * cache_bytes(model.config.get_text_config(), load, weight),
@@ -129,7 +131,9 @@ def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estim
         del memory["KV cache"]  # vLLM keeps its own, inside its share
     kept = memory["weights"] + memory["optimizer"] + memory["images"]
     facts = _facts(counted, load, rows, checkpointed)
-    training = kept + memory["gradients"] + memory["activations"]
+    # At the step, when activations are gone, 16-bit gradients become float32.
+    step = memory["gradients"] * 4 / own
+    training = kept + max(memory["gradients"] + memory["activations"], step)
     # To generate, each process gathers the weights that it holds a part of.
     gathered = counted["base"] * base * (1 - 1 / whole)
     generating = kept + memory.get("KV cache", 0.0) + gathered if recipe.method == "grpo" else 0.0

@@ -15,6 +15,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import draw_files
 from boxrl.engines.build import find_family, find_thinking, recipe_options
+from boxrl.engines.devices import take_gpu
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
 from boxrl.engines.requirements import check_requirements
@@ -115,6 +116,7 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     samples, images = training_samples(recipe)
     check_steps(recipe, len(samples), Launch.read().world)
     engine, lora = recipe.engine, recipe.train.lora
+    said = take_gpu() if engine.device != "cpu" else None
     model, processor = load(
         source, engine.dtype, engine.device, engine.threads,
         lora.quantize if lora else None, family,
@@ -122,6 +124,8 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     if recipe.train.freeze_vision:
         freeze(model, family.vision_module)
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
+    if said:
+        trainer.notices["one_gpu"] = said
     if recipe.train.validate_samples and score is not None:
         trainer.add_callback(_validation(recipe, trainer, family, images, score))
     return trainer
@@ -231,4 +235,6 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
+        # Who leaves before the first process has written the checkpoint may take it along.
+        trainer.accelerator.wait_for_everyone()
         raise KeyboardInterrupt

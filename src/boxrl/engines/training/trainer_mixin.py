@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from boxrl.data.files import share_weights, write_atomic
 from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.training.checkpoints import RECIPE
+from boxrl.engines.training.weights import ChangedWeights, keep_in_float32
 from boxrl.families import Family
 
 
@@ -24,9 +25,12 @@ class BoxTrainer:
         notices: what the run has to say once, by kind.
     """
 
+    accelerator: Any
     model: Any
     args: Any
     state: Any
+    optimizer: Any
+    is_deepspeed_enabled: bool
     is_fsdp_enabled: bool
 
     def __init__(
@@ -42,6 +46,7 @@ class BoxTrainer:
         self.recipe = recipe
         self.vision_learning_rate = vision_learning_rate
         self.notices: dict[str, str] = {}
+        self._changed: ChangedWeights | None = None
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""
@@ -83,13 +88,27 @@ class BoxTrainer:
         model.load_state_dict(saved.state_dict())
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
-        """The optimizer, with groups of their own for the vision tower where it has its pace."""
+        """The optimizer, which works on float32 weights and is told the vision tower's pace."""
+        is_new = self.optimizer is None
         optimizer: Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
-        if self.vision_learning_rate is not None and len(optimizer.param_groups) <= 2:
+        if not is_new:
+            return optimizer
+        if self.vision_learning_rate is not None:
             named = self.model.named_parameters()
             vision = {id(p) for name, p in named if f".{self.family.vision_module}." in f".{name}"}
             set_group_lr(optimizer, vision, self.vision_learning_rate)
+        # DeepSpeed and FSDP keep float32 weights of their own, and a scaler wants the gradients.
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if not sharded and self.accelerator.scaler is None:
+            keep_in_float32(optimizer)
+        self._changed = ChangedWeights(optimizer)
         return optimizer
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """TRL's, with the share of the weights that the step changed."""
+        share = self._changed.take_share() if self._changed and "loss" in logs else None
+        told = logs if share is None else {**logs, "weights_changed": share}
+        super().log(told, *args, **kwargs)  # type: ignore[misc]
 
 
 def set_group_lr(optimizer: Optimizer, parameters: set[int], learning_rate: float) -> None:

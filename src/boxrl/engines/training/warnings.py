@@ -21,7 +21,7 @@ WINDOW = 20
 """Steps that a figure is averaged over, then and now."""
 
 SOON = 5
-"""Steps after which boxes of another frame, and answers that nobody can read, are told of."""
+"""Steps after which other frames, unread answers and weights that stay are told of."""
 
 
 def describe_answers(
@@ -81,7 +81,8 @@ def warnings(rows: Sequence[dict[str, Any]], max_length: int) -> dict[str, str]:
         rows: of metrics.jsonl, in order.
         max_length: tokens at which completions are cut.
     """
-    early = _other_frame(rows) | _nothing_read(rows, max_length) | _rewards_stuck(rows)
+    early = _other_frame(rows) | _nothing_read(rows, max_length) | _weights_stay(rows)
+    early |= _rewards_stuck(rows)
     if len(rows) < 2 * WINDOW:
         return early
 
@@ -135,6 +136,19 @@ def _rewards_stuck(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
                 "teaches nothing"
             )
     return told
+
+
+def _weights_stay(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Told after a few steps that had something to learn: loss and rewards do not show it."""
+    learned = [row for row in rows if (row.get("grad_norm") or 0.0) > 0.0]
+    share = _mean(learned[-SOON:], "weights_changed") if len(learned) >= SOON else None
+    if share is None or share > 0.05:
+        return {}
+    text = (
+        f"a step changes {share:.1%} of the trained weights: it is too small for the numbers that "
+        "they are kept in; raise train.learning_rate"
+    )
+    return {"weights_stay": text}
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -1,0 +1,91 @@
+"""Steps that bfloat16 cannot hold: kept by the optimizer, counted, restored on resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from boxrl.engines.training.weights import ChangedWeights, keep_in_float32  # noqa: E402
+
+RATE = 1e-6
+
+
+def weights(dtype: Any, n: int = 4096) -> Any:
+    values = torch.randn(n, generator=torch.Generator().manual_seed(0)) * 0.02
+    return torch.nn.Parameter(values.bfloat16().to(dtype))
+
+
+def optimizer_of(weight: Any, keep: bool) -> Any:
+    optimizer = torch.optim.AdamW([weight], lr=RATE, weight_decay=0.0)
+    if keep:
+        keep_in_float32(optimizer)
+    return optimizer
+
+
+def step(optimizer: Any, weight: Any, times: int) -> None:
+    for _ in range(times):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(False, False), (True, True)])
+def test_a_hundred_steps_move_the_model_s_weights(keep: bool, kept: bool) -> None:
+    weight = weights(torch.bfloat16)
+    before = weight.detach().clone()
+    step(optimizer_of(weight, keep), weight, 100)
+    moved = float((before.float() - weight.detach().float()).mean())
+    assert (moved == pytest.approx(100 * RATE, rel=0.05)) == kept
+    assert weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(False, (0.0, 0.05)), (True, (0.9, 1.0))])
+def test_the_share_of_changed_weights(keep: bool, expected: tuple[float, float]) -> None:
+    weight = weights(torch.bfloat16)
+    optimizer = optimizer_of(weight, keep)
+    changed = ChangedWeights(optimizer)
+    assert changed.take_share() is None
+    step(optimizer, weight, 3)
+    share = changed.take_share()
+    assert share is not None and expected[0] <= share <= expected[1]
+    assert changed.take_share() is None
+
+
+def test_float32_weights_are_left_alone() -> None:
+    kept, plain = weights(torch.float32), weights(torch.float32)
+    for weight, keep in ((kept, True), (plain, False)):
+        step(optimizer_of(weight, keep), weight, 3)
+    assert torch.equal(kept, plain)
+
+
+def test_the_model_holds_the_float32_weights_rounded() -> None:
+    half, single = weights(torch.bfloat16), weights(torch.float32)
+    for weight, keep in ((half, True), (single, False)):
+        step(optimizer_of(weight, keep), weight, 40)
+    assert torch.equal(half, single.bfloat16())
+
+
+def test_a_saved_optimizer_goes_on_where_it_was() -> None:
+    whole, cut = weights(torch.bfloat16), weights(torch.bfloat16)
+    step(optimizer_of(whole, keep=True), whole, 40)
+    first = optimizer_of(cut, keep=True)
+    step(first, cut, 15)
+    resumed = torch.nn.Parameter(cut.detach().clone())
+    second = optimizer_of(resumed, keep=True)
+    second.load_state_dict(first.state_dict())
+    step(second, resumed, 25)
+    assert torch.equal(resumed, whole)
+
+
+def test_a_group_s_learning_rate_stays_its_own() -> None:
+    slow, fast = weights(torch.bfloat16), weights(torch.bfloat16)
+    groups = [{"params": [slow], "lr": 0.0}, {"params": [fast], "lr": 1e-3}]
+    optimizer = torch.optim.SGD(groups)
+    keep_in_float32(optimizer)
+    slow.grad, fast.grad = torch.ones_like(slow), torch.ones_like(fast)
+    optimizer.step()
+    assert torch.equal(slow, weights(torch.bfloat16))
+    assert not torch.equal(fast, weights(torch.bfloat16))
+    assert slow.grad is None and fast.grad is None
