@@ -251,10 +251,10 @@ def grows(own: str, other: str) -> bool:
         other: YAML of the one that goes on.
     """
     try:
-        steps = [dict(_settings(parse_yaml(text))).get(MAY_GROW) for text in (own, other)]
+        then, now = (dict(_settings(parse_yaml(text))).get(MAY_GROW) for text in (own, other))
     except yaml.YAMLError:
         return False
-    return is_whole(steps[0]) and is_whole(steps[1]) and steps[0] < steps[1]
+    return is_whole(then) and is_whole(now) and bool(then < now)
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

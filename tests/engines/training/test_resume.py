@@ -54,6 +54,7 @@ def rows(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
 def assert_same_rows(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     assert len(got) == len(expected)
     for row, other in zip(got, expected, strict=True):
+        assert row.pop("warnings", {}) == other.pop("warnings", {})
         rewards, others = row.pop("rewards"), other.pop("rewards")
         assert rewards == pytest.approx(others, rel=1e-4)
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
