@@ -251,7 +251,7 @@ def grows(own: str, other: str) -> bool:
         other: YAML of the one that goes on.
     """
     try:
-        then, now = (dict(_settings(parse_yaml(text))).get(MAY_GROW) for text in (own, other))
+        then, now = (dict(_settings(parse_yaml(text))).get(MAY_GROW, 0) for text in (own, other))
     except yaml.YAMLError:
         return False
     return is_whole(then) and is_whole(now) and bool(then < now)
