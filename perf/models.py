@@ -65,7 +65,7 @@ NAMES = {
 GROUPS, SIZE, LENGTHS = 2, 3, (9, 4, 1, 7, 9, 2)
 NEAR, CLOSE = 1e-5, 1e-4
 """Largest differences of a log-probability and of the gradient, relative, that are exact."""
-SPEED = [(tokens, 100) for tokens in (256, 576)]
+SPEED = [(576, 100)]
 """Image tokens and completion tokens."""
 
 

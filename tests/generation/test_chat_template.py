@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from boxrl.cli import main
 from boxrl.errors import UsageError
 from boxrl.generation.chat_template import Thinking, read_chat_template, read_thinking
 from boxrl.generation.model_folders import PACKAGED
@@ -121,3 +123,35 @@ def test_a_template_that_drops_the_system_message_is_refused_where_there_is_one(
     with pytest.raises(UsageError, match="drops the system message"):
         read_thinking(folder, system=True)
     assert read_thinking(folder_with(tmp_path, PLAIN), system=True) == Thinking()
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "fault"),
+    [
+        (PLAIN.replace("add_generation_prompt", "false"), "standard", "opens no answer"),
+        (PLAIN.replace("<|image_pad|>", ""), "standard", "drops images"),
+        (
+            PLAIN.replace("in messages %}", "in messages if m['role'] == 'user' %}"),
+            "enhanced@system",
+            "drops the system message",
+        ),
+    ],
+)
+def test_a_bad_template_is_one_line_before_anything_is_generated(
+    tmp_path: Path,
+    scene_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    template: str,
+    prompt: str,
+    fault: str,
+) -> None:
+    folder, out = tmp_path / "model", tmp_path / "p.jsonl"
+    shutil.copytree(PACKAGED["tiny"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    folder_with(folder, template)
+    call = ["predict", "--samples", scene_folder / "samples.jsonl", "--prompt", prompt,
+            "--images", scene_folder / "images", "--model", folder, "--out", out]  # fmt: skip
+    assert main([str(word) for word in call]) == 2
+    said = capsys.readouterr().err
+    assert f"the chat template {fault}" in said
+    assert len(said.splitlines()) == 1
+    assert not out.exists()

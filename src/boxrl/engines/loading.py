@@ -159,6 +159,9 @@ def read_config(folder: Path) -> Any:
         )
     # Both may name a kernel of the hub, which is code; transformers chooses where none is named.
     config._attn_implementation = config._experts_implementation = None
+    text_config = config.get_text_config()
+    if hasattr(text_config, "output_router_logits"):  # as TRL leaves it: generation fails on it
+        text_config.output_router_logits = False
     return config
 
 

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
+trl = pytest.importorskip("trl")
 
 from safetensors.torch import load_file  # noqa: E402
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import dump_recipe, load_recipe  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
+from boxrl.engines.loading import load  # noqa: E402
+from boxrl.engines.training import grpo  # noqa: E402
 from boxrl.engines.training.export import export  # noqa: E402
-from boxrl.engines.training.train import train  # noqa: E402
+from boxrl.engines.training.train import train, training_samples  # noqa: E402
+from boxrl.families import read_family  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
+from tests.engines.training.test_vllm_sync import PlayedVllm  # noqa: E402
 from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 
+@pytest.fixture(scope="module", params=["qwen3.5", "qwen3.5-moe"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folder(request.param, tmp_path_factory.mktemp(request.param))
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_folder("qwen3.5", tmp_path_factory.mktemp("qwen3.5"))
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folder("qwen3.5", tmp_path_factory.mktemp("dense"))
 
 
 def predict(folder: Path, scenes: Path, out: Path, *options: str) -> list[str]:
@@ -53,6 +64,7 @@ def test_it_trains_and_what_was_trained_is_exported(
     )  # fmt: skip
     with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
         model = train(recipe)
+    assert (model / "model.safetensors").stat().st_mode & 0o777 == 0o644 & ~mask()
     base, final = (load_file(x / "model.safetensors") for x in (folder, model))
     assert final.keys() == base.keys()
     linear = [name for name in base if "linear_attn" in name]
@@ -61,6 +73,28 @@ def test_it_trains_and_what_was_trained_is_exported(
     last = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(last[name], final[name]) for name in final)
     assert predict(tmp_path / "out", scene_folder, tmp_path / "p.jsonl")
+
+
+def mask() -> int:
+    """What new files of this process are kept from."""
+    now = os.umask(0o022)
+    os.umask(now)
+    return now
+
+
+def test_vllm_answers_the_very_prompts_that_are_learned_from(
+    dense: Path, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trl.trainer.grpo_trainer, "VLLMGeneration", PlayedVllm)
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", model=str(dense), max_steps=1, trl={"use_vllm": True}
+    )
+    family = read_family(dense)
+    model, processor = load(str(dense), "float32", "cpu", 1, family=family)
+    trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
+    trainer.train()
+    assert trainer.vllm_generation.events == ["weights", "forget images", "generate"]
+    assert trainer.shared_prefix
 
 
 def test_a_dry_run_counts_its_memory(
