@@ -46,14 +46,11 @@ class BoxTrainer:
         self.recipe = recipe
         self.vision_learning_rate = vision_learning_rate
         self.notices: dict[str, str] = {}
-<<<<<<< HEAD
         self._changed: ChangedWeights | None = None
-=======
         # TRL's SFT sets it besides asking for it in every step; what is saved could not generate.
         text_config = unwrap(self.model).config.get_text_config()
         if hasattr(text_config, "output_router_logits"):
             text_config.output_router_logits = False
->>>>>>> a3a5b06 (A tuned mixture of experts answers; Qwen3.5's chain is tested dense and with experts)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""
