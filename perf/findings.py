@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from boxrl.experiments.definition import TEXTS, experiments_folder, load_experiment
 from boxrl.experiments.learning import draw_learning
-from boxrl.experiments.markdown import claim_words, render_markdown
+from boxrl.experiments.markdown import claim_words, evidence_words, render_markdown
+from boxrl.experiments.outcome import stored_results, summarize_outcome
+from boxrl.experiments.statistics import ClaimStatus, adjust
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "findings.md"
@@ -39,20 +42,27 @@ samples and starts from the same weights. Arms of one seed share scenes, so clai
 differences paired by seed:
 
 - **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to
-  be alike, inside the stated margin.
+  be alike, the 90 % interval, which is two one-sided tests at 5 %, lies inside the stated margin.
 - **Failed**: the whole interval lies on the other side, or outside of the margin.
-- **Undecided**: neither. With three seeds only effects of about 2.5 standard deviations between
-  seeds are told.
+- **Smaller**: the interval holds 0 and ends below the blog's own difference; of lengths, below the
+  same per cent of ours.
+- **Undecided**: none of these.
+- **Not tested**: the arms could not differ, since no seed differs at all or both arms lie within 2
+  points of 0 or of 100 %.
 
-Nothing is corrected for the number of claims: of {n} claims, about one in forty would be held by
-luck alone if nothing had any effect.
+Of {n} claims: {counts}.
 
-A reward *takes off* at the step where its running mean last climbs past its start plus a tenth of
-its whole rise; no step is given where the rise is less than five standard errors
-(`boxrl.metrics.convergence.take_off`). *Start* is the mean of the first two steps, *plateau* that
-of the last tenth. The *blind baseline* draws every object perfectly under a random asked label. The
-*control* asks each scene another scene's question: what a model still scores there, it scores
-without reading.
+*p* is of Student's paired test over seeds, two-sided, or the larger of the two one-sided tests; *q*
+is p after Benjamini and Hochberg over all claims of this page: among those with q up to .05, one in
+twenty is expected to be luck. Claims share runs, so their errors are shared too. *Could see* is the
+least true difference that as many seeds of such spread would decide in 80 of 100 cases; for arms
+claimed to be alike, the least margin that would have held.
+
+A reward *takes off* at the step where its running mean last climbs past half of its rise; no step
+is given where the rise is less than four standard errors (`boxrl.metrics.convergence.half_rise`).
+*Start* is the mean of the first two steps, *plateau* that of the last tenth. The *blind baseline*
+draws every object perfectly under a random asked label. The *control* asks each scene another
+scene's question: what a model still scores there, it scores without reading.
 
 A commit with a plus had experiment files that were newer than it.
 
@@ -86,7 +96,9 @@ def read_outcomes() -> tuple[list[dict[str, Any]], list[str]]:
             continue
         experiment = load_experiment(path, check_files=False)
         texts = experiment.model_dump(include=set(TEXTS))
-        found.append(json.loads(results.read_text("utf-8")) | texts)
+        stored = json.loads(results.read_text("utf-8"))
+        judged = summarize_outcome(experiment, stored_results(stored))
+        found.append(stored | texts | judged)
     return sorted(found, key=lambda outcome: outcome["finding"]), missing
 
 
@@ -96,15 +108,26 @@ def gpu_hours(cells: int) -> str:
     return f"{low:,.0f} to {high:,.0f} GPU hours"
 
 
+def count_verdicts(outcomes: list[dict[str, Any]]) -> str:
+    """How many claims have which verdict, in words."""
+    counts = Counter(claim["status"] for outcome in outcomes for claim in outcome["claims"])
+    return ", ".join(f"{counts[status]} {status}" for status in get_args(ClaimStatus))
+
+
 def render_summary(outcomes: list[dict[str, Any]]) -> str:
-    """One line per claim."""
-    lines = ["| finding | claim | verdict | difference |", "|---|---|---|---|"]
-    for outcome in outcomes:
-        for claim in outcome["claims"]:
-            lines.append(
-                f"| {outcome['finding']} {outcome['name']} | {claim['says']} "
-                f"| **{claim['status']}** | {claim_words(claim)} |"
-            )
+    """One line per claim; q of all tests of the page together."""
+    claims = [(outcome, claim) for outcome in outcomes for claim in outcome["claims"]]
+    tested = [claim for _, claim in claims if claim["p"] is not None]
+    corrected = adjust([claim["p"] for claim in tested])
+    shared = {id(claim): q for claim, q in zip(tested, corrected, strict=True)}
+    lines = ["| finding | claim | verdict | difference | p | q | could see |", "|---" * 7 + "|"]
+    for outcome, claim in claims:
+        p, detectable = evidence_words(claim)
+        q, _ = evidence_words(claim | {"p": shared.get(id(claim))})
+        lines.append(
+            f"| {outcome['finding']} {outcome['name']} | {claim['says']} "
+            f"| **{claim['status']}** | {claim_words(claim)} | {p} | {q} | {detectable} |"
+        )
     return "\n".join(lines)
 
 
@@ -128,7 +151,7 @@ def render_page() -> str:
     outcomes, missing = read_outcomes()
     low, high = (STEPS * seconds * GPUS / 3600 for seconds in STEP_S)
     introduction = INTRODUCTION.format(
-        n=sum(len(outcome["claims"]) for outcome in outcomes),
+        n=sum(len(outcome["claims"]) for outcome in outcomes), counts=count_verdicts(outcomes),
         low=low, high=high, steps=STEPS, a=STEP_S[0], b=STEP_S[1], gpus=GPUS,
     )  # fmt: skip
     parts = [introduction + render_summary(outcomes), *map(render_section, outcomes)]

@@ -29,7 +29,7 @@ tests:
 columns:
   - {title: mAP, figure: mAP, test: in_domain}
   - {title: tokens, figure: tokens.mean, test: in_domain, percent: false}
-  - {title: format takes off, figure: format.take_off, test: learning, percent: false}
+  - {title: format takes off, figure: format.half_rise, test: learning, percent: false}
 published_from: the VLM-R1-OVD blog, one run each.
 published:
   ap: {mAP: 27.4}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
+from typing import Any
 
 import pytest
+from scipy import stats
 
-SCRIPT = Path(__file__).parents[2] / "perf" / "findings.py"
+from boxrl.experiments.definition import Claim, experiments_folder, load_experiment
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "perf" / "findings.py"
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +42,46 @@ def test_every_picture_of_the_page_is_there(findings: ModuleType) -> None:
 def test_a_grid_at_full_scale_has_its_price(findings: ModuleType) -> None:
     # 500 steps of 25 s on 8 GPUs are 27.8 GPU hours; of 30 s, 33.3.
     assert findings.gpu_hours(3) == "83 to 100 GPU hours"
+
+
+def claims_of(name: str) -> list[Claim]:
+    return load_experiment(experiments_folder() / f"{name}.yaml", check_files=False).claims
+
+
+def differences(cells: dict[str, Any], claim: Claim) -> list[float]:
+    """Recomputed from the stored figures alone, seed by seed."""
+    where = "learning" if claim.test == "learning" else f"{claim.test} {claim.way}"
+    signed = [(arm, 1) for arm in claim.sides[0]] + [(arm, -1) for arm in claim.sides[1]]
+    seeds = set.intersection(*(set(cells[arm]) for arm, _ in signed))
+    found = []
+    for seed in sorted(seeds, key=int):
+        values = [(cells[arm][seed].get(where, {}).get(claim.figure), s) for arm, s in signed]
+        if all(value is not None for value, _ in values):
+            found.append(sum(sign * value for value, sign in values))
+    return found
+
+
+def test_every_difference_interval_and_p_of_the_page_follows_from_the_stored_cells() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs/findings.md").read_text().splitlines()]
+    shown = {(row[0].split()[-1], row[1]): row for row in rows if len(row) == 7}
+    checked = 0
+    for path in sorted((ROOT / "docs" / "findings").glob("*.json")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        for claim in claims_of(path.stem):
+            row, values = shown[path.stem, claim.says], differences(cells, claim)
+            if len(values) < 2:
+                assert "is not defined" in row[3]
+                continue
+            scale = 1 if claim.figure.startswith("tokens.") else 100
+            low, high = (
+                stats.t.interval(0.95, len(values) - 1, fmean(values), stats.sem(values))
+                if len(set(values)) > 1
+                else (fmean(values),) * 2
+            )
+            text = f": {scale * fmean(values):+.1f} [{scale * low:+.1f}, {scale * high:+.1f}] over"
+            assert re.sub(r"-(0\.0)", r"+\1", text) in re.sub(r"-(0\.0)", r"+\1", row[3])
+            if row[4] != "-" and claim.within is None:
+                p = stats.ttest_1samp(values, 0).pvalue
+                assert row[4] == ("<.001" if p < 0.001 else f"{p:.3f}".lstrip("0"))
+                checked += 1
+    assert checked >= 40

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
+from statistics import stdev
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from boxrl.experiments.statistics import Mean, judge_claim, mean_interval
+from boxrl.experiments.statistics import (
+    Mean,
+    adjust,
+    at_a_bound,
+    judge_difference,
+    judge_likeness,
+    mean_interval,
+)
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
 
@@ -38,24 +49,111 @@ def test_adding_a_constant_moves_the_interval_along(values: list[float], shift: 
 
 @given(VALUES)
 def test_the_opposite_claim_has_the_opposite_verdict(values: list[float]) -> None:
-    opposite = {"held": "failed", "failed": "held", "undecided": "undecided"}
-    status = judge_claim(mean_interval(values))
-    assert judge_claim(mean_interval([-value for value in values])) == opposite[status]
+    opposite = {"held": "failed", "failed": "held"}
+    verdict = judge_difference(values)
+    turned = judge_difference([-value for value in values])
+    assert turned.status == opposite.get(verdict.status, verdict.status)
+    assert turned.p == verdict.p
+
+
+@given(VALUES)
+def test_a_difference_is_decided_just_where_p_is_below_one_in_twenty(values: list[float]) -> None:
+    verdict = judge_difference(values)
+    if verdict.p is not None and abs(verdict.p - 0.05) > 1e-9:
+        assert (verdict.status in ("held", "failed")) == (verdict.p < 0.05)
+
+
+@given(VALUES, st.floats(0.1, 50))
+def test_arms_are_alike_just_where_both_one_sided_tests_say_so(
+    values: list[float], within: float
+) -> None:
+    verdict = judge_likeness(values, within)
+    if verdict.p is not None and abs(verdict.p - 0.05) > 1e-9:
+        assert (verdict.status == "held") == (verdict.p < 0.05)
 
 
 @pytest.mark.parametrize(
-    ("difference", "within", "status"),
+    ("differences", "published", "status"),
     [
-        (Mean(2.0, 0.1, 3.9, 3), None, "held"),
-        (Mean(2.0, 0.0, 4.0, 3), None, "undecided"),  # the interval touches 0
-        (Mean(-2.0, -3.9, -0.1, 3), None, "failed"),
-        (Mean(2.0, None, None, 1), None, "undecided"),  # one seed tells no spread
-        (None, None, "undecided"),
-        (Mean(0.0, -0.5, 0.5, 3), 0.5, "held"),
-        (Mean(0.0, -0.5, 0.6, 3), 0.5, "undecided"),
-        (Mean(0.8, 0.6, 1.0, 3), 0.5, "failed"),
-        (Mean(-0.8, -1.0, -0.6, 3), 0.5, "failed"),
+        ([1.9, 2.0, 2.1], None, "held"),
+        ([-1.9, -2.0, -2.1], None, "failed"),
+        ([1.0, 2.0, 9.0], None, "undecided"),
+        ([2.0], 1.0, "undecided"),  # one seed tells no spread
+        ([], None, "undecided"),
+        ([0.0, 0.0, 0.0], None, "not tested"),  # the arms are one run
+        ([0.2, 0.2, 0.2], None, "held"),
+        ([-0.1, 0.0, 0.1], 0.5, "smaller"),  # up to .25
+        ([-0.1, 0.0, 0.1], 0.2, "undecided"),
+        ([-2.1, -2.0, -1.9], 0.5, "failed"),  # which says more
+        ([-0.1, 0.0, 0.1], -0.5, "undecided"),  # the blog's own points the other way
     ],
 )
-def test_verdicts(difference: Mean | None, within: float | None, status: str) -> None:
-    assert judge_claim(difference, within) == status
+def test_verdicts_on_differences(
+    differences: list[float], published: float | None, status: str
+) -> None:
+    assert judge_difference(differences, published).status == status
+
+
+@pytest.mark.parametrize(
+    ("differences", "status"),
+    [
+        ([-0.1, 0.0, 0.1], "held"),  # 90 % interval: +-.17
+        ([-0.3, 0.0, 0.3], "undecided"),
+        ([0.8, 0.81, 0.82], "failed"),
+        ([-0.8, -0.81, -0.82], "failed"),
+        ([0.0, 0.0], "not tested"),
+        ([0.2, 0.2], "held"),
+        ([0.1], "undecided"),
+    ],
+)
+def test_verdicts_on_likeness(differences: list[float], status: str) -> None:
+    assert judge_likeness(differences, 0.5).status == status
+
+
+def test_p_is_that_of_the_paired_t_test() -> None:
+    differences = [0.1, 0.4, -0.2, 0.5, 0.3]
+    expected = stats.ttest_1samp(differences, 0).pvalue
+    assert judge_difference(differences).p == pytest.approx(expected, abs=1e-12)
+    sides = [
+        stats.ttest_1samp(differences, -0.5, alternative="greater").pvalue,
+        stats.ttest_1samp(differences, 0.5, alternative="less").pvalue,
+    ]
+    assert judge_likeness(differences, 0.5).p == pytest.approx(max(sides), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "spreads"), [(3, 3.26), (5, 1.68), (8, 1.16), (12, 0.89)])
+def test_more_seeds_see_smaller_effects(n: int, spreads: float) -> None:
+    rng = random.Random(n)
+    differences = [rng.gauss(0, 1) for _ in range(n)]
+    detectable = judge_difference(differences).detectable
+    assert detectable is not None
+    assert detectable / stdev(differences) == pytest.approx(spreads, abs=0.005)
+
+
+def test_the_detectable_effect_is_decided_in_four_of_five_cases() -> None:
+    rng = np.random.default_rng(0)
+    effect = judge_difference([-1.0, 0.0, 1.0, 0.5, -0.5])
+    assert effect.detectable is not None
+    true = effect.detectable / stdev([-1.0, 0.0, 1.0, 0.5, -0.5])
+    draws = rng.normal(true, 1, size=(4000, 5))
+    held = sum(judge_difference(row.tolist()).status == "held" for row in draws)
+    assert held / 4000 == pytest.approx(0.8, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "bound"),
+    [
+        ([0.99, 1.0], [0.985, 0.98], True),
+        ([0.0, 0.01], [0.0, 0.02], True),
+        ([0.99, 1.0], [0.5, 0.6], False),
+        ([0.0, 0.0], [1.0, 1.0], False),
+    ],
+)
+def test_shares_at_a_bound_have_no_room(a: list[float], b: list[float], bound: bool) -> None:
+    assert at_a_bound(a, b) == bound
+
+
+@given(st.lists(st.floats(0, 1), max_size=20))
+def test_corrected_p_values_are_scipys(values: list[float]) -> None:
+    expected = stats.false_discovery_control(values) if values else []
+    assert adjust(values) == pytest.approx(list(expected), abs=1e-12)

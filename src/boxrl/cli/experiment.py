@@ -153,8 +153,8 @@ def print_outcome(outcome: Any) -> None:
     )
     if outcome["gave_up"]:
         console.print(f"within the budget: {', '.join(outcome['gave_up'])}")
-    styles = {"held": "green", "failed": "bold red", "undecided": "yellow"}
+    styles = {"held": "green", "failed": "bold red", "smaller": "red"}
     for claim in outcome["claims"]:
         console.print(Text(claim["says"]))
         words = f"  {VERDICTS[claim['status']]}: {claim_words(claim)}"
-        console.print(Text(words, style=styles[claim["status"]]))
+        console.print(Text(words, style=styles.get(claim["status"], "yellow")))

@@ -69,10 +69,17 @@ class Claim(Figure):
     """A sentence of the blog as a difference between two arms."""
 
     says: str
-    higher: str | None = Field(None, description="arm whose figure is to be higher")
-    lower: str | None = Field(None, description="arm whose figure is to be lower")
+    higher: str | list[str] | None = Field(
+        None, description="arm whose figure is to be higher; of several, the sum"
+    )
+    lower: str | list[str] | None = Field(
+        None, description="arm whose figure is to be lower; of several, the sum"
+    )
     same: tuple[str, str] | None = Field(None, description="arms whose figures are to be alike")
     within: float | None = Field(None, gt=0, description="how far alike arms may differ")
+    published: float | None = Field(
+        None, description="the blog's difference, where it is of another set than the column's"
+    )
 
     @model_validator(mode="after")
     def _one_direction(self) -> Claim:
@@ -80,12 +87,15 @@ class Claim(Figure):
         alike = self.same is not None and self.within is not None
         if ordered == alike:
             raise ValueError("name either `higher` and `lower`, or `same` and `within`")
+        if len(self.sides[0]) != len(self.sides[1]):
+            raise ValueError("`higher` and `lower` name as many arms each")
         return self
 
     @property
-    def arms(self) -> tuple[str, str]:
-        """(a, b) of the difference a - b."""
-        return self.same or (self.higher or "", self.lower or "")
+    def sides(self) -> tuple[list[str], list[str]]:
+        """Arms (a, b) of the difference sum(a) - sum(b)."""
+        a, b = self.same or (self.higher or [], self.lower or [])
+        return ([a] if isinstance(a, str) else a), ([b] if isinstance(b, str) else b)
 
 
 class Experiment(Section):
@@ -121,7 +131,8 @@ class Experiment(Section):
             places.append(("test", item.test, tests))
             if item.test in self.tests:
                 places.append(("way", item.way, self.tests[item.test].ways))
-        places += [("arm", arm, self.arms) for claim in self.claims for arm in claim.arms]
+        sides = [side for claim in self.claims for side in claim.sides]
+        places += [("arm", arm, self.arms) for side in sides for arm in side]
         places += [("arm", arm, self.arms) for arm in self.published]
         places += [("column", t, titles) for row in self.published.values() for t in row]
         places += [("arm", a["after"], self.arms) for a in self.arms.values() if "after" in a]

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from boxrl.metrics.convergence import take_off
+from boxrl.metrics.convergence import half_rise
 from boxrl.report.plots import HEIGHT, WIDTH, Line, PlotMark, line_chart, tag
 
 FIRST_STEPS = 2
@@ -23,7 +23,7 @@ STYLE = (
     ".mark{stroke:var(--c);stroke-dasharray:3 3}.markname{fill:#1c1e21}"
 ) + "".join(f".s{i}{{--c:{colour}}}" for i, colour in enumerate(COLOURS))
 MOST_MARKED = 3
-"""With more arms than this, take-off marks would lie on top of each other."""
+"""With more arms than this, marks would lie on top of each other."""
 
 ROW = 16
 """Height of a line of the legend, in pixels."""
@@ -54,7 +54,7 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
 
     Returns:
         `format.` and `accuracy.` with `start` (mean of the first two steps), `plateau` (mean of
-        the last tenth of the steps) and `take_off` (see `metrics.convergence.take_off`); what is
+        the last tenth of the steps) and `half_rise` (see `metrics.convergence.half_rise`); what is
         not defined is left out.
     """
     figures: dict[str, float] = {}
@@ -65,14 +65,14 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         steps, values = zip(*curve, strict=True)
         figures[f"{title}.start"] = fmean(values[:FIRST_STEPS])
         figures[f"{title}.plateau"] = fmean(values[-max(1, len(values) // 10) :])
-        step = take_off(steps, values)
+        step = half_rise(steps, values)
         if step is not None:
-            figures[f"{title}.take_off"] = step
+            figures[f"{title}.half_rise"] = step
     return figures
 
 
 def draw_learning(curves: ArmCurves) -> dict[str, Markup]:
-    """SVG files by reward: `format` and `accuracy`, a curve per arm, with its take-off.
+    """SVG files by reward: `format` and `accuracy`, a curve per arm, its half rise marked.
 
     Args:
         curves: arm -> `format` or `accuracy` -> (step, mean over seeds), as
@@ -107,8 +107,8 @@ def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Mark
 
 def _mark(line: Line) -> PlotMark | None:
     known = [(x, y) for x, y in line.points if y is not None]
-    step = take_off([x for x, _ in known], [y for _, y in known])
-    return None if step is None else PlotMark(step, f"from {step:.0f}", line.colour)
+    step = half_rise([x for x, _ in known], [y for _, y in known])
+    return None if step is None else PlotMark(step, f"half risen at {step:.0f}", line.colour)
 
 
 def _entry(number: int, line: Line) -> Markup:

@@ -15,7 +15,9 @@ BLIND = "(blind baseline)"
 VERDICTS = {
     "held": "Held",
     "failed": "Failed, the interval lies on the other side",
+    "smaller": "Smaller than the blog's, if there is any",
     "undecided": "Undecided at this size",
+    "not tested": "Not tested, the arms could not differ",
 }
 
 
@@ -78,7 +80,8 @@ def _arms(outcome: Outcome) -> list[str]:
 def claim_words(claim: Mapping[str, Any]) -> str:
     """The difference that decides about a claim, and over how many seeds."""
     difference, percent = as_mean(claim["difference"]), claim["percent"]
-    a, b = claim.get("same") or (claim["higher"], claim["lower"])
+    sides = claim.get("same") or (claim["higher"], claim["lower"])
+    a, b = (" plus ".join([side] if isinstance(side, str) else side) for side in sides)
     place = claim["test"] if claim["test"] == "learning" else f"{claim['test']}, {claim['way']}"
     if difference is None:
         return f"{claim['figure']} ({place}) is not defined for both arms"
@@ -89,6 +92,13 @@ def claim_words(claim: Mapping[str, Any]) -> str:
     if claim["published"] is not None:
         words += f"; the blog: {claim['published']:+.1f}"
     return words
+
+
+def evidence_words(claim: Mapping[str, Any]) -> tuple[str, str]:
+    """(p, smallest effect that could have been seen) of a claim; `-` where there is none."""
+    p, detectable = claim["p"], claim["detectable"]
+    shown = "-" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+    return shown, render_number(detectable, claim["percent"])
 
 
 def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:

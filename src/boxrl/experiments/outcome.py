@@ -12,7 +12,14 @@ from boxrl.data.files import is_number
 from boxrl.experiments.cells import Cell
 from boxrl.experiments.definition import LEARNING, Claim, Column, Experiment, Figure
 from boxrl.experiments.learning import accuracy_reward, learning_figures, reward_curve
-from boxrl.experiments.statistics import Mean, judge_claim, mean_interval
+from boxrl.experiments.statistics import (
+    Mean,
+    Verdict,
+    at_a_bound,
+    judge_difference,
+    judge_likeness,
+    mean_interval,
+)
 from boxrl.guard.files import read_json_object
 
 Figures = dict[str, float]
@@ -96,10 +103,10 @@ def _column(experiment: Experiment, column: Column, results: Results) -> dict[st
         next(iter(experiment.arms)),
         column.model_copy(update={"figure": f"blind.{column.figure}"}),
     )
-    shuffled = {
-        arm: _values(results, arm, column.model_copy(update={"way": "shuffled_labels"}))
-        for arm in experiment.arms
-    }
+    asked_otherwise = column.model_copy(update={"way": "shuffled_labels"})
+    # A learning curve is of one question a scene, and has no control.
+    arms = experiment.arms if column.test != LEARNING else {}
+    shuffled = {arm: _values(results, arm, asked_otherwise) for arm in arms}
     return {
         **column.model_dump(),
         "published": {
@@ -119,16 +126,36 @@ def _mean(values: Sequence[float]) -> dict[str, Any] | None:
 
 
 def _claim(experiment: Experiment, claim: Claim, results: Results) -> dict[str, Any]:
-    a, b = (_values(results, arm, claim) for arm in claim.arms)
-    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
-    found = mean_interval(differences)
+    a, b = (_sums(results, arms, claim) for arms in claim.sides)
+    seeds = sorted(a.keys() & b.keys())
+    differences = [a[seed] - b[seed] for seed in seeds]
+    percent = _is_percent(experiment, claim)
+    published = _published_difference(experiment, claim)
+    room = not (seeds and percent and len(claim.sides[0]) == 1) or not at_a_bound(
+        [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+    )
+    if claim.within is not None:
+        verdict = judge_likeness(differences, claim.within)
+    else:
+        ours = _in_our_unit(experiment, claim, published, list(b.values()))
+        verdict = judge_difference(differences, ours)
+    decided = verdict.status in ("held", "failed") and claim.within is None
+    if not room and not decided:
+        verdict = Verdict("not tested", None, None)
     return {
         **claim.model_dump(exclude_none=True),
-        "status": judge_claim(found, claim.within),
+        **verdict._asdict(),
         "difference": _mean(differences),
-        "published": _published_difference(experiment, claim),
-        "percent": _is_percent(experiment, claim),
+        "published": published,
+        "percent": percent,
     }
+
+
+def _sums(results: Results, arms: Sequence[str], item: Figure) -> dict[int, float]:
+    """The figure summed over arms, by seed, where every arm has it."""
+    found = [_values(results, arm, item) for arm in arms]
+    seeds = set.intersection(*(set(values) for values in found))
+    return {seed: sum(values[seed] for values in found) for seed in seeds}
 
 
 def _matching(experiment: Experiment, claim: Claim) -> Column | None:
@@ -137,19 +164,43 @@ def _matching(experiment: Experiment, claim: Claim) -> Column | None:
     return next((c for c in experiment.columns if (c.figure, c.test, c.way) == asked), None)
 
 
-def _published_difference(experiment: Experiment, claim: Claim) -> float | None:
+def _published(experiment: Experiment, claim: Claim) -> tuple[list[float], list[float]] | None:
+    """The blog's numbers of both sides; None where one is missing."""
     column = _matching(experiment, claim)
     if column is None:
         return None
-    a, b = (experiment.published.get(arm, {}).get(column.title) for arm in claim.arms)
-    return None if a is None or b is None else a - b
+    a, b = (
+        [experiment.published.get(arm, {}).get(column.title) for arm in arms]
+        for arms in claim.sides
+    )
+    known = [v for v in a if v is not None], [v for v in b if v is not None]
+    return known if len(known[0] + known[1]) == len(a + b) else None
+
+
+def _published_difference(experiment: Experiment, claim: Claim) -> float | None:
+    if claim.published is not None:
+        return claim.published
+    found = _published(experiment, claim)
+    return None if found is None else sum(found[0]) - sum(found[1])
+
+
+def _in_our_unit(
+    experiment: Experiment, claim: Claim, published: float | None, lower: Sequence[float]
+) -> float | None:
+    """The blog's difference as a share, or, of lengths, as large a part of ours as of its own."""
+    if published is None or _is_percent(experiment, claim):
+        return None if published is None else published / 100
+    found = _published(experiment, claim)
+    if found is None or not lower or not claim.figure.startswith("tokens."):
+        return None
+    return published / sum(found[1]) * fmean(lower)
 
 
 def _is_percent(experiment: Experiment, claim: Claim) -> bool:
     column = _matching(experiment, claim)
     if column is not None:
         return column.percent
-    return not claim.figure.startswith("tokens.") and not claim.figure.endswith(".take_off")
+    return not claim.figure.startswith("tokens.") and not claim.figure.endswith(".half_rise")
 
 
 def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, list[tuple[int, float]]]]:
@@ -186,6 +237,14 @@ def training_seconds(run: Path) -> float:
     """Time in training steps, from the run's log."""
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
     return float(json.loads(lines[-1])["time_s"]) if lines else 0.0
+
+
+def stored_results(outcome: Mapping[str, Any]) -> Results:
+    """The cells' figures that an outcome keeps, to judge it anew without running anything."""
+    return {
+        arm: {int(seed): cell for seed, cell in cells.items()}
+        for arm, cells in outcome["cells"].items()
+    }
 
 
 def as_mean(content: Mapping[str, Any] | None) -> Mean | None:

@@ -15,8 +15,11 @@ Floats = npt.NDArray[np.float64]
 MIN_POINTS = 10
 """Fewer points make no curve."""
 
-TAKEN_OFF = 0.1
-"""Share of the whole rise from which a curve counts as risen."""
+START = 2
+"""Points that count as the start: a fast rise is over before a tenth of the steps."""
+
+CLEAR = 4
+"""Standard errors that a rise must have to be one."""
 
 
 def running_mean(values: Sequence[float], reach: int) -> Floats:
@@ -33,31 +36,35 @@ def smoothing_reach(n: int) -> int:
     return max(2, n // 25)
 
 
-def take_off(steps: Sequence[float], values: Sequence[float]) -> float | None:
-    """The step from which a rising curve has left its start for good.
+def half_rise(steps: Sequence[float], values: Sequence[float]) -> float | None:
+    """The step from which a rising curve is past half of its rise for good: it has taken off.
 
-    That is where the running mean last climbs past its start + 10 % of its rise, the start being
-    the mean of the first tenth of the points and the rise going up to the highest running mean.
+    The rise goes from the mean of the first two points to the highest running mean. The running
+    mean that crosses its half has windows of equal reach on both sides, shorter ones at the start:
+    a curve that jumps at step 3 has its half at step 3, and one delayed by two steps at step 5.
 
     Args:
         steps: n ascending steps.
         values: n finite values.
 
     Returns:
-        One of `steps`; None under 10 points, or where the rise is less than five standard errors
-        of the running mean. Law: adding a constant to the values, or multiplying
-        them by a positive one, changes nothing.
+        One of `steps`; None under 10 points, or where the rise is less than four standard errors
+        of the difference between start and running mean. Law: adding a constant to the values, or
+        multiplying them by a positive one, changes nothing.
     """
     n = len(values)
     if n < MIN_POINTS:
         return None
-    smooth = running_mean(values, smoothing_reach(n))
-    start = float(np.mean(values[: max(n // 10, 3)]))
+    reach = smoothing_reach(n)
+    smooth = running_mean(values, reach)
+    start = float(np.mean(values[:START]))
     rise = float(smooth.max()) - start
     scatter = float(np.std(np.asarray(values) - smooth))
-    standard_error = scatter / (2 * smoothing_reach(n) + 1) ** 0.5
-    if rise <= max(5 * standard_error, 1e-9 * abs(start)):
+    standard_error = scatter * (1 / START + 1 / (2 * reach + 1)) ** 0.5
+    if rise <= max(CLEAR * standard_error, 1e-9 * abs(start)):
         return None
-    low = np.flatnonzero(smooth < start + TAKEN_OFF * rise)
+    early = [np.mean(values[: 2 * place + 1]) for place in range(reach)]
+    balanced = np.concatenate([early, smooth[reach:]])
+    low = np.flatnonzero(balanced < start + rise / 2)
     first = int(low[-1]) + 1 if low.size else 0
     return float(steps[first]) if first < n else None

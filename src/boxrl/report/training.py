@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from boxrl.data.files import number_or_none
-from boxrl.metrics.convergence import take_off
+from boxrl.metrics.convergence import half_rise
 from boxrl.report.plots import Line, PlotMark, line_chart
 from boxrl.report.reading import mapping
 
@@ -49,9 +49,11 @@ SINGLE = (
 def training_curves(steps: Sequence[Step]) -> list[Chart]:
     """A chart for everything that was logged at least twice, rewards first."""
     rewards = _reward_lines(steps)
-    risen = [mark for line in rewards if (mark := _take_off(line))]
+    risen = [mark for line in rewards if (mark := _half_risen(line))]
     total, length = Line(SINGLE[0][0], _points(steps, "reward")), SINGLE[1]
-    own = [replace(mark, name=f"from {mark.x:,.0f}")] if (mark := _take_off(total)) else []
+    own = (
+        [replace(mark, name=f"half risen at {mark.x:,.0f}")] if (mark := _half_risen(total)) else []
+    )
     charts = [
         _single(steps, *SINGLE[0], own),
         _rewards(rewards, risen),
@@ -96,7 +98,7 @@ def _compared(
     lines = [line for line in lines if _enough(line)]
     if not any(y for line in lines for _, y in line.points):
         return None
-    marks = [mark for line in lines if "eward" in y_title and (mark := _take_off(line))]
+    marks = [mark for line in lines if "eward" in y_title and (mark := _half_risen(line))]
     legend = tuple((line.colour, line.name) for line in lines)
     return Chart(title, line_chart(lines, "step", y_title, marks), legend)
 
@@ -122,13 +124,13 @@ def _rewards(lines: Sequence[Line], marks: Sequence[PlotMark]) -> Chart | None:
     return Chart("Rewards by name", line_chart(lines, "step", "mean reward", marks), legend)
 
 
-def _take_off(line: Line) -> PlotMark | None:
-    """Where the curve leaves its start for good, if that is not at its start."""
+def _half_risen(line: Line) -> PlotMark | None:
+    """Where the curve is past half of its rise for good, if that is not at its start."""
     known = [(x, y) for x, y in line.points if y is not None]
-    step = take_off([x for x, _ in known], [y for _, y in known])
+    step = half_rise([x for x, _ in known], [y for _, y in known])
     if step is None or step <= known[0][0]:
         return None
-    return PlotMark(step, f"{line.name} from {step:,.0f}", line.colour)
+    return PlotMark(step, f"{line.name} half risen at {step:,.0f}", line.colour)
 
 
 def _single(
