@@ -36,7 +36,11 @@ def test_differences_are_paired_by_seed(outcome: dict[str, Any]) -> None:
     assert outcome["columns"][0]["ours"]["ap"]["high"] > 0.51
     assert better["difference"]["values"] == pytest.approx([0.1] * 3)
     assert better["difference"]["low"] == pytest.approx(0.1)
-    assert [better["status"], longer["status"], alike["status"]] == ["held", "undecided", "not tested"]
+    assert [better["status"], longer["status"], alike["status"]] == [
+        "held",
+        "undecided",
+        "not tested",
+    ]
 
 
 def test_a_claim_is_told_in_words_beside_the_seeds_own_number(outcome: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from boxrl.experiments.sources import code_version
 
 def write_package(folder: Path, **changed: str) -> Path:
     files = {
-        "__init__": '"""boxrl."""',
+        "__init__": "if TYPE_CHECKING:\n    from boxrl.report import PAGE\n",
         "engine": "from boxrl import rewards\n\ndef train():\n    from boxrl.deep import data\n",
         "rewards": '"""Rewards."""\nAP = 1\n',
         "report": "PAGE = 1\n",

@@ -54,13 +54,24 @@ def _file(root: Path, name: str) -> Path | None:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """Dotted names that are imported anywhere in the module; what follows `from` may be one."""
+    """Dotted names that are imported anywhere in the module; what follows `from` may be one.
+
+    What only the type checker imports is run by nobody.
+    """
+    checked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and _for_types(node)]
+    unseen = {id(item) for node in checked for item in node.body}
     for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _for_types(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _bare(tree: ast.AST) -> bytes:
