@@ -162,8 +162,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             run(f"boxrl data export coco {name}.jsonl --out {target}")
     (folder / "instances.json").write_bytes((folder / "instances_train.json").read_bytes())
     weights = ROOT / "src/boxrl/engines/tiny/weights"
-    (folder / "models").mkdir()
-    (folder / "models" / "Qwen2.5-VL-3B-Instruct").symlink_to(weights / "taught")
+    for owner in ("models", "Qwen"):  # a folder of that name is taken before the hub
+        (folder / owner).mkdir()
+        (folder / owner / "Qwen2.5-VL-3B-Instruct").symlink_to(weights / "taught")
     (folder / "recipes").symlink_to(ROOT / "recipes")
     run("boxrl data export vlmr1 train.jsonl --out ovd.jsonl")
     write_page_files(folder)

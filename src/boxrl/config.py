@@ -5,6 +5,7 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,17 @@ def _checked(check: Any) -> AfterValidator:
 
 WorldChoice = Annotated[str | dict[str, float], BeforeValidator(_refusing(check_worlds))]
 """A world or a mixture; checked before the union, which would report a mistake once per type."""
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a model's name is OWNER/NAME of the hub: no folder OWNER lies here.
+
+    Args:
+        model: as the user names it.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", model) is None:
+        return False
+    return not Path(model).parent.is_dir()
 
 
 def default_out(name: str | None, method: str | None) -> Path:
@@ -210,7 +222,9 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     method: Literal["grpo", "sft"]
-    model: str = Field(TINY_MODEL, min_length=1, description="model folder, or `tiny`")
+    model: str = Field(
+        TINY_MODEL, min_length=1, description="model folder, id of the hub, or `tiny`"
+    )
     family: Annotated[str, _checked(build_family)] | None = None
     min_pixels: int | None = Field(
         None, ge=1, description="least area of an image as the model sees it; the model's own"
@@ -412,13 +426,17 @@ def _missing_files(content: dict[str, Any]) -> Iterator[str]:
     files = [(f"data.{key}", data.get(key)) for key in ("train", "test")]
     folders = [("data.images", data.get("images"))]
     model = content.get("model", TINY_MODEL)
-    folders += [("model", model)] if model not in PACKAGED_MODELS else []
+    folders += [("model", model)] if not _is_named(model) else []
     for key, name in files:
         if isinstance(name, str) and not Path(name).is_file():
             yield f"{key}: no file {name}"
     for key, name in folders:
         if isinstance(name, str) and not Path(name).is_dir():
             yield f"{key}: no folder {name}"
+
+
+def _is_named(model: object) -> bool:
+    return model in PACKAGED_MODELS or (isinstance(model, str) and is_hub_id(model))
 
 
 def describe_mistakes(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

@@ -17,6 +17,9 @@ import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 
+OFFLINE_BY_DEFAULT = "BOXRL_OFFLINE_BY_DEFAULT"
+"""Environment variable: HF_HUB_OFFLINE was set by boxrl and not by the user."""
+
 
 class BoxrlError(Exception):
     """Base of every error meant for the user."""
@@ -94,8 +97,10 @@ def require_train_extra(feature: str) -> None:
     Raises:
         MissingExtra: one of them is not installed.
     """
-    # Libraries then fail at once instead of waiting for a network that nobody asked for.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Libraries then fail at once instead of waiting for a network that nobody asked for; a model
+    # of the hub is fetched by `generation.hub` alone.
+    if "HF_HUB_OFFLINE" not in os.environ:
+        os.environ["HF_HUB_OFFLINE"] = os.environ[OFFLINE_BY_DEFAULT] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for package in ("torch", "torchvision", "transformers", "trl", "datasets"):
         if importlib.util.find_spec(package) is None:

@@ -40,7 +40,9 @@ def add_verb(verbs: Any) -> None:
         example="boxrl demo --model tiny-taught",
     )  # fmt: skip
     verb.add_argument(
-        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's model name"
+        "--model",
+        required=True,
+        help="model folder, id of the hub, tiny, tiny-taught, or a server's model name",
     )
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
     add_limits(verb)

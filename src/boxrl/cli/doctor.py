@@ -234,7 +234,7 @@ def _add_parity(checks: Any) -> None:
         checks, "parity", "compare boxrl's log-probabilities and gradients with TRL's",
         example="boxrl doctor parity --model tiny",
     )  # fmt: skip
-    verb.add_argument("--model", required=True, help="model folder, or tiny")
+    verb.add_argument("--model", required=True, help="model folder, id of the hub, or tiny")
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
     add_device(verb, dtype="float32")
     add_json(verb, argparse.SUPPRESS)

@@ -24,7 +24,7 @@ def add_verb(verbs: Any) -> None:
         "--validation", type=Path, metavar="FILE.jsonl",
         help="held-out samples: keep the best checkpoint by them, compare before and after",
     )  # fmt: skip
-    verb.add_argument("--model", required=True, help="model folder, or tiny")
+    verb.add_argument("--model", required=True, help="model folder, id of the hub, or tiny")
     verb.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs")
     verb.add_argument(
         "--gpu-memory", type=float, default=24.0, metavar="GB",

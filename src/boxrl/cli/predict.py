@@ -38,7 +38,9 @@ def add_verb(verbs: Any) -> None:
     add_samples(verb)
     add_images(verb)
     verb.add_argument(
-        "--model", required=True, help="model folder, tiny, tiny-taught, or a server's model name"
+        "--model",
+        required=True,
+        help="model folder, id of the hub, tiny, tiny-taught, or a server's model name",
     )
     verb.add_argument(
         "--out", type=Path, required=True, metavar="FILE.jsonl",

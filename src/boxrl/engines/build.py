@@ -157,12 +157,14 @@ def find_thinking(options: EngineOptions, prompt: Prompt | None = None) -> Think
             comes in by another option.
     """
     from boxrl.generation.chat_template import SWITCH, read_thinking
-    from boxrl.generation.model_folders import PACKAGED
+    from boxrl.generation.model_folders import PACKAGED, model_folder
 
     other = options.extra_body.get("chat_template_kwargs")
     if isinstance(other, dict) and SWITCH in other:
         raise UsageError(f"--extra-body: holds {SWITCH}; say it as --thinking on or off")
     folder = PACKAGED.get(options.model, Path(options.model))
+    if options.engine != "openai":
+        folder = model_folder(options.model)
     system = prompt is not None and prompt.has_system
     here = folder if folder.is_dir() else None
     return read_thinking(here, options.thinking, system, rendered_here=options.engine != "openai")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from boxrl.config import PACKAGED_MODELS
+from boxrl.config import PACKAGED_MODELS, is_hub_id
 from boxrl.errors import DataError, UsageError
 from boxrl.families import Family
+from boxrl.generation.hub import hub_folder
 from boxrl.guard.files import read_json_object
 
 WEIGHTS = Path(__file__).parents[1] / "engines" / "tiny" / "weights"
@@ -16,20 +16,23 @@ PACKAGED = dict(zip(PACKAGED_MODELS, (WEIGHTS / "half_taught", WEIGHTS / "taught
 
 
 def model_folder(model: str) -> Path:
-    """The folder of a packaged model or the folder itself.
+    """The folder of a packaged model, the folder itself, or that of a model of the hub.
+
+    Args:
+        model: its name, path or id of the hub, OWNER/NAME, which is fetched where it is missing.
 
     Raises:
-        UsageError: no such folder. Nothing is ever downloaded.
+        UsageError: no such folder; or see `hub.hub_folder`, as for other errors.
     """
     folder = PACKAGED.get(model, Path(model))
-    if not folder.is_dir():
-        of_the_hub = re.fullmatch(r"[\w-]+/[\w.-]+", model) is not None
-        hint = f". Fetch models of the hub beforehand: hf download {model} --local-dir DIR"
-        raise UsageError(
-            f"no model folder {model}; packaged models: {', '.join(PACKAGED)}"
-            f"{hint if of_the_hub else ''}"
-        )
-    return folder
+    if folder.is_dir():
+        return folder
+    if is_hub_id(model):
+        return hub_folder(model)
+    raise UsageError(
+        f"no model folder {model}; packaged models: {', '.join(PACKAGED)}; models of the hub by "
+        "their id, OWNER/NAME"
+    )
 
 
 def image_token_ids(folder: Path, family: Family) -> list[int]:

@@ -15,7 +15,9 @@ from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import ADAPTER, load, model_errors, save
 from boxrl.engines.training.checkpoints import last_whole
 from boxrl.engines.training.lora import read_adapter
+from boxrl.engines.training.model_card import write_card
 from boxrl.errors import UsageError
+from boxrl.families import read_family
 from boxrl.families.folder import read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
@@ -24,7 +26,7 @@ from boxrl.runs import find_run
 
 
 def export(source: Path, out: Path, which: str = "final", base: str | None = None) -> Path:
-    """Write `source` to `out`, adapters merged into their base model.
+    """Write `source` to `out`, adapters merged into their base model, with a README.md.
 
     Args:
         source: a run folder, one of its checkpoints, or an adapter folder.
@@ -48,6 +50,9 @@ def export(source: Path, out: Path, which: str = "final", base: str | None = Non
     else:
         model, processor = load(str(weights), "auto", "cpu")
         save(model.to(_stored_dtype(model)), processor, source_model, out)
+    run = _run_of(weights)
+    named = str(read_yaml(run / "recipe.yaml").get("family") or "") if run else ""
+    write_card(out, read_family(out, named or None), base or _base_of(weights), run)
     return weights
 
 
@@ -153,12 +158,17 @@ def _weights(source: Path, which: str) -> Path:
     return source / "checkpoints" / f"checkpoint-{step}"
 
 
+def _run_of(weights: Path) -> Path | None:
+    """The run that weights lie in, where they lie in one."""
+    folders = (weights.parent, weights.parent.parent)
+    return next((folder for folder in folders if (folder / "run.json").is_file()), None)
+
+
 def _base_of(weights: Path) -> str:
     """The model that a run started from."""
-    for folder in (weights.parent, weights.parent.parent):
-        if (folder / "run.json").is_file():
-            # Not `load_recipe`, which would import the rewards that the recipe names.
-            return str(read_yaml(folder / "recipe.yaml").get("model", TINY_MODEL))
+    if run := _run_of(weights):
+        # Not `load_recipe`, which would import the rewards that the recipe names.
+        return str(read_yaml(run / "recipe.yaml").get("model", TINY_MODEL))
     if (weights / ADAPTER).is_file():
         return str(read_json_object(weights / ADAPTER).get("base_model_name_or_path"))
     return str(weights)

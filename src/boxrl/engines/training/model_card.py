@@ -1,0 +1,183 @@
+"""README.md of an exported model: where it comes from, how it is asked, what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from boxrl import __version__
+from boxrl.config import read_yaml
+from boxrl.data.files import write_atomic
+from boxrl.errors import BoxrlError
+from boxrl.evaluate.files import METRICS_FILE, read_metrics
+from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
+from boxrl.families import Family
+from boxrl.guard.files import read_json_object
+from boxrl.prompts import build_prompt, render_messages
+from boxrl.types import Sample
+
+EXAMPLE = Sample("example", "example.jpg", 640, 480, "detection", ("cat", "dog"))
+PROTOCOL = ("mode", "subset", "prompt", "confidence", "answer_tag", "reading", "sampling")
+FRAMES = {
+    "original": "pixels of the image",
+    "resized": "pixels of the image as the model sees it",
+}
+
+
+def write_card(out: Path, family: Family, base: str, run: Path | None) -> None:
+    """Write README.md into a model folder.
+
+    Args:
+        out: the model folder.
+        family: of the model, with its pixel limits.
+        base: the model that it was trained from, as its run names it.
+        run: the run folder; None where nothing but weights is known.
+    """
+    recipe = read_yaml(run / "recipe.yaml") if run else {}
+    with write_atomic(out / "README.md") as handle:
+        handle.write("\n".join(_lines(out, family, base, recipe, run)) + "\n")
+
+
+def _lines(
+    out: Path, family: Family, base: str, recipe: Mapping[str, Any], run: Path | None
+) -> Iterator[str]:
+    method = str(recipe.get("method", "")).upper()
+    yield "---"
+    if _is_public(base):
+        yield f"base_model: {base}"
+    yield from ("library_name: transformers", "pipeline_tag: image-text-to-text")
+    yield f"tags: [boxrl, object-detection{', ' + method.lower() if method else ''}]"
+    yield from ("---", "", f"# {_word(recipe.get('name') or out.name)}", "")
+    start = f"`{_word(base if _is_public(base) else Path(base).name)}`"
+    yield (
+        f"A vision-language model that answers with bounding boxes, trained by {method or 'boxrl'} "
+        f"from {start} with boxrl {__version__}."
+    )
+    yield from _data(recipe)
+    yield from _asking(family, str(recipe.get("prompt", "standard")))
+    yield from _serving(out, family)
+    if run:
+        yield from _figures(run)
+
+
+def _is_public(base: str) -> bool:
+    """Whether it is an id of the hub and no path of this machine."""
+    return base.count("/") == 1 and not Path(base).exists() and base[:1] not in "./~"
+
+
+def _data(recipe: Mapping[str, Any]) -> Iterator[str]:
+    data, train = recipe.get("data") or {}, recipe.get("train") or {}
+    if not recipe:
+        return
+    if data.get("train"):
+        trained = f"`{_word(Path(str(data['train'])).name)}`"
+    else:
+        trained = "synthetic scenes"
+    rewards = ", ".join(
+        f"`{_word(entry.get('name') if isinstance(entry, dict) else entry)}`"
+        for entry in recipe.get("rewards") or ()
+    )
+    yield from ("", "## Training", "", f"- data: {trained}")
+    yield f"- steps: {_word(train.get('max_steps'))}, learning rate {train.get('learning_rate')}"
+    if rewards and recipe.get("method") == "grpo":
+        yield f"- rewards: {rewards}"
+    if train.get("lora"):
+        yield "- LoRA adapters, merged into these weights"
+
+
+def _asking(family: Family, prompt: str) -> Iterator[str]:
+    yield from ("", "## How it is asked", "")
+    yield "One image, then this text, for the labels `cat` and `dog`:"
+    yield ""
+    try:
+        messages = render_messages(EXAMPLE, build_prompt(prompt), family)
+    except BoxrlError:
+        yield f"(prompt `{_word(prompt)}`, which is not here any more)"
+    else:
+        for message in messages:
+            text = message["content"][-1]["text"]
+            yield from ("~~~~text", f"{message['role']}: {text}", "~~~~")  # which may hold fences
+    frame = FRAMES.get(family.frame, f"a grid of {family.grid}")
+    yield ""
+    yield f"Boxes are written as family `{family.name}` of boxrl has them: in {frame}."
+    if family.has_limits:
+        yield (
+            f"Images are resized to between {family.min_pixels:,} and {family.max_pixels:,} "
+            "pixels; boxes are wrong under other limits."
+        )
+
+
+def _serving(out: Path, family: Family) -> Iterator[str]:
+    name = _word(out.name)
+    limits = ""
+    if family.has_limits:
+        sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
+        limits = f" --mm-processor-kwargs '{sizes}'"
+    yield from ("", "## Use it", "", "```bash")
+    yield f"boxrl demo --model {name}"
+    yield f"boxrl predict --model {name} --samples val.jsonl --images images/ --out out.jsonl"
+    yield (
+        f"vllm serve {name} --served-model-name {name} --generation-config vllm "
+        f"--limit-mm-per-prompt '{{\"image\": 1}}'{limits}"
+    )
+    yield (
+        f"boxrl predict --engine openai --model {name} --base-url http://127.0.0.1:8000/v1 "
+        "--samples val.jsonl --images images/ --out out.jsonl"
+    )
+    yield from ("```", "", "```python", "import boxrl", "")
+    yield f'boxrl.load("{name}").ask("image.jpg", "cat, dog")'
+    yield "```"
+
+
+def _figures(run: Path) -> Iterator[str]:
+    """The paired comparison where there is one, else every evaluation; with their protocols."""
+    found = {path.parent.name: path for path in sorted(run.glob(f"evals/*/{METRICS_FILE}"))}
+    if not found:
+        return
+    yield from ("", "## Figures", "")
+    paired = run / "compare.json"
+    if paired.is_file():
+        for names, difference in read_json_object(paired).items():
+            yield from _change(names, difference)
+    else:
+        for name, path in found.items():
+            yield from _evaluation(name, read_metrics(path))
+    protocol = read_metrics(next(iter(found.values())))["protocol"]
+    stated = [f"{key} {_word(protocol[key])}" for key in PROTOCOL if protocol.get(key) is not None]
+    yield f"Protocol: {'; '.join(stated)}."
+
+
+def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
+    before, _, after = names.partition("|")
+    sides = f"{_word(before)} | {_word(after)}"
+    yield f"| {difference['n']} samples | {sides} | difference, 95 % interval |"
+    yield "|---|---|---|---|"
+    for metric in HEADLINE_METRICS:
+        row = difference["metrics"].get(metric.key)
+        if row is not None:
+            a, b = (f"{row[key]:.{metric.digits}f}" for key in ("a", "b"))
+            d, low, high = (f"{row[k]:+.{metric.digits}f}" for k in ("difference", "low", "high"))
+            yield f"| {metric.name} | {a} | {b} | {d} [{low}, {high}] |"
+    yield ""
+
+
+def _evaluation(name: str, metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield from (
+        f"| {_word(name)}, {metrics['n']} samples | value | 95 % interval |",
+        "|---|---|---|",
+    )
+    for metric in HEADLINE_METRICS:
+        value = look_up(metrics, metric.key)
+        if value is not None:
+            ends = (metrics.get("intervals") or {}).get(metric.key)
+            span = f"{ends[0]:.{metric.digits}f} to {ends[1]:.{metric.digits}f}" if ends else ""
+            yield f"| {metric.name} | {value:.{metric.digits}f} | {span} |"
+    yield ""
+
+
+def _word(value: object) -> str:
+    """A value of a file as one short piece of text that ends no table and no code span."""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items())
+    return " ".join(str(value).split())[:120].translate({ord("`"): "'", ord("|"): "/"})

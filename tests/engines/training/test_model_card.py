@@ -1,0 +1,90 @@
+"""An exported folder says where it comes from and how to ask it, and loads without boxrl."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boxrl.cli import main
+
+pytest.importorskip("torch")
+
+PLAIN = """
+import sys
+from boxrl.engines.torchvision_repair import repair_torchvision
+repair_torchvision()  # of this machine; nothing else of boxrl is used
+from transformers import AutoModelForImageTextToText, AutoProcessor
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1])
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+print(type(model).__name__, type(processor).__name__, "boxrl.engines.loading" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("card")
+    samples = str(scene_folder / "samples.jsonl")
+    recipe = {
+        "name": "own", "method": "grpo", "model": "tiny", "out": str(folder / "run"),
+        "max_pixels": 12740, "rewards": ["format", {"name": "f1", "weight": 2}],
+        "data": {"train": samples, "test": samples, "images": str(scene_folder / "images")},
+        "engine": {"device": "cpu", "threads": 1},
+        "train": {"max_steps": 1, "max_completion_length": 32, "prompts_per_step": 2,
+                  "num_generations": 2, "validate_samples": 4},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["train", str(folder / "recipe.yaml")]) in (0, None)
+    return folder / "run"
+
+
+def test_the_card_says_what_it_is_and_how_to_use_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my_model"
+    assert main(["export", str(run), "--out", str(out)]) in (0, None)
+    assert f"vllm serve {out}" in capsys.readouterr().out
+    card = (out / "README.md").read_text()
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head)["tags"] == ["boxrl", "object-detection", "grpo"]
+    for said in (
+        "trained by GRPO from `tiny`",
+        "data: `samples.jsonl`",
+        "rewards: `format`, `f1`",
+        "targets: cat; dog.",
+        "family `qwen2.5-vl`",
+        "and 12,740 pixels",
+        "| 4 samples | before | after | difference, 95 % interval |",
+        "Protocol: prompt standard",
+        "vllm serve my_model",
+        '"max_pixels": 12740',
+        'boxrl.load("my_model")',
+    ):
+        assert said in body
+    assert str(tmp_path) not in card
+
+
+def test_it_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my_model"
+    assert main(["export", str(run), "--out", str(out)]) in (0, None)
+    call = [sys.executable, "-c", PLAIN, str(out)]
+    found = subprocess.run(call, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split()[-1] == "False"
+    assert "Qwen2_5_VL" in found.stdout
+
+
+def test_what_files_say_ends_no_table_and_no_code(run: Path, tmp_path: Path) -> None:
+    path = run / "recipe.yaml"
+    kept = path.read_text()
+    recipe = yaml.safe_load(kept)
+    recipe["data"]["train"] = "a`b|c\n# d.jsonl"
+    path.write_text(yaml.safe_dump(recipe))
+    try:
+        assert main(["export", str(run), "--out", str(tmp_path / "m")]) in (0, None)
+    finally:
+        path.write_text(kept)
+    assert "- data: `a'b/c # d.jsonl`" in (tmp_path / "m/README.md").read_text()
