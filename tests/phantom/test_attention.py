@@ -61,7 +61,7 @@ def flash_attn(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def half_precision(kind: str, attention: str) -> tuple[dict[str, float], Gpu]:
-    """Errors of bfloat16 micro-batches against float32 on the CPU: TRL's way's, and ours."""
+    """Mean errors of bfloat16 micro-batches against float32 on the CPU: TRL's way's, and ours."""
     batch = build_batch(kind, 2, SIZE, LENGTHS)
     expected, gradients = micro_batch(build_model(kind), batch, False)
     found = {}
@@ -73,7 +73,7 @@ def half_precision(kind: str, attention: str) -> tuple[dict[str, float], Gpu]:
             on_cuda = moved(batch)
             gpu.reset()
             logps, own = micro_batch(model, on_cuda, way == "boxrl")
-        found[f"{way} log_prob"] = float((logps.float() - expected).abs().max())
+        found[f"{way} log_prob"] = float((logps.float() - expected).abs().mean())
         error = sum(float((own[n].float() - g).square().sum()) for n, g in gradients.items())
         total = sum(float(g.square().sum()) for g in gradients.values())
         found[f"{way} gradient"] = (error / total) ** 0.5

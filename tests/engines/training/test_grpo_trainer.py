@@ -15,7 +15,8 @@ from boxrl.engines.loading import load, quiet  # noqa: E402
 from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.training import grpo  # noqa: E402
 from boxrl.engines.training import grpo_trainer as ours  # noqa: E402
-from boxrl.engines.training.train import freeze, training_samples  # noqa: E402
+from boxrl.engines.training.frozen_tower import run_frozen  # noqa: E402
+from boxrl.engines.training.train import training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.random_models import TOKENS, build_plain_model, build_processor  # noqa: E402
@@ -81,7 +82,10 @@ def update(scenes: Path, out: Path, shared: bool | str, **train: Any) -> dict[st
         model = build_plain_model(kind, 0, model.config.text_config.vocab_size, tokens)
         processor = build_processor(kind)
     if recipe.train.freeze_vision:
-        freeze(model, family.vision_module)
+        if shared:
+            run_frozen(model, family.vision_module)
+        else:
+            model.get_submodule(family.vision_module).requires_grad_(False)
     trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
     if kind:
         trainer.reward_funcs = [letters] * len(trainer.reward_funcs)

@@ -38,6 +38,7 @@ from boxrl.engines.training.batches import (
     shuffle_groups,
     split_rows,
 )
+from boxrl.engines.training.frozen_tower import find_frozen
 from boxrl.engines.training.paths import ROWS, compare_paths, path_of_trl
 from boxrl.engines.training.preprocessing import (
     decode_once,
@@ -80,6 +81,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self._checked = self._inexact = False
         self.completions_path = completions_path
         self._describe = partial(describe_answers, opened=opened, answer_tag=answer_tag)
+        # Of sharded models every process has to run every layer whenever another does.
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        self._tower = None if sharded else find_frozen(self.model)
         self._groups = torch.zeros(0, dtype=torch.long)
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
@@ -106,12 +110,19 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             )
         return why is None
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's; what a frozen vision tower makes of an image is kept while the image is in use."""
+        with self._tower.keeping() if self._tower else nullcontext():
+            return super().training_step(*args, **kwargs)
+
     # --- which rows belong together -----------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         self._groups = torch.arange(len(inputs)) // size
+        if self._tower:
+            self._tower.forget()
         processor, rows = self.processing_class.image_processor, decode_once(inputs)
         once = once_per_image(processor, size) if self.shared_prefix else nullcontext()
         with refusals_by_sample(rows, processor), once:

@@ -26,6 +26,7 @@ from boxrl.engines.training.callbacks import MetricsLog, StopGracefully
 from boxrl.engines.training.checkpoints import cut_back, last_whole, require_same_recipe, step_of
 from boxrl.engines.training.export import merge
 from boxrl.engines.training.failures import build_errors, training_errors
+from boxrl.engines.training.frozen_tower import run_frozen
 from boxrl.engines.training.vllm_sync import require_vllm
 from boxrl.errors import DataError, UsageError
 from boxrl.families import Family
@@ -122,7 +123,7 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
         lora.quantize if lora else None, family,
     )  # fmt: skip
     if recipe.train.freeze_vision:
-        freeze(model, family.vision_module)
+        run_frozen(model, family.vision_module)
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
     if said:
         trainer.notices["one_gpu"] = said
@@ -204,13 +205,6 @@ def _wait_for_scenes(folder: Path) -> None:
                 "here; put the run folder on a disk that all machines share"
             )
         time.sleep(0.1)
-
-
-def freeze(model: Any, prefix: str) -> None:
-    """Stop training of every parameter whose name starts with `prefix`."""
-    for name, parameter in model.named_parameters():
-        if name.startswith(prefix):
-            parameter.requires_grad_(False)
 
 
 def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
