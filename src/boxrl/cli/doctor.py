@@ -8,10 +8,12 @@ import json
 import random
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import (
     MODEL_FAMILY,
+    PREDICTED_FAMILY,
     REWARDS,
     add_device,
     add_json,
@@ -23,7 +25,7 @@ from boxrl.cli.options import (
     read_rewards,
 )
 from boxrl.cli.parser import add_command
-from boxrl.errors import require_train_extra
+from boxrl.errors import UsageError, require_train_extra
 
 SHOWN_IDS = 3
 
@@ -73,6 +75,15 @@ def _add_rewards(checks: Any) -> None:
         "--limit", type=integer(1), default=500, metavar="N", help="samples drawn from the file"
     )
     add_seed(verb, "of the samples drawn and of the probes")
+    verb.add_argument(
+        "--select", action="store_true",
+        help="show what each reward selects for among the completions of --predictions",
+    )  # fmt: skip
+    verb.add_argument(
+        "--predictions", type=Path, metavar="FILE.jsonl",
+        help="for --select: several completions a sample, of boxrl predict --n 8 --temperature 1",
+    )  # fmt: skip
+    verb.add_argument("--family", metavar="NAME", help=f"for --select: {PREDICTED_FAMILY}")
     add_json(verb, argparse.SUPPRESS)
     verb.set_defaults(run=probe_rewards)
 
@@ -154,7 +165,10 @@ def _size(gib: float | None) -> str:
 
 
 def probe_rewards(args: argparse.Namespace) -> None:
-    """Run the battery of probes on the user's samples."""
+    """Run the battery of probes on the user's samples, or weigh the user's completions."""
+    if args.select or args.predictions is not None:
+        select_by_rewards(args)
+        return
     from boxrl.data.samples import read_samples
     from boxrl.errors import DataError
     from boxrl.rewards.probes import run_probes
@@ -204,6 +218,75 @@ def print_probes(results: Mapping[str, Any]) -> None:
     )
     for name, reward in rewards.items():
         console.print(_verdict(name, reward))
+
+
+def select_by_rewards(args: argparse.Namespace) -> None:
+    """Show what each reward selects for among one policy's completions."""
+    from boxrl.data.predictions import read_predictions
+    from boxrl.data.samples import read_samples
+    from boxrl.evaluate.files import read_settings, settings_family
+    from boxrl.evaluate.selection import measure_selection
+
+    if args.predictions is None or not args.select:
+        raise UsageError(
+            "--select and --predictions go together: completions of boxrl predict --n 8 "
+            "--temperature 1"
+        )
+    rewards = read_rewards(args.rewards)
+    settings = read_settings(args.predictions)
+    results = measure_selection(
+        read_samples(args.samples),
+        read_predictions(args.predictions),
+        settings_family(settings, args.family, str(args.predictions)),
+        rewards,
+        answer_tag="optional" if settings.get("untagged") else "required",
+        opened=bool(settings.get("opens_thought")),
+    )
+    if args.json:
+        print_json(results)
+    else:
+        print_selection(results)
+
+
+def print_selection(results: Mapping[str, Any]) -> None:
+    """A row per reward, then per difference from the first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from boxrl.evaluate.selection import TRAITS
+
+    table = Table(
+        title=f"What rewards select for: {results['n']:,} samples, {results['draws']} completions "
+        "each, no training",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("reward", no_wrap=True)
+    for trait in TRAITS:
+        table.add_column(trait, justify="right", no_wrap=True)
+    table.add_column("no signal", justify="right", no_wrap=True)
+    for name, reward in results["rewards"].items():
+        cells = (_moved(reward["traits"][trait]) for trait in TRAITS)
+        table.add_row(name, *cells, f"{reward['flat_groups']:.0%}")
+    table.add_section()
+    for pair, traits in results["beside"].items():
+        table.add_row(pair, *(_moved(traits[trait]) for trait in TRAITS), "")
+    console = Console(highlight=False)
+    Console(highlight=False, width=max(console.width, 26 + 17 * len(TRAITS))).print(table)
+    console.print(
+        "how far a step of unit size moves the mean of each trait, to first order, +- 95 % over "
+        "samples; no signal: samples whose completions all earn the same"
+    )
+
+
+def _moved(found: Mapping[str, Any] | None) -> str:
+    """A differential, bold where its interval leaves 0 out."""
+    if found is None:
+        return "[dim]-[/]"
+    text = f"{found['mean']:+.3f} ±{found['high'] - found['mean']:.3f}"
+    return text if found["low"] <= 0 <= found["high"] else f"[bold]{text}[/]"
 
 
 def _cell(paid: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def evaluate_draws(
         UsageError: the file holds single answers, or a k is larger than n.
         DataError: draws are missing or ended in error.
     """
-    n = _draws_per_sample(samples, predictions)
+    n = draws_per_sample(samples, predictions)
     sizes = sorted(set(ks or [2**p for p in range(n.bit_length())] + [n]))
     if sizes[0] < 1 or sizes[-1] > n:
         raise UsageError(f"k must be between 1 and the {n} draws per sample, got {sizes}")
@@ -66,7 +66,17 @@ def evaluate_draws(
     }
 
 
-def _draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> int:
+def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> int:
+    """How many draws every sample has.
+
+    Args:
+        samples: what was asked.
+        predictions: by draw, ids `ID#0` to `ID#n-1`.
+
+    Raises:
+        UsageError: the file holds single answers.
+        DataError: draws are missing or ended in error.
+    """
     n = 0
     while f"{samples[0].id}#{n}" in predictions:
         n += 1
