@@ -91,12 +91,12 @@ def measure_lengths(
     if recipe.method == "grpo" or recipe.train.validate_samples:
         key = "train.max_completion_length"
         found.append(_lengths(key, limit, "gold answers", samples, answers))
-    limit = recipe.train.trl.get("max_length")
-    if recipe.method == "sft" and is_whole(limit, 1):
+    longest = recipe.train.trl.get("max_length")
+    if recipe.method == "sft" and is_whole(longest, 1):
         prompts = _prompt_lengths(tokenizer, samples, folder, family, prompt, thinking)
         whole = [sum(pair) for pair in zip(prompts, answers, strict=True)]
         of = "prompts with their images and answers"
-        found.append(_lengths("train.trl.max_length", limit, of, samples, whole))
+        found.append(_lengths("train.trl.max_length", longest, of, samples, whole))
     return found
 
 
