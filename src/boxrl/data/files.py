@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object
@@ -40,7 +40,7 @@ def number_or_none(value: Any) -> float | None:
     return value if is_number(value) else None
 
 
-def is_whole(value: Any, lowest: int = 0) -> bool:
+def is_whole(value: Any, lowest: int = 0) -> TypeGuard[int]:
     """Whether a JSON value is an integer from `lowest` to 2^53; True and False are none."""
     return type(value) is int and lowest <= value <= LARGEST_WHOLE
 
