@@ -45,6 +45,10 @@ REC = (
     "in <answer> </answer> tags. Output the final answer in JSON format."
 )
 DIRECT = "Output the final answer in <answer> </answer> tags."
+SCORED = (
+    f'{DIRECT} Add to each object a "score" from 0 to 1: how sure you are that its box and its '
+    "label are right."
+)
 
 Placement = Literal["user-suffix", "user-prefix", "system", "both"]
 
@@ -189,13 +193,14 @@ PROMPTS: dict[str, Prompt] = {
     "enhanced": Prompt("enhanced", ENHANCED),
     "rec": Prompt("rec", REC),
     "none": Prompt("none", DIRECT),
+    "scored": Prompt("scored", SCORED),
     "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
     **{prompt.name: prompt for prompt in NATIVE},
 }
 """The VLM-R1-OVD blog's prompts by name, grammar included, and the makers' own.
 
-`none` asks for no thinking; `missing_space` is `standard` with the fault that delayed the blog's
-training (section 5.1).
+`none` asks for no thinking, `scored` also for a score of each box; `missing_space` is `standard`
+with the fault that delayed the blog's training (section 5.1).
 """
 
 

@@ -26,6 +26,7 @@ from boxrl.cli import (
     score,
     train,
     validate,
+    verify,
     watch,
 )
 from boxrl.cli.parser import CommandParser
@@ -35,7 +36,7 @@ from boxrl.guard.secrets import redact_streams
 VERBS = (
     quickstart, demo, doctor,
     data, init, validate, train, watch, report, export,
-    predict, evaluate, pass_at_k, compare, score, coco_eval, benchmark, experiment,
+    predict, verify, evaluate, pass_at_k, compare, score, coco_eval, benchmark, experiment,
 )  # fmt: skip
 """A module per verb, in the order in which a newcomer needs them.
 

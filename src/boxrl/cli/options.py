@@ -141,11 +141,16 @@ def chosen_format(args: argparse.Namespace) -> Format | None:
     return form
 
 
+CONFIDENCES = ("constant", "order", "logprob", "written", "verify")
+"""Values of `--confidence`: `evaluate.judging.Confidence`, which a parser need not load."""
+
+
 def add_ranking(parser: Any) -> None:
     """Declare `--confidence` and `--nms`."""
     parser.add_argument(
-        "--confidence", choices=("constant", "order", "logprob"), default="constant",
-        help="confidence of a box for AP: all equal, by emission order, or predict --logprobs",
+        "--confidence", choices=CONFIDENCES, default="constant",
+        help="confidence of a box for AP: all equal, by emission order, of predict --logprobs, the "
+        "score that the answer writes beside it, or of boxrl verify",
     )  # fmt: skip
     parser.add_argument(
         "--nms", type=number(0, 1, open_below=True), metavar="IOU",

@@ -39,6 +39,8 @@ class Prediction:
         input_size_wh: size of the image that the model saw, for frames of resized pixels.
         box_logprobs: mean log-probability of each box's coordinate tokens, in emission order.
         error: what went wrong, where finish_reason is `error`.
+        first_tokens: the likeliest first tokens and their probabilities.
+        box_verify: how sure a second look is of each box, in [0, 1], in emission order.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Prediction:
     input_size_wh: tuple[int, int] | None = None
     box_logprobs: tuple[float, ...] | None = None
     error: str | None = None
+    first_tokens: Mapping[str, float] | None = None
+    box_verify: tuple[float, ...] | None = None
 
 
 def render_prediction(prediction: Prediction) -> str:
@@ -62,6 +66,10 @@ def render_prediction(prediction: Prediction) -> str:
         row["input_size_wh"] = list(prediction.input_size_wh)
     if prediction.box_logprobs is not None:
         row["box_logprobs"] = list(prediction.box_logprobs)
+    if prediction.first_tokens is not None:
+        row["first_tokens"] = dict(prediction.first_tokens)
+    if prediction.box_verify is not None:
+        row["box_verify"] = list(prediction.box_verify)
     if prediction.error is not None:
         row["error"] = prediction.error
     return json.dumps(row, ensure_ascii=False)
@@ -88,6 +96,9 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         isinstance(logprobs, list) and all(type(v) is float or is_number(v) for v in logprobs)
     ):
         raise DataError(f"{where}: box_logprobs must be a list of numbers, got {logprobs!r:.80}")
+    verified, first = row.get("box_verify"), row.get("first_tokens")
+    _check_probabilities("box_verify", verified, list, where)
+    _check_probabilities("first_tokens", first, dict, where)
     return Prediction(
         id=row["id"],
         completion=row["completion"],
@@ -96,7 +107,22 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         input_size_wh=checked_input_size(row, where),
         box_logprobs=tuple(float(v) for v in logprobs) if logprobs is not None else None,
         error=row.get("error"),
+        first_tokens=first,
+        box_verify=tuple(map(float, verified)) if verified is not None else None,
     )
+
+
+def _check_probabilities(name: str, values: Any, kind: type, where: str) -> None:
+    """Refuse what is neither missing nor probabilities.
+
+    Raises:
+        DataError: so it is.
+    """
+    if values is None:
+        return
+    numbers = values.values() if isinstance(values, dict) else values
+    if not isinstance(values, kind) or not all(is_number(v) and 0 <= v <= 1 for v in numbers):
+        raise DataError(f"{where}: {name} must hold probabilities, got {values!r:.80}")
 
 
 def checked_input_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:

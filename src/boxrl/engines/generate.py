@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
@@ -115,20 +116,25 @@ class Generator:
         inputs = self._encode(prompts, images)
         # A batch's randomness follows from what is in it, so that a resumed run repeats it.
         torch.manual_seed(batch[0].seed(sampling.seed))
-        recorder = ChosenLogprobs()
+        recorder, first = ChosenLogprobs(), FirstTokens(sampling.first_tokens)
         options = self._options(sampling)
-        if sampling.logprobs:
-            options["logits_processor"] = LogitsProcessorList([recorder])
+        if sampling.logprobs or sampling.first_tokens:
+            wanted = (sampling.logprobs, recorder), (sampling.first_tokens, first)
+            options["logits_processor"] = LogitsProcessorList([it for asked, it in wanted if asked])
         if group == 1:
             output = self.model.generate(**inputs, **options)
         else:
             output = generate_draws(self.model, inputs, group, **options)
         completions = output[:, inputs["input_ids"].shape[1] :]
         logprobs = recorder.finish(completions).tolist() if sampling.logprobs else None
-        return [
+        rows = [
             self._prediction(draw, ids, logprobs[row] if logprobs else None)
             for row, (draw, ids) in enumerate(zip(batch, completions, strict=True))
         ]
+        if not sampling.first_tokens:
+            return rows
+        likely = first.texts(self.processor.tokenizer)
+        return [replace(row, first_tokens=texts) for row, texts in zip(rows, likely, strict=True)]
 
     def _options(self, sampling: Sampling) -> dict[str, Any]:
         """`generate`'s options: what Sampling says and nothing from the model's own defaults."""
@@ -209,6 +215,33 @@ class ChosenLogprobs(LogitsProcessor):
     def _choose(self, tokens: Tensor) -> None:
         if self._scores is not None:
             self._columns.append(self._scores.gather(1, tokens[:, None])[:, 0])
+
+
+class FirstTokens(LogitsProcessor):
+    """Keeps the likeliest first tokens of every row, at temperature 1."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Called before every token; returns the scores unchanged."""
+        if self._found is None:
+            likely = scores.float().softmax(-1)
+            self._found = tuple(likely.topk(min(self._most, likely.shape[-1])))  # type: ignore[assignment]
+        return scores
+
+    def texts(self, tokenizer: Any) -> list[dict[str, float]]:
+        """Per row the tokens' texts and their probabilities; call once, after `generate`."""
+        assert self._found is not None
+        rows = []
+        for values, ids in zip(*(part.tolist() for part in self._found), strict=True):
+            texts: dict[str, float] = {}
+            for value, token in zip(values, ids, strict=True):
+                text = tokenizer.decode([token])
+                texts[text] = min(1.0, texts.get(text, 0.0) + value)
+            rows.append(texts)
+        return rows
 
 
 def _groups(batch: Sequence[Draw]) -> tuple[list[Sample], int]:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from types import ModuleType
 from typing import Any, Literal
 
 from boxrl.data.files import no_cycle_search
 from boxrl.data.predictions import Prediction
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
 from boxrl.evaluate.judging import (
@@ -36,8 +36,9 @@ from boxrl.evaluate.judging import (
 )
 from boxrl.evaluate.protocol import build_protocol
 from boxrl.evaluate.rows import Evaluation, Row
-from boxrl.evaluate.summary import box_table, headline, summarize, with_old_names
+from boxrl.evaluate.summary import box_table, calibration, headline, summarize, with_old_names
 from boxrl.families import Family
+from boxrl.families.syntaxes import SYNTAXES
 from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
@@ -79,8 +80,9 @@ def evaluate(
         samples: what was asked, ids unique.
         predictions: by sample id; exactly those of `samples`.
         family: the frame in which the model answered.
-        confidence: `constant` (1 for every box), `order` (1 / place in the completion) or
-            `logprob` (exp of the box's mean token log-probability).
+        confidence: `constant` (1 for every box), `order` (1 / place in the completion), `logprob`
+            (exp of the box's mean token log-probability), `written` (the score that the answer
+            states beside it, .5 where it states none) or `verify` (`box_verify` of `boxrl verify`).
         answer_tag: `optional` reads a completion without answer tags as a whole.
         reading: `tolerant` also reads Python's quotes, numbers as text, commas too many or too
             few and other keys than the family's (`bbox`, `class`, ...); rewards never do.
@@ -99,6 +101,7 @@ def evaluate(
         DataError: a sample without prediction, a prediction without sample, a prediction that
             ended in error where `errors` does not say what becomes of it, or one without what
             `confidence` needs.
+        UsageError: confidence `written`, and no answer states a score.
     """
     failed = _check_ids(samples, predictions, errors)
     if errors == "skip":
@@ -108,12 +111,16 @@ def evaluate(
     settings = {"prompt": prompt, **(settings or {})}
     opened, untagged = (bool(settings.get(fact)) for fact in ("opens_thought", "untagged"))
     rules = Rules(confidence, answer_tag, reading, opened, nms, untagged)
+    if confidence == "written":
+        _check_written(predictions.values(), family)
     categories = _categories(samples)
     questions = [Question.from_sample(sample, categories, crowds) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
     pairs = zip(questions, answers, strict=True)
     rows = tuple([judge(asked, answer, family, rules) for asked, answer in pairs])
     metrics = summarize(rows, seed, resamples)
+    if confidence != "constant":
+        metrics["calibration"] = calibration(rows)
     metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
     signs = find_signs(_written(questions, rows, answers), family)
     metrics["hints"] = [*_silence(answers, rules.opened), *describe_signs(signs, family)]
@@ -171,6 +178,25 @@ def _categories(samples: Sequence[Sample]) -> frozenset[str]:
     asked = {label for labels in {sample.labels for sample in samples} for label in labels}
     annotated = {item.label for sample in samples for item in sample.objects}
     return frozenset(map(fold_label, asked | annotated))
+
+
+def _check_written(predictions: Iterable[Prediction], family: Family) -> None:
+    """Refuse answers of which none states a score.
+
+    Raises:
+        UsageError: so it is, or the family does not answer in JSON.
+    """
+    if SYNTAXES[family.syntax].read is not None:
+        raise UsageError(
+            f"--confidence written: family {family.name!r} does not write boxes as JSON, beside "
+            "which a score could stand; take order, logprob or verify"
+        )
+    if not any('"score"' in row.completion or '"confidence"' in row.completion
+               for row in predictions):  # fmt: skip
+        raise UsageError(
+            "--confidence written: no answer states a score; ask for it with predict --prompt "
+            "scored, or take another rule"
+        )
 
 
 def _check_ids(

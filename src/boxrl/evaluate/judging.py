@@ -21,6 +21,7 @@ from boxrl.metrics.grounding import first_box_hits
 from boxrl.metrics.nms import keep_surest
 from boxrl.parsing import AnswerTag, ReadingRule, parse
 from boxrl.parsing.answers import as_read
+from boxrl.parsing.scores import written_scores
 from boxrl.rewards.format import choice, count, format_tags, native_format
 from boxrl.rewards.localization import f1
 from boxrl.types import (
@@ -35,7 +36,9 @@ from boxrl.types import (
     fold_label,
 )
 
-Confidence = Literal["constant", "order", "logprob"]
+Confidence = Literal["constant", "order", "logprob", "written", "verify"]
+UNSCORED = 0.5
+"""Confidence of a box beside which the answer states no score, under the rule `written`."""
 CrowdRule = Literal["ignored", "wrong"]
 
 
@@ -291,25 +294,53 @@ def box_confidences(
 ) -> tuple[float, ...]:
     """One confidence per box of the completion, by the rule of that name.
 
+    Args:
+        prediction: what was answered.
+        parsed: how it reads.
+        confidence: the rule, see `evaluate`.
+
     Raises:
-        DataError: rule `logprob`, and the prediction has none, or no sensible one, for a box.
+        DataError: rule `logprob` or `verify`, and the prediction has none, or no sensible one,
+            for a box.
     """
     n = len(parsed.detections)
     if confidence == "constant" or not n:
         return (1.0,) * n
     if confidence == "order":
         return tuple(1.0 / (place + 1) for place in range(n))
-    if prediction.box_logprobs is None or len(prediction.box_logprobs) != n:
-        got = "no" if prediction.box_logprobs is None else str(len(prediction.box_logprobs))
-        raise DataError(
-            f"prediction {prediction.id!r}: {got} box_logprobs for {n} boxes; confidence "
-            "'logprob' needs one each: predict with log-probabilities, or use 'constant'"
+    if confidence == "written":
+        scores = written_scores(parsed)
+        return tuple(UNSCORED if score is None else score for score in scores)
+    if confidence == "verify":
+        return _known(
+            prediction, prediction.box_verify, n, "box_verify", "run boxrl verify on them"
         )
+    known = _known(
+        prediction, prediction.box_logprobs, n, "box_logprobs", "predict with log-probabilities"
+    )
     with np.errstate(over="ignore"):
-        confidences = np.exp(prediction.box_logprobs)
+        confidences = np.exp(known)
     if not np.isfinite(confidences).all():
         raise DataError(
             f"prediction {prediction.id!r}: box_logprobs {prediction.box_logprobs!r:.80}; expected "
             "logarithms of probabilities: predict again, or use 'constant'"
         )
     return tuple(confidences.tolist())
+
+
+def _known(
+    prediction: Prediction, values: tuple[float, ...] | None, n: int, name: str, remedy: str
+) -> tuple[float, ...]:
+    """The values, one per box.
+
+    Raises:
+        DataError: there are none, or not as many as boxes.
+    """
+    if values is None or len(values) != n:
+        got = "no" if values is None else str(len(values))
+        rule = name.removeprefix("box_").removesuffix("s")
+        raise DataError(
+            f"prediction {prediction.id!r}: {got} {name} for {n} boxes; confidence {rule!r} needs "
+            f"one each: {remedy}, or use 'constant'"
+        )
+    return values

@@ -63,7 +63,7 @@ def build_protocol(
         "min_pixels": limits["min_pixels"],
         "max_pixels": limits["max_pixels"],
         "confidence": rules.confidence,
-        "verify": settings.get("verify"),
+        "verify": settings.get("verify") if rules.confidence == "verify" else None,
         "nms": rules.nms,
         "ties": "equal confidences rank by sample, then by emission",
         "answer_tag": rules.answer_tag,

@@ -13,6 +13,14 @@ from boxrl.data.files import number_or_none
 from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.box_errors import ERRORS
+from boxrl.metrics.calibration import (
+    brier_score,
+    detection_ece,
+    judge_boxes,
+    localization_aware_ece,
+    localization_recall_precision,
+    reliability,
+)
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.intervals import Floats, interval, resample, resample_ratio
 from boxrl.metrics.tokens import LONG, token_table
@@ -123,6 +131,10 @@ METRICS = (
         detail=True,
         share=Share(lambda r: not r.parse.tagged, lambda r: 1),
     ),
+    Metric("calibration.D-ECE", "calibration error (D-ECE)", "lower"),
+    Metric("calibration.Brier", "Brier score of boxes", "lower", detail=True),
+    Metric("calibration.LaECE", "LaECE", "lower", detail=True),
+    Metric("calibration.LRP", "LRP error", "lower", detail=True),
     Metric("truncated_rate", "truncated", "lower"),
     Metric("unknown_labels", "boxes of unasked labels", "lower", 0),
     Metric(
@@ -193,6 +205,26 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "per_size": table.per_size(),
         "errors": {"AP50_lost": table.ap50_lost(), **count_errors(rows)} if asked else {},
         "intervals": _intervals(rows, table, seed, resamples) if resamples else {},
+    }
+
+
+def calibration(rows: Sequence[Row]) -> dict[str, Any]:
+    """How far confidences are from being right; over the labels that AP knows.
+
+    Args:
+        rows: judged samples, whose boxes have confidences of their own.
+
+    Returns:
+        `D-ECE`, `Brier`, `LaECE` and `LRP`, None without boxes, and `bins` of a reliability plot.
+    """
+    table = box_table(rows)
+    judged = judge_boxes(table.targets, table.preds, len(table.labels))
+    return {
+        "D-ECE": detection_ece(judged),
+        "Brier": brier_score(judged),
+        "LaECE": localization_aware_ece(judged),
+        "LRP": localization_recall_precision(judged),
+        "bins": reliability(judged),
     }
 
 

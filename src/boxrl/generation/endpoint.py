@@ -134,6 +134,11 @@ class Endpoint:
                     "%s: ends answers with finish_reason %r, which nobody here knows; such answers "
                     "are taken to be whole", server, redact(reply.unknown_word)[:40],
                 )  # fmt: skip
+            if sampling.first_tokens and not reply.first_tokens:
+                raise UsageError(
+                    f"{server}: gives no probabilities of the likeliest tokens (top_logprobs), "
+                    "which a verify question is answered by; take another server or engine"
+                )
 
     async def _check_sizes(self, missing: Sequence[Draw], sampling: Sampling) -> None:
         """Where boxes depend on it, see at which size the servers show images.
@@ -210,7 +215,7 @@ class Endpoint:
             reply = await self.servers.ask(body)
         except Refused as error:
             return failed_row(draw, str(error))
-        return self._prediction(draw, reply)
+        return self._prediction(draw, reply, sampling)
 
     def _messages(self, sample: Sample) -> list[dict[str, Any]]:
         return self.questions.messages(sample, _image_part(self._image_url(sample)))
@@ -226,6 +231,8 @@ class Endpoint:
             body["top_p"] = sampling.top_p
         if sampling.logprobs:
             body["logprobs"] = True
+        if sampling.first_tokens:
+            body |= {"logprobs": True, "top_logprobs": sampling.first_tokens}
         if self.banned:
             body["logit_bias"] = {str(token): -100 for token in self.banned}
         if arguments := self.questions.thinking.template_arguments:
@@ -260,7 +267,7 @@ class Endpoint:
         header = read_header(path, f"sample {sample.id!r}")
         mime = SENT_AS_THEY_ARE.get(header.format)
         plain = header.mode in ("RGB", "L") and header.orientation == 1 and not header.animated
-        if mime is None or not plain or self.questions.control == "blank_image":
+        if mime is None or not plain or self.questions.alters:
             return _data_url(_png(image), "image/png")
         return _data_url(path.read_bytes(), mime)
 
@@ -273,11 +280,11 @@ class Endpoint:
         within = family.min_pixels <= area <= family.max_pixels
         return family.input_size_wh(size_wh) if self.named_limits and not within else size_wh
 
-    def _prediction(self, draw: Draw, reply: Reply) -> Prediction:
+    def _prediction(self, draw: Draw, reply: Reply, sampling: Sampling) -> Prediction:
         family, size = self.questions.family, draw.sample.size_wh
         input_size = family.input_size_wh(size)
         boxes = None
-        if reply.spelled is not None:
+        if sampling.logprobs and reply.spelled is not None:
             tokens = [Token(*token) for token in reply.spelled]
             boxes = box_logprobs(reply.content, tokens, family, draw.sample, input_size)
         return Prediction(
@@ -287,6 +294,7 @@ class Endpoint:
             finish_reason=reply.finish_reason,
             input_size_wh=input_size,
             box_logprobs=boxes,
+            first_tokens=reply.first_tokens if sampling.first_tokens else None,
         )
 
 

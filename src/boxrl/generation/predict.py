@@ -41,6 +41,7 @@ class Sampling:
         batch_size: rows that are generated together; changes no result but rounding.
         n: completions per sample.
         logprobs: also give each box the mean log-probability of its coordinates.
+        first_tokens: also give so many of the likeliest first tokens, with their probabilities.
     """
 
     temperature: float = 0.0
@@ -50,10 +51,12 @@ class Sampling:
     batch_size: int = 32
     n: int = 1
     logprobs: bool = False
+    first_tokens: int = 0
 
     def settings(self) -> dict[str, Any]:
-        """What a prediction depends on: all but the batch size."""
-        return {key: value for key, value in asdict(self).items() if key != "batch_size"}
+        """What a prediction depends on: all but the batch size, and what is not asked for."""
+        left_out = {"batch_size"} if self.first_tokens else {"batch_size", "first_tokens"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 class Draw(NamedTuple):

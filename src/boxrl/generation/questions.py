@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from boxrl.data.images import check_shape, read_image
 from boxrl.data.samples import image_path
@@ -17,6 +18,7 @@ from boxrl.prompts import Prompt, render_messages
 from boxrl.types import Sample
 
 GREY = (128, 128, 128)
+RED = (255, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Questions:
         images: folder that the samples' image paths start at.
         control: `blank_image` shows a grey image of the same size; others change the samples.
         thinking: how the model's template treats the thought.
+        marked: whether the box in a sample's `meta.marked` is drawn into its image, in red.
     """
 
     family: Family
@@ -36,6 +39,12 @@ class Questions:
     images: Path
     control: str | None = None
     thinking: Thinking = field(default_factory=Thinking)
+    marked: bool = False
+
+    @property
+    def alters(self) -> bool:
+        """Whether what is shown is not what the image file holds."""
+        return self.marked or self.control == "blank_image"
 
     @property
     def form(self) -> dict[str, Any]:
@@ -53,7 +62,7 @@ class Questions:
         image = load_image(self.path(sample), sample)
         if self.control == "blank_image":
             return Image.new("RGB", image.size, GREY)
-        return image
+        return mark_box(image, sample.meta["marked"]) if self.marked else image
 
     def path(self, sample: Sample) -> Path:
         """Where the image lies.
@@ -68,6 +77,19 @@ class Questions:
         messages = render_messages(sample, self.prompt, self.family)
         messages[-1]["content"][0] = image
         return messages
+
+
+def mark_box(image: Image.Image, bbox: Sequence[float]) -> Image.Image:
+    """A copy with the box outlined in red, 3 px wide, wider in large images.
+
+    Args:
+        image: RGB.
+        bbox: x1, y1, x2, y2 in its pixels.
+    """
+    marked = image.copy()
+    width = max(3, max(image.size) // 300)
+    ImageDraw.Draw(marked).rectangle(tuple(bbox), outline=RED, width=width)
+    return marked
 
 
 def load_image(path: Path, sample: Sample) -> Image.Image:

@@ -11,6 +11,7 @@ Gemini and DashScope; a body of each kind stands in the tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -70,6 +71,15 @@ class Reply(NamedTuple):
     error: str | None = None
     prompt_tokens: int | None = None
     unknown_word: str | None = None
+    likeliest: list[dict[str, float]] | None = None
+
+    @property
+    def first_tokens(self) -> dict[str, float] | None:
+        """The likeliest tokens at the answer's start and their probabilities; None if not given."""
+        spelled = self.spelled
+        if not self.tokens or not self.likeliest or spelled is None:
+            return None
+        return self.likeliest[min(len(self.tokens) - len(spelled), len(self.tokens) - 1)] or None
 
     @property
     def completion(self) -> str:
@@ -188,6 +198,7 @@ def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
         error=error,
         prompt_tokens=prompt_tokens if is_whole(prompt_tokens) else None,
         unknown_word=None if word in WHOLE | CUT | FAILED.keys() else _writable(word),
+        likeliest=_likeliest(choice.get("logprobs")),
     )
 
 
@@ -223,6 +234,21 @@ def _tokens(logprobs: Any) -> list[Token] | None:
     if listed is None:
         return None
     return [(str(token["token"]), float(token["logprob"])) for token in listed]
+
+
+def _likeliest(logprobs: Any) -> list[dict[str, float]] | None:
+    """Of every token the likeliest ones in its place, with their probabilities."""
+    listed = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if listed is None:
+        return None
+    found = []
+    for token in listed:
+        places: dict[str, float] = {}
+        for other in token.get("top_logprobs") or ():
+            text, value = str(other["token"]), float(other["logprob"])
+            places[text] = min(1.0, places.get(text, 0.0) + math.exp(min(value, 0.0)))
+        found.append(places)
+    return found
 
 
 def _joined(stream: bytes) -> tuple[dict[str, Any], Any]:

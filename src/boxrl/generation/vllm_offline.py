@@ -5,6 +5,7 @@ vLLM batches continuously, so a chunk of many completions is handed over at once
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -101,7 +102,7 @@ class OfflineVllm:
         for draw, output in zip(batch, outputs, strict=True):
             self._check_size(draw, output.prompt_token_ids or ())
         return [
-            self._prediction(draw, output.outputs[0])
+            self._prediction(draw, output.outputs[0], sampling)
             for draw, output in zip(batch, outputs, strict=True)
         ]
 
@@ -129,15 +130,22 @@ class OfflineVllm:
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=draw.seed(sampling.seed) if sampling.temperature > 0 else None,
-            logprobs=0 if sampling.logprobs else None,  # 0: of the chosen token alone
+            # 0: of the chosen token alone
+            logprobs=sampling.first_tokens or (0 if sampling.logprobs else None),
             logit_bias=self._banned or None,
         )
 
-    def _prediction(self, draw: Draw, output: Any) -> Prediction:
+    def _prediction(self, draw: Draw, output: Any, sampling: Sampling) -> Prediction:
         family, size = self.questions.family, draw.sample.size_wh
         input_size = family.input_size_wh(size)
         boxes = None
-        if output.logprobs is not None:
+        first: dict[str, float] | None = None
+        if sampling.first_tokens and output.logprobs:
+            first = {}
+            for token in output.logprobs[0].values():
+                text = token.decoded_token or ""
+                first[text] = min(1.0, first.get(text, 0.0) + math.exp(min(token.logprob, 0.0)))
+        if sampling.logprobs and output.logprobs is not None:
             chosen = [
                 step[token] for step, token in zip(output.logprobs, output.token_ids, strict=True)
             ]
@@ -150,6 +158,7 @@ class OfflineVllm:
             finish_reason="length" if output.finish_reason == "length" else "stop",
             input_size_wh=input_size,
             box_logprobs=boxes,
+            first_tokens=first,
         )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from boxrl.evaluate.rows import Row
-from boxrl.evaluate.summary import STATUSES, count_errors, count_unread
+from boxrl.evaluate.summary import STATUSES, calibration, count_errors, count_unread
 from boxrl.metrics.box_errors import BoxKind
 from boxrl.metrics.tokens import LONG, token_table
-from boxrl.report.glyphs import shares
+from boxrl.report.glyphs import reliability_plot, shares
 from boxrl.report.plots import histogram
 
 PASSED_OVER: dict[BoxKind, str] = {
@@ -35,6 +36,8 @@ class Answers:
         unread: what was not read of them and why, in words; empty where all was.
         outcome_bar, status_bar, tokens: charts.
         lengths: the last one in words.
+        reliability: precision over confidence; None where every box has the same one.
+        calibration: that one in words.
     """
 
     title: str
@@ -47,6 +50,8 @@ class Answers:
     status_bar: Markup
     tokens: Markup
     lengths: str
+    reliability: Markup | None
+    calibration: str
 
 
 def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
@@ -64,6 +69,7 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
     besides |= {f"more {words}": kinds[kind] for kind, words in PASSED_OVER.items()}
     statuses = Counter[str](row.status for row in rows)
     n_tokens = [row.n_tokens for row in rows if row.n_tokens is not None]
+    calibrated = calibration(rows) if _has_confidences(rows) else None
     return Answers(
         title=title,
         n=len(rows),
@@ -75,6 +81,22 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
         status_bar=_bar("How answers read", {status: statuses[status] for status in STATUSES}),
         tokens=histogram(n_tokens, "tokens", LONG, longest),
         lengths=_lengths(n_tokens),
+        reliability=reliability_plot(calibrated["bins"]) if calibrated else None,
+        calibration=_calibration(calibrated) if calibrated else "",
+    )
+
+
+def _has_confidences(rows: Sequence[Row]) -> bool:
+    """Whether boxes differ in what ranks them."""
+    return len({box.confidence for row in rows for box in row.predictions}) > 1
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    if found["D-ECE"] is None:
+        return "No box."
+    return (
+        f"Detection ECE {found['D-ECE']:.3f}, Brier score {found['Brier']:.3f}: a box on the "
+        "diagonal is right as often as its confidence says."
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup
 
@@ -67,6 +68,40 @@ def dumbbell(before: float | None, after: float | None) -> Markup:
 
 def precision_recall(label: str, before: Points, after: Points) -> Markup:
     """Precision over recall, both from 0 to 1: before pale or hollow, after full."""
+    parts = _plane("recall", "precision")
+    if len(before) == len(after) == 1:
+        (x1, y1), (x2, y2) = _on_square(before[0]), _on_square(after[0])
+        parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="way"))
+    parts += [_drawn(points, style) for points, style in ((before, "old"), (after, "new"))]
+    words = f"Precision over recall of {label}. {_in_words(after)}"
+    return svg(parts, EDGE + SIDE + 6, TOP + SIDE + 16, "pr", words)
+
+
+def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> Markup:
+    """Precision over confidence, a circle per bin, as large as it has boxes; right on the diagonal.
+
+    Args:
+        bins: of `metrics.calibration.reliability`.
+    """
+    parts = _plane("confidence", "precision")
+    (x1, y1), (x2, y2) = _on_square((0.0, 0.0)), _on_square((1.0, 1.0))
+    parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="way"))
+    filled = [row for row in bins if row["n"]]
+    most = max((row["n"] for row in filled), default=1)
+    for row in filled:
+        x, y = _on_square((row["confidence"], row["precision"]))
+        words = (
+            f"{row['n']} boxes: confidence {row['confidence']:.2f}, {row['precision']:.2f} right"
+        )
+        title = tag("title", words)
+        radius = 2.5 + 5 * (row["n"] / most) ** 0.5
+        parts.append(tag("circle", title, cx=x, cy=y, r=f"{radius:.1f}", class_="new"))
+    words = f"Precision over confidence of {sum(row['n'] for row in filled)} boxes."
+    return svg(parts, EDGE + SIDE + 6, TOP + SIDE + 16, "pr", words)
+
+
+def _plane(across: str, upward: str) -> list[Markup]:
+    """A square from 0 to 1 either way, with the names of its axes."""
     low, high, middle = EDGE, EDGE + SIDE, EDGE + SIDE / 2
     bottom = TOP + SIDE
     parts = [tag("rect", x=low, y=TOP, width=SIDE, height=SIDE, class_="plane")]
@@ -74,16 +109,11 @@ def precision_recall(label: str, before: Points, after: Points) -> Markup:
     parts.append(tag("line", x1=low, x2=high, y1=TOP + SIDE / 2, y2=TOP + SIDE / 2, class_="grid"))
     for value, x, y in (("1", low - 5, TOP + 8), ("0", low - 5, bottom), ("1", high, bottom + 12)):
         parts.append(tag("text", value, x=x, y=y, text_anchor="end"))
-    parts.append(tag("text", "recall", x=middle, y=bottom + 12, text_anchor="middle"))
+    parts.append(tag("text", across, x=middle, y=bottom + 12, text_anchor="middle"))
     turned = f"rotate(-90 {low - 8} {TOP + SIDE / 2})"
     place = {"x": low - 8, "y": TOP + SIDE / 2, "text_anchor": "middle", "transform": turned}
-    parts.append(tag("text", "precision", **place))
-    if len(before) == len(after) == 1:
-        (x1, y1), (x2, y2) = _on_square(before[0]), _on_square(after[0])
-        parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="way"))
-    parts += [_drawn(points, style) for points, style in ((before, "old"), (after, "new"))]
-    words = f"Precision over recall of {label}. {_in_words(after)}"
-    return svg(parts, high + 6, bottom + 16, "pr", words)
+    parts.append(tag("text", upward, **place))
+    return parts
 
 
 def _drawn(points: Points, style: str) -> Markup:

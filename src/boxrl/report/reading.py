@@ -87,8 +87,9 @@ class ShownEvaluation:
 
     @property
     def ranked(self) -> bool:
-        """Whether boxes have confidences of their own: by `--confidence order` or `logprob`."""
-        return bool(mapping(self.metrics.get("protocol")).get("confidence") in ("order", "logprob"))
+        """Whether boxes have confidences of their own: by any `--confidence` but `constant`."""
+        stated = mapping(self.metrics.get("protocol")).get("confidence")
+        return stated is not None and stated != "constant"
 
     @property
     def completions(self) -> Iterator[Completion]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import AnswerTag, parse
+from boxrl.rewards.calibrated import calibrated
 from boxrl.rewards.format import choice, count, format_tags, native_format
 from boxrl.rewards.localization import (
     ap,
@@ -246,6 +247,7 @@ REWARDS: dict[str, RewardFunction] = {
     "cosine": cosine,
     "repetition": repetition,
     "absent_labels": absent_labels,
+    "calibrated": calibrated,
     "choice": choice,
     "count": count,
 }

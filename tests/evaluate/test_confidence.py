@@ -1,0 +1,90 @@
+"""What ranks boxes: five rules, and the calibration of those that say something."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from boxrl.errors import DataError, UsageError
+from boxrl.evaluate import evaluate
+from boxrl.families import FAMILIES
+from tests.support.evaluations import PLAIN, A, B, C, prediction, sample
+
+
+def scored(*items: tuple[list[float], float | None]) -> str:
+    rows = [
+        {"bbox_2d": box, "label": "cat"} | ({} if score is None else {"score": score})
+        for box, score in items
+    ]
+    return f"<answer>{json.dumps(rows)}</answer>"
+
+
+SAMPLE = sample("1", (A, "cat"), labels=("cat",))
+WRONG_FIRST = prediction("1", scored((C, 0.1), (A, 0.9)))
+
+
+def run(rule: Any, row: Any = WRONG_FIRST) -> Any:
+    return evaluate([SAMPLE], {"1": row}, PLAIN, confidence=rule, resamples=0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "row", "ap", "confidences"),
+    [
+        ("constant", WRONG_FIRST, 0.5, [1.0, 1.0]),  # the false box stands first
+        ("order", WRONG_FIRST, 0.5, [1.0, 0.5]),
+        ("written", WRONG_FIRST, 1.0, [0.1, 0.9]),
+        ("verify", replace(WRONG_FIRST, box_verify=(0.2, 0.7)), 1.0, [0.2, 0.7]),
+        ("written", prediction("1", scored((C, 0.4), (A, None))), 1.0, [0.4, 0.5]),
+    ],
+)
+def test_rules_rank_boxes(rule: str, row: Any, ap: float, confidences: list[float]) -> None:
+    found = run(rule, row)
+    assert found.metrics["AP50"] == pytest.approx(ap)
+    assert [box.confidence for box in found.rows[0].predictions] == pytest.approx(confidences)
+
+
+def test_calibration_stands_beside_confidences_that_say_something() -> None:
+    assert "calibration" not in run("constant").metrics
+    found = run("written").metrics["calibration"]
+    assert found["D-ECE"] == pytest.approx((0.1 + 0.1) / 2)
+    assert found["Brier"] == pytest.approx((0.1**2 + 0.1**2) / 2)
+    assert [row["n"] for row in found["bins"]] == [1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "row", "error", "message"),
+    [
+        ("verify", WRONG_FIRST, DataError, "no box_verify for 2 boxes.*run boxrl verify"),
+        ("verify", replace(WRONG_FIRST, box_verify=(0.5,)), DataError, "1 box_verify for 2 boxes"),
+        ("logprob", WRONG_FIRST, DataError, "no box_logprobs for 2 boxes"),
+        ("written", prediction("1", "<answer>None</answer>"), UsageError, "--prompt scored"),
+    ],
+)
+def test_what_a_rule_lacks_is_told(rule: str, row: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(rule, row)
+
+
+def test_a_family_without_json_writes_no_scores() -> None:
+    with pytest.raises(UsageError, match="does not write boxes as JSON"):
+        evaluate([SAMPLE], {"1": WRONG_FIRST}, FAMILIES["internvl"], confidence="written")
+
+
+def test_nms_keeps_the_box_that_the_rule_holds_for_surest() -> None:
+    near = [A[0] + 1, A[1], A[2], A[3]]
+    row = prediction("1", scored((near, 0.2), (A, 0.9), (B, 0.3)))
+    found = evaluate([SAMPLE], {"1": row}, PLAIN, confidence="written", nms=0.5, resamples=0)
+    assert [box.bbox for box in found.rows[0].predictions] == [tuple(A), tuple(B)]
+
+
+def test_the_report_draws_precision_over_confidence_where_confidences_differ() -> None:
+    from boxrl.report.answers import tabulate_answers
+
+    drawn = tabulate_answers("x", run("written").rows, 10)
+    assert drawn.reliability is not None
+    assert str(drawn.reliability).count("<circle") == 2
+    assert "Detection ECE 0.100" in drawn.calibration
+    assert tabulate_answers("x", run("constant").rows, 10).reliability is None
