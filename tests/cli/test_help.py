@@ -28,7 +28,8 @@ from tests.support.evaluations import prediction
 
 PARSED = (
     "quickstart", "demo", "doctor parity", "init", "train", "export", "predict", "verify",
-    "benchmark run", "experiment run", *(f"data convert {name}" for name in READERS if name != "coco"),
+    "benchmark run", "experiment run",
+    *(f"data convert {name}" for name in READERS if name != "coco"),
 )  # fmt: skip
 """Verbs whose example needs torch, a server or an archive: held against the parser alone."""
 

@@ -95,7 +95,7 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> Markup:
         )
         title = tag("title", words)
         radius = 2.5 + 5 * (row["n"] / most) ** 0.5
-        parts.append(tag("circle", title, cx=x, cy=y, r=f"{radius:.1f}", class_="new"))
+        parts.append(tag("circle", title, cx=x, cy=y, r=f"{radius:.1f}", class_="bin"))
     words = f"Precision over confidence of {sum(row['n'] for row in filled)} boxes."
     return svg(parts, EDGE + SIDE + 6, TOP + SIDE + 16, "pr", words)
 
