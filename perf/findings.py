@@ -37,8 +37,8 @@ miniature can refute that a finding holds everywhere and can show by which mecha
 It cannot show what a 3B model does on photographs: for that, the same files run at full scale.
 
 How to read the tables: percentages as the blog prints them; the blog's number in a column of its
-own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own scenes and
-samples and starts from the same weights. Arms of one seed share scenes, so claims are judged by
+own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own training scenes
+and samples and starts from the same weights. Arms of one seed share scenes, so claims are judged by
 differences paired by seed:
 
 - **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to

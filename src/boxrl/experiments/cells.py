@@ -125,17 +125,17 @@ def build_cells(
 
     Args:
         experiment: what to run.
-        seeds: every arm is run under each; its held-out scenes are drawn with it.
+        seeds: every arm is run under each; held-out scenes are the same for all.
         cache_folder: see the module's docstring.
         share_of_steps: of each recipe's own number.
     """
     cells: list[Cell] = []
+    tests = [
+        test
+        for name, held_out in experiment.tests.items()
+        for test in _build_tests(name, held_out, cache_folder)
+    ]
     for seed in seeds:
-        tests = [
-            test
-            for name, held_out in experiment.tests.items()
-            for test in _build_tests(name, held_out, seed, cache_folder)
-        ]
         built: dict[str, Cell] = {}
         for arm in _in_order(experiment):
             recipe = arm_recipe(experiment, arm, seed, share_of_steps)
@@ -188,11 +188,11 @@ def _with_drawn_data(recipe: Recipe, cache_folder: Path) -> tuple[Recipe, dict[s
     return recipe.model_copy(update={"data": data}), {"scenes": folder.name}
 
 
-def _build_tests(name: str, held_out: HeldOutTest, seed: int, cache_folder: Path) -> list[Test]:
+def _build_tests(name: str, held_out: HeldOutTest, cache_folder: Path) -> list[Test]:
     samples, images = held_out.samples, held_out.images
     if samples is None or images is None:
         folder = drawn_scenes(
-            held_out.world, held_out.scenes, seed, "test", held_out.p_absent, cache_folder
+            held_out.world, held_out.scenes, held_out.seed, "test", held_out.p_absent, cache_folder
         )
         samples, images = folder / "test.jsonl", folder / "images"
         asked = {"scenes": folder.name}

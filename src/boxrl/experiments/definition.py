@@ -37,7 +37,8 @@ class HeldOutTest(Section):
     """What every arm of a seed is tested on: synthetic scenes, or a samples file."""
 
     world: WorldChoice = "standard"
-    scenes: int = Field(300, ge=1)
+    scenes: int = Field(900, ge=1)
+    seed: int = Field(0, ge=0, description="of the scenes, which are the same for all runs")
     p_absent: float | None = Field(None, ge=0, le=1, description="the world's own where not named")
     samples: Path | None = Field(None, description="samples JSONL instead of scenes")
     images: Path | None = Field(None, description="folder of its images")

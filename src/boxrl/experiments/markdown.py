@@ -163,7 +163,8 @@ def _test_words(name: str, test: Mapping[str, Any]) -> str:
         return f"{name}: {test['samples']}"
     world = test["world"]
     named = world if isinstance(world, str) else " + ".join(world)
-    return f"{name}: {test['scenes']} scenes of the world {named}"
+    shared = ", the same for all runs" if "seed" in test else ", drawn anew for every seed"
+    return f"{name}: {test['scenes']} scenes of the world {named}{shared}"
 
 
 def _controls(outcome: Outcome) -> list[str]:
