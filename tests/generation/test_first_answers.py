@@ -19,7 +19,7 @@ BOX = '{"bbox_2d": [10, 10, 60, 60]}'
 SAID = {
     "nothing": ("", "nothing said 24"),
     "only a thought": ("<think>a cat</think>", "nothing said 24"),
-    "an open thought": ("<think>a cat", "nothing said 24"),
+    "an open thought": ("<think>a cat", "open thought 24"),
     "boxes of several labels without a label": (f"<answer>[{BOX}]</answer>", "no label 24"),
     "prose": ("I see no such thing here.", "no JSON 24"),
 }

@@ -63,6 +63,43 @@ def test_the_same_predictions_come_of_every_kind(
         assert run(server, scene_folder, samples, tmp_path / "p.jsonl") == expected
 
 
+def split(text: str) -> tuple[str, str]:
+    """The thought and what stands behind it, as servers with a reasoning parser cut them."""
+    thought, _, rest = text.removeprefix("<think>").partition("</think>\n")
+    return thought, rest
+
+
+def with_thought(*keys: str) -> Shape:
+    def shape(text: str) -> dict[str, Any]:
+        thought, rest = split(text)
+        return whole({"content": rest, **dict.fromkeys(keys, thought)}, usage=USAGE)
+
+    return shape
+
+
+def in_parts(text: str) -> dict[str, Any]:
+    thought, rest = split(text)
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": thought}]}
+    return whole({"content": [thinking, {"type": "text", "text": rest}]}, usage=USAGE)
+
+
+THINKING: dict[str, Shape] = {
+    "vLLM": with_thought("reasoning"),
+    "vLLM up to 0.10, SGLang, llama.cpp, DashScope": with_thought("reasoning_content"),
+    "ollama": with_thought("thinking"),
+    "OpenRouter": with_thought("reasoning", "reasoning_content"),
+    "Mistral": in_parts,
+}
+
+
+@pytest.mark.parametrize("kind", THINKING)
+def test_a_thought_that_is_split_off_gives_the_same_predictions(
+    kind: str, scene_folder: Path, samples: list[Sample], tmp_path: Path, expected: list[Any]
+) -> None:
+    with chat_server(speaks(THINKING[kind])) as server:
+        assert run(server, scene_folder, samples, tmp_path / "p.jsonl") == expected
+
+
 def stream(text: str) -> Iterator[str]:
     """A stream of chunks, with the comments that OpenRouter keeps connections open with."""
     yield ": PROCESSING"

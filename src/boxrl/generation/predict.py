@@ -238,7 +238,7 @@ def unread(questions: Questions, wanted: Sequence[Draw], completions: Mapping[st
             parsed = parse(text, questions.family, size, answer_tag="optional", asked=asked)
             if parsed.readable:
                 return ""
-            reasons[parsed.reason if parsed.answer else "nothing said"] += 1
+            reasons[parsed.reason] += 1
     if not reasons:
         return ""
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())

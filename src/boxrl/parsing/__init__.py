@@ -64,6 +64,8 @@ def parse(
     answer = found.answer
     if not found.tagged and (answer_tag == "required" or found.reason == "open thought"):
         return Parsed(NOTHING, "missing", reason=found.reason)
+    if not found.tagged and not answer:
+        return Parsed(NOTHING, "missing", reason="nothing said")
     if says_none(answer):
         return Parsed(NOTHING, "empty", answer, tagged=found.tagged)
     if reading == "tolerant":
