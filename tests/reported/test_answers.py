@@ -63,6 +63,7 @@ def test_thinking_without_answer_tags_is_no_answer(capsys: pytest.CaptureFixture
     assert metrics["precision@0.5"] == metrics["recall@0.5"] == 1.0
     assert metrics["negatives"] == {"n": 1, "accuracy": 1.0}
     assert metrics["untagged_rate"] == 1.0
+    assert "4 of 4 completions end a thought that they do not begin" in metrics["hints"][0]
 
 
 def test_boxes_of_a_cut_thought_count_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:

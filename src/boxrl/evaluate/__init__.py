@@ -43,7 +43,7 @@ from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
-from boxrl.parsing.answers import as_read, find_answer
+from boxrl.parsing.answers import THOUGHT, as_read, find_answer
 from boxrl.types import Completion, Parsed, Sample, fold_label
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
@@ -123,7 +123,11 @@ def evaluate(
         metrics["calibration"] = calibration(rows)
     metrics["blind"] = _blind_baseline(questions, rows, seed, resamples)
     signs = find_signs(_written(questions, rows, answers), family)
-    metrics["hints"] = [*_silence(answers, rules.opened), *describe_signs(signs, family)]
+    metrics["hints"] = [
+        *_silence(answers, rules.opened),
+        *_thoughts_begun_elsewhere(answers, rules.opened),
+        *describe_signs(signs, family),
+    ]
     metrics["failed"] = {"n": len(failed), "rule": errors}
     metrics["protocol"] = build_protocol(samples, settings, family, rules, errors, crowds)
     return Evaluation(metrics, rows)
@@ -141,6 +145,20 @@ def _silence(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
         f"{len(silent):,} of {len(answers):,} completions hold no answer: nothing stands behind "
         f"their thought ({cut:,} are cut at the token limit); did the model end its thought, and "
         "does the server give its whole text?"
+    )
+
+
+def _thoughts_begun_elsewhere(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
+    """A sentence where completions end a thought that a prompt unknown here had opened."""
+    begin, end = THOUGHT
+    texts = [answer.completion for answer in answers]
+    ended = sum(end in text and begin not in text[: text.find(end)] for text in texts)
+    if opened or 2 * ended <= len(texts):
+        return
+    yield (
+        f"{ended:,} of {len(texts):,} completions end a thought that they do not begin: the chat "
+        "template has opened it, so that none of them counts as formatted; predict with the "
+        "model's folder as --model, whose template says so"
     )
 
 

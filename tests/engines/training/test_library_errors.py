@@ -40,6 +40,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"lora": {"r": 2, "target_modules": r".*\\.nothing"}},
         "train.lora.target_modules: peft refuses the recipe: .*not found in the base model",
     ),
+    "a pattern that is none": (
+        {"lora": {"r": 2, "target_modules": "["}},
+        "train.lora: peft refuses the recipe: unterminated character set",
+    ),
+    "a seed that is none": (
+        {"trl": {"seed": -1}},
+        "train.trl.seed: accelerate refuses the recipe: Seed must be between 0 and",
+    ),
     "a layer of a kind without adapters": (
         {"lora": {"r": 2, "target_modules": ["input_layernorm"]}},
         "train.lora.target_modules: peft refuses the recipe: .*is not supported",

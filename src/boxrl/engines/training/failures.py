@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,9 @@ LIBRARIES = frozenset({
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "huggingface_hub", "peft",
     "transformers", "trl", *TRACKERS,
 })  # fmt: skip
-"""Whose own words about a recipe are told; what torch says is seldom about one."""
+"""Who speaks of recipes; what they call, torch for one, speaks through them."""
+
+SPEAKERS = LIBRARIES | {"boxrl"}
 
 
 @contextmanager
@@ -68,15 +71,17 @@ def library_error(error: Exception, recipe: Recipe) -> UsageError | None:
         error: as it was raised.
         recipe: whose keys are named where the library names them.
     """
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    module = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    library = module.partition(".")[0]
+    packages = [
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    library = next((name for name in reversed(packages) if name in SPEAKERS), "boxrl")
+    if library != packages[-1] and isinstance(error, (RuntimeError, AssertionError, IndexError)):
+        library = "boxrl"  # tensors that do not fit speak of code, whoever calls torch
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, TemplateError):
         return UsageError(f"{recipe.model}: its chat template cannot be rendered ({said})")
-    if library not in LIBRARIES:
+    if library == "boxrl":
         return None
     where = "train.lora" if library == "peft" else str(recipe.out)
     keys = ", ".join(_named_keys(recipe, said)) or where
