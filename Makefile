@@ -8,7 +8,7 @@ PEERS := .venv-peers
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-browser check release audit fmt bench docs tiny clean
+.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-browser check release audit fmt bench docs notebooks tiny clean
 
 setup: $(READY)
 
@@ -87,6 +87,9 @@ $(PEERS)/.ready: perf/requirements.txt constraints.txt
 docs: setup  ## builds the site into site/
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
+
+notebooks: setup  ## runs docs/notebooks and keeps what they show
+	$(BIN)/python docs/notebooks/execute.py
 
 tiny: setup  ## trains the tiny VLM from nothing, `tiny-taught` and `tiny`, about 20 minutes
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny

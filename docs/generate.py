@@ -6,6 +6,7 @@ mkdocs calls `on_config` and `on_files` (mkdocs.yml, `hooks`); nothing is writte
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -57,6 +58,8 @@ def on_files(files: Files, config: Any) -> Files:
     made = {name: move_links((ROOT / source).read_text("utf-8"))
             for source, name in PAGES_OF_THE_ROOT.items()}  # fmt: skip
     made["reference/cli.md"] = render_command_line()
+    made |= {f"notebooks/{path.stem}.md": render_notebook(path)
+             for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}  # fmt: skip
     made |= {f"reference/{name}.md": render_package(name) for name in list_packages()}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
@@ -73,6 +76,33 @@ def move_links(text: str) -> str:
     for source, name in PAGES_OF_THE_ROOT.items():
         text = text.replace(f"]({source})", f"]({name})")
     return re.sub(r"\]\(((?:recipes|perf|src|tests|deploy)/[^)]*)\)", rf"]({SOURCE}\1)", text)
+
+
+def render_notebook(path: Path) -> str:
+    """A notebook as a page: its text, its code, and what the code showed when it was last run."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+        else:
+            parts += [f"```python\n{source}\n```", *map(render_output, cell["outputs"])]
+    title, *rest = parts
+    link = f"[As a notebook]({path.name}), which runs as it stands."
+    head, _, text = title.partition("\n")
+    return "\n\n".join([head, link, text, *rest])
+
+
+def render_output(output: dict[str, Any]) -> str:
+    """What a cell showed, as Markdown."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f"![what the cell shows](data:image/png;base64,{''.join(data['image/png']).strip()})"
+    if "text/html" in data:
+        html = "".join(data["text/html"]).replace("\n\n", "\n")  # a blank line would end it
+        return f'<div class="shown">\n{html}\n</div>'
+    text = "".join(data.get("text/plain", output.get("text", "")))
+    return f"```text\n{text.rstrip()}\n```"
 
 
 def render_command_line() -> str:
