@@ -319,7 +319,11 @@ def _add_parity(checks: Any) -> None:
     )  # fmt: skip
     verb.add_argument("--model", required=True, help="model folder, id of the hub, or tiny")
     verb.add_argument("--family", metavar="NAME", help=MODEL_FAMILY)
-    add_device(verb, dtype="float32")
+    add_device(verb)
+    verb.add_argument(
+        "--attention", choices=("auto", "sdpa", "varlen", "flex"), default="auto",
+        help="the recipe's engine.attention",
+    )  # fmt: skip
     add_json(verb, argparse.SUPPRESS)
     verb.set_defaults(run=run_parity)
 
@@ -334,13 +338,17 @@ def run_parity(args: argparse.Namespace) -> int:
 
     quiet()
     folder = model_folder(args.model)
-    result = check_parity(folder, read_family(folder, args.family), args.dtype, args.device)
+    family = read_family(folder, args.family)
+    result = check_parity(folder, family, args.dtype, args.device, args.attention)
     if args.json:
         print_json(result)
     else:
         for pair, difference in result["log_prob"].items():
             gradient = result["gradient"][pair]
             print(f"{pair:<32} log-probability {difference:.1e}   gradient {gradient:.1e}")
+        log_prob, gradient = result["allowed"].values()
+        rounding = f"rounding in {result['dtype']} is at most"
+        print(f"{rounding:<32} log-probability {log_prob:.1e}   gradient {gradient:.1e}")
         print(
             "ok" if result["ok"] else "boxrl's differ from TRL's: do not train; report this model"
         )

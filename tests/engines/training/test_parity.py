@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 from boxrl.cli import main  # noqa: E402
 from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.training import parity  # noqa: E402
+from boxrl.families import read_family  # noqa: E402
+from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.random_models import KINDS, save_folder  # noqa: E402
 
 PAIRS = {
@@ -77,4 +79,55 @@ def test_a_path_that_mixes_up_positions_fails(
     assert main(CALL) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["log_prob"]["TRL, padded | TRL, row by row"] < 1e-4
-    assert found["log_prob"]["boxrl | TRL, row by row"] > parity.LIMITS["float32"][0]
+    assert found["log_prob"]["boxrl | TRL, row by row"] > parity.LIMITS[0]
+
+
+HALF = [*CALL, "--dtype", "bfloat16"]
+
+
+def test_half_precision_is_compared_with_half_precision(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(HALF) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dtype"] == "bfloat16"
+    assert found["gradient"]["TRL, padded | TRL, row by row"] > 1e-3  # it rounds
+    assert found["allowed"]["gradient"] < 0.1
+
+
+def test_a_token_too_many_is_seen_through_the_rounding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every suffix sees one token that it should not: its own next one."""
+    original = shared_prefix.Layout.__init__
+
+    def leaking(self: Any, *args: Any) -> None:
+        original(self, *args)
+        for group, mask in zip(self.groups, self._causal, strict=True):
+            mask |= torch.ones_like(mask).tril(group.prefix + 1)
+
+    monkeypatch.setattr(shared_prefix.Layout, "__init__", leaking)
+    assert main(HALF) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["gradient"]["boxrl | TRL, row by row"] > 2 * found["allowed"]["gradient"]
+
+
+def test_an_attention_that_the_machine_does_not_run_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*CALL, "--attention", "varlen"]) == 2
+    assert "varlen trains on a GPU only, got a CPU" in capsys.readouterr().err
+
+
+def test_no_gradient_outlives_its_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = []
+    load = parity.load
+
+    def kept(*args: Any) -> Any:
+        models.append(load(*args)[0])
+        return models[0], load(*args)[1]
+
+    monkeypatch.setattr(parity, "load", kept)
+    folder = model_folder("tiny")
+    parity.check_parity(folder, read_family(folder, None), "float32", "cpu")
+    assert all(p.grad is None for p in models[0].parameters())

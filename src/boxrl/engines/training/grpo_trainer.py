@@ -84,7 +84,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._tower = None if sharded else find_frozen(self.model)
-        self._groups = torch.zeros(0, dtype=torch.long)
+        self._groups: list[int] = []
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
         self._placeholders: list[list[int]] = []
@@ -120,7 +120,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """TRL's; rows of a group stand together here, as its sampler yields them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
-        self._groups = torch.arange(len(inputs)) // size
+        self._groups = [row // size for row in range(len(inputs))]
         if self._tower:
             self._tower.forget()
         processor, rows = self.processing_class.image_processor, decode_once(inputs)
@@ -129,7 +129,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
-            batch["group"] = self._groups.to(batch["prompt_ids"].device)
+            batch["group"] = torch.tensor(self._groups, device=batch["prompt_ids"].device)
         return batch
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -150,7 +150,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         """TRL's; tells the log-probabilities which rows belong together."""
         if self.shared_prefix:
-            self._groups = inputs["group"]
+            self._groups = inputs["group"].tolist()
         return super()._compute_loss(model, inputs)
 
     # --- log-probabilities ---------------------------------------------------------------------
@@ -169,8 +169,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
         if self.shared_prefix:
-            size = self._groups.tolist().count(int(self._groups[0]))
-            inputs = count_first(inputs, len(input_ids), size)
+            inputs = count_first(inputs, len(input_ids), self._groups.count(self._groups[0]))
         if self.shared_prefix and not self._checked:
             self._check_first(model, inputs, logits_to_keep)
         if not self.shared_prefix or self._inexact:
@@ -180,7 +179,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         rows = split_rows(inputs, logits_to_keep)
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
-        for groups in chunk_groups(self._groups.tolist(), batch_size or len(input_ids)):
+        for groups in chunk_groups(self._groups, batch_size or len(input_ids)):
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
             local = [[row - start for row in group] for group in groups]
@@ -205,7 +204,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         Raises:
             UsageError: they differ by more than rounding, and the recipe wants no other path.
         """
-        size = self._groups.tolist().count(int(self._groups[0]))
+        size = self._groups.count(self._groups[0])
         batch = first_rows(inputs, min(size, ROWS))
         training = model.training
         model.eval()  # dropout would differ between the paths
