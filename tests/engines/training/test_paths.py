@@ -12,7 +12,13 @@ torch = pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines.prefix import shared_prefix  # noqa: E402
-from boxrl.engines.training.batches import fill_images, first_rows, keep_first_images  # noqa: E402
+from boxrl.engines.training.batches import (  # noqa: E402
+    fill_images,
+    find_groups,
+    first_rows,
+    keep_first_images,
+    split_rows,
+)
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.paths import compare_paths  # noqa: E402
 from boxrl.engines.training.train import train  # noqa: E402
@@ -71,7 +77,7 @@ def test_a_path_that_is_the_same_is_compared_once(
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_rows_get_the_images_of_their_group_back(kind: str) -> None:
     batch = build_batch(kind, 2, 3, (4, 2, 5))
-    split = {**batch.inputs, "group": torch.tensor([0, 0, 0, 1, 1, 1])}
+    split = dict(batch.inputs)
     counts = batch.images.get("num_tiles") or [1] * 6
     if "image_grid_thw" in split:
         counts = split["image_grid_thw"].prod(-1).tolist()
@@ -83,7 +89,7 @@ def test_rows_get_the_images_of_their_group_back(kind: str) -> None:
             split[name] = list(split[name].split(1))
     kept = {
         name: torch.cat(x) if isinstance(x, list) and torch.is_tensor(x[0]) else x
-        for name, x in keep_first_images(split).items()
+        for name, x in keep_first_images(split, 3, 6).items()
     }
     assert kept["num_images"] == [1, 0, 0, 1, 0, 0]
     filled = fill_images(kept)
@@ -92,6 +98,24 @@ def test_rows_get_the_images_of_their_group_back(kind: str) -> None:
     few = first_rows(kept, 2)
     assert len(few["input_ids"]) == 2 and few["num_images"] == [1, 1]
     assert torch.equal(few["pixel_values"], fill_images(few)["pixel_values"])
+
+
+def test_rows_of_one_prompt_and_image_are_a_group() -> None:
+    batch = build_batch("qwen2.5-vl", 2, 3, (4, 2, 5))
+    rows = split_rows(batch.inputs, batch.n_completion)
+    assert find_groups(rows) == [0, 0, 0, 3, 3, 3]
+    assert find_groups(rows.between(1, 5)) == [0, 0, 2, 2]
+    first = [image if row in (0, 3) else None for row, image in enumerate(rows.images)]
+    assert find_groups(rows._replace(images=first)) == [0, 0, 0, 3, 3, 3]
+    alike = rows.prompt_ids[:1].expand(6, -1), rows.prompt_mask[:1].expand(6, -1)
+    same = rows._replace(prompt_ids=alike[0], prompt_mask=alike[1])
+    assert find_groups(same._replace(images=rows.images[:1] * 6)) == [0] * 6
+    other = {name: x + 1 if x.is_floating_point() else x for name, x in rows.images[0].items()}
+    assert find_groups(same._replace(images=[*rows.images[:1] * 2, *[other] * 4])) == [
+        0, 0, 2, 2, 2, 2,
+    ]  # fmt: skip
+    assert find_groups(same._replace(images=[None] * 6)) == [0] * 6
+    assert find_groups(rows._replace(images=[None] * 6)) == [0, 0, 0, 3, 3, 3]
 
 
 def test_nothing_is_said_of_completions_that_are_all_masked() -> None:

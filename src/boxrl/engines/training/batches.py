@@ -62,20 +62,25 @@ def repeat_first_images(batch: dict[str, Any]) -> dict[str, Any]:
     return filled | {"num_images": [1] * len(pixels)}
 
 
-def keep_first_images(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ..."""
-    if not isinstance(chunk.get("pixel_values"), list):
-        return chunk
-    groups = chunk["group"].tolist()
-    first = [k == 0 or groups[k] != groups[k - 1] for k in range(len(groups))]
-    kept = dict(chunk)
+def keep_first_images(batch: dict[str, Any], size: int, chunk: int) -> dict[str, Any]:
+    """Drop every image but that of a group's first row; counts say so: 1, 0, 0, ...
+
+    Args:
+        batch: as TRL splits it by rows, of whole groups of `size`.
+        size: rows of a group.
+        chunk: rows of a micro-batch, whose first row keeps its image, too.
+    """
+    if not isinstance(batch.get("pixel_values"), list):
+        return batch
+    first = [0 in (k % size, k % chunk) for k in range(len(batch["pixel_values"]))]
+    kept = dict(batch)
     for key in (*BY_IMAGE, *BY_PART):
-        if isinstance(chunk.get(key), list):
-            rows = zip(chunk[key], first, strict=True)
+        if isinstance(batch.get(key), list):
+            rows = zip(batch[key], first, strict=True)
             kept[key] = [value if keep else value[:0] for value, keep in rows]
     for key in ("num_images", "num_tiles"):
-        if key in chunk:
-            counts = zip(chunk[key], first, strict=True)
+        if key in batch:
+            counts = zip(batch[key], first, strict=True)
             kept[key] = [count if keep else 0 for count, keep in counts]
     return kept
 
@@ -93,6 +98,32 @@ def split_rows(inputs: dict[str, Any], n: int) -> Rows:
         ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
         None if types is None else types[:, :-n], row_images(inputs, len(ids)),
     )  # fmt: skip
+
+
+def find_groups(rows: Rows) -> list[int]:
+    """The number of each row's group: rows behind each other with one and the same prompt.
+
+    A row without an image of its own has that of the row before.
+    """
+    numbers: list[int] = []
+    first = 0
+    for row, image in enumerate(rows.images):
+        follows = image is None and rows.images[first] is not None
+        if row and not follows and not _same_prompt(rows, first, row):
+            first = row
+        numbers.append(first)
+    return numbers
+
+
+def _same_prompt(rows: Rows, one: int, other: int) -> bool:
+    images = rows.images[one] or {}, rows.images[other] or {}
+    shapes = [{name: x.shape for name, x in image.items()} for image in images]
+    if shapes[0] != shapes[1]:  # which takes no wait for a GPU
+        return False
+    texts = (rows.prompt_ids, rows.prompt_mask)
+    return all(torch.equal(x[one], x[other]) for x in texts) and all(
+        torch.equal(x, images[1][name]) for name, x in images[0].items()
+    )
 
 
 def fill_images(inputs: dict[str, Any]) -> dict[str, Any]:

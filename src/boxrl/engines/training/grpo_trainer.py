@@ -8,7 +8,7 @@ path throughout.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from trl import GRPOTrainer
-from trl.trainer.utils import (
-    split_pixel_values_by_grid,
-    split_tensor_dict,
-    unsplit_pixel_values_by_grid,
-)
+from trl.trainer import grpo_trainer as of_trl
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
@@ -31,6 +27,7 @@ from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.batches import (
     chunk_groups,
     fill_images,
+    find_groups,
     first_rows,
     keep_first_images,
     mark_answers,
@@ -84,7 +81,6 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._tower = None if sharded else find_frozen(self.model)
-        self._groups: list[int] = []
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
         self._placeholders: list[list[int]] = []
@@ -117,10 +113,15 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     # --- which rows belong together -----------------------------------------------------------
 
+    @property
+    def _group_size(self) -> int:
+        """Rows of a group; they stand together, as TRL's sampler yields them."""
+        size: int = self.num_generations if self.model.training else self.num_generations_eval
+        return size
+
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """TRL's; rows of a group stand together here, as its sampler yields them."""
-        size = self.num_generations if self.model.training else self.num_generations_eval
-        self._groups = [row // size for row in range(len(inputs))]
+        """TRL's; every image is prepared and held once a group."""
+        size = self._group_size
         if self._tower:
             self._tower.forget()
         processor, rows = self.processing_class.image_processor, decode_once(inputs)
@@ -129,29 +130,21 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
-            batch["group"] = torch.tensor(self._groups, device=batch["prompt_ids"].device)
         return batch
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """TRL's, but the shuffle keeps groups whole; its own permutes single rows."""
-        if not self.shared_prefix or not self.model.training:
+        if not self.shared_prefix:
             return super()._prepare_inputs(generation_batch)
-        steps = self.args.steps_per_generation
-        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = self._generate_and_score_completions(generation_batch)
-            batch = repeat_first_images(split_pixel_values_by_grid(batch))
-            batch = shuffle_groups(batch, self.num_generations)
-            self._buffered_inputs = [
-                unsplit_pixel_values_by_grid(keep_first_images(chunk))
-                for chunk in split_tensor_dict(batch, steps)
-            ]
-        return self._buffered_inputs[self._step % steps]
+        with _replaced(of_trl, "shuffle_sequence_dict", self._shuffle_groups):
+            return super()._prepare_inputs(generation_batch)
 
-    def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        """TRL's; tells the log-probabilities which rows belong together."""
-        if self.shared_prefix:
-            self._groups = inputs["group"].tolist()
-        return super()._compute_loss(model, inputs)
+    def _shuffle_groups(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Rows as TRL splits them, in a new order of whole groups, each with one image."""
+        size = self.num_generations
+        batch = shuffle_groups(repeat_first_images(batch), size)
+        chunk = len(batch["prompt_ids"]) // self.args.steps_per_generation
+        return keep_first_images(batch, size, chunk)
 
     # --- log-probabilities ---------------------------------------------------------------------
 
@@ -169,7 +162,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """Current, old and reference log-probabilities, "b c"; the prompt is run once a group."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
         if self.shared_prefix:
-            inputs = count_first(inputs, len(input_ids), self._groups.count(self._groups[0]))
+            inputs = count_first(inputs, len(input_ids), self._group_size)
         if self.shared_prefix and not self._checked:
             self._check_first(model, inputs, logits_to_keep)
         if not self.shared_prefix or self._inexact:
@@ -179,7 +172,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         rows = split_rows(inputs, logits_to_keep)
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
-        for groups in chunk_groups(self._groups, batch_size or len(input_ids)):
+        for groups in chunk_groups(find_groups(rows), batch_size or len(input_ids)):
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
             local = [[row - start for row in group] for group in groups]
@@ -204,7 +197,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         Raises:
             UsageError: they differ by more than rounding, and the recipe wants no other path.
         """
-        size = self._groups.count(self._groups[0])
+        size = find_groups(split_rows(inputs, n)).count(0)
         batch = first_rows(inputs, min(size, ROWS))
         training = model.training
         model.eval()  # dropout would differ between the paths
@@ -257,7 +250,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             images = shown_images(images, self.family)
         if self._colocated:
             engine = self.vllm_generation
-            with _generating(engine, expanding(engine.generate, self._placeholders)):
+            with _replaced(engine, "generate", expanding(engine.generate, self._placeholders)):
                 return super()._generate_single_turn(
                     prompt_ids, images, multimodal_fields, num_generations, *rest
                 )
@@ -270,12 +263,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         generate = model.generate
 
         def once(generation_config: Any = None, **inputs: Any) -> Tensor:
-            with _generating(model, generate):  # generate_groups calls the model's own
+            with _replaced(model, "generate", generate):  # generate_groups calls the model's own
                 return generate_groups(
                     model, inputs, num_generations, generation_config=generation_config
                 )
 
-        with _generating(model, once):
+        with _replaced(model, "generate", once):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *rest
             )
@@ -336,14 +329,15 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
 
 @contextmanager
-def _generating(owner: Any, generate: Callable[..., Any]) -> Iterator[None]:
-    """Within the block `owner.generate` is this function."""
-    before = owner.__dict__.get("generate")
-    owner.generate = generate
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within the block the attribute of `owner`, a module or an object, is this one."""
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        if before is None:
-            del owner.generate  # the class's own is back
+        if own:
+            setattr(owner, name, before)
         else:
-            owner.generate = before
+            delattr(owner, name)  # the class's own is back
