@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM := .venv-vllm
 PEERS := .venv-peers
+NEXT := .venv-next
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-browser check release audit fmt bench docs notebooks tiny clean
+.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-next test-browser check release audit fmt bench docs notebooks tiny clean
 
 setup: $(READY)
 
@@ -46,6 +47,15 @@ $(VLLM)/.ready: tests/vllm/requirements.py pyproject.toml
 	$(VLLM)/bin/pip install --quiet $$($(VLLM)/bin/python tests/vllm/requirements.py)
 	$(VLLM)/bin/pip install --quiet -e ".[train]"
 	touch $@
+
+test-next:  ## the newest TRL and transformers instead of the pinned ones; may fail, and says where
+	$(PYTHON) -m venv $(NEXT)
+	$(NEXT)/bin/pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(NEXT)/bin/pip install --quiet -e ".[dev]"
+	$(NEXT)/bin/pip install --quiet --upgrade trl transformers accelerate peft
+	$(NEXT)/bin/pip list | grep -E '^(trl|transformers|accelerate|peft|torch) '
+	OMP_NUM_THREADS=1 $(NEXT)/bin/pytest tests/engines/test_seam.py
+	OMP_NUM_THREADS=1 $(NEXT)/bin/pytest tests/engines
 
 test-browser: setup  ## a real Chromium, the distribution's
 	@command -v chromium chromium-browser >/dev/null || \
@@ -95,4 +105,4 @@ tiny: setup  ## trains the tiny VLM from nothing, `tiny-taught` and `tiny`, abou
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(PEERS) .venv-audit build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(PEERS) $(NEXT) .venv-audit build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from boxrl.engines.devices import take_gpu
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
 from boxrl.engines.requirements import check_requirements
+from boxrl.engines.seam import require_names
 from boxrl.engines.steps import check_steps
 from boxrl.engines.training import grpo, sft
 from boxrl.engines.training.best_checkpoint import KeepBest
@@ -110,6 +111,7 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
 
 def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     """The trainer, with its model loaded and its data read."""
+    require_names()
     if recipe.train.trl.get("use_vllm"):
         require_vllm(recipe.engine.device)
     check_requirements(recipe, source)
