@@ -278,7 +278,8 @@ def test_trl_asks_vllm_by_these_arguments() -> None:
 
     trainer = SimpleNamespace(
         use_vllm=True, accelerator=SimpleNamespace(device="cpu", is_main_process=False),
-        _last_loaded_step=0, state=SimpleNamespace(global_step=1), args=SimpleNamespace(report_to=[]),
+        _last_loaded_step=0, state=SimpleNamespace(global_step=1),
+        args=SimpleNamespace(report_to=[]),
         vllm_generation=SimpleNamespace(
             generate=generate, sync_weights=lambda: asked["sync"].append(1)
         ),
