@@ -2,8 +2,9 @@
 
 The files in tests/golden/answers are written after public reports: single objects (VLM-R1 44,
 Qwen3-VL 1137), grounding without labels (lmms-eval 1373, VLM-R1 112), thinking without answer
-tags (Qwen3-VL 1504, vllm 31045), what is nearly JSON (Visual-RFT 203, OmniParser 220) and rows of
-fine-tuning sets (Qwen3-VL 1137, InternVL 227).
+tags (Qwen3-VL 1504, vllm 31045), brackets behind the answer (libreyolo 341), labels in front of
+marks (GLM-V 118, InternVL 953), frames of others (Kimi-VL 56), what is nearly JSON (Visual-RFT
+203, OmniParser 220) and rows of fine-tuning sets (Qwen3-VL 1137, InternVL 227).
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ def rewards_of(name: str, rewards: str, capsys: pytest.CaptureFixture[str], out:
 
 
 def metrics_of(
-    name: str, capsys: pytest.CaptureFixture[str], *more: str, predictions: Path | None = None
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    predictions: str = "predictions",
+    family: str = "qwen3-vl",
 ) -> dict[str, Any]:
     files = "--samples", f"{GOLDEN / name}.samples.jsonl"
-    made = predictions or GOLDEN / f"{name}.predictions.jsonl"
-    call = ["evaluate", *files, "--predictions", f"{made}", "--family", "qwen3-vl", *more]
+    made = GOLDEN / f"{name}.{predictions}.jsonl"
+    call = ["evaluate", *files, "--predictions", f"{made}", "--family", family]
     assert main([*call, "--json", "--resamples", "0"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
@@ -67,12 +71,53 @@ def test_thinking_without_answer_tags_is_no_answer(capsys: pytest.CaptureFixture
 
 
 def test_boxes_of_a_cut_thought_count_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    cut = GOLDEN / "thinking.cut.jsonl"
-    metrics = metrics_of("thinking", capsys, predictions=cut)
+    metrics = metrics_of("thinking", capsys, "cut")
     assert metrics["parse"]["missing"] == 1.0
     assert metrics["unreadable"] == {"open thought": 4}
     assert (metrics["mAP"], metrics["negatives"]["accuracy"]) == (0.0, 0.0)
     assert "4 of 4 completions hold no answer" in metrics["hints"][0]
+
+
+def test_brackets_behind_the_answer_displace_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = rewards_of("brackets_behind.jsonl", "f1,ap", capsys, tmp_path / "r.jsonl")
+    invented = found.pop("negative target, a real box before []")
+    assert set(invented.values()) == {0.0}
+    for key, values in found.items():
+        assert values == pytest.approx({"f1": 1.0, "ap": 1.0}), key
+
+
+def test_an_answer_that_is_quoted_in_the_thought_earns_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = rewards_of("quoted.jsonl", "format,ap,f1", capsys, tmp_path / "r.jsonl")
+    assert found == {"cut": {"format": 0.0, "ap": 0.0, "f1": 0.0}}
+
+
+@pytest.mark.parametrize(("name", "family"), [("prose_labels", "glm-4v"), ("echo", "internvl")])
+def test_the_words_in_front_of_a_mark_are_its_label(
+    name: str, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = metrics_of(name, capsys, family=family)
+    assert metrics["precision@0.5"] == metrics["recall@0.5"] == 1.0
+    assert metrics["mAP"] == pytest.approx(1.0)
+    assert metrics["unknown_labels"] == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("shares", "100% of the boxes have no coordinate above 1"),
+        ("y_first", "100% of the boxes would lie on a target if they were read as now but with y"),
+    ],
+)
+def test_boxes_of_another_frame_are_told_of_even_where_they_are_few(
+    written: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = metrics_of("frames", capsys, written)
+    assert metrics["mAP"] < 0.2
+    assert said in metrics["hints"][0]
 
 
 def test_what_is_nearly_json_is_read_where_the_protocol_says_so(

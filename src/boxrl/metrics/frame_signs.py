@@ -22,8 +22,11 @@ from boxrl.types import Boxes
 MOST_LOOKED_AT = 200
 """Answers with boxes that are looked at; a frame shows in a few."""
 
-LEAST_BOXES = 5
+LEAST_BOXES = 3
 """Fewer boxes show nothing."""
+
+SOME_BOXES = 5
+"""Fewer boxes must speak clearly: half of them or more."""
 
 THIN_PX = 4
 """Boxes thinner than it, in pixels of the original image, look misplaced."""
@@ -124,7 +127,9 @@ def find_signs(answers: Iterable[Written], family: Family) -> Signs | None:
     if boxes < LEAST_BOXES:
         return None
     best = max(hits, key=lambda reading: hits[reading])
-    clearly = hits[best] > 2 * hits[_AS_READ] + LEAST_BOXES - 1 and hits[best] >= boxes / 10
+    other = _words(best, family) if _clearly(hits[best], hits[_AS_READ], boxes) else ""
+    if boxes < SOME_BOXES:
+        beyond = thin = 0
     return Signs(
         boxes,
         unit / boxes,
@@ -132,8 +137,15 @@ def find_signs(answers: Iterable[Written], family: Family) -> Signs | None:
         thin / boxes,
         hits[_AS_READ] / boxes,
         hits[best] / boxes,
-        _words(best, family) if clearly else "",
+        other,
     )
+
+
+def _clearly(others: int, hits: int, boxes: int) -> bool:
+    """Whether another reading hits far more often, and not by chance."""
+    if others > 2 * hits + SOME_BOXES - 1 and others >= boxes / 10:
+        return True
+    return others >= max(LEAST_BOXES, 2 * hits + 2, boxes / 2)
 
 
 def describe_signs(signs: Signs | None, family: Family) -> list[str]:
