@@ -45,6 +45,7 @@ class Benchmark:
         figure: the main figure, a key of the metrics, or of the summary over parts.
         protocol: how it is scored, and where that is boxrl's choice.
         published: numbers in print, each with its source.
+        protocols: other ways of reading and scoring, by name.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Benchmark:
     modes: tuple[str, ...] = ()
     mode_option: str = "mode"
     published: tuple[Published, ...] = ()
+    protocols: tuple[str, ...] = ()
 
 
 def located(root: Path, paths: tuple[str, ...]) -> Path:

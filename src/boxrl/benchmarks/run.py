@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from boxrl.benchmarks.odinw_qwen import PROMPT, summarize_qwen
 from boxrl.benchmarks.record import Benchmark
 from boxrl.benchmarks.samples import build_samples
 from boxrl.benchmarks.summary import SUMMARIES, evaluate_parts, leaves, summarize_benchmark
@@ -31,17 +32,19 @@ class Outcome:
         summary: its own table, see `summarize_benchmark`.
         parts: an evaluation per part.
         missing: part -> why its files are not there.
+        variant: the protocol by which it was scored, where that is not boxrl's.
     """
 
     benchmark: Benchmark
     summary: dict[str, Any]
     parts: dict[str, Evaluation]
     missing: dict[str, str]
+    variant: str | None = None
 
     @property
     def table(self) -> list[tuple[str, str, Any]]:
         """Its own table as (where, figure, value); empty where the one evaluation is all."""
-        whole = len(self.parts) == 1 and self.benchmark.name not in SUMMARIES
+        whole = len(self.parts) == 1 and self.benchmark.name not in SUMMARIES and not self.variant
         return [] if whole else list(leaves(self.summary))
 
     def content(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Outcome:
             "parts": {name: part.metrics for name, part in self.parts.items()},
             "missing": self.missing,
             "protocol": self.benchmark.protocol,
+            "variant": self.variant,
         }
 
 
@@ -67,6 +71,7 @@ def run_benchmark(
     allow_missing: bool = False,
     confidence: Confidence = "constant",
     nms: float | None = None,
+    protocol: str | None = None,
     resamples: int = RESAMPLES,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -84,6 +89,7 @@ def run_benchmark(
         allow_missing: run the parts that are there where some are not.
         confidence: what ranks boxes, see `evaluate`.
         nms: see `evaluate`.
+        protocol: one of the benchmark's others, for its summary; None is boxrl's.
         resamples: of the bootstrap; 0 leaves intervals out.
         tell: hears of every part whose files are not there, before anything is answered.
 
@@ -92,6 +98,7 @@ def run_benchmark(
             or some samples have no answer.
         DataError: a file is damaged, or the predictions are for other samples.
     """
+    answers = _by_protocol(benchmark, protocol, answers)
     samples, missing = build_samples(benchmark, root, mode, limit, allow_missing)
     for name, reason in missing.items():
         tell(f"left out: {name}: {reason}")
@@ -108,8 +115,11 @@ def run_benchmark(
         samples, predictions, known, settings=settings, resamples=resamples,
         confidence=confidence, nms=nms,
     )  # fmt: skip
-    summary = summarize_benchmark(benchmark, samples, parts, root)
-    outcome = Outcome(benchmark, summary, parts, missing)
+    if protocol:
+        summary = summarize_qwen(benchmark, samples, predictions, known)
+    else:
+        summary = summarize_benchmark(benchmark, samples, parts, root)
+    outcome = Outcome(benchmark, summary, parts, missing, protocol)
     settings |= {"images": str(root.resolve()), "family": known.name}
     write_json(out / "benchmark.json", outcome.content())
     for name, part in parts.items():
@@ -119,6 +129,26 @@ def run_benchmark(
     facts |= {"status": "done", "evals": list(parts), "pairs": []}
     write_json(out / "run.json", facts)
     return outcome
+
+
+def _by_protocol(
+    benchmark: Benchmark, protocol: str | None, answers: AnswerOptions | Path
+) -> AnswerOptions | Path:
+    """The options with the protocol's own prompt.
+
+    Raises:
+        UsageError: the benchmark has no such protocol, or another prompt is asked for.
+    """
+    if protocol is None:
+        return answers
+    if protocol not in benchmark.protocols:
+        known = ", ".join(benchmark.protocols) or "none"
+        raise UsageError(f"{benchmark.name}: unknown protocol {protocol!r}; protocols: {known}")
+    if isinstance(answers, Path):
+        return answers
+    if answers.prompt not in (AnswerOptions.prompt, PROMPT):
+        raise UsageError(f"--protocol {protocol} asks by prompt {PROMPT}, not {answers.prompt!r}")
+    return replace(answers, prompt=PROMPT)
 
 
 def _check_same_samples(out: Path, samples: Sequence[Sample]) -> None:

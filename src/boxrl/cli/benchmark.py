@@ -74,6 +74,9 @@ def add_verb(verbs: Any) -> None:
         "(default: the benchmark's first)",
     )  # fmt: skip
     run.add_argument(
+        "--protocol", metavar="NAME", help="another way of scoring it; of odinw13: qwen"
+    )  # fmt: skip
+    run.add_argument(
         "--limit", type=integer(1), metavar="N", help="only the first N samples of each part"
     )
     run.add_argument(
@@ -185,6 +188,7 @@ def _run_one(args: argparse.Namespace, benchmark: Benchmark, root: Path, out: Pa
         allow_missing=args.allow_missing,
         confidence=args.confidence,
         nms=args.nms,
+        protocol=args.protocol,
         resamples=args.resamples,
         tell=partial(print, file=sys.stderr),
     )
@@ -236,6 +240,8 @@ def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
         console.print(Text(f"{item.name}: {item.title}", style="bold"))
         console.print(Text(f"modes: {', '.join(item.modes)}" if item.modes else "no modes"))
         console.print(Text(f"protocol: {item.protocol}"))
+        if item.protocols:
+            console.print(Text(f"other protocols: {', '.join(item.protocols)}"))
         console.print(Text("files under --data-root:"))
         for path in layout(item):
             console.print(Text(f"  {path}"))
