@@ -168,6 +168,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
             table.add_row(metric.name, format_number(value), span, *beside)
     console.print(table)
     _print_status(console, metrics)
+    _print_behaviour(console, metrics.get("behaviour"))
     _print_errors(console, metrics.get("errors"))
     _print_labels(console, metrics["per_label"])
     for other in others.values():
@@ -190,6 +191,13 @@ def _print_status(console: Console, metrics: Mapping[str, Any]) -> None:
     if failed["n"]:
         done = "left out" if failed["rule"] == "skip" else "counted as unreadable"
         console.print(f"{failed['n']} predictions ended in error and are {done}")
+
+
+def _print_behaviour(console: Console, found: Mapping[str, Any] | None) -> None:
+    from boxrl.evaluate.behaviour import describe_behaviour
+
+    if said := describe_behaviour(found or {}):
+        console.print(f"behaviour: {said}")
 
 
 def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:

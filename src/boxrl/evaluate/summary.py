@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from boxrl.data.files import number_or_none
+from boxrl.evaluate.behaviour import behaviour
 from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.box_errors import ERRORS
@@ -201,6 +202,7 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
         "unknown_labels": sum(row.unknown_labels for row in asked),
         "truncated_rate": ratio(sum(row.truncated for row in rows), len(rows)),
         "tokens": token_table([row.n_tokens for row in rows]),
+        "behaviour": behaviour(rows),
         "per_label": table.per_label(),
         "per_size": table.per_size(),
         "errors": {"AP50_lost": table.ap50_lost(), **count_errors(rows)} if asked else {},

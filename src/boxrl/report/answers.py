@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.evaluate.behaviour import behaviour, describe_behaviour
 from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import STATUSES, calibration, count_errors, count_unread
 from boxrl.metrics.box_errors import BoxKind
@@ -38,6 +39,7 @@ class Answers:
         lengths: the last one in words.
         reliability: precision over confidence; None where every box has the same one.
         calibration: that one in words.
+        behaviour: duplicates, boxes around everything and the like, in words; empty without any.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Answers:
     lengths: str
     reliability: Markup | None
     calibration: str
+    behaviour: str
 
 
 def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
@@ -83,6 +86,7 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
         lengths=_lengths(n_tokens),
         reliability=reliability_plot(calibrated["bins"]) if calibrated else None,
         calibration=_calibration(calibrated) if calibrated else "",
+        behaviour=describe_behaviour(behaviour(rows)),
     )
 
 

@@ -2,10 +2,10 @@
 
 Source: github.com/Deep-Agent/R1-V: SuperCLEVR-200 is JSON lines of `image_path`, `question` and
 `ground_truth`; the CLEVR-CoGenT training set has `image`, `problem` and `solution`, whose number
-stands in answer tags. huggingface.co/datasets/vikhyatk/CountBenchQA: `image`, `question` and `number`;
-allenai/pixmo-count: `image_sha256`, `label` and `count`, and images by their address, which have to
-be fetched. Both are parquet; rows of the same fields in JSON lines are read too. None tells image
-sizes; headers are read.
+stands in answer tags. huggingface.co/datasets/vikhyatk/CountBenchQA: `image`, `question` and
+`number`; allenai/pixmo-count: `image_sha256`, `label` and `count`, and images by their address,
+which have to be fetched. Both are parquet; rows of the same fields in JSON lines are read too. None
+tells image sizes; headers are read.
 """
 
 from __future__ import annotations
