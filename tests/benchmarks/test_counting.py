@@ -96,7 +96,27 @@ def test_odinw_by_qwen_s_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert result["variant"] == "qwen"
     assert result["summary"]["mean"]["mAP"] == pytest.approx(0.505, abs=1e-9)  # 51 of 101 recalls
     assert run(capsys, tmp_path, "odinw13", *options)["parts"]["Raccoon"]["AP50"] == 1.0
-    for words, said_back in (("coco --protocol=qwen", "protocols: none"),):
-        call = ["benchmark", "run", *words.split(), f"--data-root={tmp_path}", "--out=o"]
-        assert main([*call, "--model=tiny"]) == 2
-        assert said_back in capsys.readouterr().err
+    call = ["benchmark", "run", "coco", "--protocol=qwen", f"--data-root={tmp_path}", "--out=o"]
+    assert main([*call, "--model=tiny"]) == 2
+    assert "protocols: none" in capsys.readouterr().err
+
+
+def test_qwen_s_protocol_asks_by_its_own_prompt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    folder = tmp_path / "pothole" / "valid"
+    document = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 48}],
+        "annotations": [annotation(1, 1, 1, [0, 0, 30, 20])],
+        "categories": [{"id": 1, "name": "pothole", "supercategory": "x"}],
+    }
+    write_json(folder / "annotations_without_background.json", document)
+    write_image(folder / "1.jpg")
+    options = ("--model=tiny", "--allow-missing", "--protocol=qwen")
+    short = "--predict-options=--max-new-tokens 8"
+    found = run(capsys, tmp_path, "odinw13", *options, short)
+    assert found["parts"]["pothole"]["protocol"]["prompt"] == "qwen-native"
+    call = ["benchmark", "run", "odinw13", f"--data-root={tmp_path}", f"--out={tmp_path / 'b'}"]
+    assert main([*call, *options, f"{short} --prompt enhanced"]) == 2
+    assert "asks by prompt qwen-native" in capsys.readouterr().err

@@ -110,7 +110,8 @@ def qwen_figures(
     evaluator.params = params
     evaluator.evaluate()
     evaluator.accumulate()
-    precision = evaluator.eval["precision"]  # IoU threshold, recall, label, size, cap
+    curves: Any = evaluator.eval
+    precision = curves["precision"]  # IoU threshold, recall, label, size, cap
     figures = {
         "mAP": _mean(precision[..., 0, 0]),
         "mAP_50": _mean(precision[0, :, :, 0, -1]),
@@ -151,8 +152,8 @@ def summarize_qwen(
         answers = []
         for sample in mine:
             row = predictions[sample.id]
-            seen = row.input_size_wh or family.input_size_wh(sample.size_wh)
-            seen = seen if family.frame == "resized" else None
+            resized = row.input_size_wh or family.input_size_wh(sample.size_wh)
+            seen = resized if family.frame == "resized" else None
             answers.append(read_answer(row.completion, names, sample.size_wh, seen))
         sets[part.name] = qwen_figures(mine, answers, names)
     return {"mean": average(sets), "sets": sets}
