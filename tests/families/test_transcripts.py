@@ -25,6 +25,7 @@ SUPERVISION = {
     "deepseek-vl2": ("DEEPSEEK_VL_2", ("resolution_wh",)),
     "gemini-2": ("GOOGLE_GEMINI_2_0", ("resolution_wh",)),
     "gemini-2.5": ("GOOGLE_GEMINI_2_5", ("resolution_wh",)),
+    "gemini-3.6": ("GOOGLE_GEMINI_3_6", ("resolution_wh",)),
     "paligemma": ("PALIGEMMA", ("resolution_wh",)),
 }
 """Name of the parser in supervision's VLM, and which sizes it wants."""

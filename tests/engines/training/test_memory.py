@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from boxrl.engines.training.launch import accelerate_config  # noqa: E402
 from boxrl.engines.training.memory import (  # noqa: E402
     GIB,
     Load,
+    _image_tokens,
     cache_bytes,
     count_parameters,
     estimate,
@@ -26,6 +28,7 @@ from boxrl.engines.training.memory import (  # noqa: E402
 )
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.families import FAMILIES  # noqa: E402
+from boxrl.types import Sample  # noqa: E402
 from tests.support.random_models import build_batch, build_model  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -191,3 +194,11 @@ def test_launch_configs_name_what_runs(scene_folder: Path, tmp_path: Path) -> No
     gpu = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"device": "cuda"})})
     assert "zero_stage: 3" in accelerate_config(gpu, 8, "zero3")
     assert "fsdp_version: 2" in accelerate_config(gpu, 8, "fsdp2")
+
+
+def test_image_tokens_that_nobody_knows_are_not_assumed() -> None:
+    sample = Sample("a", "a.png", 640, 480, "detection", ("cat",))
+    config = SimpleNamespace(vision_config=SimpleNamespace())
+    with pytest.raises(UsageError, match="family deepseek-vl2 makes of an image is not known"):
+        _image_tokens(sample, FAMILIES["deepseek-vl2"], config)
+    assert _image_tokens(sample, FAMILIES["lfm2-vl"], config)[0] == 18 * 13
