@@ -7,6 +7,7 @@ serves every prompt, family and way of answering. `parsing.parse` is the inverse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from string import Formatter
@@ -16,7 +17,7 @@ import yaml
 
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family
-from boxrl.families.syntaxes import SYNTAXES
+from boxrl.families.syntaxes import SYNTAXES, write_compact
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.types import Detections, Sample, fold_label
 
@@ -51,6 +52,7 @@ SCORED = (
 )
 
 Placement = Literal["user-suffix", "user-prefix", "system", "both"]
+Form = Literal["family", "compact"]
 
 _PLACEHOLDERS = {
     "detect": {"labels", "label_list", "output"},
@@ -75,6 +77,8 @@ class Prompt:
         region: of a region sample, with `{region}`, in the model's coordinates, and `{labels}`.
         label: how each label, or the expression, is written, with `{label}`.
         separator: between labels.
+        form: how boxes are asked for and written: as the `family` does, or in `compact` JSON, each
+            label once with all of its boxes.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Prompt:
     region: str = REGION
     label: str = "{label}"
     separator: str = "; "
+    form: Form = "family"
 
     @property
     def has_system(self) -> bool:
@@ -194,13 +199,14 @@ PROMPTS: dict[str, Prompt] = {
     "rec": Prompt("rec", REC),
     "none": Prompt("none", DIRECT),
     "scored": Prompt("scored", SCORED),
+    "compact": Prompt("compact", STANDARD, form="compact"),
     "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
     **{prompt.name: prompt for prompt in NATIVE},
 }
 """The VLM-R1-OVD blog's prompts by name, grammar included, and the makers' own.
 
-`none` asks for no thinking, `scored` also for a score of each box; `missing_space` is `standard`
-with the fault that delayed the blog's training (section 5.1).
+`none` asks for no thinking, `scored` also for a score of each box, `compact` for boxes in half the
+tokens; `missing_space` is `standard` with the fault that delayed the blog's training (section 5.1).
 """
 
 
@@ -248,6 +254,9 @@ def read_prompt(path: Path) -> Prompt:
         if key in _PLACEHOLDERS:
             _check_placeholders(text, _PLACEHOLDERS[key], f"{path}: {key}")
     _checked_placement(content.get("placement", "user-suffix"), str(path))
+    if content.get("form", "family") not in get_args(Form):
+        known = ", ".join(get_args(Form))
+        raise UsageError(f"{path}: unknown form {content['form']!r}; forms: {known}")
     return Prompt(**{"instruction": "", **content, "name": str(path)})
 
 
@@ -269,12 +278,33 @@ def _check_placeholders(text: str, known: set[str], where: str) -> None:
         raise UsageError(f"{where}: unknown placeholder {{{unknown[0]}}}; known: {names}")
 
 
-def render_output(family: Family) -> str:
-    """How boxes are to be written, with an example in the family's own syntax."""
-    syntax = SYNTAXES[family.syntax]
+def render_output(family: Family, form: Form = "family") -> str:
+    """How boxes are to be written, with an example in the family's own syntax.
+
+    Args:
+        family: whose syntax it is.
+        form: of the prompt.
+
+    Raises:
+        UsageError: the form is JSON and the family's syntax is not.
+    """
     corners = ["x1", "y1", "x2", "y2"] if family.axes == "xyxy" else ["y1", "x1", "y2", "x2"]
-    example = syntax.write([corners] * 2, ["target name"] * 2, family.box_key)
-    return _OUTPUT.format(form=syntax.form, example=example)
+    example = _writer(family, form)([corners] * 2, ["target name"] * 2, family.box_key)
+    said = _COMPACT if form == "compact" else SYNTAXES[family.syntax].form
+    return _OUTPUT.format(form=said, example=example)
+
+
+_COMPACT = "in JSON format without spaces, those of a name together"
+
+
+def _writer(family: Family, form: Form) -> Callable[..., str]:
+    syntax = SYNTAXES[family.syntax]
+    if form == "compact" and not syntax.is_json:
+        raise UsageError(
+            f"a prompt of form compact asks for JSON, and family {family.name} writes boxes "
+            f"{syntax.form}; take another prompt"
+        )
+    return write_compact if form == "compact" else syntax.write
 
 
 OUTPUT = render_output(FAMILIES["plain"])
@@ -294,12 +324,15 @@ def render_problem(
     labels = prompt.name_labels(*sample.labels)
     if sample.task == "detection":
         return prompt.detect.format(
-            labels=labels, label_list=list(sample.labels), output=render_output(family)
+            labels=labels,
+            label_list=list(sample.labels),
+            output=render_output(family, prompt.form),
         )
     if sample.task == "grounding":
         expression = (sample.question or "; ".join(sample.labels)).rstrip(".")
         expression = prompt.name_labels(expression)
-        return prompt.ground.format(expression=expression, output=render_output(family))
+        output = render_output(family, prompt.form)
+        return prompt.ground.format(expression=expression, output=output)
     if sample.question or not sample.objects:
         return sample.question or ""
     boxes = Detections.from_objects(sample.objects[:1]).boxes
@@ -337,6 +370,7 @@ def render_answer(
     family: Family,
     size_wh: tuple[int, int],
     input_size_wh: tuple[int, int] | None = None,
+    form: Form = "family",
 ) -> str:
     """Boxes as the family writes them, or `None` where there are none.
 
@@ -345,11 +379,14 @@ def render_answer(
         family: decides frame and syntax.
         size_wh: size of the original image.
         input_size_wh: size the model sees, where it is known better than the family's rule.
+        form: of the prompt; boxes of a label stand in a row where it is compact.
     """
     if not len(detections):
         return "None"
+    if form == "compact":
+        detections = detections.by_label()
     boxes = family.render_boxes(detections.boxes, size_wh, input_size_wh)
-    return SYNTAXES[family.syntax].write(boxes, detections.labels, family.box_key)
+    return _writer(family, form)(boxes, detections.labels, family.box_key)
 
 
 def render_think(sample: Sample) -> str:
@@ -389,7 +426,7 @@ def render_target(
         answer = sample.answer or ""
     else:
         targets = Detections.from_objects(sample.targets)
-        answer = render_answer(targets, family, sample.size_wh, input_size_wh)
+        answer = render_answer(targets, family, sample.size_wh, input_size_wh, prompt.form)
     return render_completion(answer, sample, prompt, opened)
 
 

@@ -153,6 +153,12 @@ class Detections:
         boxes = np.array([o.bbox for o in objects], dtype=np.float64).reshape(-1, 4)
         return cls(boxes, tuple(o.label for o in objects))
 
+    def by_label(self) -> Detections:
+        """Those of a label in a row, labels in the order in which they come first."""
+        ranks = {label: rank for rank, label in enumerate(dict.fromkeys(self.labels))}
+        order = sorted(range(len(self)), key=lambda place: ranks[self.labels[place]])
+        return Detections(self.boxes[order], tuple(self.labels[place] for place in order))
+
 
 NOTHING = Detections(np.zeros((0, 4)), ())
 """No detections at all."""

@@ -11,7 +11,9 @@ import pytest
 from boxrl.cli import main
 from boxrl.data.formats.coco import read_coco
 from boxrl.data.samples import write_samples
+from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
+from boxrl.families.syntaxes import SYNTAXES
 from boxrl.prompts import PROMPTS
 from boxrl.rewards import REWARDS, build_rewards
 from boxrl.rewards.gold_check import validate
@@ -55,6 +57,23 @@ def test_gold_answers_to_makers_prompts_have_no_tags_and_earn_the_maximum(real_s
     assert outcome.problems == []
 
 
+JSON_FAMILIES = [family for family in FAMILIES.values() if SYNTAXES[family.syntax].is_json]
+
+
+@pytest.mark.parametrize("family", JSON_FAMILIES, ids=lambda family: family.name)
+def test_gold_answers_in_compact_form_are_read_back(real_samples, family):
+    rewards = build_rewards([name for name in REWARDS if name != "native_format"])
+    outcome = validate(real_samples, family, PROMPTS["compact"], rewards)
+    assert outcome.problems == []
+    assert outcome.prompt_defects == []
+
+
+def test_a_family_that_writes_no_json_has_no_compact_form():
+    cat = sample(Object((1, 2, 30, 40), "cat"))
+    with pytest.raises(UsageError, match="compact asks for JSON, and family rex-omni writes boxes"):
+        validate([cat], FAMILIES["rex-omni"], PROMPTS["compact"], build_rewards(["f1"]))
+
+
 @pytest.mark.parametrize(
     ("reward", "prompt", "hint"),
     [
@@ -95,6 +114,7 @@ def recipe(tmp_path):
     path.write_text(
         f"name: x\nmethod: grpo\nmodel: tiny\ndata: {{train: {tmp_path}/train.jsonl, "
         f"images: {tmp_path}/images}}\nrewards: [format, {{name: f1, weight: 2}}]\n"
+        "train: {prompts_per_step: 1}\n"
     )
     return path
 

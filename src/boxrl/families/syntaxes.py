@@ -38,6 +38,20 @@ def write_wrapped(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     return f'{{"boxes": {_write_json_items(boxes, labels, key)}}}'
 
 
+def write_compact(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
+    """Any JSON family's boxes under their labels, `{"label":[[...],...]}`, without blanks.
+
+    Of the same label the boxes stand in a row.
+    """
+    runs = groupby(zip(boxes, labels, strict=True), key=lambda pair: pair[1])
+    names = (
+        f"{json.dumps(label, ensure_ascii=False)}:"
+        f"[{','.join(_bracketed(box).replace(' ', '') for box, _ in run)}]"
+        for label, run in runs
+    )
+    return f"{{{','.join(names)}}}"
+
+
 def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     """GLM-V: the same JSON array between its box markers."""
     return f"<|begin_of_box|>{_write_json_items(boxes, labels, key)}<|end_of_box|>"

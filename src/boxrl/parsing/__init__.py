@@ -132,7 +132,7 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
             return Items([box for box, _ in items], named), Rest(
                 unusable=broken + len(found.points)
             )
-    return read_items(answer, family.box_key, label, asked.grounds)
+    return read_items(answer, family.box_key, label, asked.grounds, asked.labels)
 
 
 def _place(

@@ -4,14 +4,15 @@ Objects with a box are items, arrays hold them. What stands side by side, with b
 fences and line ends between, is one sequence and adds up. Where words stand between, a later
 array adds the labels that it names anew and replaces the boxes of those that it names again: an
 array per class adds up, a revision replaces, a repetition counts once. Objects outside of arrays
-always add up, and brackets without objects never displace items.
+always add up, and brackets without objects never displace items. An object that holds lists of
+boxes under labels (`{"cat": [[...], ...]}`) counts as an array of their items.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple
@@ -121,7 +122,9 @@ def _array_decoder(box_key: str) -> Any:
     return msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
 
 
-def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tuple[Items, Rest]:
+def read_items(
+    answer: str, box_key: str, label: str | None, bare: bool, names: Sequence[str] = ()
+) -> tuple[Items, Rest]:
     """Every item of an answer, whatever surrounds it.
 
     A cut or broken array is read as far as its items are complete JSON objects.
@@ -131,7 +134,9 @@ def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tupl
         box_key: key of an item's box.
         label: of items without one; None where it is not known.
         bare: whether four numbers in brackets are a box, of that label.
+        names: labels that were asked for; none where they are not known.
     """
+    asked = frozenset(map(fold_label, names))
     rest = Rest()
     merged = _Merged()
     end_of_last = failures = values = 0
@@ -165,8 +170,9 @@ def read_items(answer: str, box_key: str, label: str | None, bare: bool) -> tupl
         values += 1
         if values > MAX_VALUES:
             return Items([], []), Rest(whole=False, reason="too many brackets")
-        items = list(_items(value, box_key, label, bare, rest))
-        merged.add(items, in_array=is_array or inside_broken)
+        named = _named_boxes(value, box_key, asked)
+        items = named or list(_items(value, box_key, label, bare, rest))
+        merged.add(items, in_array=is_array or inside_broken or bool(named))
         rest.whole = rest.whole and not (inside_broken and items)
         position = end_of_last = end
     if not rest.reason:
@@ -218,6 +224,20 @@ def _items(value: Any, box_key: str, label: str | None, bare: bool, rest: Rest) 
             todo += reversed(value)
         else:
             rest.passed += bool(value)
+
+
+def _named_boxes(value: Any, box_key: str, asked: frozenset[str]) -> list[Item]:
+    """The items of `{"label": [[...], ...], ...}`; none where a value is no list of boxes.
+
+    One of its keys has to be a label that was asked for, where that is known.
+    """
+    if not isinstance(value, dict) or box_key in value:
+        return []
+    if not all(isinstance(boxes, list) and all(map(_is_box, boxes)) for boxes in value.values()):
+        return []
+    if asked and asked.isdisjoint(map(fold_label, value)):
+        return []
+    return [((x1, y1, x2, y2), name) for name, boxes in value.items() for x1, y1, x2, y2 in boxes]
 
 
 def _holds_objects(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,8 @@ def validate(
         )
         completion = Completion(text, parsed, n_tokens=0, progress=0.0)
         exact = Target.from_sample(sample)
+        if prompt.form == "compact":
+            exact = replace(exact, detections=exact.detections.by_label())
         mistakes = (
             [] if exact.answer else list(_box_mistakes(exact, parsed.detections, family, sample))
         )
