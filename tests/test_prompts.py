@@ -9,6 +9,7 @@ from boxrl.prompts import (
     ENHANCED,
     PROMPTS,
     STANDARD,
+    Prompt,
     build_prompt,
     render_messages,
     render_problem,
@@ -92,6 +93,22 @@ def test_a_prompt_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("instruction", "opened", "expected"),
+    [
+        ("", False, "None"),
+        ("", True, "<think>0 dog, 0 cat</think>\nNone"),
+        ("Think in <think> </think>.", False, "<think>0 dog, 0 cat</think>\nNone"),
+        ("Answer in <answer> </answer>.", False,
+         "<think>0 dog, 0 cat</think>\n<answer>None</answer>"),
+    ],
+)  # fmt: skip
+def test_gold_answers_have_the_tags_that_the_prompt_asks_for(instruction, opened, expected):
+    nothing = Sample("a", "a.png", 10, 10, "detection", ("dog", "cat"))
+    prompt = Prompt("mine", instruction)
+    assert render_target(nothing, FAMILIES["plain"], prompt=prompt, opened=opened) == expected
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("- a", "expected a mapping"),
@@ -100,6 +117,7 @@ def test_a_prompt_of_ones_own(tmp_path):
         ("detect: 'Find {label}'", r"unknown placeholder {label}; known: {label_list}, {labels}"),
         ("detect: 'Find {labels'", "write {{ and }} for braces"),
         ("placement: top", "unknown placement 'top'; placements: user-suffix"),
+        ("form: dense", "unknown form 'dense'; forms: family, compact"),
         ("a: [", "not YAML"),
     ],
 )

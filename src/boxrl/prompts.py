@@ -99,8 +99,12 @@ class Prompt:
     @property
     def answer_tag(self) -> Literal["required", "optional"]:
         """`optional` where no word of it asks for answer tags: answers without are its form."""
-        words = (self.instruction, self.detect, self.ground, self.region)
-        return "required" if any("<answer>" in text for text in words) else "optional"
+        return "required" if self.mentions("<answer>") else "optional"
+
+    def mentions(self, tag: str) -> bool:
+        """Whether a tag stands in any of its texts."""
+        texts = (self.instruction, self.detect, self.ground, self.region)
+        return any(tag in text for text in texts)
 
     def name_labels(self, *labels: str) -> str:
         """Labels as the prompt writes them."""
@@ -255,8 +259,8 @@ def read_prompt(path: Path) -> Prompt:
             _check_placeholders(text, _PLACEHOLDERS[key], f"{path}: {key}")
     _checked_placement(content.get("placement", "user-suffix"), str(path))
     if content.get("form", "family") not in get_args(Form):
-        known = ", ".join(get_args(Form))
-        raise UsageError(f"{path}: unknown form {content['form']!r}; forms: {known}")
+        forms = ", ".join(get_args(Form))
+        raise UsageError(f"{path}: unknown form {content['form']!r}; forms: {forms}")
     return Prompt(**{"instruction": "", **content, "name": str(path)})
 
 
@@ -409,8 +413,8 @@ def render_target(
 ) -> str:
     """The gold completion: `<think>...</think>` and `<answer>...</answer>`.
 
-    Where the prompt asks for no tags it is the answer alone, behind a thought only if the chat
-    template opens one.
+    Where the prompt asks for no answer tags it is the answer alone, behind a thought only if the
+    prompt asks for one or the chat template opens it.
 
     Args:
         sample: what is asked, and what is right.
@@ -442,4 +446,4 @@ def render_completion(answer: str, sample: Sample, prompt: Prompt, opened: bool 
     thought = f"<think>{render_think(sample)}</think>\n"
     if prompt.answer_tag == "required":
         return f"{thought}<answer>{answer}</answer>"
-    return f"{thought}{answer}" if opened else answer
+    return f"{thought}{answer}" if opened or prompt.mentions("<think>") else answer

@@ -3,7 +3,9 @@
 import pytest
 
 from boxrl.data.lint.prompts import lint_labels, lint_prompt, lint_rendered
+from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
+from boxrl.families.syntaxes import SYNTAXES
 from boxrl.prompts import NATIVE, OUTPUT, PROMPTS
 from boxrl.types import Object, Sample
 
@@ -54,6 +56,10 @@ def test_good_prompts_have_no_defects(text):
     "prompt", [p for p in PROMPTS.values() if p not in NATIVE], ids=lambda prompt: prompt.name
 )
 def test_every_prompt_of_ours_is_clean_in_every_family_but_the_seeds_defect(prompt, family):
+    if prompt.form == "compact" and not SYNTAXES[family.syntax].is_json:
+        with pytest.raises(UsageError, match="asks for JSON"):
+            lint_rendered(DOGS, prompt, family)
+        return
     defects = ["missing-space"] if prompt.name == "missing_space" else []
     assert [defect.rule for defect in lint_rendered(DOGS, prompt, family)] == defects
 
