@@ -84,7 +84,7 @@ def measure_lengths(
     samples = [sample for sample in samples if family.takes(sample.size_wh)]
     if tokenizer is None or not samples:
         return []
-    golds = (_gold(sample, family, thinking) for sample in samples)
+    golds = (_gold(sample, family, prompt, thinking) for sample in samples)
     answers = [n + 1 for n in _count(tokenizer, golds)]  # and the token that ends it
     limit = recipe.train.max_completion_length
     found = []
@@ -108,9 +108,9 @@ def _lengths(
     return Lengths(key, limit, of, len(counts), cut, counts[longest], samples[longest].id)
 
 
-def _gold(sample: Sample, family: Family, thinking: Thinking) -> str:
+def _gold(sample: Sample, family: Family, prompt: Prompt, thinking: Thinking) -> str:
     """What a perfect model writes behind the prompt."""
-    text = render_target(sample, family)
+    text = render_target(sample, family, prompt=prompt, opened=thinking.opened)
     return text.removeprefix(THOUGHT[0]) if thinking.opened else text
 
 
