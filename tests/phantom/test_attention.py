@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +17,15 @@ from torch.nn.attention.varlen import varlen_attn  # noqa: E402
 from transformers import modeling_flash_attention_utils as flash_utils  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
+from boxrl.engines.prefix import kernels  # noqa: E402
 from boxrl.engines.prefix.layout import Group, Layout  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
 from tests.engines.prefix.test_shared_prefix import shared_log_probs  # noqa: E402
 from tests.support.random_models import KINDS, build_batch, build_model  # noqa: E402
 
 from .gpu import Gpu, phantom_gpu  # noqa: E402
+from .runs import ran_on_phantom, recipe_of  # noqa: E402
 from .test_equals_cpu import LENGTHS, SIZE, micro_batch, moved  # noqa: E402
 
 CHOICES = ("auto", "sdpa", "varlen", "flex")
@@ -154,3 +159,20 @@ def test_a_block_mask_takes_no_memory_by_pairs_of_tokens() -> None:
         gpu.reset()
         assert layout.block_mask.shape == (1, 1, 1800, 1800)
         assert gpu.peak_bytes - before < 0.1 * 1800**2
+
+
+def test_a_tower_whose_windows_are_wrong_stops_the_run(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL's path, which the first micro-batch is compared with, runs the tower by SDPA."""
+    right = kernels.varlen_attn
+
+    @wraps(right)
+    def wrong(query: Any, key: Any, value: Any, *rest: Any, **options: Any) -> Any:
+        windows = "window_size" not in options
+        return right(query, key, value.flip(0) if windows else value, *rest, **options)
+
+    monkeypatch.setattr(kernels, "varlen_attn", wrong)
+    recipe = recipe_of(scene_folder, tmp_path / "run", "auto", engine={"dtype": "bfloat16"})
+    with pytest.raises(UsageError, match="first micro-batch differ"):
+        ran_on_phantom(recipe)

@@ -20,7 +20,8 @@ prompt leaves behind to every completion (`recurrent`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -77,6 +78,24 @@ def _has_windows(model: Any) -> bool:
         and "cu_seqlens" in inspect.signature(module.forward).parameters
         for module in model.modules()
     )
+
+
+@contextmanager
+def plain_windows(model: Any) -> Iterator[None]:
+    """Within the block a vision tower attends by SDPA, window by window, as transformers has it.
+
+    Args:
+        model: wrapped or not.
+    """
+    vision = getattr(unwrap(model).config, "vision_config", None)
+    if vision is None or vision._attn_implementation != TOWER:
+        yield
+        return
+    vision._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        vision._attn_implementation = TOWER
 
 
 def is_enabled(model: Any) -> bool:

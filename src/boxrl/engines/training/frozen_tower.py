@@ -58,13 +58,17 @@ class FrozenTower:
         self._kept: dict[Any, Any] = {}
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Within the block features of images are kept, and those that are kept are taken."""
-        self._keeps = True
+    def keeping(self, keeps: bool = True) -> Iterator[None]:
+        """Within the block features of images are kept, and those that are kept are taken.
+
+        Args:
+            keeps: False has every image run again.
+        """
+        before, self._keeps = self._keeps, keeps
         try:
             yield
         finally:
-            self._keeps = False
+            self._keeps = before
 
     def forget(self) -> None:
         """Drop what is kept: other images come."""

@@ -23,7 +23,7 @@ from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
 from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
-from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
 from boxrl.engines.training.batches import (
     chunk_groups,
     fill_images,
@@ -208,7 +208,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             found = compare_paths(
                 ours,
                 batch,
-                lambda part, length: self._score_by_trl(model, part, length, 1)[0],
+                lambda part, length: self._score_plainly(model, part, length),
                 torch.bfloat16 if self.args.bf16 else unwrap(model).dtype,
             )
         model.train(training)
@@ -220,7 +220,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             return
         said = (
             f"log-probabilities of the first micro-batch differ from TRL's path by "
-            f"{difference.max():.2g} on average, where rounding makes {allowed.max():.2g}"
+            f"{float(difference.max()):.2g} on average, where rounding makes "
+            f"{float(allowed.max()):.2g}"
         )
         if not self._fall_back:
             raise UsageError(
@@ -228,6 +229,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
                 "path by itself, and report this model"
             )
         self.notices["trl_path"] = f"training takes TRL's path: {said}"
+
+    def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
+        """TRL's log-probabilities "b c", with nothing of ours in them: not the tower's either."""
+        with plain_windows(model), self._tower.keeping(False) if self._tower else nullcontext():
+            logps: Tensor = self._score_by_trl(model, inputs, n, 1)[0]
+        return logps
 
     # --- generation ----------------------------------------------------------------------------
 

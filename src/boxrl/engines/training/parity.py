@@ -21,7 +21,7 @@ from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import load
 from boxrl.engines.prefix.images import TYPES, tiles_per_row
 from boxrl.engines.prefix.kernels import refuse_attention
-from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.paths import pick_row
 from boxrl.engines.training.projections import Projections, Projector, relative_difference
@@ -169,11 +169,12 @@ def _row_by_row(model: Any, batch: dict[str, Any], n: int, projector: Projector)
 
 
 def _trl(model: Any, batch: dict[str, Any], n: int) -> Tensor:
-    """TRL's own method."""
+    """TRL's own method, on transformers' own attention."""
     others = {k: v for k, v in batch.items() if k not in ("input_ids", "attention_mask")}
-    logps: Tensor = GRPOTrainer._get_per_token_logps_and_entropies(
-        TRAINER, model, batch["input_ids"], batch["attention_mask"], n, **others
-    )[0]
+    with plain_windows(model):
+        logps: Tensor = GRPOTrainer._get_per_token_logps_and_entropies(
+            TRAINER, model, batch["input_ids"], batch["attention_mask"], n, **others
+        )[0]
     return logps
 
 
