@@ -47,6 +47,13 @@ def test_agreement_can_be_wrong_together() -> None:
     assert figures["pass@k"] == pytest.approx({"1": 1 / 3, "3": 1.0})
 
 
+def test_boxes_of_a_thought_that_the_prompt_opened_and_nobody_closed_are_no_answer() -> None:
+    draws = rows(DETECTION, f"may be {RIGHT}", f"one</think>{RIGHT}")
+    figures = evaluate_draws([DETECTION], draws, PLAIN, opened=True)
+    assert figures["pass@k"] == {"1": 0.5, "2": 1.0}
+    assert evaluate_draws([DETECTION], draws, PLAIN)["pass@k"]["1"] == 1.0
+
+
 def test_a_negative_is_passed_by_saying_none_and_means_are_over_samples() -> None:
     negative = replace(DETECTION, id="n", objects=())
     none = "<answer>None</answer>"

@@ -40,9 +40,13 @@ def run_pass_at_k(args: argparse.Namespace) -> None:
     from boxrl.evaluate.files import read_settings, settings_family
     from boxrl.evaluate.pass_at_k import evaluate_draws
 
-    family = settings_family(read_settings(args.predictions), args.family, str(args.predictions))
+    settings = read_settings(args.predictions)
     figures = evaluate_draws(
-        read_samples(args.samples), read_predictions(args.predictions), family, _sizes(args.k)
+        read_samples(args.samples),
+        read_predictions(args.predictions),
+        settings_family(settings, args.family, str(args.predictions)),
+        _sizes(args.k),
+        bool(settings.get("opens_thought")),
     )
     if args.json:
         print_json(figures)

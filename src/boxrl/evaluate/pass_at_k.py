@@ -9,10 +9,11 @@ import numpy as np
 
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate.judging import Question, judge
+from boxrl.evaluate.judging import Question, Rules, judge
 from boxrl.families import Family
 from boxrl.metrics.pass_at_k import best_of_k, most_agreed
 from boxrl.parsing import parse
+from boxrl.parsing.answers import as_read
 from boxrl.rewards.localization import f1
 from boxrl.types import Asked, Completion, Parsed, Sample, Target, fold_label
 
@@ -22,6 +23,7 @@ def evaluate_draws(
     predictions: Mapping[str, Prediction],
     family: Family,
     ks: Sequence[int] | None = None,
+    opened: bool = False,
 ) -> dict[str, Any]:
     """Figures of a file made with `predict --n N`.
 
@@ -33,6 +35,7 @@ def evaluate_draws(
         predictions: by draw, ids `ID#0` to `ID#n-1`, for every sample.
         family: the frame in which the model answered.
         ks: sizes to report; by default 1, 2, 4, ... and n.
+        opened: whether the prompt had opened the thought, so that completions begin in it.
 
     Returns:
         `n` samples, `draws` per sample, `pass@k` and `best_of_k_f1` {k: mean over samples},
@@ -46,14 +49,15 @@ def evaluate_draws(
     sizes = sorted(set(ks or [2**p for p in range(n.bit_length())] + [n]))
     if sizes[0] < 1 or sizes[-1] > n:
         raise UsageError(f"k must be between 1 and the {n} draws per sample, got {sizes}")
+    rules = Rules(opened=opened)
     right, values, chosen = [], [], []
     for sample in samples:
         draws = [predictions[f"{sample.id}#{k}"] for k in range(n)]
         question = Question.from_sample(sample)
-        judged = [_judge(question, draw, family) for draw in draws]
+        judged = [_judge(question, draw, family, rules) for draw in draws]
         right.append([hit for hit, _ in judged])
         values.append([value for _, value in judged])
-        chosen.append(most_agreed(_agreement(sample, draws, family)))
+        chosen.append(most_agreed(_agreement(sample, draws, family, opened)))
     return {
         "n": len(samples),
         "draws": n,
@@ -95,19 +99,21 @@ def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predic
     return n
 
 
-def _judge(question: Question, draw: Prediction, family: Family) -> tuple[float, float]:
+def _judge(
+    question: Question, draw: Prediction, family: Family, rules: Rules
+) -> tuple[float, float]:
     """Whether the answer is right, and its f1; for answers that are not boxes both are one."""
-    row = judge(question, draw, family)
+    row = judge(question, draw, family, rules)
     return float(row.is_faultless), row.score
 
 
-def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family) -> Any:
+def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family, opened: bool) -> Any:
     """How well draw j does were draw i the truth, "n n"; unreadable answers agree with none."""
-    texts = [draw.completion for draw in draws]
+    texts = [as_read(draw.completion, opened) for draw in draws]
     size, asked = sample.size_wh, Asked.from_sample(sample)
     parsed = [
-        parse(draw.completion, family, size, draw.input_size_wh, "optional", asked)
-        for draw in draws
+        parse(text, family, size, draw.input_size_wh, "optional", asked)
+        for text, draw in zip(texts, draws, strict=True)
     ]
     boxes = sample.task in ("detection", "grounding")
     return np.array(
