@@ -187,6 +187,8 @@ def _print_status(console: Console, metrics: Mapping[str, Any]) -> None:
     if metrics["unreadable"]:
         counts = (f"{reason} {n}" for reason, n in metrics["unreadable"].items())
         console.print(f"unreadable: {', '.join(counts)}", markup=False)
+    if metrics["dropped"]:
+        console.print(f"{metrics['dropped']:,} items of answers could not be used")
     failed = metrics["failed"]
     if failed["n"]:
         done = "left out" if failed["rule"] == "skip" else "counted as unreadable"
