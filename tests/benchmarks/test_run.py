@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from boxrl.benchmarks import build_benchmark  # noqa: E402
 from boxrl.benchmarks.run import run_benchmark  # noqa: E402
+from boxrl.benchmarks.tables import describe  # noqa: E402
 from boxrl.cli import main  # noqa: E402
 from boxrl.engines.answers import AnswerOptions  # noqa: E402
 from boxrl.engines.build import EngineOptions  # noqa: E402
@@ -52,7 +53,9 @@ def test_a_benchmark_runs_from_python_and_prints_nothing(
     assert capsys.readouterr().out == ""
     assert outcome.parts["coco_pos_1"].metrics["n"] == 2
     assert outcome.table == []  # its one evaluation says it all
-    assert json.loads((root / "out" / "benchmark.json").read_text()) == outcome.content()
+    assert json.loads((root / "out" / "benchmark.json").read_text()) == json.loads(
+        json.dumps(describe(outcome))
+    )
     again = run_benchmark(
         build_benchmark("coco_pos_1"), root, root / "again", root / "out" / "predictions.jsonl",
         resamples=0,

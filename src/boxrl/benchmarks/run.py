@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from boxrl.benchmarks.odinw_qwen import PROMPT, summarize_qwen
+from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
 from boxrl.benchmarks.samples import build_samples
-from boxrl.benchmarks.summary import SUMMARIES, evaluate_parts, leaves, summarize_benchmark
+from boxrl.benchmarks.summary import evaluate_parts, summarize_benchmark
+from boxrl.benchmarks.tables import describe
 from boxrl.data.files import write_atomic, write_json
-from boxrl.data.predictions import Prediction, meta_path, read_predictions, render_prediction
+from boxrl.data.predictions import Prediction, meta_path, render_prediction
 from boxrl.data.samples import read_samples, render_sample, write_samples
 from boxrl.engines.answers import AnswerOptions, answer_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import Evaluation
-from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
+from boxrl.evaluate.detectors import ranked_by, read_answers
+from boxrl.evaluate.files import settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.types import Sample
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A benchmark that was run.
-
-    Attributes:
-        benchmark: which one.
-        summary: its own table, see `summarize_benchmark`.
-        parts: an evaluation per part.
-        missing: part -> why its files are not there.
-        variant: the protocol by which it was scored, where that is not boxrl's.
-    """
-
-    benchmark: Benchmark
-    summary: dict[str, Any]
-    parts: dict[str, Evaluation]
-    missing: dict[str, str]
-    variant: str | None = None
-
-    @property
-    def table(self) -> list[tuple[str, str, Any]]:
-        """Its own table as (where, figure, value); empty where the one evaluation is all."""
-        whole = len(self.parts) == 1 and self.benchmark.name not in SUMMARIES and not self.variant
-        return [] if whole else list(leaves(self.summary))
-
-    def content(self) -> dict[str, Any]:
-        """What benchmark.json says."""
-        return {
-            "benchmark": self.benchmark.name,
-            "summary": self.summary,
-            "parts": {name: part.metrics for name, part in self.parts.items()},
-            "missing": self.missing,
-            "protocol": self.benchmark.protocol,
-            "variant": self.variant,
-        }
 
 
 def run_benchmark(
@@ -109,11 +76,11 @@ def run_benchmark(
         answered = answer_samples(answers, samples, out / "samples.jsonl", root, path)
         if answered.failed:
             raise UsageError(f"{path}: some samples have no answer; rerun the same command")
-    settings, predictions = read_settings(path), read_predictions(path)
+    settings, predictions = read_answers(path, samples)
     known = settings_family(settings, family, str(path))
     parts = evaluate_parts(
         samples, predictions, known, settings=settings, resamples=resamples,
-        confidence=confidence, nms=nms,
+        confidence=ranked_by(path, confidence), nms=nms,
     )  # fmt: skip
     if protocol:
         summary = summarize_qwen(benchmark, samples, predictions, known)
@@ -121,7 +88,7 @@ def run_benchmark(
         summary = summarize_benchmark(benchmark, samples, parts, root)
     outcome = Outcome(benchmark, summary, parts, missing, protocol)
     settings |= {"images": str(root.resolve()), "family": known.name}
-    write_json(out / "benchmark.json", outcome.content())
+    write_json(out / "benchmark.json", describe(outcome))
     for name, part in parts.items():
         mine = [sample for sample in samples if sample.meta["part"] == name]
         _write_part(out, name, part, mine, predictions, settings)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from boxrl.benchmarks import Benchmark, Published
-    from boxrl.benchmarks.run import Outcome
+    from boxrl.benchmarks.outcome import Outcome
     from boxrl.engines.answers import AnswerOptions
     from boxrl.evaluate.tables import CitedTable
 
@@ -88,6 +88,10 @@ def add_verb(verbs: Any) -> None:
         help="evaluate these predictions instead of running a model",
     )  # fmt: skip
     run.add_argument(
+        "--detector", type=Path, action="append", default=[], metavar="FILE.json",
+        help="a detector's COCO results on the same data, as a row of the table; repeatable",
+    )  # fmt: skip
+    run.add_argument(
         "--family", metavar="NAME",
         help="model family (default: read from the model's config.json or the predictions)",
     )  # fmt: skip
@@ -136,7 +140,7 @@ def list_benchmarks(args: argparse.Namespace) -> None:
 def run_all(args: argparse.Namespace) -> None:
     """Convert, predict, evaluate, report; one benchmark after the other."""
     from boxrl.benchmarks import build_benchmark
-    from boxrl.benchmarks.tables import benchmark_table, overview_table
+    from boxrl.benchmarks.tables import benchmark_table, describe, overview_table
     from boxrl.evaluate.tables import render_tables
 
     form = chosen_format(args)
@@ -144,25 +148,28 @@ def run_all(args: argparse.Namespace) -> None:
     roots = args.data_root * len(benchmarks) if len(args.data_root) == 1 else args.data_root
     if len(roots) != len(benchmarks):
         raise UsageError(f"{len(benchmarks)} benchmarks take 1 --data-root or one each, in order")
-    if args.predictions and len(benchmarks) > 1:
-        raise UsageError("--predictions are of one benchmark; name one, or --model")
+    if (args.predictions or args.detector) and len(benchmarks) > 1:
+        raise UsageError("--predictions and --detector are of one benchmark; name one")
     several = len(benchmarks) > 1
     folders = [args.out / item.name if several else args.out for item in benchmarks]
     for folder, root in zip(folders, roots, strict=True):
         _check_outputs(folder, root)
     runs = zip(benchmarks, roots, folders, strict=True)
     outcomes = [_run_one(args, item, root, folder) for item, root, folder in runs]
+    rivals = [_run_detector(args, benchmarks[0], roots[0], file) for file in args.detector]
     if args.json:
-        contents = {outcome.benchmark.name: outcome.content() for outcome in outcomes}
-        print_json(contents if several else outcomes[0].content())
+        contents = {outcome.benchmark.name: describe(outcome) for outcome in outcomes}
+        print_json(contents if several else describe(outcomes[0]))
     elif form:
         shown = [overview_table(outcomes)] if several else []
         if not (several and form == "csv"):
-            shown += [benchmark_table(outcome) for outcome in outcomes]
+            shown += [benchmark_table(outcome, rivals) for outcome in outcomes]
         print(render_tables(shown, form), end="")
     else:
         for outcome in outcomes:
             print_benchmark(outcome)
+        for rival in rivals:
+            print_cited(overview_table([rival]))
         if several:
             print_cited(overview_table(outcomes))
 
@@ -194,6 +201,16 @@ def _run_one(args: argparse.Namespace, benchmark: Benchmark, root: Path, out: Pa
     )
     build_report(out, out / "report.html")
     return outcome
+
+
+def _run_detector(args: argparse.Namespace, benchmark: Benchmark, root: Path, file: Path) -> Any:
+    """The benchmark with a detector's results, in a run folder of its own."""
+    from boxrl.benchmarks.run import run_benchmark
+
+    return run_benchmark(
+        benchmark, root, args.out / "detectors" / file.stem, file,
+        mode=args.mode, limit=args.limit, nms=args.nms, resamples=args.resamples,
+    )  # fmt: skip
 
 
 def _answer_options(args: argparse.Namespace) -> AnswerOptions:

@@ -78,32 +78,24 @@ def add_verb(verbs: Any) -> None:
 def run_evaluate(args: argparse.Namespace) -> None:
     """Score a predictions file and its controls."""
     form = chosen_format(args)
-    from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
     from boxrl.evaluate import evaluate
     from boxrl.evaluate.controls import compare_controls
-    from boxrl.evaluate.files import (
-        METRICS_FILE,
-        ROWS_FILE,
-        read_settings,
-        settings_family,
-        write_evaluation,
-    )
+    from boxrl.evaluate.detectors import is_results, ranked_by, read_answers, store_answers
+    from boxrl.evaluate.files import settings_family, write_evaluation
     from boxrl.evaluate.tables import evaluation_table, render_tables
 
-    if args.out:
-        outputs = [(args.out / METRICS_FILE, "metrics"), (args.out / ROWS_FILE, "rows")]
-        check_outputs(outputs, [args.samples, args.predictions, *args.control])
+    _check_files(args)
     samples = read_samples(args.samples)
 
     def run(path: Path) -> Any:
-        settings, predictions = read_settings(path), read_predictions(path)
+        settings, predictions = read_answers(path, samples)
         _refuse_draws(args.samples, samples, path, predictions)
         return evaluate(
             samples,
             predictions,
             settings_family(settings, args.family, str(path)),
-            confidence=args.confidence,
+            confidence=ranked_by(path, args.confidence),
             answer_tag=args.answer_tag,
             reading=args.reading,
             errors=args.errors,
@@ -113,26 +105,42 @@ def run_evaluate(args: argparse.Namespace) -> None:
             resamples=args.resamples,
         )
 
-    for path in args.control:
-        if not read_settings(path).get("control"):
-            raise UsageError(
-                f"--control: {path} is not a control; make one with boxrl predict --control"
-            )
-    evaluation = run(args.predictions)
+    evaluation, kept = run(args.predictions), args.predictions
     controls = [run(path) for path in args.control]
     if controls:
         compared = compare_controls(evaluation, controls, args.seed, args.resamples)
         evaluation.metrics["controls"] = compared
     if args.out:
-        evaluation = write_evaluation(
-            args.out, evaluation, samples=args.samples, predictions=args.predictions
-        )
+        if is_results(kept):
+            kept = store_answers(args.out, read_answers(kept, samples))
+        evaluation = write_evaluation(args.out, evaluation, samples=args.samples, predictions=kept)
     if args.json:
         print_json(evaluation.metrics)
     elif form:
         print(render_tables([evaluation_table(evaluation.metrics)], form), end="")
     else:
         print_evaluation(evaluation.metrics)
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Stop before anything is read where an output is another file, or a control is none.
+
+    Raises:
+        UsageError: it says which.
+    """
+    from boxrl.evaluate.detectors import is_results
+    from boxrl.evaluate.files import METRICS_FILE, PREDICTIONS_FILE, ROWS_FILE, read_settings
+
+    if args.out:
+        outputs = [(args.out / METRICS_FILE, "metrics"), (args.out / ROWS_FILE, "rows")]
+        if is_results(args.predictions):
+            outputs.append((args.out / PREDICTIONS_FILE, "predictions"))
+        check_outputs(outputs, [args.samples, args.predictions, *args.control])
+    for path in args.control:
+        if not read_settings(path).get("control"):
+            raise UsageError(
+                f"--control: {path} is not a control; make one with boxrl predict --control"
+            )
 
 
 def _refuse_draws(

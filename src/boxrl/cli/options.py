@@ -57,7 +57,8 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     """Declare `--predictions`."""
     parser.add_argument(
         "--predictions", type=Path, required=True, metavar="FILE.jsonl",
-        help="completions, as boxrl predict writes them",
+        help="completions, as boxrl predict writes them; evaluate also takes a detector's COCO "
+        "results (.json)",
     )  # fmt: skip
 
 

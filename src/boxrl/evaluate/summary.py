@@ -15,6 +15,7 @@ from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Row
 from boxrl.metrics.box_errors import ERRORS
 from boxrl.metrics.calibration import (
+    best_threshold,
     brier_score,
     detection_ece,
     judge_boxes,
@@ -132,6 +133,8 @@ METRICS = (
         detail=True,
         share=Share(lambda r: not r.parse.tagged, lambda r: 1),
     ),
+    Metric("calibration.best.f1", "F1 @0.5, best threshold"),
+    Metric("calibration.best.threshold", "that threshold", "neither", detail=True),
     Metric("calibration.D-ECE", "calibration error (D-ECE)", "lower"),
     Metric("calibration.Brier", "Brier score of boxes", "lower", detail=True),
     Metric("calibration.LaECE", "LaECE", "lower", detail=True),
@@ -217,7 +220,8 @@ def calibration(rows: Sequence[Row]) -> dict[str, Any]:
         rows: judged samples, whose boxes have confidences of their own.
 
     Returns:
-        `D-ECE`, `Brier`, `LaECE` and `LRP`, None without boxes, and `bins` of a reliability plot.
+        `D-ECE`, `Brier`, `LaECE` and `LRP`, None without boxes, `bins` of a reliability plot, and
+        `best`: the threshold of the highest F1 at IoU .5, with precision, recall and that F1.
     """
     table = box_table(rows)
     judged = judge_boxes(table.targets, table.preds, len(table.labels))
@@ -227,6 +231,7 @@ def calibration(rows: Sequence[Row]) -> dict[str, Any]:
         "LaECE": localization_aware_ece(judged),
         "LRP": localization_recall_precision(judged),
         "bins": reliability(judged),
+        "best": best_threshold(judged),
     }
 
 

@@ -207,6 +207,33 @@ def _rows_of(keys: Ints) -> dict[int, Ints]:
     return dict(zip(known.tolist(), parts, strict=True))
 
 
+def best_threshold(judged: Judged) -> dict[str, float] | None:
+    """The confidence from which on boxes should be kept, for the highest F1.
+
+    Args:
+        judged: boxes; matched surest first, so that each threshold keeps a beginning of them.
+
+    Returns:
+        `threshold` and the `precision`, `recall` and `f1` of the boxes from it up; None without
+        boxes or targets.
+    """
+    n_targets = int(judged.targets.sum())
+    if not n_targets or not len(judged.confidence):
+        return None
+    order = np.argsort(-judged.confidence, kind="stable")
+    sure = judged.confidence[order]
+    ends = np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1)
+    right, kept = judged.hit[order].cumsum()[ends], ends + 1
+    f1 = 2 * right / (kept + n_targets)
+    best = int(f1.argmax())
+    return {
+        "threshold": float(sure[ends[best]]),
+        "precision": float(right[best] / kept[best]),
+        "recall": float(right[best] / n_targets),
+        "f1": float(f1[best]),
+    }
+
+
 def _best_free(overlap: Floats, threshold: float) -> int | None:
     """The target that overlaps most, the last of equal ones; None below the threshold."""
     if not len(overlap) or overlap.max() < threshold:

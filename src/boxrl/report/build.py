@@ -59,6 +59,7 @@ def build_report(
         labels=_label_tables(run),
         thinking=[describe_thinking(title, found) for title, found in titled.items()],
         views=views,
+        benchmarks=[run.benchmark] if run.benchmark else [],
     )
     write_page(page, out, live)
     return page.missing
@@ -122,6 +123,7 @@ def build_comparison(
         labels=labels,
         thinking=[describe_thinking(title, found) for title, found in answered.items()],
         views=views,
+        benchmarks=[run.benchmark for run in runs.values() if run.benchmark],
     )
     write_page(page, out)
     return page.missing

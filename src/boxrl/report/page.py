@@ -17,6 +17,7 @@ from boxrl import __version__
 from boxrl.data.files import write_atomic
 from boxrl.metrics.box_errors import KINDS
 from boxrl.report.answers import Answers
+from boxrl.report.benchmark import BenchmarkTable
 from boxrl.report.colours import COLOURS
 from boxrl.report.gallery import Gallery
 from boxrl.report.images import place_thumbnails, read_thumbnails
@@ -44,6 +45,7 @@ class Page:
         labels: precision and recall by label.
         thinking: the commonest thoughts.
         views: what the gallery shows side by side: numbers of the gallery's evaluations.
+        benchmarks: tables beside published results.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Page:
     labels: Sequence[LabelTable]
     thinking: Sequence[ThoughtTable]
     views: Sequence[tuple[int, ...]]
+    benchmarks: Sequence[BenchmarkTable] = ()
 
 
 def write_page(page: Page, out: Path, live: bool = False) -> None:

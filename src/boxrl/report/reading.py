@@ -43,6 +43,7 @@ from boxrl.guard.files import (
 )
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt
+from boxrl.report.benchmark import BenchmarkTable, read_benchmark
 from boxrl.report.text import visible
 from boxrl.runs import FoundRun, find_path, find_run, read_facts, run_of
 from boxrl.types import Completion
@@ -114,6 +115,7 @@ class RunFolder:
         evaluations: by name, in run.json's order.
         comparisons: compare.json: "before|after" -> what `boxrl.evaluate.compare` says.
         missing: a sentence for everything that a whole run has and this one lacks.
+        benchmark: the table of benchmark.json; None of other runs.
     """
 
     path: Path
@@ -124,6 +126,7 @@ class RunFolder:
     evaluations: dict[str, ShownEvaluation]
     comparisons: dict[str, Any]
     missing: tuple[str, ...]
+    benchmark: BenchmarkTable | None = None
 
     @property
     def name(self) -> str:
@@ -207,6 +210,7 @@ def read_run(path: Path, images: Path | None = None) -> RunFolder:
         steps=steps,
         evaluations=_read_evaluations(reader, facts, found),
         comparisons=_read_comparisons(reader, facts),
+        benchmark=_read_benchmark(reader, facts),
         missing=tuple(reader.missing),
     )
 
@@ -226,6 +230,14 @@ def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:
     return reader.part(
         "compare.json", "differences have no paired intervals", read_json_object, NO_FACTS
     )
+
+
+def _read_benchmark(reader: _Reader, facts: dict[str, Any]) -> BenchmarkTable | None:
+    """The table of benchmark.json, where run.json says that this is a benchmark's run."""
+    if facts.get("method") != "benchmark":
+        return None
+    purpose = "no table beside published results"
+    return reader.part("benchmark.json", purpose, read_benchmark, None)
 
 
 def _read_evaluations(

@@ -1,0 +1,121 @@
+"""A detector's COCO results where a model's answers stand: evaluated, compared, in one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from boxrl.cli import main
+from boxrl.data.formats import READERS
+from boxrl.data.samples import write_samples
+from boxrl.errors import DataError
+from boxrl.evaluate import evaluate
+from boxrl.evaluate.detectors import read_answers, read_results
+from boxrl.evaluate.files import settings_family
+from boxrl.metrics.calibration import Judged, best_threshold
+from boxrl.types import Sample
+from tests.support.archives import coco_document, write_image, write_json
+from tests.support.coco_data import pycocotools_statistics
+
+RESULTS = [
+    {"image_id": 1, "category_id": 18, "bbox": [10, 20, 100, 50], "score": 0.9},
+    {"image_id": 1, "category_id": 18, "bbox": [300, 20, 100, 50], "score": 0.2},
+    {"image_id": 1, "category_id": 1, "bbox": [0.5, 0.25, 30.1, 40.2], "score": 0.8},
+    {"image_id": 2, "category_id": 44, "bbox": [50, 60, 10, 9], "score": 0.7},
+]
+"""Three of the four targets, and a false dog that is unsure."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_json(tmp_path / "annotations" / "instances_val2017.json", coco_document())
+    write_json(tmp_path / "rf-detr.json", RESULTS)
+    for image in coco_document()["images"]:
+        size = image["width"], image["height"]
+        write_image(tmp_path / "val2017" / image["file_name"], size)
+    return tmp_path
+
+
+def samples(root: Path) -> list[Sample]:
+    file = root / "annotations" / "instances_val2017.json"
+    found = READERS["coco"](file, root / "val2017", mode="all").rows
+    return [row for row in found if isinstance(row, Sample)]
+
+
+def test_ap_is_pycocotools_s_and_f1_that_of_the_best_threshold(root: Path) -> None:
+    asked = samples(root)
+    settings, predictions = read_answers(root / "rf-detr.json", asked)
+    family = settings_family(settings, None, "x")
+    metrics = evaluate(asked, predictions, family, confidence="written", resamples=0).metrics
+    document = coco_document()
+    for row in document["annotations"]:
+        row.pop("segmentation", None)
+    statistics: Any = pycocotools_statistics(document, RESULTS)
+    values = statistics.values() if isinstance(statistics, dict) else statistics
+    assert metrics["mAP"] == pytest.approx(next(iter(values)), abs=1e-9)
+    # from .7 on: three boxes, all right, of four targets
+    assert metrics["calibration"]["best"] == pytest.approx(
+        {"threshold": 0.7, "precision": 1.0, "recall": 3 / 4, "f1": 6 / 7}
+    )
+    assert metrics["f1@0.5"] == pytest.approx(6 / 8)
+
+
+def test_evaluate_takes_results_and_the_folder_is_like_any_other(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_samples(root / "s.jsonl", samples(root))
+    call = ["evaluate", f"--samples={root / 's.jsonl'}", f"--predictions={root / 'rf-detr.json'}"]
+    assert main([*call, f"--out={root / 'e'}", "--json", "--resamples=0"]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"]["model"] == "rf-detr"
+    assert main(["compare", str(root / "e"), str(root / "e"), "--resamples=5"]) == 0
+    assert main(["report", str(root / "e"), f"--out={root / 'r.html'}"]) == 0
+
+
+def test_a_benchmark_shows_detectors_as_rows_of_its_table(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    call = ["benchmark", "run", "coco", "--model=tiny", f"--data-root={root}", "--resamples=5"]
+    call += [f"--out={root / 'out'}", "--predict-options=--max-new-tokens 8"]
+    assert main([*call, f"--detector={root / 'rf-detr.json'}", "--format=csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["model"] for row in rows[:3]] == ["tiny", "rf-detr", "Qwen2.5-VL-3B"]
+    assert float(rows[1]["F1 @0.5"]) == pytest.approx(600 / 7)
+    assert float(rows[1]["AP50"]) == pytest.approx(100 * (51 / 101 + 1 + 1) / 3)
+    assert rows[2]["F1 @0.5"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 99}, "image_id 99 is none of the samples'"),
+        ({"score": 7.0}, "expected a number from 0 to 1"),
+        ({"bbox": [1, 2, -3, 4]}, None),
+    ],
+)
+def test_results_for_other_images_and_scores_that_are_none_are_refused(
+    change: dict[str, Any], message: str | None, root: Path
+) -> None:
+    write_json(root / "p.json", [RESULTS[0] | change])
+    if message is None:  # turned over, as in any answer
+        assert read_results(root / "p.json", samples(root))
+        return
+    with pytest.raises(DataError, match=message):
+        read_results(root / "p.json", samples(root))
+
+
+def test_samples_without_ids_cannot_be_placed(root: Path) -> None:
+    bare = [Sample("1", "a.jpg", 9, 9, "detection", ("dog",))]
+    with pytest.raises(DataError, match="does not say its category ids"):
+        read_results(root / "rf-detr.json", bare)
+
+
+def test_without_boxes_there_is_no_threshold() -> None:
+    none = np.zeros(0)
+    assert best_threshold(Judged(none, none.astype(int), none, np.array([3]), 0.5)) is None

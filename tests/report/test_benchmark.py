@@ -1,0 +1,56 @@
+"""The page of a benchmark leads with its table: this run, then what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boxrl.cli import main
+from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.errors import DataError
+from boxrl.prompts import render_target
+from boxrl.report.benchmark import read_benchmark
+from tests.data.formats.test_formats import d3_pickles
+from tests.support.archives import write_json
+from tests.support.evaluations import PLAIN
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    from boxrl.benchmarks import build_benchmark
+    from boxrl.benchmarks.samples import build_samples
+
+    (tmp_path / "d3_pkl").mkdir()
+    (tmp_path / "d3_images").mkdir()
+    d3_pickles(tmp_path / "d3_pkl")
+    file = PredictionsFile(tmp_path / "r.jsonl", {"family": "plain", "model": "<b>mine"})
+    samples = build_samples(build_benchmark("d3"), tmp_path).samples
+    file.append([Prediction(s.id, render_target(s, PLAIN), 9, "stop") for s in samples])
+    call = ["benchmark", "run", "d3", f"--data-root={tmp_path}", f"--out={tmp_path / 'out'}"]
+    assert main([*call, f"--predictions={tmp_path / 'r.jsonl'}", "--resamples=10"]) == 0
+    return (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_the_headline_stands_first_beside_published_rows(page: str) -> None:
+    start, end = page.index('<section id="benchmark">'), page.index('<section id="metrics">')
+    assert start < end
+    section = page[start:end]
+    for words in ("full.mAP", "pres.mAP", "abs.mAP", "APE-L(D)", "intra, every score 1"):
+        assert words in section
+    assert "&lt;b&gt;mine" in section
+    assert section.count("<td>100.0</td>") == 5  # three figures, and the ends of the first
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{}, {"columns": ["a"], "rows": [["x", "y"]]}, {"columns": [], "rows": []}, [1],
+     {"columns": ["a"], "rows": [["x"]] * 500}],
+)  # fmt: skip
+def test_a_table_that_is_none_is_told(table: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="run boxrl benchmark run again"):
+        read_benchmark(write_json(tmp_path / "benchmark.json", {"table": table}))
+
+
+def test_a_run_of_an_earlier_version_has_no_table(tmp_path: Path) -> None:
+    assert read_benchmark(write_json(tmp_path / "benchmark.json", {"summary": {}})) is None
