@@ -234,10 +234,9 @@ def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:
 
 def _read_benchmark(reader: _Reader, facts: dict[str, Any]) -> BenchmarkTable | None:
     """The table of benchmark.json, where run.json says that this is a benchmark's run."""
-    if facts.get("method") != "benchmark":
+    if facts.get("method") != "benchmark" or not (reader.path / "benchmark.json").exists():
         return None
-    purpose = "no table beside published results"
-    return reader.part("benchmark.json", purpose, read_benchmark, None)
+    return reader.part("benchmark.json", "no published results", read_benchmark, None)
 
 
 def _read_evaluations(
