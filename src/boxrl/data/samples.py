@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import msgspec
+
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.data.kinds import way_out
 from boxrl.errors import DataError
@@ -23,6 +25,7 @@ _FIELDS = {
     "id", "image", "width", "height", "task", "labels", "objects", "question", "answer", "meta",
 }  # fmt: skip
 _STRINGS = {str}
+_ENCODER = msgspec.json.Encoder()
 IMAGE_HEAD_BYTES = 16 * 1024
 
 KNOWLEDGE = ("unverified", "verified_absent", "unexhausted")
@@ -79,7 +82,10 @@ def render_sample(sample: Sample) -> str:
     }
     optional = {"question": sample.question, "answer": sample.answer, "meta": dict(sample.meta)}
     row.update({key: value for key, value in optional.items() if value})
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    line = msgspec.json.format(_ENCODER.encode(row), indent=0)
+    if b"null" in line:  # as which msgspec writes NaN and infinity; json refuses them
+        json.dumps(row, allow_nan=False)
+    return line.decode()
 
 
 def render_checked(sample: Sample, where: str) -> str:
@@ -89,7 +95,6 @@ def render_checked(sample: Sample, where: str) -> str:
     """
     try:
         line = render_sample(sample)
-        line.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: invalid Unicode: unpaired surrogate") from error
     except (ValueError, TypeError, RecursionError) as error:

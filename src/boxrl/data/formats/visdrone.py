@@ -80,10 +80,11 @@ def _marks(path: Path) -> list[Mark]:
             continue
         where = f"{path}:{line_number}"
         try:
-            x, y, width, height, score, category = map(int, line.strip(" ,").split(",")[:6])
+            x, y, width, height, score, category, _, _ = map(int, line.rstrip(" ,").split(","))
         except ValueError as error:
             raise DataError(
-                f"{where}: {line!r:.80}; expected left, top, width, height, score, category, ..."
+                f"{where}: {line!r:.80}; expected eight whole numbers: left, top, width, height, "
+                "score, category, truncation, occlusion"
             ) from error
         if not 0 <= category <= OTHERS:
             raise DataError(f"{where}: category {category}; expected 0 to {OTHERS}")
