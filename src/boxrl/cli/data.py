@@ -16,6 +16,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
+from boxrl.cli.show import add_show
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_verb(verbs: Any) -> None:
     add_convert(actions)
     _add_lint(actions)
     _add_stats(actions)
+    add_show(actions)
     _add_mix(actions)
     _add_split(actions)
     add_export(actions)

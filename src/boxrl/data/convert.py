@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from boxrl.data.files import finite, write_atomic
+from boxrl.data.files import finite, no_cycle_search, write_atomic
 from boxrl.data.formats.reading import Reading, Rejected
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
@@ -52,6 +52,7 @@ def rejected_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.rejected.jsonl")
 
 
+@no_cycle_search()
 def convert(
     reading: Reading,
     path: Path,
@@ -87,7 +88,7 @@ def convert(
         for sample, line in samples:
             handle.write(line + "\n")
             done.samples += 1
-            boxes = sum(not item.iscrowd for item in sample.objects)
+            boxes = len(sample.targets)
             done.objects += boxes
             done.crowd += len(sample.objects) - boxes
             done.negatives += sample.is_negative
@@ -159,9 +160,9 @@ def _check_share(
     whole = max(reading.total, reading.annotations or 0)
     if lost <= max_rejected * whole:
         return
-    kinds = Counter(_kind(row.reason) for row in rejections)
+    kinds = Counter(reason_kind(row.reason) for row in rejections)
     kind, count = kinds.most_common(1)[0]
-    example = next(row.reason for row in rejections if _kind(row.reason) == kind)
+    example = next(row.reason for row in rejections if reason_kind(row.reason) == kind)
     raise DataError(
         f"{path}: nothing written: {lost:,} of {whole:,} annotations are rejected, more than "
         f"--max-rejected {max_rejected:g} of them; the commonest reason ({count:,} times): "
@@ -172,8 +173,12 @@ def _check_share(
 _DETAIL = re.compile(r"'[^']*'|[-+\d.]+")
 
 
-def _kind(reason: str) -> str:
-    """A reason without its place and its values."""
+def reason_kind(reason: str) -> str:
+    """A reason without its place and its values.
+
+    Args:
+        reason: of a rejection.
+    """
     return _DETAIL.sub("#", reason.partition(": ")[2])
 
 

@@ -77,14 +77,14 @@ def render_sample(sample: Sample) -> str:
         "width": sample.width,
         "height": sample.height,
         "task": sample.task,
-        "labels": list(sample.labels),
-        "objects": [object_row(item) for item in sample.objects],
+        "labels": sample.labels,
+        "objects": sample.objects,
     }
-    optional = {"question": sample.question, "answer": sample.answer, "meta": dict(sample.meta)}
+    optional = {"question": sample.question, "answer": sample.answer, "meta": sample.meta}
     row.update({key: value for key, value in optional.items() if value})
-    line = msgspec.json.format(_ENCODER.encode(row), indent=0)
+    line = _ENCODER.encode(row)
     if b"null" in line:  # as which msgspec writes NaN and infinity; json refuses them
-        json.dumps(row, allow_nan=False)
+        json.dumps(row, allow_nan=False, default=msgspec.structs.asdict)
     return line.decode()
 
 

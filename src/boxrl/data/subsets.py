@@ -7,8 +7,10 @@ image without any is left out. A mode then says for which of the kept labels the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, get_args
+
+import msgspec
 
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.types import Object
@@ -23,7 +25,7 @@ Mode = Literal["all", "positive", "one_box", "single_class"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 
-class Instance(NamedTuple):
+class Instance(msgspec.Struct, frozen=True, gc=False):
     """An annotated object with what its source knows about it.
 
     Attributes:
@@ -118,10 +120,10 @@ def asked_labels(
     mode: Mode,
     kept: Sequence[Instance],
     hidden: Collection[str],
-    names: Iterable[str],
+    order: Mapping[str, int],
     absent: Collection[str] = (),
 ) -> list[list[str]]:
-    """For which labels an image asks: one list per sample, in the order of `names`.
+    """For which labels an image asks: one list per sample, each in order.
 
     Law: every label asked for has a box in `kept` or is among `absent`, and none is hidden: what
     a subset took out, what could not be read and what is only a crowd region is in the image, so
@@ -132,17 +134,18 @@ def asked_labels(
             one, `single_class` for those with a box, one sample each.
         kept: the image's instances that count; crowd regions make no label present.
         hidden: labels of which the image may hold objects that are not among its instances.
-        names: every name of the data set.
+        order: every name of the data set, with its place among them.
         absent: names to ask for as well, although the image does not hold them; for `all` every
             one of which that is known.
 
     Returns:
         No list at all where there is nothing to ask.
     """
-    counts = Counter(item.object.label for item in kept if not item.object.iscrowd)
-    present = {name for name, count in counts.items() if mode != "one_box" or count == 1}
-    wanted = (present | set(absent)) - set(hidden)
-    labels = [name for name in names if name in wanted]
+    found = [item.object.label for item in kept if not item.object.iscrowd]
+    if mode == "one_box":
+        found = [name for name, count in Counter(found).items() if count == 1]
+    wanted = {*found, *absent}.difference(hidden)
+    labels = sorted(wanted & order.keys(), key=order.__getitem__)
     if mode == "single_class":
         return [[label] for label in labels]
     return [labels] if labels else []

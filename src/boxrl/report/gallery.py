@@ -47,7 +47,7 @@ class Gallery:
         ):
             own = {"prompt": prompt[len(start) : len(prompt) - len(end)]}
             shown = self._row(row, written, evaluation.predictions.get(row.id))
-            rows[self._sample(evaluation, row)] = _without_none(shown) | own
+            rows[self._sample(evaluation, row)] = without_none(shown) | own
         self._evaluations.append({"title": title, "prompt": (start, end), "rows": rows})
         return len(self._evaluations) - 1
 
@@ -67,9 +67,7 @@ class Gallery:
             "views": views,
             "pictures": pictures,
         }
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # "</script" and "<!--" would end or change the element; "<" occurs in strings only.
-        return text.replace("<", "\\u003c")
+        return script_json(content)
 
     def _label(self, label: str) -> int:
         return self._labels.setdefault(visible(label, MAX_LABEL), len(self._labels))
@@ -81,7 +79,7 @@ class Gallery:
         if key not in self._samples:
             self._samples[key] = len(self._sample_rows)
             self._sample_rows.append(
-                _without_none(
+                without_none(
                     {
                         "id": visible(sample.id, MAX_LABEL),
                         "w": sample.width,
@@ -91,7 +89,7 @@ class Gallery:
                         "answer": sample.answer and visible(sample.answer),
                         # x1, y1, x2, y2, label, 1 for a crowd region
                         "targets": [
-                            [*_rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
+                            [*rounded(item.bbox), self._label(item.label), int(item.iscrowd)]
                             for item in sample.objects
                         ],
                         "picture": self._image(evaluation, sample),
@@ -122,7 +120,7 @@ class Gallery:
             # x1, y1, x2, y2, label, kind, IoU, 1 on an object that was not asked for
             "boxes": [
                 [
-                    *_rounded(box.bbox),
+                    *rounded(box.bbox),
                     self._label(box.label),
                     box.kind,
                     box.iou,
@@ -145,10 +143,12 @@ def _prompts(evaluation: ShownEvaluation) -> list[str]:
     prompt, family = evaluation.prompt, evaluation.family
     if prompt is None or family is None:
         return [""] * len(evaluation.rows)
-    return [
-        visible("\n\n".join(_texts(render_messages(row.sample, prompt, family))))
-        for row in evaluation.rows
-    ]
+    return [prompt_text(render_messages(row.sample, prompt, family)) for row in evaluation.rows]
+
+
+def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What a conversation says before the answer, images aside, fit to be shown."""
+    return visible("\n\n".join(_texts(messages)))
 
 
 def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -161,13 +161,21 @@ def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield from (part["text"] for part in content if part["type"] == "text")
 
 
-def _rounded(box: Iterable[float]) -> list[float]:
+def script_json(content: Any) -> str:
+    """JSON that may stand inside a `<script type="application/json">`."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # "</script" and "<!--" would end or change the element; "<" occurs in strings only.
+    return text.replace("<", "\\u003c")
+
+
+def rounded(box: Iterable[float]) -> list[float]:
     """Tenths of a pixel; whole ones without a decimal."""
-    tenths = [round(value, 1) for value in box]
+    tenths = [round(float(value), 1) for value in box]
     return [int(value) if value.is_integer() else value for value in tenths]
 
 
-def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+def without_none(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without the keys that hold nothing."""
     return {key: value for key, value in row.items() if value is not None}
 
 

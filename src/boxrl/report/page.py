@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -70,18 +71,49 @@ def write_page(page: Page, out: Path, live: bool = False) -> None:
     its own server, and only that.
     """
     pictures = place_thumbnails(read_thumbnails(page.gallery.image_paths), out)
-    style = _style()
-    scripts = [_asset("gallery.js")] * bool(page.views) + [_asset("live.js")] * live
-    template = _environment().get_template("report.html.j2")
-    html = template.render(
+    write_html(
+        "report.html.j2",
+        out,
+        [*(["scene.js", "gallery.js"] if page.views else []), *(["live.js"] if live else [])],
+        page.gallery.as_json(page.views, pictures),
+        live=live,
         page=page,
-        style=Markup(style),  # boxrl's own file  # nosec B704
-        scripts=[Markup(script) for script in scripts],  # boxrl's own files  # nosec B704
-        policy=_policy(style, scripts, live),
-        payload=Markup(page.gallery.as_json(page.views, pictures)),  # holds no "<"  # nosec B704
         without_pictures=all(url is None for url in pictures),
-        version=__version__,
         kinds=KINDS,
+    )
+
+
+def write_html(
+    template: str,
+    out: Path,
+    scripts: Sequence[str],
+    payload: str,
+    *,
+    live: bool = False,
+    **content: Any,
+) -> None:
+    """Render a template as a page that runs its own scripts and nothing else.
+
+    Args:
+        template: its name.
+        out: the HTML file.
+        scripts: names of boxrl's own, in order.
+        payload: what they read: JSON without any `<`, see `script_json`.
+        live: the page may ask its own server.
+        content: what the template shows, escaped.
+    """
+    style, sources = _style(), [_asset(name) for name in scripts]
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(style),  # boxrl's own file  # nosec B704
+            scripts=[Markup(source) for source in sources],  # boxrl's own files  # nosec B704
+            policy=_policy(style, sources, live),
+            payload=Markup(payload),  # holds no "<"  # nosec B704
+            version=__version__,
+            **content,
+        )
     )
     with write_atomic(out) as handle:
         handle.write(html)
@@ -114,8 +146,9 @@ def _policy(style: str, scripts: Sequence[str], live: bool) -> str:
 
 
 def _style() -> str:
-    on_scene = "".join(f".scene .k-{kind} {{ --c: {c}; }}\n" for kind, c in COLOURS.items())
-    return _asset("style.css") + on_scene
+    kinds = "".join(f".scene .k-{kind} {{ --c: {c}; }}\n" for kind, c in COLOURS.items())
+    labels = "".join(f".c{place} {{ --c: {c}; }}\n" for place, c in enumerate(COLOURS.values()))
+    return _asset("style.css") + kinds + labels
 
 
 def _asset(name: str) -> str:

@@ -12,9 +12,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from boxrl.data.formats.coco_dialects import image_size, number, open_coco, read_outline, sides
+from boxrl.data.formats.coco_dialects import (
+    PlainAnnotation,
+    image_size,
+    number,
+    open_coco,
+    read_outline,
+    sides,
+)
 from boxrl.data.formats.coco_joins import (
     Joined,
     Key,
@@ -22,6 +29,7 @@ from boxrl.data.formats.coco_joins import (
     Twins,
     annotation_ids,
     as_id,
+    as_ids,
     find_twins,
     image_name,
     join,
@@ -130,7 +138,7 @@ def read_categories(document: Document) -> Categories:
         DataError: a duplicate id or name: a name must lead back to one id.
     """
     listed = _listed(document)
-    annotated = {as_id(row.get("category_id")) for row in document.array("annotations")}
+    annotated = set(as_ids(document.column("annotations", "category_id")))
     children = defaultdict(set)
     for (key, _), row in zip(listed, document.array("categories"), strict=True):
         children[str(row.get("supercategory"))].add(key)
@@ -195,7 +203,7 @@ def read_pictures(
         DataError: `images` or `annotations` is no array of objects.
     """
     rows = document.array("annotations")
-    joined = join(document.array("images"), rows)
+    joined = join(document.column("images", "id"), document.column("annotations", "image_id"))
     names = _image_names(document.array("images"), images)
     twins = find_twins(names, document.array("images"), rows, joined)
     reader = _PictureReader(document, categories, images, joined, twins)
@@ -234,7 +242,8 @@ class _PictureReader:
         self.joined, self.twins = joined, twins
         self.pictures = document.array("images")
         self.rows = document.array("annotations")
-        self.numbers = annotation_ids(self.rows)
+        self.numbers = annotation_ids(document.column("annotations", "id"))
+        self.plain = bool(self.rows) and isinstance(self.rows[0], PlainAnnotation)
         self.labels = categories.names | dict.fromkeys(categories.regions, "")
         self.federated = any("neg_category_ids" in row for row in self.pictures)
         found = (categories.label(self.rows[position]) for position in joined.anywhere)
@@ -266,33 +275,62 @@ class _PictureReader:
         except DataError as error:
             yield self.document.rejected("images", index, error, row, max(1, len(mine)))
             return
-        regions: list[Instance] = []
-        lost = self._doubtful(key, index)
-        for position in mine:
+        instances, regions = picture.instances, list[Instance]()
+        lost, size_wh = self._doubtful(key, index), picture.size_wh
+        for position, plain in zip(mine, self._plain(mine, size_wh), strict=True):
             try:
-                instance = self._instance(position, picture.size_wh)
+                instance = plain or self._instance(position, size_wh)
             except DataError as error:
                 item = self.rows[position]
                 item = {**item, "segmentation": read_outline(item)}
                 yield self.document.rejected("annotations", position, error, item)
                 lost.add(self.categories.label(item))
             else:
-                (picture.instances if instance.object.label else regions).append(instance)
+                (instances if instance.object.label else regions).append(instance)
         try:
             hide(picture, lost, f"images[{index}]")
         except DataError as error:
-            left = max(1, len(picture.instances))
-            yield self.document.rejected("images", index, error, row, left)
+            yield self.document.rejected("images", index, error, row, max(1, len(instances)))
         else:
             picture.hidden |= self.anywhere
             yield ignore(picture, regions)
 
     def _doubtful(self, key: Key | None, index: int) -> set[str | None]:
         """Labels of annotations that may be the image's, but are not known to be."""
+        if key not in self.joined.meant and index not in self.twins.differing:
+            return set()
         strays = self.joined.meant.get(key, []) if key is not None else []
         found = {self.categories.label(self.rows[position]) for position in strays}
         differing = self.twins.differing.get(index, ())
         return found | {self.categories.label({"category_id": item}) for item in differing}
+
+    def _plain(self, positions: list[int], size_wh: tuple[int, int]) -> list[Instance | None]:
+        """Annotations of which nothing is to be mended or refused, as nearly all are; or None.
+
+        Law: what it gives, `read_instance` gives, in five times the time.
+        """
+        if not self.plain:
+            return [None] * len(positions)
+        (right, bottom), rows, numbers, labels = size_wh, self.rows, self.numbers, self.labels
+        found: list[Instance | None] = []
+        for position in positions:
+            row: Any = rows[position]
+            label, crowd, area = labels.get(row.category_id), row.iscrowd or 0, row.area
+            x1, y1, x2, y2 = row.bbox
+            x2, y2 = x1 + x2, y1 + y2
+            area = (x2 - x1) * (y2 - y1) if area is None else area
+            if (
+                label
+                and 0 <= x1 < x2 <= right
+                and 0 <= y1 < y2 <= bottom
+                and area >= 0
+                and 0 <= crowd <= 1
+            ):
+                item = Object((x1, y1, x2, y2), label, crowd == 1)
+                found.append(Instance(item, numbers[position], area))
+            else:
+                found.append(None)
+        return found
 
     def _instance(self, position: int, size_wh: tuple[int, int]) -> Instance:
         """One annotation; a region that is to be ignored has no label."""
@@ -330,10 +368,12 @@ class _PictureReader:
     def _names(self, row: Row, key: str, where: str) -> frozenset[str]:
         """The names of a list of category ids; ids of categories that are none have no name."""
         listed = row.get(key)
-        if not isinstance(listed, list | None):
+        if listed is None:
+            return frozenset()
+        if not isinstance(listed, list):
             raise DataError(f"{where}: {key} must be a list of category ids, got {listed!r:.80}")
         labels: Iterable[str | None] = (
-            self.categories.label({"category_id": item}) for item in listed or ()
+            self.categories.label({"category_id": item}) for item in listed
         )
         return frozenset(label for label in labels if label)
 

@@ -15,8 +15,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from boxrl.data.files import is_number
-from boxrl.data.formats.documents import Document
+from boxrl.data.files import is_number, is_whole
+from boxrl.data.formats.documents import Document, Record
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import size_of
 from boxrl.data.images import read_header
@@ -31,6 +31,27 @@ LOOKED_AT = 2000
 Row = dict[str, Any]
 
 
+class PlainAnnotation(Record, gc=False):
+    """An annotation as COCO itself writes them; one that is otherwise makes all of a file rows.
+
+    Attributes:
+        id, image_id, category_id: as they stand.
+        bbox: x, y, width, height.
+        area, iscrowd: as they stand, None where they do not.
+        segmentation: the outline's JSON.
+        tokens_positive: of MDETR's file, which this is not.
+    """
+
+    id: int
+    image_id: int | str
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float | None = None
+    iscrowd: int | None = None
+    segmentation: msgspec.Raw = msgspec.Raw()
+    tokens_positive: Any = None
+
+
 class _Annotation(TypedDict, total=False):
     id: Any
     image_id: Any
@@ -41,6 +62,12 @@ class _Annotation(TypedDict, total=False):
     segmentation: msgspec.Raw
     segments_info: Any
     tokens_positive: Any
+
+
+class _Plain(TypedDict, total=False):
+    images: list[Row]
+    annotations: list[PlainAnnotation]
+    categories: list[Row]
 
 
 class _Instances(TypedDict, total=False):
@@ -58,12 +85,13 @@ def open_coco(path: Path) -> Document:
     Raises:
         DataError: no such file, not JSON, or boxes that are x1, y1, x2, y2.
     """
-    document = Document(_file(path), _Instances)
+    document = Document(_file(path), _Plain, _Instances)
     if isinstance(document.content, dict) and isinstance(document.content.get("annotations"), list):
-        rows = [row for row in document.content["annotations"] if isinstance(row, dict)]
-        if rows and "tokens_positive" in rows[0]:
+        rows = document.content["annotations"]
+        first = rows[0] if rows and isinstance(rows[0], (dict, Record)) else {}
+        if first.get("tokens_positive") is not None:
             raise DataError(f"{path}: its labels are words of captions; the format odvg reads it")
-        if any("segments_info" in row for row in rows[:1]):
+        if first.get("segments_info") is not None:
             document = _Panoptic(document)
         _refuse_corners(document.path, document.content["annotations"])
     return document
@@ -94,7 +122,8 @@ class _Panoptic(Document):
         Raises:
             DataError: a segment is no object.
         """
-        self.path, self._lines, self._document = document.path, {}, document
+        self.path, self._lines, self._arrays = document.path, {}, {}
+        self._document = document
         categories = document.array("categories")
         stuff = {row.get("id"): row.get("name") for row in categories if row.get("isthing") == 0}
         self.notes = []
@@ -123,9 +152,14 @@ def _refuse_corners(path: Path, rows: Sequence[Any]) -> None:
     """Stop where the areas say that the boxes are x1, y1, x2, y2: many of these pass as others."""
     sides = corners = 0
     for row in rows[:LOOKED_AT]:
-        bbox: Any = row.get("bbox") if isinstance(row, dict) else None
-        area: Any = row.get("area") if isinstance(row, dict) else None
-        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, [*bbox, area])):
+        row = row if isinstance(row, (dict, Record)) else {}
+        bbox: Any = row.get("bbox")
+        area: Any = row.get("area")
+        if (
+            not isinstance(bbox, (list, tuple))
+            or len(bbox) != 4
+            or not all(map(is_number, [*bbox, area]))
+        ):
             continue
         x, y, width, height = bbox
         as_sides, as_corners = width * height, (width - x) * (height - y)
@@ -152,6 +186,8 @@ def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[i
     Raises:
         DataError: a size that is none, or no size and no image.
     """
+    if is_whole(row.get("width"), 1) and is_whole(row.get("height"), 1):
+        return row["width"], row["height"]
     declared = {side: number(row.get(side)) for side in ("width", "height")}
     if declared["width"] is None and declared["height"] is None:
         return read_header(images.folder / image, where).size_wh
@@ -185,6 +221,8 @@ def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
         DataError: no box, and an outline that is none.
     """
     bbox = row.get("bbox")
+    if isinstance(bbox, tuple):
+        return [number(value) for value in bbox]
     if isinstance(bbox, list) and len(bbox) == 4 and type(bbox[0]) is not str:
         return bbox
     if isinstance(bbox, str):

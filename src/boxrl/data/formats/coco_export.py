@@ -137,7 +137,7 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
     _check_origin(document, original, categories.ids)
     sizes = {row["id"]: (row["width"], row["height"]) for row in document["images"]}
     images, annotations = original.array("images"), original.array("annotations")
-    numbers = annotation_ids(annotations)
+    numbers = annotation_ids(original.column("annotations", "id"))
 
     def same_image(theirs: Row, mine: Row, key: Key | None) -> bool:
         declared = {**theirs, "file_name": _file_name(theirs, mine["file_name"], "image")}

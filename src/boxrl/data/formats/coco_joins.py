@@ -45,20 +45,30 @@ def as_id(value: Any) -> Key | None:
     return value if isinstance(value, (int, str)) else None
 
 
-def join(images: Sequence[Row], annotations: Sequence[Row]) -> Joined:
-    """Annotations to images, by id alone."""
-    counts = Counter(as_id(row.get("id")) for row in images)
+def as_ids(values: Sequence[Any]) -> Sequence[Key | None]:
+    """Every value as a key; as they are where all are keys already, as in most files."""
+    return values if {int, str}.issuperset(map(type, values)) else [*map(as_id, values)]
+
+
+def join(images: Sequence[Any], annotations: Sequence[Any]) -> Joined:
+    """Annotations to images, by id alone.
+
+    Args:
+        images: the id of every image, as it stands.
+        annotations: the image id of every annotation, as it stands.
+    """
+    counts = Counter(as_ids(images))
     del counts[None]
-    by_text: dict[str, Key] = {str(key): key for key in counts if key is not None}
-    mine: dict[Key, list[int]] = defaultdict(list)
+    by_text: dict[str, Key] = {}
+    mine: dict[Any, list[int]] = {key: [] for key in counts}
     meant: dict[Key, list[int]] = defaultdict(list)
     anywhere, strays = [], []
-    for position, row in enumerate(annotations):
-        key = as_id(row.get("image_id"))
-        if key in counts and key is not None:
+    for position, key in enumerate(as_ids(annotations)):
+        if key in mine:
             mine[key].append(position)
             continue
-        why = f"no image has the id {row.get('image_id')!r:.80}"
+        by_text = by_text or {str(known): known for known in mine}
+        why = f"no image has the id {annotations[position]!r:.80}"
         other = by_text.get(str(key)) if key is not None else None
         if other is None:
             anywhere.append(position)
@@ -67,7 +77,7 @@ def join(images: Sequence[Row], annotations: Sequence[Row]) -> Joined:
             why += f", but one has {other!r:.80}; write both as a number or both as a text"
         strays.append((position, why))
     repeated = frozenset(key for key, count in counts.items() if count > 1 and key is not None)
-    return Joined(dict(mine), repeated, dict(meant), anywhere, strays)
+    return Joined(mine, repeated, dict(meant), anywhere, strays)
 
 
 class Twins(NamedTuple):
@@ -139,12 +149,15 @@ def image_name(row: Row, where: str) -> str:
     return str(require(row, "file_name", str, where))
 
 
-def annotation_ids(annotations: Sequence[Row]) -> list[int]:
+def annotation_ids(values: Sequence[Any]) -> list[int]:
     """The id of every annotation: the file's where all are whole and no two are equal, else 1, 2...
 
     Ids that start at 0 are raised by one: COCO's matching takes a 0 for "unmatched".
+
+    Args:
+        values: the ids as they stand.
     """
-    found = [as_id(row.get("id")) for row in annotations]
+    found = as_ids(values)
     ids = [key for key in found if isinstance(key, int)]
     if len(ids) < len(found) or len(set(ids)) < len(ids):
         return list(range(1, len(found) + 1))

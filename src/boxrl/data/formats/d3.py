@@ -198,7 +198,7 @@ def _pictures(
     listed = [row | {"id": key} for key, row in sorted(tables["images"].items())]
     keys, annotations = list(tables["annotations"]), list(tables["annotations"].values())
     shift = int(0 in tables["annotations"])  # a 0 is COCO matching's "unmatched"
-    joined = join(listed, annotations)
+    joined = join([row["id"] for row in listed], [row.get("image_id") for row in annotations])
 
     found_anywhere = (_texts(annotations[position], texts) for position in joined.anywhere)
     anywhere = frozenset(text for text in chain.from_iterable(found_anywhere) if text)

@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 import zlib
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,21 @@ MOST_UNPACKED = 100
 """How many times the size of a packed file its content may have; JSON of boxes takes a tenth."""
 
 
+class Record(msgspec.Struct, gc=False):
+    """An object of known fields, read in a fifth of a dict's time and memory; looked up as one."""
+
+    def get(self, key: str) -> Any:
+        """The field's value; None for one that the type does not have."""
+        return getattr(self, key, None)
+
+    def keys(self) -> list[str]:
+        """The fields that hold something, so that `{**record}` is a dict of them."""
+        return [key for key in self.__struct_fields__ if getattr(self, key) is not None]
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+
 class Document:
     """A JSON file read whole, that can tell on which line an element of an array stands.
 
@@ -29,13 +45,13 @@ class Document:
         notes: what people should hear of how it was read.
     """
 
-    def __init__(self, path: Path, form: Any = Any) -> None:
+    def __init__(self, path: Path, *forms: Any) -> None:
         """Read the file.
 
         Args:
             path: a JSON file, packed by gzip or not.
-            form: type of the content for msgspec, which passes over what the type does not name at
-                a fraction of the cost. A file of another form is read whole.
+            forms: types of the content for msgspec, which passes over what a type does not name at
+                a fraction of the cost; the first that fits. A file of none is read whole.
 
         Raises:
             DataError: no such file, not in Unicode, or not JSON; with `file:line`.
@@ -44,12 +60,17 @@ class Document:
         self.notes: list[str] = []
         self._lines: dict[str | None, list[int]] = {}
         self.content: Any
+        self._arrays: dict[str | None, list[Any]] = {}
         packed = _unpacked(path).removeprefix(codecs.BOM_UTF8)
         with no_cycle_search():
-            try:
-                self.content = msgspec.json.decode(packed, type=form)
-            except (ValueError, RecursionError):  # json reads more, such as NaN, and says why not
-                self.content = self._read_slowly(_decoded(packed, path))
+            for form in forms or (Any,):
+                try:
+                    self.content = msgspec.json.decode(packed, type=form)
+                    return
+                except (ValueError, RecursionError):
+                    continue
+            # json reads more, such as NaN, and says why not
+            self.content = self._read_slowly(_decoded(packed, path))
 
     def _read_slowly(self, text: str) -> Any:
         try:
@@ -68,14 +89,35 @@ class Document:
         Raises:
             DataError: no such array, or an element that is no object.
         """
+        if key not in self._arrays:
+            self._arrays[key] = self._checked(key)
+        return self._arrays[key]
+
+    def column(self, key: str | None, name: str) -> list[Any]:
+        """The values of one field of every element of an array; None where it is missing.
+
+        Args:
+            key: of the array.
+            name: of the field.
+
+        Raises:
+            DataError: see `array`.
+        """
+        rows: list[Any] = self.array(key)
+        if rows and isinstance(rows[0], Record):
+            return list(map(attrgetter(name), rows))
+        return [row.get(name) for row in rows]
+
+    def _checked(self, key: str | None) -> list[Any]:
         value = self.content
         if key is not None:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, list):
             what = f"a list {key!r}" if key else "a JSON list"
             raise DataError(f"{self.path}:1: expected {what}, got {type(value).__name__}")
-        for index, item in enumerate(value):
-            if not isinstance(item, dict):
+        kinds = {kind for kind in set(map(type, value)) if not issubclass(kind, (dict, Record))}
+        for index, item in enumerate(value if kinds else ()):
+            if type(item) in kinds:
                 where = f"{self.where(key, index)}: {key or ''}[{index}]"
                 raise DataError(f"{where}: expected an object, got {item!r:.80}")
         return value

@@ -44,6 +44,8 @@ class ImageFolder:
         self._example = self._clash = ""
         self._mended = 0
         self._stems: dict[str, set[str]] | None = None
+        self._files: dict[str, dict[str, bool]] = {}
+        self._outside: set[str] = set()
         self._listings: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, written: str, where: str) -> str:
@@ -59,8 +61,11 @@ class ImageFolder:
         """
         found = self.find(written)
         if found is None:
-            checked_image(written, where)
-        return inside_folder(self.folder, found or written.replace("\\", "/"), where)
+            found = normal_image(checked_image(written, where).replace("\\", "/"))
+        parent, _, name = found.rpartition("/")
+        if self._files_of(parent).get(name) or parent in self._outside:
+            return inside_folder(self.folder, found, where)
+        return found
 
     def find(self, written: str) -> str | None:
         """The path from the folder of the file that is meant; None where no file answers to it.
@@ -152,8 +157,9 @@ class ImageFolder:
     def _search(self, written: str) -> tuple[str, int] | None:
         """The path of a file, and how many folders in front of it had to be dropped."""
         plain = normal_image(written)
+        parent, _, name = plain.rpartition("/")
         climbs = plain.startswith(("/", "..")) or "\\" in plain
-        if not climbs and os.path.isfile(os.path.join(self.folder, plain)):  # noqa: PTH113, PTH118
+        if not climbs and self._is_file(parent, name):
             return plain, 0
         for spelled in _spellings(written):
             parts = [part for part in spelled.split("/") if part not in ("", ".")]
@@ -171,7 +177,30 @@ class ImageFolder:
                 return None
             name = part if part in names else names[0]
             path = f"{path}/{name}" if path else name
-        return path if (self.folder / path).is_file() else None
+        parent, _, name = path.rpartition("/")
+        return path if self._is_file(parent, name) else None
+
+    def _is_file(self, parent: str, name: str) -> bool:
+        """Whether a folder below this one holds that file, or a link to one."""
+        is_link = self._files_of(parent).get(name)
+        return is_link is False or (is_link is True and (self.folder / parent / name).is_file())
+
+    def _files_of(self, parent: str) -> dict[str, bool]:
+        """Files and links of a folder below this one, and whether they are links.
+
+        Listed once: to ask for each of 100,000 images takes seconds, and minutes over a network.
+        """
+        if parent not in self._files:
+            place = os.path.join(self.folder, parent)  # noqa: PTH118 - a name that no path can be
+            try:
+                with os.scandir(place) as entries:
+                    found = {e.name: e.is_symlink() for e in entries if _is_file_or_link(e)}
+            except (OSError, ValueError):
+                found = {}
+            self._files[parent] = found
+            if not _leads_inside(self.folder, place):
+                self._outside.add(parent)
+        return self._files[parent]
 
     def _listing(self, path: str) -> dict[str, list[str]]:
         """What a folder below this one holds, by folded name; nothing where it is none."""
@@ -205,6 +234,9 @@ def fold_path(name: str) -> str:
 def _spellings(written: str) -> Iterator[str]:
     """How else a path can be meant, the likeliest first; what stands before a `..` is dropped."""
     slashed = written.replace("\\", "/")
+    if not any(character in slashed for character in "%?#"):
+        yield slashed.rpartition("../")[2]
+        return
     served = re.search(r"/local-files/?\?d=([^&]*)", slashed)  # as Label Studio serves folders
     for spelled in (
         slashed,
@@ -236,6 +268,10 @@ def inside_folder(images: Path, image: str, where: str) -> str:
     ):
         raise DataError(f"{where}: image {image!r} is a link out of the images folder {images}")
     return image
+
+
+def _is_file_or_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file(follow_symlinks=False) or entry.is_symlink()
 
 
 def _is_link(path: str) -> bool:

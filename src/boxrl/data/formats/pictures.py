@@ -66,7 +66,7 @@ class Picture:
     def unknown(self) -> set[str]:
         """Labels for which no answer would be known to be right."""
         crowd = {item.object.label for item in self.instances if item.object.iscrowd}
-        return (crowd - self.present) | self.hidden
+        return (crowd - self.present) | self.hidden if crowd else set(self.hidden)
 
     def absent(self, names: Iterable[str]) -> list[str]:
         """Those of the names that the image is known not to hold, in their order."""
@@ -123,6 +123,7 @@ def _ask(
     pictures: Iterable[Picture | Rejected], ids: Mapping[str, Any], asking: Asking
 ) -> Iterator[Sample | Rejected]:
     rng = random.Random(asking.seed)
+    order = {name: place for place, name in enumerate(ids)}
     for picture in pictures:
         if isinstance(picture, Rejected):
             yield picture
@@ -132,7 +133,7 @@ def _ask(
             absent = picture.absent(ids) if asking.negatives or asking.mode == "all" else []
             if asking.mode != "all":
                 absent = rng.sample(absent, min(asking.negatives, len(absent)))
-            yield from _detection_samples(picture, ids, asking, absent)
+            yield from _detection_samples(picture, ids, order, asking, absent)
 
 
 def _kept(picture: Picture, subset: Sequence[str]) -> list[Instance]:
@@ -145,14 +146,18 @@ def _subset_meta(asking: Asking) -> dict[str, Any]:
 
 
 def _detection_samples(
-    picture: Picture, ids: Mapping[str, Any], asking: Asking, absent: Collection[str]
+    picture: Picture,
+    ids: Mapping[str, Any],
+    order: Mapping[str, int],
+    asking: Asking,
+    absent: Collection[str],
 ) -> Iterator[Sample]:
     """The samples of one image: none, one, or with `single_class` one per label."""
     kept = _kept(picture, asking.subset)
     if asking.subset and not kept:
         return
     meta = {"mode": asking.mode, **_subset_meta(asking)}
-    for labels in asked_labels(asking.mode, kept, picture.hidden, ids, absent):
+    for labels in asked_labels(asking.mode, kept, picture.hidden, order, absent):
         key = picture.key + (f"/{labels[0]}" if asking.mode == "single_class" else "")
         regions = set(ids) if asking.mode == "all" else ()
         yield detection_sample(key, picture, labels, kept, ids, meta, regions)
@@ -184,8 +189,10 @@ def detection_sample(
         for item in kept
         if item.object.label in wanted or (item.object.iscrowd and item.object.label in regions)
     ]
-    chosen = {id(item) for item in targets}
-    others = [object_row(item.object) for item in picture.instances if id(item) not in chosen]
+    others = []
+    if len(targets) < len(picture.instances):
+        chosen = {id(item) for item in targets}
+        others = [object_row(item.object) for item in picture.instances if id(item) not in chosen]
     return Sample(
         id=key,
         image=picture.image,
@@ -193,7 +200,7 @@ def detection_sample(
         height=picture.size_wh[1],
         task="detection",
         labels=tuple(labels),
-        objects=tuple(item.object for item in targets),
+        objects=tuple([item.object for item in targets]),
         meta={
             "image_id": picture.image_id,
             "category_ids": [ids.get(label) for label in labels],
@@ -208,14 +215,13 @@ def detection_sample(
 
 def _limits(picture: Picture, asked: Collection[str]) -> dict[str, list[str]]:
     """What is not known about the image, as `meta` tells it."""
-    limits = {
-        "unverified": picture.unknown,
-        "verified_absent": picture.verified,
-        "unexhausted": picture.unexhausted & set(asked),
-    }
-    found = {key: sorted(names) for key, names in limits.items() if names}
+    found = {}
+    if unknown := picture.unknown:
+        found["unverified"] = sorted(unknown)
     if picture.verified is not None:
-        found.setdefault("verified_absent", [])
+        found["verified_absent"] = sorted(picture.verified)
+    if unexhausted := picture.unexhausted.intersection(asked):
+        found["unexhausted"] = sorted(unexhausted)
     return found
 
 
@@ -265,6 +271,8 @@ def hide(picture: Picture, lost: Iterable[str | None], where: str) -> None:
         DataError: a label is not known, so that any label may be incomplete.
     """
     labels = set(lost)
+    if not labels:
+        return
     if None in labels:
         raise DataError(
             f"{where}: holds an object whose label cannot be read, so no label can be asked for"
@@ -277,13 +285,15 @@ def ignore(picture: Picture, regions: Sequence[Instance]) -> Picture:
 
     Nothing else is known to be absent from it: any object may lie in such a region.
     """
+    if not regions:
+        return picture
     crowd = [
         Instance(Object(item.object.bbox, label, iscrowd=True), item.annotation_id, item.area)
         for item in regions
         for label in sorted(picture.present)
     ]
     picture.instances += crowd
-    picture.verified = frozenset() if regions else picture.verified
+    picture.verified = frozenset()
     return picture
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from boxrl.data.formats.coco import read_categories, read_pictures
 from boxrl.data.formats.coco_dialects import open_coco
-from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id
+from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id, as_ids
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pickles import read_pickle
 from boxrl.data.formats.pictures import Picture
@@ -110,8 +110,8 @@ def _annotated(path: Path, images: ImageFolder) -> tuple[dict[Key, _Annotated], 
     """Every usable annotation by its id, and why the others are not usable."""
     document = open_coco(path)
     rows = document.array("annotations")
-    ids = [as_id(row.get("id")) for row in rows]
-    own = dict(zip(annotation_ids(rows), ids, strict=True))
+    ids = as_ids(document.column("annotations", "id"))
+    own = dict(zip(annotation_ids(ids), ids, strict=True))
     by_id: dict[Key, _Annotated] = {}
     unusable: dict[Key, str] = {
         key: "its id is given to several annotations"

@@ -1,28 +1,10 @@
 "use strict";
-// The gallery: filters, sorts and draws samples. Model text reaches the page as text nodes only.
+// The gallery: filters, sorts and draws samples with their answers.
 (() => {
   const data = JSON.parse(document.getElementById("payload").textContent);
   const form = document.getElementById("filters");
-  const cards = document.getElementById("cards");
-  const more = document.getElementById("more");
-  const dialog = document.getElementById("detail");
-  const PAGE = 12;
-  const MAX_CHIPS = 8;  // in a card; more would hide the scene
+  const { h } = boxrl;
   const UNREADABLE = ["malformed", "missing"];
-  let shown = [];  // sample numbers that pass the filters, in order
-  let drawn = 0;   // how many of them have a card
-  let opened = -1; // place in `shown` of the sample in the dialog
-
-  function h(tag, props, ...children) {
-    const element = document.createElement(tag);
-    for (const [key, value] of Object.entries(props || {})) {
-      if (key === "style") Object.assign(element.style, value);
-      else if (key in element) element[key] = value;
-      else element.setAttribute(key, value);
-    }
-    element.append(...children.filter((child) => child !== null && child !== undefined));
-    return element;
-  }
 
   for (const evaluation of data.evaluations) {
     for (const row of Object.values(evaluation.rows)) row.missed ||= [];  // left out where empty
@@ -79,36 +61,24 @@
       lost: (a, b) => gain(a) - gain(b),
       long: (a, b) => (rows[b].tokens ?? 0) - (rows[a].tokens ?? 0),
     };
-    shown = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
+    const shown = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
     shown.sort((a, b) => orders[form.sort.value](a, b) || a - b);
-    cards.replaceChildren();
-    drawn = 0;
     const total = Object.keys(rows).length.toLocaleString("en");
     document.getElementById("count").textContent =
       `${shown.length.toLocaleString("en")} of ${total} samples; filters and score (mean F1) read “${judged().title}”`;
-    drawMore();
+    show(shown);
   }
 
   // ---- drawing ----
 
-  function drawMore() {
-    const next = shown.slice(drawn, drawn + PAGE);
-    cards.append(...next.map((number, i) => card(number, drawn + i)));
-    drawn += next.length;
-    more.hidden = drawn >= shown.length;
-    cards.querySelectorAll(".scene:not(.placed)").forEach(placeChips);
-  }
-
-  function card(number, place) {
+  function card(number) {
     const sample = data.samples[number];
     const rows = view().map((evaluation) => evaluation.rows[number]);
-    const button = h("button", { type: "button", className: "card", "aria-label": `Open ${sample.id}` },
+    return h("button", { type: "button", className: "card", "aria-label": `Open ${sample.id}` },
       h("div", { className: "panes" }, ...rows.map((row) => h("div", { className: "pane" }, scene(sample, row)))),
       h("div", { className: "asked", dir: "auto" }, h("span", null, "asked: "), askedFor(sample)),
       h("div", { className: "caption" }, ...rows.map((row, i) =>
         h("div", null, h("b", null, view()[i].title), h("span", null, summary(sample, row))))));
-    button.addEventListener("click", () => open(place));
-    return button;
   }
 
   const askedFor = (sample) => sample.question || sample.asked.map((label) => data.labels[label]).join("; ");
@@ -127,70 +97,29 @@
 
   function scene(sample, row) {
     const url = sample.picture === undefined ? null : data.pictures[sample.picture];
-    const place = (box) => ({
-      left: `${100 * box[0] / sample.w}%`, top: `${100 * box[1] / sample.h}%`,
-      width: `${100 * (box[2] - box[0]) / sample.w}%`, height: `${100 * (box[3] - box[1]) / sample.h}%`,
-    });
-    const root = h("div", { className: url ? "scene" : "scene blank", style: { aspectRatio: `${sample.w} / ${sample.h}` } });
-    if (url) root.append(h("img", { src: url, alt: "", loading: url.startsWith("data:") ? "eager" : "lazy", decoding: "async" }));
-    sample.targets.forEach((box, i) => {
-      const missed = row && row.missed.includes(i);
-      root.append(h("div", { className: `box target ${box[5] ? "crowd" : ""} ${missed ? "k-missed" : ""}`, style: place(box) }));
-    });
-    for (const box of row ? row.boxes : []) root.append(h("div", { className: `box k-${box[5]}`, style: place(box) }));
-    root.chips = [
-      ...(row ? row.boxes.map((box) => [box, box[5]]) : []),
-      ...(row ? row.missed.map((i) => [sample.targets[i], "missed"]) : []),
-    ];
-    root.sample = sample;
-    return root;
-  }
-
-  // Labels go where they cover no other label and stay inside: above, inside, below their box.
-  function placeChips(root) {
-    root.classList.add("placed");
-    const width = root.clientWidth, height = root.clientHeight;
-    if (!width) { root.classList.remove("placed"); return; }
-    const sx = width / root.sample.w, sy = height / root.sample.h;
-    const taken = [];
-    const small = width < 260;  // a card shows what is wrong, the dialog also under which name
-    if (small && root.chips.length > MAX_CHIPS) return;
-    for (const [box, kind] of root.chips) {
-      const name = data.labels[box[4]];
-      const text = kind === "right" ? name : small ? words(kind) : `${words(kind)}: ${name}`;
-      const chip = h("span", { className: `chip k-${kind}`, dir: "auto" }, text);
-      root.append(chip);
-      const w = chip.offsetWidth, tall = chip.offsetHeight;
-      const x1 = box[0] * sx, x2 = box[2] * sx, y1 = box[1] * sy, y2 = box[3] * sy;
-      const spots = [];
-      for (const y of [y1 - tall, y2, y1 + 2, y2 - tall - 2]) for (const x of [x1, x2 - w]) spots.push([x, y]);
-      for (let step = 1; step <= 4; step++) spots.push([x1, y2 + step * tall], [x1, y1 - (step + 1) * tall]);
-      const inside = spots.map(([x, y]) => [
-        Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - tall))]);
-      const free = inside.find(([x, y]) => !taken.some((t) =>
-        x < t[0] + t[2] && t[0] < x + w && y < t[1] + t[3] && t[1] < y + tall)) || inside[0];
-      chip.style.left = `${free[0]}px`;
-      chip.style.top = `${free[1]}px`;
-      taken.push([free[0], free[1], w, tall]);
-    }
+    const missed = row ? row.missed : [];
+    const boxes = row ? row.boxes : [];
+    const name = (box) => data.labels[box[4]];
+    const told = (box, kind) => kind === "right" ? [name(box), name(box)] : [words(kind), `${words(kind)}: ${name(box)}`];
+    return boxrl.scene(sample, url, [
+      ...sample.targets.map((box, i) => [box, `target ${box[5] ? "crowd" : ""} ${missed.includes(i) ? "k-missed" : ""}`]),
+      ...boxes.map((box) => [box, `k-${box[5]}`]),
+    ], [
+      ...boxes.map((box) => [box, `k-${box[5]}`, ...told(box, box[5])]),
+      ...missed.map((i) => [sample.targets[i], "k-missed", ...told(sample.targets[i], "missed")]),
+    ]);
   }
 
   // ---- one sample ----
 
-  function open(place) {
-    opened = place;
-    const number = shown[place];
+  function detail(number) {
     const sample = data.samples[number];
-    document.getElementById("detail-title").textContent = `${sample.id} – ${place + 1} of ${shown.length}`;
-    document.getElementById("detail-body").replaceChildren(
+    return [
+      sample.id,
       h("p", { className: "note", dir: "auto" }, "asked: ", askedFor(sample)),
       h("div", { className: "pair" }, ...view().map((evaluation) => side(sample, evaluation, evaluation.rows[number]))),
-      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, judged().prompt.join(judged().rows[number].prompt) || "(not known)"));
-    document.getElementById("previous").disabled = place === 0;
-    document.getElementById("next").disabled = place === shown.length - 1;
-    if (!dialog.open) dialog.showModal();
-    dialog.scrollTop = 0;
-    dialog.querySelectorAll(".scene").forEach(placeChips);
+      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, judged().prompt.join(judged().rows[number].prompt) || "(not known)"),
+    ];
   }
 
   function side(sample, evaluation, row) {
@@ -235,33 +164,6 @@
     .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", choose);
-  more.addEventListener("click", drawMore);
-  const step = (by) => { if (shown[opened + by] !== undefined) open(opened + by); };
-  document.getElementById("previous").addEventListener("click", () => step(-1));
-  document.getElementById("next").addEventListener("click", () => step(1));
-  document.getElementById("close").addEventListener("click", () => dialog.close());
-  const replaceChips = () => document.querySelectorAll(".scene").forEach((root) => {
-    root.querySelectorAll(".chip").forEach((chip) => chip.remove());
-    placeChips(root);
-  });
-  const wide = document.getElementById("wide");
-  wide.addEventListener("click", () => {
-    wide.setAttribute("aria-pressed", dialog.classList.toggle("wide"));
-    replaceChips();
-  });
-  dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
-    if (event.target.closest(".scene")) wide.click();
-  });
-  dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
-    if (event.key === "f") wide.click();
-  });
-  let resizing = 0;
-  window.addEventListener("resize", () => {
-    clearTimeout(resizing);
-    resizing = setTimeout(replaceChips, 150);
-  });
+  const show = boxrl.gallery(card, detail);
   choose();
 })();
