@@ -91,7 +91,7 @@ def convert(
             boxes = len(sample.targets)
             done.objects += boxes
             done.crowd += len(sample.objects) - boxes
-            done.negatives += sample.is_negative
+            done.negatives += not boxes and sample.is_negative
         if not done.samples:
             raise DataError(
                 f"{path}: nothing to write: no sample is left of {reading.total} records"

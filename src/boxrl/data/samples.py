@@ -78,13 +78,16 @@ def render_sample(sample: Sample) -> str:
         "height": sample.height,
         "task": sample.task,
         "labels": sample.labels,
-        "objects": sample.objects,
+        "objects": [
+            object_row(item) if item.iscrowd else {"bbox": item.bbox, "label": item.label}
+            for item in sample.objects
+        ],
     }
     optional = {"question": sample.question, "answer": sample.answer, "meta": sample.meta}
     row.update({key: value for key, value in optional.items() if value})
     line = _ENCODER.encode(row)
     if b"null" in line:  # as which msgspec writes NaN and infinity; json refuses them
-        json.dumps(row, allow_nan=False, default=msgspec.structs.asdict)
+        json.dumps(row, allow_nan=False)
     return line.decode()
 
 

@@ -64,8 +64,9 @@ def join(images: Sequence[Any], annotations: Sequence[Any]) -> Joined:
     meant: dict[Key, list[int]] = defaultdict(list)
     anywhere, strays = [], []
     for position, key in enumerate(as_ids(annotations)):
-        if key in mine:
-            mine[key].append(position)
+        found = mine.get(key)
+        if found is not None:
+            found.append(position)
             continue
         by_text = by_text or {str(known): known for known in mine}
         why = f"no image has the id {annotations[position]!r:.80}"

@@ -14,7 +14,7 @@ from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked, without_labels
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
-from boxrl.types import Object, Sample, fold_label
+from boxrl.types import Sample, fold_label
 
 
 class Defect(NamedTuple):
@@ -321,7 +321,7 @@ def _turn(sample: Sample, header: Header) -> Sample:
         x1, y1, x2, y2 = bbox
         return turn_box((x1, y1, x2, y2), header.stored_wh, header.orientation)
 
-    objects = tuple(Object(turned(item.bbox), item.label, item.iscrowd) for item in sample.objects)
+    objects = tuple(replace(item, bbox=turned(item.bbox)) for item in sample.objects)
     meta = dict(sample.meta)
     if others := meta.get("others"):
         meta["others"] = [other | {"bbox": list(turned(other["bbox"]))} for other in others]
