@@ -6,6 +6,8 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
 
 from boxrl import __version__
 from boxrl.cli import (
@@ -44,8 +46,14 @@ VERBS = (
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, without importing anything heavy."""
+@cache
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The command line, without importing anything heavy.
+
+    Args:
+        verb: the only one to declare, since all of them take longer than a small conversion; all
+            where None, or where no module bears its name.
+    """
     parser = CommandParser(
         prog="boxrl",
         description="Train and evaluate vision-language models that answer with bounding boxes.",
@@ -54,14 +62,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"boxrl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-    for module in VERBS:
+    modules = [module for module in VERBS if _word(module) == verb]
+    for module in modules or VERBS:
         module.add_verb(verbs)
     return parser
 
 
+def _word(module: ModuleType) -> str:
+    """The verb of a module."""
+    return module.__name__.rpartition(".")[2].replace("_", "-")
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The call, with `key=value` overrides anywhere; argparse knows them in one place only."""
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser(next((word for word in argv if not word.startswith("-")), None))
     args, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if rest and (unknown or not hasattr(args, "overrides")):

@@ -304,7 +304,8 @@ def checked_image(path: str, where: str) -> str:
 
 def normal_image(path: str) -> str:
     """The one spelling of an image's path: no `.` parts, no doubled slashes."""
-    return posixpath.normpath(path)
+    plain = "/" not in path and not path.startswith(".")
+    return path if plain and path else posixpath.normpath(path)
 
 
 def image_path(images: Path, sample: Sample) -> Path:

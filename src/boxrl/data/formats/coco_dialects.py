@@ -151,27 +151,28 @@ class _Panoptic(Document):
 def _refuse_corners(path: Path, rows: Sequence[Any]) -> None:
     """Stop where the areas say that the boxes are x1, y1, x2, y2: many of these pass as others."""
     sides = corners = 0
-    for row in rows[:LOOKED_AT]:
-        row = row if isinstance(row, (dict, Record)) else {}
-        bbox: Any = row.get("bbox")
-        area: Any = row.get("area")
-        if (
-            not isinstance(bbox, (list, tuple))
-            or len(bbox) != 4
-            or not all(map(is_number, [*bbox, area]))
-        ):
+    for bbox, area in map(_box_and_area, rows[:LOOKED_AT]):
+        if bbox is None:
             continue
         x, y, width, height = bbox
-        as_sides, as_corners = width * height, (width - x) * (height - y)
-        sides += math.isclose(area, as_sides, rel_tol=1e-3)
-        corners += not math.isclose(as_sides, as_corners, rel_tol=1e-3) and math.isclose(
-            area, as_corners, rel_tol=1e-3
-        )
+        if math.isclose(area, width * height, rel_tol=1e-3):
+            sides += 1
+        else:
+            corners += math.isclose(area, (width - x) * (height - y), rel_tol=1e-3)
     if corners > sides:
         raise DataError(
             f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas say; "
             "a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
         )
+
+
+def _box_and_area(row: Any) -> tuple[Any, Any]:
+    """Numbers of an annotation, or None where one of them is none."""
+    if isinstance(row, PlainAnnotation):
+        return (None if row.area is None else row.bbox), row.area
+    bbox, area = (row.get("bbox"), row.get("area")) if isinstance(row, dict) else (None, None)
+    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, [*bbox, area]))
+    return (bbox if is_box else None), area
 
 
 def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[int, int]:

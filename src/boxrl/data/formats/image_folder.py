@@ -150,7 +150,7 @@ class ImageFolder:
             raise DataError(f"{self.folder}: {self._clash}")
 
     def _count(self, name: str, path: str) -> None:
-        if path != normal_image(name):
+        if path != name and path != normal_image(name):
             self._mended += 1
             self._example = self._example or f"{name!r:.80} as {path!r:.80}"
 
