@@ -7,7 +7,7 @@ the length that makes the file about as large as the published one (448 MB). Eac
 process of its own, import included; the steps take turns. pycocotools only loads the file, while
 `convert` also checks every box and path and writes the samples. supervision draws a mask of every
 polygon, 264 GB in all: perf/convert.py has it on smaller data. Exit status 1 where a step of
-boxrl takes more than 30 s or 2 GB.
+boxrl takes more than 6 s or 1.3 GB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from timing import print_rows, spread
 
 IMAGES, BOXES, LABELS = 118_287, 860_001, 80
 POLYGON_POINTS = 27
-LIMIT_S, LIMIT_GB = 30.0, 2.0
+LIMIT_S, LIMIT_GB = 6.0, 1.3
 
 CONVERT = (
     "from boxrl.cli import main; raise SystemExit(main(['data', 'convert', 'coco', "

@@ -54,6 +54,8 @@ _KINDS = (
     Kind("Rex-Omni-EvalData", "rexomni", (r'"image_path":', r'"categories":', r'"gt":')),
     Kind("ODVG rows", "odvg", (r'"filename":', r'"(?:detection|grounding)":\s*\{')),
     Kind("a Hugging Face image folder", "hf", (r'"file_name":', r'"objects":\s*\{')),
+    Kind("rows of VLM-R1", "vlmr1",
+         (r"(?s)\A(?!.*<(?:\|box_start\||ref|box)>)", r'"conversations":\s*\[', r'"image":\s*"')),
     Kind(_ROWS, "chat", (r'"(?:messages|conversations)":\s*\[',)),
     Kind(_ROWS, "chat", (r'"prefix":', r'"suffix":')),
     Kind(_ROWS, "chat", (r'"instruction":', r'"output":')),
@@ -85,7 +87,7 @@ def way_out(annotations: Path, reader: str) -> str:
     """
     head = _head(annotations)
     kind = next((kind for kind in _KINDS if all(re.search(p, head) for p in kind.holds)), None)
-    alike = {"vlmr1": ("chat",), "ovdeval": ("coco",), "d3": ("coco",), "lvis": ("coco",),
+    alike = {"chat": ("vlmr1",), "ovdeval": ("coco",), "d3": ("coco",), "lvis": ("coco",),
              "coco": ("lvis",)}  # fmt: skip
     if kind is None or kind.reader == reader or kind.reader in alike.get(reader, ()):
         return ""

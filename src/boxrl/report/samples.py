@@ -44,11 +44,11 @@ class Reason(NamedTuple):
     """Why rows of the source are no samples.
 
     Attributes:
-        count: rows with a reason of this kind.
+        rows: how many have a reason of this kind.
         example: the first of them.
     """
 
-    count: int
+    rows: int
     example: str
 
 
@@ -72,7 +72,7 @@ def build_samples_page(
         prompt: in whose words samples are asked for.
         family: in whose frame and syntax gold answers are written.
         limit: most samples of the gallery; figures are of all.
-        seed: of those, where there are more.
+        seed: of the draw, where there are more.
 
     Returns:
         A sentence for everything that the page lacks, as it stands there.
@@ -113,7 +113,7 @@ def build_samples_page(
 
 
 def draw_shown(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]:
-    """At most `limit` of the samples, drawn by the seed, in their order."""
+    """At most `limit` of the samples, drawn at random, in their order."""
     if len(samples) <= limit:
         return list(samples)
     places = random.Random(seed).sample(range(len(samples)), limit)

@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 from boxrl.data.formats.coco_dialects import (
     PlainAnnotation,
+    as_written,
     image_size,
     number,
     open_coco,
-    read_outline,
     sides,
 )
 from boxrl.data.formats.coco_joins import (
@@ -212,7 +212,7 @@ def read_pictures(
         yield from reader.read(index)
     for position, why in joined.strays:
         error = DataError(f"annotations[{position}]: {why}")
-        yield document.rejected("annotations", position, error, rows[position])
+        yield document.rejected("annotations", position, error, as_written(rows[position]))
 
 
 def _image_names(pictures: Sequence[Row], images: ImageFolder) -> list[str]:
@@ -281,8 +281,7 @@ class _PictureReader:
             try:
                 instance = plain or self._instance(position, size_wh)
             except DataError as error:
-                item = self.rows[position]
-                item = {**item, "segmentation": read_outline(item)}
+                item = as_written(self.rows[position])
                 yield self.document.rejected("annotations", position, error, item)
                 lost.add(self.categories.label(item))
             else:

@@ -239,6 +239,14 @@ def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
     return bbox if bbox or not outline else _hull(outline, size_wh, where)
 
 
+def as_written(row: Row) -> Row:
+    """The annotation as its file has it, for those who mend it."""
+    written = {**row, "segmentation": read_outline(row)}
+    if isinstance(row.get("bbox"), tuple):
+        written["bbox"] = [*map(number, row["bbox"])]
+    return written
+
+
 def read_outline(row: Row) -> Any:
     """The annotation's `segmentation`, decoded where `open_coco` left it as it stands."""
     outline = row.get("segmentation")

@@ -35,6 +35,9 @@ class Record(msgspec.Struct, gc=False):
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
 
 class Document:
     """A JSON file read whole, that can tell on which line an element of an array stands.

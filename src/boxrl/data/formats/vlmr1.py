@@ -161,7 +161,10 @@ def _turns(row: dict[str, Any], where: str) -> tuple[str, str]:
     said = {str(turn.get("from")): turn.get("value") for turn in turns if isinstance(turn, dict)}
     human, gpt = said.get("human"), said.get("gpt")
     if len(turns) != 2 or not isinstance(human, str) or gpt is None:
-        raise DataError(f"{where}: expected two turns, human and gpt, got {len(turns)}")
+        raise DataError(
+            f"{where}: expected two turns, human and gpt, got {len(turns)}; "
+            "boxrl data convert chat reads more"
+        )
     return human.replace("<image>", "").strip(), _TAGS.sub("", str(gpt)).strip()
 
 
