@@ -1,4 +1,4 @@
-"""`boxrl data`: defects and figures of samples files, mixtures and splits of them."""
+"""`boxrl data`: defects, figures and pages of samples files, mixtures and splits of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.convert import add_convert, add_export
 from boxrl.cli.options import (
+    add_images,
     add_json,
+    add_limits,
     add_prompt,
     add_seed,
     integer,
     print_json,
 )
 from boxrl.cli.parser import add_command
-from boxrl.cli.show import add_show
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add_verb(verbs: Any) -> None:
     add_convert(actions)
     _add_lint(actions)
     _add_stats(actions)
-    add_show(actions)
+    _add_show(actions)
     _add_mix(actions)
     _add_split(actions)
     add_export(actions)
@@ -145,6 +146,27 @@ def _add_split(actions: Any) -> None:
     add_seed(split, "of the images held out")
     add_json(split)
     split.set_defaults(run=run_split)
+
+
+def _add_show(actions: Any) -> None:
+    show = add_command(
+        actions, "show", "write samples as one page: boxes, questions, gold answers, figures",
+        example="boxrl data show train.jsonl --images images/ --out train.html",
+    )  # fmt: skip
+    _add_file(show)
+    add_images(show)
+    show.add_argument(
+        "--out", type=Path, metavar="FILE.html",
+        help="page to write (default: beside FILE.jsonl, under its name)",
+    )  # fmt: skip
+    show.add_argument(
+        "--limit", type=integer(1), default=300, metavar="N",
+        help="most samples of the gallery; figures are of all",
+    )  # fmt: skip
+    add_seed(show, "of the samples shown, where there are more")
+    add_prompt(show)
+    add_limits(show)
+    show.set_defaults(run=run_show)
 
 
 def run_lint(args: argparse.Namespace) -> int:
@@ -334,3 +356,25 @@ def run_split(args: argparse.Namespace) -> None:
         print(f"{path}: {count:,} samples")
     if parts.groups < parts.images:
         print(f"{parts.images:,} images in {parts.groups:,} groups, each on one side")
+
+
+def run_show(args: argparse.Namespace) -> None:
+    """`boxrl data show`."""
+    from boxrl.data.convert import rejected_path
+    from boxrl.errors import UsageError
+    from boxrl.families import build_family
+    from boxrl.prompts import build_prompt
+    from boxrl.report.samples import build_samples_page
+
+    out = args.out or args.samples.with_suffix(".html")
+    check_outputs([(out, "page")], [args.samples, rejected_path(args.samples)])
+    if not args.images.is_dir():
+        raise UsageError(f"--images {args.images}: no such folder; it holds the images")
+    family = build_family(args.family).with_limits(args.min_pixels, args.max_pixels)
+    notes = build_samples_page(
+        args.samples, args.images, out, build_prompt(args.prompt), family,
+        limit=args.limit, seed=args.seed,
+    )  # fmt: skip
+    for line in notes:
+        print(f"note: {line}", file=sys.stderr)
+    print(f"page: {out}")
