@@ -159,8 +159,14 @@ class Run:
         self._lock.close()
 
     def _has_results(self) -> bool:
-        return any((self.path / name).exists() for name in ("metrics.jsonl", "evals", "model"))
+        """Whether it holds more than answers of the model that it would have started from."""
+        if any((self.path / name).exists() for name in ("metrics.jsonl", "model")):
+            return True
+        return any(path.name != START for path in self.path.glob("evals/*"))
 
+
+START = "before"
+"""Name of the evaluation of the model that a training starts from."""
 
 PARTS = (
     "recipe.yaml", "environment.json", "data", "metrics.jsonl", "completions.jsonl",

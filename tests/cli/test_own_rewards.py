@@ -20,6 +20,7 @@ method: grpo
 model: tiny
 data: {train: train.jsonl, images: images}
 rewards: [f1, REWARD]
+train: {prompts_per_step: 2}
 """
 
 

@@ -166,12 +166,27 @@ def run_all(args: argparse.Namespace) -> None:
             shown += [benchmark_table(outcome, rivals) for outcome in outcomes]
         print(render_tables(shown, form), end="")
     else:
-        for outcome in outcomes:
+        for outcome, folder in zip(outcomes, folders, strict=True):
             print_benchmark(outcome)
+            _print_end(outcome, folder)
         for rival in rivals:
             print_cited(overview_table([rival]))
         if several:
             print_cited(overview_table(outcomes))
+
+
+def _print_end(outcome: Outcome, out: Path) -> None:
+    """The verdict of every part, and what to run next."""
+    from rich.console import Console
+
+    from boxrl.cli.tables import print_next, print_verdict
+    from boxrl.evaluate.verdict import evaluation_verdict
+
+    console = Console(highlight=False)
+    for name, part in outcome.parts.items():
+        said = evaluation_verdict(part.metrics)
+        print_verdict(console, f"{name}: {said}" if len(outcome.parts) > 1 and said else said)
+    print_next(console, f"open {out / 'report.html'} in a browser", f"boxrl compare OTHER {out}")
 
 
 def _check_outputs(folder: Path, root: Path) -> None:

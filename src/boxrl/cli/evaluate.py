@@ -120,6 +120,22 @@ def run_evaluate(args: argparse.Namespace) -> None:
         print(render_tables([evaluation_table(evaluation.metrics)], form), end="")
     else:
         print_evaluation(evaluation.metrics)
+        _print_end(evaluation.metrics, args.out)
+
+
+def _print_end(metrics: Mapping[str, Any], out: Path | None) -> None:
+    """The verdict, and what to run next."""
+    from rich.console import Console
+
+    from boxrl.cli.tables import print_next, print_verdict
+    from boxrl.evaluate.verdict import evaluation_verdict
+
+    console = Console(highlight=False)
+    print_verdict(console, evaluation_verdict(metrics))
+    if out:
+        print_next(console, f"boxrl report {out}", f"boxrl compare OTHER {out}")
+    else:
+        print_next(console, "the same command with --out DIR keeps it for report and compare")
 
 
 def _check_files(args: argparse.Namespace) -> None:

@@ -50,6 +50,12 @@ def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
             console.print(Text(f"{key}: {value}", style="dim"))
 
 
+def print_verdict(console: Console, said: str) -> None:
+    """What figures come to, in one sentence that stands out; nothing where there is none."""
+    if said:
+        console.print(Text(said, style="bold"), soft_wrap=True)
+
+
 def print_next(console: Console, *commands: str) -> None:
     """What to run next, one command a line, ready to be copied."""
     for number, command in enumerate(commands):
@@ -87,5 +93,4 @@ def print_change(
             "" if unseen is None else f"{unseen:.{digits}f}",
         )
     console.print(table)
-    if said := change_verdict(difference):
-        console.print(Text(said, style="bold"))
+    print_verdict(console, change_verdict(difference))

@@ -17,7 +17,7 @@ from boxrl.engines.build import build_engine, recipe_options
 from boxrl.evaluate import Evaluation, compare
 from boxrl.evaluate.files import METRICS_FILE, PREDICTIONS_FILE, read_evaluation, read_settings
 from boxrl.generation.predict import Sampling
-from boxrl.runs import Run
+from boxrl.runs import START, Run
 
 MOST_COMPARED = 200
 """Held-out samples that are answered twice where the recipe names no `train.validate_samples`."""
@@ -53,7 +53,7 @@ def measure_start(recipe: Recipe) -> Evaluation | None:
     Raises:
         DataError: an answer ended in error.
     """
-    return _evaluate(recipe, "before", recipe.model) if _has_held_out(recipe) else None
+    return _evaluate(recipe, START, recipe.model) if _has_held_out(recipe) else None
 
 
 def measure_change(recipe: Recipe) -> Change | None:
@@ -75,12 +75,12 @@ def measure_change(recipe: Recipe) -> Change | None:
         return None
     with Run(recipe.out, dump_recipe(recipe), {}, resume=True) as run:
         _drop_outdated(recipe)
-        before = _evaluate(recipe, "before", recipe.model)
+        before = _evaluate(recipe, START, recipe.model)
         after = _evaluate(recipe, "after", str(recipe.out / "model"))
         difference = compare(before, after)
-        write_json(recipe.out / "compare.json", {"before|after": difference})
-        evals = [*dict.fromkeys([*run.facts.get("evals", ()), "before", "after"])]
-        run.update(evals=evals, pairs=[["before", "after"]])
+        write_json(recipe.out / "compare.json", {f"{START}|after": difference})
+        evals = [*dict.fromkeys([*run.facts.get("evals", ()), START, "after"])]
+        run.update(evals=evals, pairs=[[START, "after"]])
     return Change(before, after, difference)
 
 

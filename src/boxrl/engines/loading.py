@@ -274,4 +274,6 @@ def quiet() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category, module=r"(transformers|trl|torch)\.")
+        warnings.filterwarnings(
+            "ignore", category=category, module=r"(transformers|trl|torch|boxrl)\."
+        )

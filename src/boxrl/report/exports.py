@@ -23,7 +23,8 @@ from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.types import Detections, Sample, fold_label
 
 COLUMNS = (
-    "sample", "image", "kind", "label", "x1", "y1", "x2", "y2", "iou", "score", "status", "tokens",
+    "sample", "image", "kind", "label", "x1", "y1", "x2", "y2", "iou", "confidence", "sample_f1",
+    "status", "tokens",
 )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def write_csv(path: Path, evaluation: ShownEvaluation) -> int:
     """One line per predicted box and per missed target; returns how many.
 
     Columns: see `COLUMNS`; boxes in pixels of the original image, `kind` as in
-    `boxrl.metrics.box_errors`, `score` the sample's mean F1. No text is a formula; see
-    `boxrl.guard.spreadsheets.write_table`.
+    `boxrl.metrics.box_errors`, `confidence` what ranks it, `sample_f1` the mean F1 of its sample.
+    No text is a formula; see `boxrl.guard.spreadsheets.write_table`.
     """
     lines = (line for row in evaluation.rows for line in _lines(row))
     with write_atomic(path) as handle:
@@ -198,7 +199,7 @@ def _lines(row: Row) -> Iterator[tuple[object, ...]]:
     ends = (round(row.score, 4), row.status, row.n_tokens)
     for box in row.predictions:
         corners = [round(value, 2) for value in box.bbox]
-        yield (row.id, row.image, box.kind, box.label, *corners, box.iou, *ends)
+        yield (row.id, row.image, box.kind, box.label, *corners, box.iou, box.confidence, *ends)
     for item in row.objects:
         if item.missed:
-            yield (row.id, row.image, "missed", item.label, *item.bbox, "", *ends)
+            yield (row.id, row.image, "missed", item.label, *item.bbox, "", "", *ends)

@@ -20,9 +20,6 @@ COCO_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 MAX_DETECTIONS = 100
 """Predictions per label that count, the first ones in emission order."""
 
-EPS = float(np.spacing(1.0))
-"""COCO adds it to the denominator of precision, so that a perfect AP is 0.9999999999999998."""
-
 Candidates = dict[int, list[tuple[int, float]]]
 """By rank, from 1, of the predictions of one label: (target, IoU) of each target it may match."""
 
@@ -42,8 +39,9 @@ def average_precision(
         thresholds: IoU thresholds, above 0.
 
     Returns:
-        In [0, 1]. Law: equals pycocotools' stats[0] (stats[1] for thresholds of (.5,)) for a
-        data set of this one image.
+        In [0, 1], 1 for a perfect answer. Law: equals pycocotools' stats[0] (stats[1] for
+        thresholds of (.5,)) for a data set of this one image, to its rounding: COCO adds 2e-16 to
+        the denominator of precision, and its perfect AP is 0.9999999999999998.
 
     Source: Lin et al. 2014; pycocotools.cocoeval.
     """
@@ -114,7 +112,7 @@ def interpolated_precision(ranks: tuple[int, ...], n_targets: int) -> float:
     points = recall_points(n_targets)
     total = highest = 0.0
     for found in range(len(ranks), 0, -1):
-        highest = max(highest, found / (ranks[found - 1] + EPS))
+        highest = max(highest, found / ranks[found - 1])
         total += points[found - 1] * highest
     return total / 101
 
