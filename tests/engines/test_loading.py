@@ -15,8 +15,10 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines import loading  # noqa: E402
+from boxrl.engines.loading import load_processor  # noqa: E402
 from boxrl.errors import MissingExtra  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
+from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 
@@ -149,3 +151,14 @@ def test_no_folder_names_the_code_that_computes_attention(
     assert asked
     assert "evilorg/evilkernel" not in asked
     assert model.config._attn_implementation == loading.load("tiny")[0].config._attn_implementation
+
+
+def test_a_tokenizer_is_what_its_file_says_whatever_the_models_type(tmp_path: Path) -> None:
+    """For Qwen3.5's type transformers takes a class that splits texts in its own way."""
+    folder = save_folder("qwen3.5", tmp_path)
+    text = "<think>2 red circle</think>\n<answer>None</answer>"
+    packaged = load_processor(model_folder("tiny")).tokenizer(text)["input_ids"]
+    assert load_processor(folder).tokenizer(text)["input_ids"] == packaged
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("TokenizersBackend", "Qwen3_5Tokenizer"))
+    assert len(load_processor(folder).tokenizer(text)["input_ids"]) > len(packaged)

@@ -20,7 +20,7 @@ from boxrl.engines.patch_embedding import use_fast_patch_embedding
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.families import Family
-from boxrl.families.folder import write_limits
+from boxrl.families.folder import read_config_json, write_limits
 from boxrl.generation.model_folders import model_folder
 
 ADAPTER = "adapter_config.json"
@@ -105,6 +105,9 @@ def load_processor(folder: Path, family: Family | None = None) -> Any:
         raise UsageError(f"{folder}: its processor reads no images; boxrl needs a VLM")
     if processor.chat_template is None:  # older folders give it to the tokenizer alone
         processor.chat_template = processor.tokenizer.chat_template
+    if _states_its_own(folder) and type(processor.tokenizer) is not transformers.TokenizersBackend:
+        # transformers takes a class by the model's type (Qwen3.5), which splits texts its own way.
+        processor.tokenizer = transformers.TokenizersBackend.from_pretrained(folder)
     processor.tokenizer.padding_side = "left"
     if processor.tokenizer.pad_token is None:  # padding is masked, whatever stands there
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
@@ -120,6 +123,12 @@ def refusal(image_processor: Any, image: Image.Image) -> str | None:
     except REFUSALS as error:
         return " ".join(str(error).split()) or type(error).__name__
     return None
+
+
+def _states_its_own(folder: Path) -> bool:
+    """Whether the folder's tokenizer is what its tokenizer.json says, and of no class beside it."""
+    config = read_config_json(folder / "tokenizer_config.json") or {}
+    return config.get("tokenizer_class") == "TokenizersBackend"
 
 
 def _limit(image_processor: Any, family: Family, folder: Path) -> None:
