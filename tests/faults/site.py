@@ -52,7 +52,8 @@ def build_site(folder: Path, scenes: Path) -> Path:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_image(folder / "archive" / name)
     (folder / "prompt.yaml").write_text("placement: system\ndetect: 'Find {labels}. {output}'\n")
-    (folder / "recipe.yaml").write_text(dump_recipe(tiny_recipe(folder / "scenes", folder / "out")))
+    recipe = tiny_recipe(folder / "scenes", folder / "out", max_completion_length=96)
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe))
     shutil.copytree(PACKAGED["tiny"], folder / "model")
     build_run(folder / "run", samples=6, steps=10)
     return folder

@@ -46,8 +46,8 @@ KINDS: dict[str, tuple[Callable[[bytes], Any], Callable[[Any], bytes]]] = {
 }
 """How a file is read and written; of JSON lines, the last one."""
 
-TOLD = re.compile(r"boxrl: .|\S+: \d+ rows?, [1-9]\d* error")
-"""The error, or what lint counted."""
+TOLD = re.compile(r"boxrl: .|\S+: \d+ rows?, [1-9]\d* error|[1-9]\d* problem")
+"""The error, or what lint or validate counted."""
 
 JUDGE = ("evaluate", "--samples", SAMPLES, "--predictions", "predictions.jsonl",
          "--resamples", "10")  # fmt: skip

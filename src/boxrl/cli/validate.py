@@ -67,7 +67,8 @@ def run_validate(args: argparse.Namespace) -> int:
     else:
         _print(outcome, family.name, args.recipe)
         _print_lengths(lengths)
-        print("valid" if valid else f"{len(outcome.problems):,} problems of gold answers")
+        count = len(outcome.problems) + sum(bool(found.cut) for found in lengths)
+        print("valid" if valid else "1 problem" if count == 1 else f"{count:,} problems")
     return 0 if valid else 1
 
 

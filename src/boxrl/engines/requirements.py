@@ -39,7 +39,7 @@ def check_requirements(recipe: Recipe, folder: Path) -> None:
 
 
 def _check_trackers(named: Any) -> None:
-    for name in [named] if isinstance(named, str) else named or ():
+    for name in [named] if isinstance(named, str) else named if isinstance(named, list) else ():
         package = TRACKERS.get(str(name))
         if package and importlib.util.find_spec(package) is None:
             raise UsageError(

@@ -98,9 +98,10 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     """
     config = _read(folder / "tokenizer_config.json")
     tokens = {
-        key: value["content"] if isinstance(value, dict) else value
+        key: text
         for key, value in config.items()
-        if key.endswith("_token") and isinstance(value, (str, dict)) and value
+        if key.endswith("_token")
+        and isinstance(text := value.get("content") if isinstance(value, dict) else value, str)
     }
     path = folder / "chat_template.jinja"
     if path.is_file():
@@ -108,7 +109,8 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
         text = _read(folder / name).get("chat_template")
         if isinstance(text, list):  # several templates by name
-            named = [each.get("template") for each in text if each.get("name") == "default"]
+            each_by_name = [each for each in text if isinstance(each, dict)]
+            named = [one.get("template") for one in each_by_name if one.get("name") == "default"]
             text = next(iter(named), None)
         if isinstance(text, str):
             return ChatTemplate(text, str(folder / name), tokens)
