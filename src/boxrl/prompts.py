@@ -327,11 +327,12 @@ def render_problem(
     """
     labels = prompt.name_labels(*sample.labels)
     if sample.task == "detection":
-        return prompt.detect.format(
+        problem = prompt.detect.format(
             labels=labels,
             label_list=list(sample.labels),
             output=render_output(family, prompt.form),
         )
+        return f"{sample.question}\n\n{problem}" if sample.question else problem
     if sample.task == "grounding":
         expression = (sample.question or "; ".join(sample.labels)).rstrip(".")
         expression = prompt.name_labels(expression)

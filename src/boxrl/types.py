@@ -43,7 +43,8 @@ class Sample:
         task: what is asked for.
         labels: the names asked for, in prompt order.
         objects: the targets; none at all makes the sample a negative (gold answer `None`).
-        question, answer: for region and counting samples, and for grounding expressions.
+        question, answer: for region and counting samples, and for grounding expressions; the
+            question of a detection sample is what stands before the problem, such as instructions.
         meta: `others` (annotated objects that were not asked for) and ids of the source.
     """
 

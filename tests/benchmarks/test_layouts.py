@@ -13,7 +13,7 @@ import pytest
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
 from boxrl.benchmarks.rexomni import by_class
-from boxrl.benchmarks.rf_vl import RF20, SUPER_CATEGORIES
+from boxrl.benchmarks.rf_vl import RF20, SUPER_CATEGORIES, with_instructions
 from boxrl.benchmarks.samples import build_samples
 from boxrl.benchmarks.tables import path_of
 from boxrl.cli import main
@@ -21,7 +21,7 @@ from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.errors import UsageError
 from boxrl.evaluate import evaluate
 from boxrl.families import FAMILIES
-from boxrl.prompts import render_target
+from boxrl.prompts import render_problem, render_target
 from boxrl.types import Object, Sample
 from tests.support.archives import annotation, write_image, write_json
 
@@ -135,6 +135,26 @@ def test_a_missing_set_is_named_and_the_rest_runs_only_where_that_is_said(
     assert len(result["missing"]) == 18
     assert result["summary"]["mean"]["mAP"] is None  # a mean over fewer is another figure
     assert result["summary"]["sets"]["actions"]["mAP"] == pytest.approx(1.0)
+
+
+def test_instructions_stand_before_the_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rf_set(tmp_path, "actions")
+    more = ("--allow-missing", "--protocol=instructions")
+    with pytest.raises(AssertionError):
+        run(capsys, tmp_path, "rf20vl", *more, change=unchanged)
+    assert "README.dataset.txt is missing" in capsys.readouterr().err
+    (tmp_path / "actions" / "README.dataset.txt").write_text("## Cat\nIt has whiskers.\n")
+    result = run(capsys, tmp_path, "rf20vl", *more, change=unchanged)
+    plain = run(capsys, tmp_path, "rf20vl", "--allow-missing", change=unchanged)
+    assert result["variant"] == "instructions"
+    stated = [one["parts"]["actions"]["protocol"]["questions"] for one in (result, plain)]
+    assert stated[0] != stated[1]
+    built = build_samples(build_benchmark("rf20vl"), tmp_path, allow_missing=True).samples
+    [asked] = with_instructions(built, tmp_path)[:1]
+    text = render_problem(asked)
+    assert text.startswith("## Cat\nIt has whiskers.\n\nPlease carefully observe")
 
 
 def rex_set(root: Path, name: str, task: str, rows: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.types import Sample
 
+QWEN = "qwen"
 PROMPT = "qwen-native"
 CAPS = [100, 300, 1000]
 SIZES = ("s", "m", "l")

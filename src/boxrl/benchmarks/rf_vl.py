@@ -10,12 +10,15 @@ published rows from github.com/ggare-cmu/DetPO.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from boxrl.benchmarks.published import Published
 from boxrl.benchmarks.record import Benchmark, Part
+from boxrl.errors import UsageError
 from boxrl.evaluate.rows import Evaluation
+from boxrl.guard.files import read_text
 from boxrl.metrics.detection import mean_or_none
 from boxrl.types import Sample
 
@@ -117,8 +120,34 @@ PROTOCOL = (
     "is the mean of its sets. At most 100 boxes per image and label, as DetPO; the benchmark's own "
     "detectors are scored with 500. `all` names every class in one prompt, `single_class` asks for "
     "one at a time, as DetPO does. Names are compared whole; the first evaluator took the first "
-    "class whose name stands inside the answer's, which sends `Radio button` to `Button`."
+    "class whose name stands inside the answer's, which sends `Radio button` to `Button`. "
+    "`--protocol instructions` puts each set's README.dataset.txt in front, as the papers' columns "
+    "with instructions do."
 )
+
+
+INSTRUCTIONS = "instructions"
+README = "README.dataset.txt"
+"""What the makers of a set say of its classes; evaluators put the whole file in front."""
+
+
+def with_instructions(samples: Sequence[Sample], root: Path) -> list[Sample]:
+    """The samples with their set's README before the question.
+
+    Args:
+        samples: of the sets below the root.
+        root: the data root.
+
+    Raises:
+        UsageError: a set has none.
+    """
+    texts: dict[str, str] = {}
+    for part in {str(sample.meta["part"]) for sample in samples}:
+        path = root / part / README
+        if not path.is_file():
+            raise UsageError(f"--protocol {INSTRUCTIONS}: {path} is missing")
+        texts[part] = read_text(path).strip()
+    return [replace(sample, question=texts[sample.meta["part"]]) for sample in samples]
 
 
 def _part(name: str) -> Part:
@@ -138,6 +167,7 @@ def _benchmark(
         PROTOCOL,
         ("all", "single_class"),
         published=published,
+        protocols=(INSTRUCTIONS,),
     )
 
 

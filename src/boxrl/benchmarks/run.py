@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxrl.benchmarks.odinw_qwen import PROMPT, summarize_qwen
+from boxrl.benchmarks.odinw_qwen import PROMPT, QWEN, summarize_qwen
 from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
+from boxrl.benchmarks.rf_vl import INSTRUCTIONS, with_instructions
 from boxrl.benchmarks.samples import build_samples
 from boxrl.benchmarks.summary import evaluate_parts, summarize_benchmark
 from boxrl.benchmarks.tables import describe
@@ -67,6 +68,8 @@ def run_benchmark(
     """
     answers = _by_protocol(benchmark, protocol, answers)
     samples, missing = build_samples(benchmark, root, mode, limit, allow_missing)
+    if protocol == INSTRUCTIONS:
+        samples = with_instructions(samples, root)
     for name, reason in missing.items():
         tell(f"left out: {name}: {reason}")
     _check_same_samples(out, samples)
@@ -82,7 +85,7 @@ def run_benchmark(
         samples, predictions, known, settings=settings, resamples=resamples,
         confidence=ranked_by(path, confidence), nms=nms,
     )  # fmt: skip
-    if protocol:
+    if protocol == QWEN:
         summary = summarize_qwen(benchmark, samples, predictions, known)
     else:
         summary = summarize_benchmark(benchmark, samples, parts, root)
@@ -111,7 +114,7 @@ def _by_protocol(
     if protocol not in benchmark.protocols:
         known = ", ".join(benchmark.protocols) or "none"
         raise UsageError(f"{benchmark.name}: unknown protocol {protocol!r}; protocols: {known}")
-    if isinstance(answers, Path):
+    if isinstance(answers, Path) or protocol != QWEN:
         return answers
     if answers.prompt not in ("standard", PROMPT):  # the first is what nobody asked for
         raise UsageError(f"--protocol {protocol} asks by prompt {PROMPT}, not {answers.prompt!r}")

@@ -74,7 +74,8 @@ def add_verb(verbs: Any) -> None:
         "(default: the benchmark's first)",
     )  # fmt: skip
     run.add_argument(
-        "--protocol", metavar="NAME", help="another way of scoring it; of odinw13: qwen"
+        "--protocol", metavar="NAME",
+        help="another protocol; of odinw13: qwen; of rf20vl and rf100vl: instructions",
     )  # fmt: skip
     run.add_argument(
         "--limit", type=integer(1), metavar="N", help="only the first N samples of each part"
