@@ -26,6 +26,8 @@ EXTRAS = {
     "train": "quickstart, train, and predict with transformers",
     "vllm": "predict --engine vllm",
     "deepspeed": "train --strategy zero2 or zero3",
+    "qlora": "train.lora.quantize=4bit, on a GPU",
+    "wandb": "train.trl.report_to=wandb",
     "demo": "demo",
     "parquet": "data convert hf, of parquet files",
     "copies": "near copies in data lint --validation",

@@ -54,8 +54,8 @@ def load(
 
     Raises:
         UsageError: the folder holds no vision-language model, its processor resizes images in
-            another way than the family says, or bitsandbytes is missing.
-        MissingExtra: torchvision is missing.
+            another way than the family says.
+        MissingExtra: torchvision or bitsandbytes is missing.
     """
     folder = model_folder(str(model))
     if threads is not None:
@@ -213,7 +213,7 @@ def _quantization(quantize: str | None, device: str) -> Any:
     if quantize is None:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UsageError("quantize: 4bit needs bitsandbytes; run: pip install bitsandbytes")
+        raise MissingExtra("train.lora.quantize: 4bit", "qlora")
     if device != "cuda":
         raise UsageError(f"quantize: 4bit runs on a CUDA device, got {device}; leave it out")
     return transformers.BitsAndBytesConfig(

@@ -119,10 +119,10 @@ def _masks(model: Any, length: int, types: Tensor | None) -> dict[str, Tensor]:
     create = getattr(model, "create_masks_for_generate", masking_utils.create_masks_for_generate)
     # Only shape, dtype and device of the embeddings are read.
     made = create(
-        config=model.config,
-        inputs_embeds=torch.empty(1, length, 0, dtype=model.dtype, device=model.device),
-        attention_mask=None,
-        past_key_values=None,
+        model.config,
+        torch.empty(1, length, 0, dtype=model.dtype, device=model.device),
+        None,
+        None,  # the cache, whose name changes with the version
         position_ids=None,
         token_type_ids=types,
         mm_token_type_ids=types,

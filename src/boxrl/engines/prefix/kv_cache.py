@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +15,19 @@ from boxrl.errors import UsageError
 
 ROOM = 256
 """Tokens that a cache grows by at a time."""
+
+CACHES = ("cache", "past_key_values", "cache_params")
+"""What models and layers call the argument that a cache comes in by; the first from 5.24 on."""
+
+
+def cache_argument(forward: Callable[..., Any]) -> str | None:
+    """The name of the argument that a cache comes in by; None where there is none.
+
+    Args:
+        forward: of a model or a layer of transformers.
+    """
+    names = inspect.signature(forward).parameters
+    return next((name for name in CACHES if name in names), None)
 
 
 class RoomyLayer(DynamicLayer):

@@ -17,7 +17,7 @@ from boxrl.engines.prefix.images import (
     token_types,
 )
 from boxrl.engines.prefix.kinds import keeps_last, sight
-from boxrl.engines.prefix.kv_cache import repeat_with_room, share_prompts
+from boxrl.engines.prefix.kv_cache import cache_argument, repeat_with_room, share_prompts
 from boxrl.engines.prefix.shared_prefix import is_enabled, unwrap
 
 
@@ -77,7 +77,8 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     if keeps:
         cache.activate_past_recording()
     # Through the whole model: FSDP gathers weights in a forward that starts at its root.
-    model(**once, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    held = {cache_argument(type(base).forward) or "past_key_values": cache}
+    model(**once, **held, use_cache=True, logits_to_keep=1)
     if keeps:
         cache.crop(-1)  # generate() runs the last prompt token again, over all of them
     prompt_mask = inputs["attention_mask"][:, :-1]
@@ -88,7 +89,7 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     output: Tensor = model.generate(
         input_ids=inputs["input_ids"].repeat_interleave(group, 0),
         attention_mask=inputs["attention_mask"].repeat_interleave(group, 0),
-        past_key_values=cache,
+        **held,
         **options,
     )
     return output

@@ -8,7 +8,6 @@ has (those of `fla` where they are installed), and takes the states as it takes 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from types import MethodType
 from typing import Any
@@ -18,10 +17,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, LinearAttentionLayer
 
 from boxrl.engines.prefix.kinds import RECURRENT, layer_kinds
+from boxrl.engines.prefix.kv_cache import cache_argument
 from boxrl.engines.prefix.layout import Layout
-
-CACHES = ("cache_params", "past_key_values")
-"""What layers call the argument that their states come in by."""
 
 
 class States(LinearAttentionLayer):
@@ -76,13 +73,12 @@ def recurrent_layers(model: Any) -> Iterator[nn.Module]:
     kinds = layer_kinds(model.config.get_text_config())
     for module in model.modules():
         number = getattr(module, "layer_idx", None)
-        if isinstance(number, int) and kinds[number] in RECURRENT and _cache_name(module):
+        if (
+            isinstance(number, int)
+            and kinds[number] in RECURRENT
+            and cache_argument(type(module).forward)
+        ):
             yield module
-
-
-def _cache_name(layer: nn.Module) -> str | None:
-    names = inspect.signature(type(layer).forward).parameters
-    return next((name for name in CACHES if name in names), None)
 
 
 def _forward(
@@ -93,7 +89,7 @@ def _forward(
     if shared_prefix is None:
         whole: Tensor = forward(self, hidden_states, **kwargs)
         return whole
-    branches, states, name = shared_prefix.branches, States(), _cache_name(self)
+    branches, states, name = shared_prefix.branches, States(), cache_argument(forward)
     assert name is not None
     row = hidden_states[0]
 

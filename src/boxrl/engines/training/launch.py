@@ -76,6 +76,8 @@ def accelerate_config(recipe: Recipe, processes: int, strategy: str) -> str:
             "offload_param_device": "none",
             "gradient_accumulation_steps": "auto",
             "gradient_clipping": "auto",
+            # Over several machines each starts its own processes, not the first one all by ssh.
+            "deepspeed_multinode_launcher": "standard",
         }
     elif strategy == "fsdp2":
         config["distributed_type"] = "FSDP"
