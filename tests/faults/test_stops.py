@@ -6,7 +6,9 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -213,24 +215,35 @@ def test_a_worker_killed_for_memory_ends_the_run_which_goes_on(
     assert len(rows(log)) == 6
 
 
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """As Kubernetes does it: the first process alone."""
+    process.terminate()
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """As a terminal does it: Ctrl-C reaches the whole group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [terminate, interrupt])
 def test_a_stopped_launch_leaves_no_process_behind(
-    recipe: Path, tmp_path: Path, record: Record
+    stop: Callable[[Any], None], recipe: Path, tmp_path: Path, record: Record
 ) -> None:
-    """As Kubernetes does it: SIGTERM to the first process alone."""
     log, errors = tmp_path / "run" / "metrics.jsonl", tmp_path / "stderr"
     call = [*two_processes(recipe), "train.max_steps=200"]
     with errors.open("wb") as output:
         process = start(*call, output=output, start_new_session=True)
         wait_for_lines(process, log, 3)
         worker = worker_of(process.pid, rank=1)
-        process.send_signal(signal.SIGTERM)
+        stop(process)
         process.wait(120)
     assert not Path(f"/proc/{worker}").exists()
     told = errors.read_text().strip().splitlines()[-1]
     found = rows(log)
     checkpoint = tmp_path / "run" / "checkpoints" / f"checkpoint-{len(found)}"
     lost = [] if checkpoint.is_dir() else found
-    how = "SIGTERM to the launcher of two processes"
+    assert not lost
+    how = f"{'SIGTERM to' if stop is terminate else 'Ctrl-C of'} the launcher of two processes"
     record("scheduler", "train", how, told, lost, len(found), "steps")
 
 
