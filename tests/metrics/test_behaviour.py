@@ -51,3 +51,15 @@ def test_nothing_has_no_habits() -> None:
     metrics = run([(sample("1", (A, "cat")), prediction("1", "<answer>None</answer>"))]).metrics
     assert metrics["behaviour"]["exact_duplicates"] is None
     assert metrics["behaviour"]["repeating"] == 0
+
+
+def test_several_draws_say_how_they_behave_beside_the_best_of_them() -> None:
+    from boxrl.evaluate.pass_at_k import evaluate_draws
+    from tests.support.evaluations import PLAIN
+
+    asked = sample("1", (A, "cat"), labels=("cat",))
+    texts = answer((A, "cat")), answer((A, "cat"), (A, "cat"))
+    draws = {f"1#{k}": prediction(f"1#{k}", text) for k, text in enumerate(texts)}
+    figures = evaluate_draws([asked], draws, PLAIN)
+    assert figures["pass@k"]["2"] == 1.0
+    assert figures["behaviour"]["exact_duplicates"] == 1 / 3

@@ -66,6 +66,8 @@ def print_pass_at_k(figures: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from boxrl.evaluate.behaviour import describe_behaviour
+
     title = f"{figures['n']} samples, {figures['draws']} completions each"
     table = Table(title=title, title_justify="left")
     for column in ("of them", "right at IoU .5", "mean F1"):
@@ -75,3 +77,5 @@ def print_pass_at_k(figures: dict[str, Any]) -> None:
     agreed = figures["self_consistency"]
     table.add_row("most agreed on", f"{agreed['pass']:.3f}", f"{agreed['f1']:.3f}")
     Console().print(table)
+    if said := describe_behaviour(figures["behaviour"]):
+        Console(highlight=False).print(f"behaviour of all: {said}")

@@ -9,7 +9,9 @@ import numpy as np
 
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.behaviour import behaviour
 from boxrl.evaluate.judging import Question, Rules, judge
+from boxrl.evaluate.rows import Row
 from boxrl.families import Family
 from boxrl.metrics.pass_at_k import best_of_k, most_agreed
 from boxrl.parsing import parse
@@ -39,7 +41,8 @@ def evaluate_draws(
 
     Returns:
         `n` samples, `draws` per sample, `pass@k` and `best_of_k_f1` {k: mean over samples},
-        `self_consistency` {pass, f1}: the draw that the others agree with most.
+        `self_consistency` {pass, f1}: the draw that the others agree with most; `behaviour` of all
+        draws, see there: best of k takes the best of them, whatever else they do.
 
     Raises:
         UsageError: the file holds single answers, or a k is larger than n.
@@ -51,12 +54,15 @@ def evaluate_draws(
         raise UsageError(f"k must be between 1 and the {n} draws per sample, got {sizes}")
     rules = Rules(opened=opened)
     right, values, chosen = [], [], []
+    rows: list[Row] = []
     for sample in samples:
         draws = [predictions[f"{sample.id}#{k}"] for k in range(n)]
         question = Question.from_sample(sample)
-        judged = [_judge(question, draw, family, rules) for draw in draws]
-        right.append([hit for hit, _ in judged])
-        values.append([value for _, value in judged])
+        judged = [judge(question, draw, family, rules) for draw in draws]
+        # Whether each is right, and its f1; for answers that are not boxes both are one.
+        right.append([float(row.is_faultless) for row in judged])
+        values.append([row.score for row in judged])
+        rows += judged
         chosen.append(most_agreed(_agreement(sample, draws, family, opened)))
     return {
         "n": len(samples),
@@ -67,6 +73,7 @@ def evaluate_draws(
             "pass": _mean([each[k] for each, k in zip(right, chosen, strict=True)]),
             "f1": _mean([each[k] for each, k in zip(values, chosen, strict=True)]),
         },
+        "behaviour": behaviour(rows),
     }
 
 
@@ -97,14 +104,6 @@ def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predic
             "repeat the predict command"
         )
     return n
-
-
-def _judge(
-    question: Question, draw: Prediction, family: Family, rules: Rules
-) -> tuple[float, float]:
-    """Whether the answer is right, and its f1; for answers that are not boxes both are one."""
-    row = judge(question, draw, family, rules)
-    return float(row.is_faultless), row.score
 
 
 def _agreement(sample: Sample, draws: Sequence[Prediction], family: Family, opened: bool) -> Any:
