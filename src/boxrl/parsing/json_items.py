@@ -123,7 +123,7 @@ def _array_decoder(box_key: str) -> Any:
 
 
 def read_items(
-    answer: str, box_key: str, label: str | None, bare: bool, names: Sequence[str] = ()
+    answer: str, box_key: str, label: str | None, bare: bool, names: Sequence[str] | None = None
 ) -> tuple[Items, Rest]:
     """Every item of an answer, whatever surrounds it.
 
@@ -134,9 +134,9 @@ def read_items(
         box_key: key of an item's box.
         label: of items without one; None where it is not known.
         bare: whether four numbers in brackets are a box, of that label.
-        names: labels that were asked for; none where they are not known.
+        names: labels that were asked for, under which boxes may stand; none at all where they are
+            not known. None reads no boxes under labels.
     """
-    asked = frozenset(map(fold_label, names))
     rest = Rest()
     merged = _Merged()
     end_of_last = failures = values = 0
@@ -170,7 +170,7 @@ def read_items(
         values += 1
         if values > MAX_VALUES:
             return Items([], []), Rest(whole=False, reason="too many brackets")
-        named = _named_boxes(value, box_key, asked)
+        named = [] if names is None else _named_boxes(value, box_key, names)
         items = named or list(_items(value, box_key, label, bare, rest))
         merged.add(items, in_array=is_array or inside_broken or bool(named))
         rest.whole = rest.whole and not (inside_broken and items)
@@ -226,7 +226,7 @@ def _items(value: Any, box_key: str, label: str | None, bare: bool, rest: Rest) 
             rest.passed += bool(value)
 
 
-def _named_boxes(value: Any, box_key: str, asked: frozenset[str]) -> list[Item]:
+def _named_boxes(value: Any, box_key: str, names: Sequence[str]) -> list[Item]:
     """The items of `{"label": [[...], ...], ...}`; none where a value is no list of boxes.
 
     One of its keys has to be a label that was asked for, where that is known.
@@ -235,7 +235,7 @@ def _named_boxes(value: Any, box_key: str, asked: frozenset[str]) -> list[Item]:
         return []
     if not all(isinstance(boxes, list) and all(map(_is_box, boxes)) for boxes in value.values()):
         return []
-    if asked and asked.isdisjoint(map(fold_label, value)):
+    if names and set(map(fold_label, names)).isdisjoint(map(fold_label, value)):
         return []
     return [((x1, y1, x2, y2), name) for name, boxes in value.items() for x1, y1, x2, y2 in boxes]
 

@@ -235,7 +235,6 @@ def score(
 
 REWARDS: dict[str, RewardFunction] = {
     "format": format_tags,
-    "native_format": native_format,
     "ap": ap,
     "ap50": ap50,
     "od_length": od_length,
@@ -250,6 +249,7 @@ REWARDS: dict[str, RewardFunction] = {
     "calibrated": calibrated,
     "choice": choice,
     "count": count,
+    "native_format": native_format,
 }
 """Every reward by name."""
 
