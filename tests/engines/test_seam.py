@@ -20,13 +20,23 @@ from boxrl.engines.torchvision_repair import repair_torchvision  # noqa: E402
 assert repair_torchvision()
 
 from boxrl.engines import seam  # noqa: E402
-from boxrl.engines.loading import load  # noqa: E402
+from boxrl.engines.loading import load, read_config  # noqa: E402
 from boxrl.engines.prefix import kinds  # noqa: E402
-from boxrl.engines.seam import GRPO, NAMES, OVERRIDDEN, TRAINER, Name, require_names  # noqa: E402
+from boxrl.engines.seam import (  # noqa: E402
+    GRPO,
+    HEAD,
+    NAMES,
+    OVERRIDDEN,
+    TRAINER,
+    Name,
+    require_names,
+)
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
+from boxrl.engines.training.hollow import hollow_gpu, run_backward  # noqa: E402
 from boxrl.engines.training.sft import BoxSFTTrainer  # noqa: E402
 from boxrl.engines.training.train import train_run  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
+from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 ENGINES = Path(seam.__file__).parent
@@ -75,10 +85,16 @@ def test_every_private_method_that_is_overridden_is_listed() -> None:
 
 def test_every_private_attribute_of_others_is_listed() -> None:
     listed = {name.name for name in NAMES}
-    known = {"_replace", "_triton"}  # of Python's named tuples; of torch
+    # Of Python's named tuples; of torch, its operators' records and its storages.
+    known = {"_replace", "_asdict", "_triton", "_schema", "_overloadpacket", "_cdata"}
     nodes = [node for tree in trees() for node in ast.walk(tree)]
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and not re.match(r"aten|torch\.ops", ast.unparse(node.value))
+    }
     own |= {
         node.attr
         for node in nodes
@@ -423,6 +439,44 @@ def test_positions_of_a_prompt_are_three_by_token(model: Any) -> None:
     positions, deltas = core.get_rope_index(ids, mm_token_type_ids=types, image_grid_thw=grid)
     assert positions.shape == (3, 1, 6) and deltas.shape == (1, 1)
     assert positions[:, 0, 1:5].tolist() == [[1, 1, 1, 1], [1, 1, 2, 2], [1, 2, 1, 2]]
+
+
+@of(
+    "trl.kernels.chunked_logprob", f"{HEAD}._use_triton", f"{HEAD}._addmm_fp32",
+    f"{HEAD}._forward_kernel", f"{HEAD}._backward_kernel",
+)  # fmt: skip
+def test_the_head_is_counted_as_on_a_gpu_where_shapes_stand_for_one() -> None:
+    from trl.kernels import chunked_logprob
+
+    hidden = torch.empty(64, 32, device="meta", requires_grad=True)
+    weight = torch.empty(1000, 32, device="meta", requires_grad=True)
+    targets, tile = torch.zeros(64, dtype=torch.long), 500
+    with hollow_gpu(half=False) as (gpu, _):
+        found = chunked_logprob.ChunkedLogProbFunction.apply(
+            hidden, weight, None, targets, 1.0, tile, None, 1.0, ("entropy",)
+        )
+        run_backward(found[0].sum())
+    assert gpu.flops == 4 * 2 * 64 * 32 * 1000  # forwards, again backwards, and two gradients
+    assert gpu.peak < 4 * (64 * tile + 2 * 1000 * 32 + 3 * 64 * 32 + 20 * 512)  # of which one tile
+
+
+@of("trl.trainer.utils._use_triton")
+def test_the_head_scores_labelled_positions_alone_on_a_gpu() -> None:
+    from trl.trainer.utils import add_fused_lm_head
+
+    kind = type(load("tiny", "float32", "cpu", 1)[0])
+    with torch.device("meta"):
+        model = kind(read_config(model_folder("tiny")))
+    add_fused_lm_head(model)
+    ids, flops = torch.arange(20, 60)[None], []
+    for unlabelled in (0, 20):
+        labels = ids.clone()
+        labels[:, :unlabelled] = -100
+        with hollow_gpu(half=False) as (gpu, _):
+            model(input_ids=ids, labels=labels, fused_lm_head=True)
+        flops.append(gpu.flops)
+    head = model.get_output_embeddings().weight
+    assert flops[0] - flops[1] == 2 * 19 * head.numel()
 
 
 @of("peft.tuners.tuners_utils.check_target_module_exists")

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from boxrl.config import Recipe, find_recipe, load_recipe  # noqa: E402
+from boxrl.config import Recipe  # noqa: E402
 from boxrl.engines.training import parity  # noqa: E402
 from boxrl.engines.training.memory import build_empty, estimate  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
@@ -55,24 +55,11 @@ def test_the_prompt_is_run_once(folders: Path) -> None:
     assert trls.kernels > 3 * ours.kernels
 
 
-def test_the_recipe_for_one_gpu_of_24_gb_fits_there(folders: Path) -> None:
-    data = folders / "qwen2.5-vl-3b-1024"
-    told = load_recipe(
-        find_recipe("grpo_ovd_3b_lora"),
-        [
-            f"out={folders / 'run_24_gb'}", f"model={folders / 'qwen2.5-vl-3b'}",
-            f"data.train={data / 'samples.jsonl'}", f"data.images={data / 'images'}",
-            "train.max_steps=1", "train.trl.save_strategy=no",
-        ],
-    )  # fmt: skip
-    steps = measure(told, memory=int(0.92 * 24e9))
-    assert len(steps) == 16
-
-
 @pytest.mark.parametrize("name", ["qwen2.5-vl-7b", "qwen3-vl-4b"])
 def test_other_models_train(name: str, folders: Path) -> None:
-    step = last(recipe(folders, name, 576, **LORA))
-    weights = 2 * sum(p.numel() for p in build_empty(folders / name).parameters())
+    told = recipe(folders, name, 576, **LORA)
+    step = last(told)
+    weights = 2 * sum(p.numel() for p in build_empty(told).parameters())
     assert weights < step.peak < weights + 8 * GIB
 
 
@@ -123,7 +110,6 @@ SETTINGS: dict[str, tuple[str, int, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="estimated by formulas")
 def test_the_dry_run_says_what_a_step_takes(folders: Path) -> None:
     ratios = {}
     for setting, (name, tokens, options) in SETTINGS.items():

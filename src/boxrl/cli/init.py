@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_images, add_limits, add_samples
+from boxrl.cli.options import add_images, add_limits, add_samples, add_summary
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
@@ -24,6 +24,7 @@ def add_verb(verbs: Any) -> None:
         "--validation", type=Path, metavar="FILE.jsonl",
         help="held-out samples: keep the best checkpoint by them, compare before and after",
     )  # fmt: skip
+    add_summary(verb, "instead of reading --samples, which need not be here yet")
     verb.add_argument("--model", required=True, help="model folder, id of the hub, or tiny")
     verb.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs")
     verb.add_argument(
@@ -53,6 +54,7 @@ def run_init(args: argparse.Namespace) -> None:
             args.min_pixels,
             args.max_pixels,
             args.validation,
+            args.summary,
         ),
         end="",
     )

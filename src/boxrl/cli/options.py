@@ -53,6 +53,14 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_summary(parser: argparse.ArgumentParser, of: str) -> None:
+    """Declare `--summary`; `of` says of which samples."""
+    parser.add_argument(
+        "--summary", type=Path, metavar="FILE.json",
+        help=f"{of}: their figures, as boxrl data stats --json prints them",
+    )  # fmt: skip
+
+
 def add_predictions(parser: argparse.ArgumentParser) -> None:
     """Declare `--predictions`."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxrl.cli.options import add_overrides, add_run_folder, integer
+from boxrl.cli.options import add_overrides, add_run_folder, add_summary, integer
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 
@@ -25,12 +25,15 @@ def add_verb(verbs: Any) -> None:
     add_overrides(verb)
     add_run_folder(verb)
     verb.add_argument(
-        "--dry-run", action="store_true", help="estimate the memory of a step and stop"
+        "--dry-run",
+        action="store_true",
+        help="say what memory a step takes and stop; the model may be the name of a published one",
     )
     verb.add_argument(
         "--gpu-memory", type=float, metavar="GB",
         help="with --dry-run: memory of one GPU (default: that of the GPU here)",
     )  # fmt: skip
+    add_summary(verb, "with --dry-run: of samples that are not here")
     verb.add_argument(
         "--launch", choices=("accelerate",), help="start several processes on this machine"
     )
@@ -60,15 +63,19 @@ def run_train(args: argparse.Namespace) -> int | None:
             f"{args.gpu_memory:g}{'' if args.dry_run else ' without --dry-run'}"
         )
     _refuse_idle_options(args)
-    recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
+    is_here = args.summary is None
+    recipe = load_recipe(
+        find_recipe(args.recipe), args.overrides, check_files=is_here, modules=Path.cwd()
+    )
     process = Launch.read()
     named = "out" in recipe.model_fields_set or args.replace
     if not named and process.world == 1:
         recipe = recipe.model_copy(update={"out": numbered_folder(recipe.out, args.resume)})
     require_train_extra("boxrl train")
-    check_samples(recipe, args.num_processes)
+    if is_here:
+        check_samples(recipe, args.num_processes)
     if args.dry_run:
-        return print_estimate(recipe, args.gpu_memory, args.num_processes, args.strategy)
+        return print_estimate(args, recipe)
     if args.replace and process.is_first and not args.write_config:
         clear_run(recipe.out)
     if args.launch:
@@ -150,19 +157,29 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
         "--strategy": args.strategy != "ddp" and not several,
         "--write-config": args.write_config is not None and not args.launch,
     }
+    if args.summary is not None and not args.dry_run:
+        raise UsageError("--summary has no effect without --dry-run")
     for option, alone in idle.items():
         if alone:
             raise UsageError(f"{option} has no effect without --launch accelerate")
 
 
-def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, strategy: str) -> int:
+def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     """What a step needs, per process, as a table; exit status 1 where it does not fit."""
     from rich.console import Console
     from rich.table import Table
 
+    from boxrl.data.summary import read_summary
+    from boxrl.engines.build import recipe_options
+    from boxrl.engines.known_models import find_known_family
     from boxrl.engines.training.memory import GIB, estimate, visible_memory, vllm_share
 
-    found = estimate(recipe, processes, strategy)
+    processes, strategy, gpu_memory = args.num_processes, args.strategy, args.gpu_memory
+    samples = None
+    if args.summary is not None:
+        family = find_known_family(recipe_options(recipe, recipe.model))
+        samples = read_summary(args.summary).largest(family)
+    found = estimate(recipe, processes, strategy, samples)
     of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
     table = Table()
     table.add_column(f"memory of {of}")
@@ -170,6 +187,7 @@ def print_estimate(recipe: Recipe, gpu_memory: float | None, processes: int, str
     for name, size in found.memory.items():
         table.add_row(name, f"{size / GIB:.2f}")
     table.add_row("peak, training", f"{found.training / GIB:.2f}")
+    table.add_row("peak, optimizer's step", f"{found.stepping / GIB:.2f}")
     table.add_row("peak, generating", f"{found.generating / GIB:.2f}")
     console = Console(highlight=False)
     console.print(table)

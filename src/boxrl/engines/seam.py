@@ -57,6 +57,7 @@ class Name(NamedTuple):
 
 
 GRPO, TRAINER = "trl.GRPOTrainer", "transformers.Trainer"
+HEAD = "trl.kernels.chunked_logprob"
 OVERRIDDEN = (
     Name(GRPO, "_generate_and_score_completions", "images are prepared once a group", "inputs"),
     Name(GRPO, "_prepare_inputs", "shuffles whole groups", "generation_batch"),
@@ -94,6 +95,12 @@ REPLACED = (
          "by one that takes unexpanded prompts", "prompts images num_generations profiler"),
     Name("trl.generation.vllm_generation.VLLMGeneration", "sync_weights",
          "by one that also forgets images", ""),
+    Name("trl.kernels", "chunked_logprob", "the module of the next four"),
+    Name(HEAD, "_use_triton", "by yes, where shapes stand for a GPU", "device"),
+    Name(HEAD, "_addmm_fp32", "by one that counts, where shapes stand for a GPU", "acc a b"),
+    Name(HEAD, "_forward_kernel", "by none, where shapes stand for a GPU"),
+    Name(HEAD, "_backward_kernel", "by none, where shapes stand for a GPU"),
+    Name("trl.trainer.utils", "_use_triton", "by yes, where shapes stand for a GPU", "device"),
     Name("transformers.Qwen2VLImageProcessor", "preprocess", "by one that sees an image once",
          "images kwargs"),
     Name("transformers.TrainingArguments", "_n_gpu", "set to 1", on_instances=True),

@@ -98,14 +98,16 @@ def test_held_out_samples_are_wired_in(
 
 
 def write_model(folder: Path, **text: int) -> Path:
-    """A Qwen2.5-VL of the 3B's sizes, without weights."""
+    """A Qwen2.5-VL of the 3B's width and a ninth of its depth, without weights."""
     from transformers import Qwen2_5_VLConfig
 
     sizes = {
-        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36,
+        "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 4,
         "num_attention_heads": 16, "num_key_value_heads": 2,
     }  # fmt: skip
-    config = Qwen2_5_VLConfig(text_config=sizes | text, vision_config={"out_hidden_size": 2048})
+    config = Qwen2_5_VLConfig(
+        text_config=sizes | text, vision_config={"out_hidden_size": 2048, "depth": 4}
+    )
     config.dtype = "bfloat16"
     config.save_pretrained(folder)
     processor = {"min_pixels": 3136, "max_pixels": 12_845_056, "patch_size": 14, "merge_size": 2}

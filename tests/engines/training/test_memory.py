@@ -15,35 +15,32 @@ from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
 from boxrl.engines.training.batches import split_rows  # noqa: E402
 from boxrl.engines.training.grpo import build_lora  # noqa: E402
+from boxrl.engines.training.hollow import hollow_gpu, run_backward  # noqa: E402
 from boxrl.engines.training.launch import accelerate_config  # noqa: E402
-from boxrl.engines.training.memory import (  # noqa: E402
-    GIB,
-    Load,
-    _image_tokens,
-    cache_bytes,
-    count_parameters,
-    estimate,
-    language_activations,
-    vision_activations,
-)
+from boxrl.engines.training.load import Load, count_image_tokens  # noqa: E402
+from boxrl.engines.training.memory import GIB, cache_bytes, estimate  # noqa: E402
+from boxrl.engines.training.micro_batch import build_rows, count, measure, prepare  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.families import FAMILIES  # noqa: E402
 from boxrl.types import Sample  # noqa: E402
-from tests.support.random_models import build_batch, build_model  # noqa: E402
+from tests.support.random_models import (  # noqa: E402
+    IMAGE,
+    KINDS,
+    build_batch,
+    build_model,
+    build_plain_model,
+)
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
-GROUPS, SIZE, COMPLETION = 2, 4, 40
 
-
-def kept_bytes(model: Any, call: Any) -> int:
-    """Bytes that autograd keeps for the backward pass, parameters aside."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+def kept_bytes(call: Any) -> int:
+    """Bytes that autograd keeps of what is no parameter."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -52,27 +49,33 @@ def kept_bytes(model: Any, call: Any) -> int:
     return sum(kept.values())
 
 
-def shared_call(model: Any, kind: str) -> tuple[Any, Load]:
-    batch = build_batch(kind, GROUPS, SIZE, lengths=(COMPLETION,))
-    n = batch.n_completion
-    rows = split_rows(batch.inputs, n)
-    groups = [list(range(k, k + SIZE)) for k in range(0, GROUPS * SIZE, SIZE)]
-    prompt = int(batch.attention_mask[:, :-n].sum(1).max())
-    load = Load(prompt, 64, COMPLETION, GROUPS, SIZE, shared=True)
-    return (lambda: log_probs(model, rows, groups)[0].sum()), load
-
-
-@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3.5", "qwen3.5-linear"])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_activations_are_what_autograd_keeps(frozen: bool, kind: str) -> None:
+@pytest.mark.parametrize("kind", [*KINDS, "qwen3.5", "gemma3", "lfm3-vl"])
+def test_a_micro_batch_takes_what_autograd_keeps(
+    kind: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    """Of a model in real numbers; the head and the attention of a GPU keep about the same."""
+    recipe = tiny_recipe(scene_folder, tmp_path / "run")
+    batch = build_batch(kind, 2, 4, lengths=(40,))
+    rows = split_rows(batch.inputs, 40)
+    prompt, image = rows.prompt_ids.shape[1], int((rows.prompt_ids[0] == IMAGE).sum())
+    grid = batch.inputs.get("image_grid_thw")
+    patches = None if grid is None else tuple(grid[0, 1:].tolist())
+    load = Load(prompt - image, image, patches, 40, 2, 4, shared=True)
     model = build_model(kind).train()
-    model.model.visual.requires_grad_(not frozen)
     enable(model)
-    call, load = shared_call(model, kind)
-    expected = language_activations(model.config.get_text_config(), load, 4, False)
-    if not frozen:
-        expected += vision_activations(model.config.vision_config, load, 4, False)
-    assert expected == pytest.approx(kept_bytes(model, call), rel=0.35)
+    groups = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    kept = kept_bytes(lambda: log_probs(model, rows, groups)[0].sum())
+    with torch.device("meta"):
+        empty = type(model)(model.config)
+    prepared = prepare(empty, recipe, FAMILIES["qwen2.5-vl"], shared=True)
+    empty_rows = build_rows(model.config, load)
+    peak, flops, kernels = measure(
+        prepared, load, empty_rows, half=False, again=False, keep_gradients=False
+    )
+    tile = 2 * 4 * 40 * 32768 * 4  # of TRL's head, whatever the vocabulary is
+    assert peak - count(prepared).weights - tile == pytest.approx(kept, rel=0.3)
+    assert 200 < kernels < 3000
+    assert flops > 6 * load.tokens * sum(p.numel() for p in model.model.language_model.parameters())
 
 
 def test_parameters_and_adapters_are_counted_exactly(scene_folder: Path, tmp_path: Path) -> None:
@@ -80,21 +83,22 @@ def test_parameters_and_adapters_are_counted_exactly(scene_folder: Path, tmp_pat
 
     family = FAMILIES["qwen2.5-vl"]
     for freeze in (False, True):
-        model = build_model("qwen2.5-vl")
+        model = build_plain_model("qwen2.5-vl")
         total = sum(p.numel() for p in model.parameters())
         full = tiny_recipe(scene_folder, tmp_path / "run", freeze_vision=freeze)
         visual = sum(p.numel() for p in model.model.visual.parameters())
-        counted = count_parameters(model, full, family)
-        assert counted["base"] == total
-        assert counted["language"] == total - visual
-        assert counted["trained"] == total - visual * freeze
+        counted = count(prepare(model, full, family, shared=False))
+        assert (counted.parameters, counted.weights) == (total, 4 * total)
+        assert counted.trained == {torch.float32: total - visual * freeze}
+        assert counted.gradients == 4 * (total - visual * freeze)
         lora = tiny_recipe(
             scene_folder, tmp_path / "run", freeze_vision=freeze, lora={"r": 4, "alpha": 8}
         )
-        counted = count_parameters(model, lora, family)
-        adapted = get_peft_model(model, build_lora(lora, family))
+        adapted = get_peft_model(build_plain_model("qwen2.5-vl"), build_lora(lora, family))
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-        assert counted["trained"] == counted["adapters"] == trained
+        counted = count(prepare(build_plain_model("qwen2.5-vl"), lora, family, shared=False))
+        assert counted.trained == {torch.float32: trained}
+        assert (counted.parameters, counted.weights) == (total, 4 * (total + trained))
 
 
 @pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3.5", "gemma3, short window"])
@@ -110,7 +114,57 @@ def test_the_cache_is_as_large_as_it_is(kind: str) -> None:
     for layer in cache.layers:
         kept = getattr(layer, "recurrent_states", None) or {"k": layer.keys, "v": layer.values}
         real += sum(x.nbytes for x in kept.values())
-    assert cache_bytes(text, Load(20, 0, 10, 1, 1, True), 4) == pytest.approx(real, rel=0.05)
+    load = Load(20, 0, None, 10, 1, 1, shared=True)
+    assert cache_bytes(text, load, 1, 4) == pytest.approx(real, rel=0.05)
+
+
+def test_a_shared_prompt_is_cached_once() -> None:
+    text = build_plain_model("qwen2.5-vl").config.get_text_config()
+    shared, apart = (Load(60, 40, None, 25, 1, 4, shared=x) for x in (True, False))
+    assert cache_bytes(text, shared, 3, 2) / cache_bytes(text, apart, 3, 2) == (100 + 100) / 500
+
+
+def test_memory_is_counted_while_it_is_held() -> None:
+    layers = torch.nn.Sequential(*[torch.nn.Linear(256, 256, bias=False) for _ in range(4)])
+    layers.to("meta")
+    inputs = torch.empty(1024, 256, device="meta")
+    mib, weights = 2**20, 4 * 256 * 256 * 4
+    with hollow_gpu(half=False) as (gpu, _):
+        gpu.hold_all([*layers.parameters(), inputs])
+        assert gpu.bytes == weights + mib
+        with torch.no_grad():
+            layers(inputs)
+        assert (gpu.bytes, gpu.peak) == (weights + mib, weights + 3 * mib)
+        loss = layers(inputs).sum()
+        assert gpu.bytes >= weights + 4 * mib  # the last one's output is not needed
+        assert gpu.flops == 2 * 4 * 2 * 1024 * 256 * 256
+        run_backward(loss)
+        del loss
+        assert gpu.bytes == 2 * weights + mib
+
+
+def test_autocast_computes_in_half_and_keeps_its_weights_in_float32() -> None:
+    layer, norm = torch.nn.Linear(64, 64), torch.nn.LayerNorm(64)
+    layer.to("meta"), norm.to("meta")
+    inputs = torch.empty(512, 64, device="meta")
+    with hollow_gpu(half=True) as (gpu, autocast):
+        out = norm(layer(inputs))
+        kept = gpu.bytes
+        assert (layer(inputs).dtype, out.dtype) == (torch.bfloat16, torch.float32)
+        assert gpu.bytes <= kept + 512  # the weights that were cast before are taken again
+        autocast.end_forward()
+        run_backward(out.sum())
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_lengths_and_masks_are_real_where_numbers_are_not() -> None:
+    with hollow_gpu(half=False):
+        values = torch.empty(3, 4, device="meta")
+        mask = torch.ones(3, dtype=torch.bool, device="meta")
+        lengths = torch.arange(3).to("meta")
+        assert lengths.tolist() == [0, 1, 2] and mask.sum().item() == 3
+        assert values[lengths > 0].shape == (2, 4)
+        assert values.argmax(1).tolist() == [0, 0, 0] and values.sum().item() == 0.5
 
 
 def test_what_makes_a_step_smaller_makes_the_estimate_smaller(
@@ -200,5 +254,5 @@ def test_image_tokens_that_nobody_knows_are_not_assumed() -> None:
     sample = Sample("a", "a.png", 640, 480, "detection", ("cat",))
     config = SimpleNamespace(vision_config=SimpleNamespace())
     with pytest.raises(UsageError, match="family deepseek-vl2 makes of an image is not known"):
-        _image_tokens(sample, FAMILIES["deepseek-vl2"], config)
-    assert _image_tokens(sample, FAMILIES["lfm2-vl"], config)[0] == 18 * 13
+        count_image_tokens(sample, FAMILIES["deepseek-vl2"], config)
+    assert count_image_tokens(sample, FAMILIES["lfm2-vl"], config) == 18 * 13

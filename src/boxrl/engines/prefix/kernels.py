@@ -48,10 +48,21 @@ def refuse_attention(choice: str, device: torch.device, half: bool) -> None:
         raise UsageError(f"engine.attention: {choice} {why}; take auto")
 
 
+def on_gpu(device: torch.device) -> bool:
+    """Whether it is a GPU, or `meta`, which stands for one where a step runs without numbers.
+
+    Args:
+        device: of a tensor or a model.
+    """
+    return device.type in ("cuda", "meta")
+
+
 def _no_varlen(device: torch.device) -> str | None:
     """Why a GPU does not run the variable-length kernel; None where it does."""
     if varlen_attn is None or "enable_gqa" not in inspect.signature(varlen_attn).parameters:
         return f"needs a newer torch, such as 2.13, got {torch.__version__}"
+    if device.type == "meta":
+        return None
     if not torch.backends.cuda.is_flash_attention_available():
         return "needs a torch that was built with flash attention"
     capability = torch.cuda.get_device_capability(device)
@@ -70,7 +81,7 @@ def takes_varlen(query: Tensor, value: Tensor, dropout: float = 0.0) -> bool:
     """
     width = query.shape[-1]
     return (
-        query.is_cuda
+        on_gpu(query.device)
         and _half(query) is not None
         and width == value.shape[-1] <= LARGEST_HEAD
         and not width % HEAD_STEP

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from boxrl.engines.prefix.attention import register
 from boxrl.engines.prefix.images import join_images
+from boxrl.engines.prefix.kernels import on_gpu
 from boxrl.engines.prefix.kinds import (
     ATTENTION,
     NAMES,
@@ -63,7 +64,7 @@ def enable(model: Any, attention: str = "auto") -> None:
     base = unwrap(model)
     base.set_attn_implementation({"text_config": NAMES[attention]})
     if _has_windows(base):
-        tower = TOWER if base.device.type == "cuda" and attention != "sdpa" else "sdpa"
+        tower = TOWER if on_gpu(base.device) and attention != "sdpa" else "sdpa"
         base.config.vision_config._attn_implementation = tower
     share_states(base)
 

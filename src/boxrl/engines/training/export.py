@@ -81,7 +81,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     trained = _logits(found, inputs)
     merged = found.merge_and_unload()
     _require_same(_logits(merged, inputs), trained, 1e-3, adapter)
-    merged = merged.to(stored)
+    cast_weights(merged, stored)
     expected = _logits(merged, inputs)
     save(merged, processor, base, out)
     write_limits(out, read_processor(adapter)[1].get("size") or {})
@@ -92,6 +92,19 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     except UsageError:
         shutil.rmtree(out)
         raise
+
+
+def cast_weights(model: Any, dtype: torch.dtype) -> None:
+    """Cast what is saved of a model; what it computes for itself, as for its rope, stays.
+
+    Args:
+        model: of transformers.
+        dtype: of its floats.
+    """
+    saved = model.state_dict(keep_vars=True)
+    for tensor in saved.values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def _one_sample(processor: Any) -> Any:

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from tokenizers import Tokenizer
 
 from boxrl.config import PACKAGED_MODELS, Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.stats import at_most, image_tokens
-from boxrl.engines.build import EngineOptions, find_family
-from boxrl.engines.loading import model_errors
+from boxrl.data.summary import read_summary
+from boxrl.engines.build import EngineOptions
+from boxrl.engines.known_models import find_known_family
 from boxrl.engines.steps import plan_steps
-from boxrl.engines.training.memory import GIB, Estimate, estimate
+from boxrl.engines.training.load import token_counter
+from boxrl.engines.training.memory import GIB, Estimate, estimate, least
 from boxrl.errors import UsageError
 from boxrl.families import Family
-from boxrl.generation.model_folders import model_folder
 from boxrl.prompts import render_target
 from boxrl.types import Sample
 
@@ -69,6 +69,7 @@ def write_recipe(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     validation: Path | None = None,
+    summary: Path | None = None,
 ) -> str:
     """A commented recipe that fits the data and the memory.
 
@@ -79,7 +80,7 @@ def write_recipe(
     Args:
         samples: the training samples.
         images: their images folder.
-        model: folder of the model, or `tiny`.
+        model: folder of the model, `tiny`, or the name of a published model.
         method: `grpo` or `sft`.
         gpus: how many.
         gpu_memory: of one, in GB.
@@ -87,42 +88,77 @@ def write_recipe(
         max_pixels: largest area; proposed where None.
         validation: held-out samples, whose images lie in `images` too: the best checkpoint is
             kept by them, and the trained model compared with its start.
+        summary: figures of the samples, which are not read then.
 
     Raises:
         UsageError: no such folder, too few samples, no positive number, limits that cannot be, or
             nothing fits.
     """
-    _check(images, gpus, gpu_memory)
-    read = read_samples(samples)
+    _check(images if summary is None else None, gpus, gpu_memory)
+    family = find_known_family(EngineOptions(model, min_pixels=min_pixels, max_pixels=max_pixels))
+    if summary is None:
+        read = read_samples(samples)
+        number, largest = len(read), None
+    else:
+        told = read_summary(summary)
+        read = largest = told.largest(family)
+        number = told.samples
     tasks = sorted({sample.task for sample in read})
-    family = find_family(EngineOptions(model, min_pixels=min_pixels, max_pixels=max_pixels))
     content: dict[str, Any] = {
         "name": _name(samples), "method": method, "model": model,
         "data": {"train": samples, "test": validation, "images": images},
         "rewards": list(dict.fromkeys(name for task in tasks for name in REWARDS[task])),
     }  # fmt: skip
-    least = SMALL if model in PACKAGED_MODELS else {}
-    answer = _longest_answer(read, family, model_folder(model))
-    fits = max(int(least.get("max_completion_length", 1024)), -(-answer * 3 // 64) * 32)
-    options = {**least, "max_completion_length": fits}
+    small = SMALL if model in PACKAGED_MODELS else {}
+    answer = _longest_answer(read, family, model)
+    fits = max(int(small.get("max_completion_length", 1024)), -(-answer * 3 // 64) * 32)
+    options = {**small, "max_completion_length": fits}
     if validation is not None and gpus == 1:
         options["validate_samples"] = min(len(read_samples(validation)), VALIDATED)
     for limited in _limits(family, named=max_pixels is not None):
         changed = limited.limits() if limited is not family or min_pixels or max_pixels else {}
         content |= {key: changed.get(key) for key in ("min_pixels", "max_pixels")}
-        for way, train in _ways(method, len(read), gpus, options):
-            recipe = Recipe.model_validate(content | {"train": train})
-            need = estimate(recipe, gpus, "ddp" if gpus == 1 else "zero3")
-            if need.peak <= 0.9 * gpu_memory * 1e9:
+        for way, trains in _ways(method, number, gpus, options).items():
+            recipes = [Recipe.model_validate(content | {"train": train}) for train in trains]
+            recipe, need, needed = _largest_fit(recipes, gpus, 0.9 * gpu_memory * 1e9, largest)
+            if need is not None:
                 sizes = Counter({sample.image: sample.size_wh for sample in read}.values())
                 limit = _limit_line(recipe, limited, sizes)
-                facts = Facts(way, gpus, gpu_memory, need, limit, len(read), answer)
+                facts = Facts(way, gpus, gpu_memory, need, limit, number, answer)
                 return _render(recipe, facts)
-    small = f" and images of {recipe.max_pixels:,} pixels" if recipe.max_pixels else ""
+    shrunk = f" and images of {recipe.max_pixels:,} pixels" if recipe.max_pixels else ""
     raise UsageError(
-        f"{model}: even QLoRA with one prompt at a time{small} needs {need.peak / GIB:.0f} GiB, "
+        f"{model}: even QLoRA with one prompt at a time{shrunk} needs {needed / GIB:.0f} GiB, "
         f"--gpu-memory says {gpu_memory:.0f} GB; take a smaller model or more GPUs"
     )
+
+
+def _largest_fit(
+    recipes: Sequence[Recipe], gpus: int, most: float, samples: list[Sample] | None
+) -> tuple[Recipe, Estimate | None, float]:
+    """The first recipe that fits and its estimate, else the last one; and the bytes it needs.
+
+    Args:
+        recipes: that differ in the prompts of a micro-batch alone, the most first.
+        gpus: how many.
+        most: bytes of one that may be taken.
+        samples: see `estimate`.
+    """
+    strategy, smallest = "ddp" if gpus == 1 else "zero3", recipes[-1]
+    if (needed := least(smallest, gpus, strategy)) > most:
+        return smallest, None, needed  # whatever a micro-batch is
+    need = estimate(smallest, gpus, strategy, samples)
+    if need.peak > most:
+        return smallest, None, need.peak
+    one = smallest.train.micro_batch_prompts or 1
+    for recipe in recipes[:-1]:
+        more = (recipe.train.micro_batch_prompts or 1) / one - 1
+        if need.training + 0.8 * more * need.memory["activations"] > most:
+            continue  # it grows nearly by the prompt
+        larger = estimate(recipe, gpus, strategy, samples)
+        if larger.peak <= most:
+            return recipe, larger, larger.peak
+    return smallest, need, need.peak
 
 
 def _limits(family: Family, *, named: bool) -> Iterator[Family]:
@@ -136,33 +172,28 @@ def _limits(family: Family, *, named: bool) -> Iterator[Family]:
 
 def _ways(
     method: str, samples: int, gpus: int, options: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(how it is trained, the recipe's train section), from the largest to the smallest."""
+) -> dict[str, list[dict[str, Any]]]:
+    """How it is trained -> train sections of fewer and fewer prompts in a micro-batch."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for way, trained in WAYS:
         for micro in (4, 2, 1):
             if micro > 1 and samples < micro * gpus:
                 continue
             plan = plan_steps(method, samples, gpus, micro)
-            yield (
-                way,
-                {
-                    "max_steps": plan.max_steps, "prompts_per_step": plan.prompts_per_step,
-                    "num_generations": 8, "micro_batch_prompts": micro,
-                    "save_steps": plan.save_steps, **trained, **options,
-                },
-            )  # fmt: skip
+            section = {
+                "max_steps": plan.max_steps, "prompts_per_step": plan.prompts_per_step,
+                "num_generations": 8, "micro_batch_prompts": micro,
+                "save_steps": plan.save_steps, **trained, **options,
+            }  # fmt: skip
+            found.setdefault(way, []).append(section)
+    return found
 
 
-def _longest_answer(samples: Sequence[Sample], family: Family, folder: Path) -> int:
-    """Tokens of the longest right answer; half its characters where no tokenizer is found."""
+def _longest_answer(samples: Sequence[Sample], family: Family, model: str) -> int:
+    """Tokens of the longest right answer."""
     gold = {render_target(sample, family) for sample in samples if family.takes(sample.size_wh)}
     longest = sorted(gold, key=len)[-LONGEST_READ:]
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return max((len(text) // 2 for text in longest), default=0)
-    with model_errors(folder):
-        tokenizer = Tokenizer.from_file(str(path))
-    return max((len(tokenizer.encode(text).ids) for text in longest), default=0)
+    return max(map(token_counter(model), longest), default=0)
 
 
 def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]]) -> str:
@@ -179,14 +210,14 @@ def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]])
         if smaller is None:
             return ""
         return f"# max_pixels: {smaller.max_pixels} # {price(smaller)}; now {price(family)}\n"
-    own = find_family(EngineOptions(recipe.model))
+    own = find_known_family(EngineOptions(recipe.model))
     least = f"min_pixels: {recipe.min_pixels}\n" if recipe.min_pixels != own.min_pixels else ""
     price_now = f"{price(family)}; at the model's own limit {price(own)}"
     return f"{least}max_pixels: {recipe.max_pixels} # {price_now}\n"
 
 
-def _check(images: Path, gpus: int, gpu_memory: float) -> None:
-    if not images.is_dir():
+def _check(images: Path | None, gpus: int, gpu_memory: float) -> None:
+    if images is not None and not images.is_dir():
         raise UsageError(f"--images: no folder {images}")
     if gpus < 1:
         raise UsageError(f"--gpus must be at least 1, got {gpus}")

@@ -1,39 +1,48 @@
 """What a training step will need, before a GPU is asked: memory by part, tokens, work.
 
-Parameters are counted on the model's own modules without its weights; what a step keeps follows
-from the sizes in config.json. Fragmentation and CUDA's own memory are not in the figures.
+A micro-batch of the longest prompts and completions runs through the model's own modules without
+numbers, and what lives at its peak is counted (`hollow`); what it does not hold is added. Kernels'
+workspaces, fragmentation and CUDA's own memory are not in the figures.
 """
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
 
 from boxrl.config import Recipe
-from boxrl.data.samples import read_samples
-from boxrl.data.synthetic import World, scenes
-from boxrl.engines.build import find_family, recipe_options
-from boxrl.engines.loading import model_errors, read_config
-from boxrl.engines.prefix.kinds import RECURRENT, SLIDING, layer_kinds
-from boxrl.engines.training.paths import path_of_trl
+from boxrl.engines.build import recipe_options
+from boxrl.engines.known_models import find_config, find_known_family
+from boxrl.engines.loading import model_errors
+from boxrl.engines.prefix.kinds import FULL, RECURRENT, SLIDING, layer_kinds
+from boxrl.engines.torchvision_repair import repair_torchvision
+from boxrl.engines.training.load import Load, build_load
+from boxrl.engines.training.micro_batch import (
+    Counted,
+    Work,
+    build_rows,
+    count,
+    image_bytes,
+    measure,
+    measure_prefill,
+    prepare,
+)
 from boxrl.errors import UsageError
-from boxrl.families import Family
-from boxrl.generation.model_folders import model_folder
-from boxrl.prompts import build_prompt, render_messages
 from boxrl.types import Sample
 
 GIB = 2**30
-SAMPLES_READ = 500
-CHARACTERS_PER_TOKEN = 4
-CHUNK = 64
-"""Tokens that linear attention takes at a time."""
 NF4_BYTES = 0.53
 """Bytes of a weight in 4 bits with its doubly quantized scales."""
+SHARES_WEIGHTS = frozenset({"zero3", "fsdp2"})
+SHARES_STATE = SHARES_WEIGHTS | {"zero2"}
+LIVE, BUCKET = 1_000_000_000, 500_000_000
+"""Weights that DeepSpeed's stage 3 holds gathered at once, and gradients in a bucket of stage 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,113 +52,176 @@ class Estimate:
     Attributes:
         memory: by part.
         training: at the peak of forward and backward.
+        stepping: while the optimizer steps.
         generating: at the peak of generation.
         facts: tokens and work of a step, in words.
     """
 
     memory: dict[str, float]
     training: float
+    stepping: float
     generating: float
     facts: list[str]
 
     @property
     def peak(self) -> float:
-        """The larger one."""
-        return max(self.training, self.generating)
+        """The largest one."""
+        return max(self.training, self.stepping, self.generating)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one process runs through the model.
-
-    Attributes:
-        prompt: tokens of the longest prompt seen, its image included.
-        patches: of its image.
-        completion: tokens of the longest completion.
-        groups: prompts in a forward pass.
-        group: completions per prompt; 1 for SFT.
-        shared: whether the prompt is run once per group.
-    """
-
-    prompt: int
-    patches: int
-    completion: int
-    groups: int
-    group: int
-    shared: bool
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of a forward pass."""
-        if self.shared:
-            return self.groups * (self.prompt + self.group * self.completion)
-        return self.groups * self.group * (self.prompt + self.completion)
-
-    @property
-    def images(self) -> int:
-        """Images of a forward pass."""
-        return self.groups if self.shared else self.groups * self.group
-
-
-def estimate(recipe: Recipe, processes: int = 1, strategy: str = "ddp") -> Estimate:
+def estimate(
+    recipe: Recipe, processes: int = 1, strategy: str = "ddp", samples: list[Sample] | None = None
+) -> Estimate:
     """The memory of one process and the work of a step.
 
     Args:
-        recipe: what is trained.
+        recipe: what is trained; its model may be the name of a published one.
         processes: that share the prompts of a step.
         strategy: `ddp`, `zero2`, `zero3` or `fsdp2`: what they share beside that.
+        samples: the largest ones of the data; those of the recipe where None.
+
+    Raises:
+        UsageError: neither a model folder nor a known name, or a model that cannot be run.
     """
-    folder = model_folder(recipe.model)
-    family = find_family(recipe_options(recipe, recipe.model))
-    model = build_empty(folder)
-    train = recipe.train
-    load = _load(recipe, family, model, processes)
-    rows = max(train.prompts_per_step // processes, 1) * load.group
-    weight = 2 if _half(recipe, model.config) else 4
-    counted = count_parameters(model, recipe, family)
-    whole = processes if strategy in ("zero3", "fsdp2") else 1
-    states = processes if strategy != "ddp" else 1
-    base = NF4_BYTES if train.lora and train.lora.quantize else weight
-    # Adapters are in float32 but where DeepSpeed or FSDP want one dtype; see `keep_in_float32`.
-    own = 4 if train.lora and strategy == "ddp" else weight
-    copies = 2 if train.beta and not train.lora and recipe.method == "grpo" else 1
-    default = train.trl.get("activation_checkpointing", recipe.engine.device != "cpu")
-    checkpointed = bool(train.trl.get("gradient_checkpointing", default))
-    vision_trained = not train.freeze_vision
-    activations = language_activations(model.config.get_text_config(), load, weight, checkpointed)
-    if vision_trained:
-        activations += vision_activations(model.config.vision_config, load, weight, checkpointed)
-    memory: dict[str, float] = {
-        "weights": copies * counted["base"] * base / whole + counted["adapters"] * own,
-        "gradients": counted["trained"] * own / states,
-        "optimizer": counted["trained"] * (8 if own == 4 else 12) / states,
-        "activations": activations,
-        "images": rows * load.patches * patch_values(model.config.vision_config) * 4,
-        "KV cache": rows * cache_bytes(model.config.get_text_config(), load, weight),
-    }
-    if train.trl.get("use_vllm"):
-        del memory["KV cache"]  # vLLM keeps its own, inside its share
-    kept = memory["weights"] + memory["optimizer"] + memory["images"]
-    facts = _facts(counted, load, rows, checkpointed)
-    # At the step, when activations are gone, 16-bit gradients become float32.
-    step = memory["gradients"] * 4 / own
-    training = kept + max(memory["gradients"] + memory["activations"], step)
-    # To generate, each process gathers the weights that it holds a part of.
-    gathered = counted["base"] * base * (1 - 1 / whole)
-    generating = kept + memory.get("KV cache", 0.0) + gathered if recipe.method == "grpo" else 0.0
-    return Estimate(memory, training, generating, facts)
+    family = find_known_family(recipe_options(recipe, recipe.model))
+    model = build_empty(recipe)
+    load = build_load(recipe, family, model, samples, processes)
+    prompts = max(recipe.train.prompts_per_step // processes, 1)
+    half = in_half(recipe)
+    shares = processes > 1 and strategy in SHARES_STATE
+    with counting_errors(recipe.model):
+        prefill = 0
+        if recipe.method == "grpo" and not recipe.train.trl.get("use_vllm"):
+            prefill = measure_prefill(model, load, prompts, half=half)
+        prepared = prepare(model, recipe, family, shared=load.shared)
+        counted = count(prepared)
+        work = measure(
+            prepared, load, build_rows(model.config, load),
+            half=half, again=prompts > load.groups, keep_gradients=not shares,
+        )  # fmt: skip
+    memory = held(recipe, counted, processes, strategy)
+    own = image_bytes(model.config, load)
+    memory["images"] = prompts * own
+    memory["activations"] = work.peak - counted.weights - load.groups * own
+    if not shares:
+        memory["activations"] -= counted.gradients
+    if lora_bits(recipe):
+        memory["activations"] += counted.largest  # a layer's weights, as they are computed with
+    kept = sum(memory[name] for name in ("weights", "optimizer", "images"))
+    training = kept + memory["gradients"] + memory["activations"] + memory.get("gathered", 0)
+    stepping = kept + max(memory["gradients"], 0 if shares else gradient_copies(counted))
+    generating = 0.0
+    if recipe.method == "grpo":
+        cache = 0.0
+        if not recipe.train.trl.get("use_vllm"):  # vLLM keeps its own, inside its share
+            item = 2 if half else model.dtype.itemsize
+            cache = cache_bytes(model.config.get_text_config(), load, prompts, item)
+            memory["KV cache"] = cache
+        generating = kept + max(cache, prefill)
+        if processes > 1 and strategy in SHARES_WEIGHTS:  # each process gathers all weights
+            generating += counted.weights * (1 - 1 / processes)
+    facts = _facts(counted, load, prompts, work)
+    return Estimate(memory, training, stepping, generating, facts)
 
 
-def _facts(counted: dict[str, int], load: Load, rows: int, checkpointed: bool) -> list[str]:
+@contextmanager
+def counting_errors(model: str) -> Iterator[None]:
+    """A model may do with its numbers what shapes alone do not allow.
+
+    Args:
+        model: its name.
+
+    Raises:
+        UsageError: instead of anything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise UsageError(
+            f"{model}: its steps cannot be counted without a GPU ({said:.200}); train a few with "
+            "train.max_steps=2 and look at the GPU's memory"
+        ) from error
+
+
+def held(recipe: Recipe, counted: Counted, processes: int, strategy: str) -> dict[str, float]:
+    """Bytes of weights, gradients and the optimizer's state of one process.
+
+    Args:
+        recipe: says whether a frozen copy is kept, and in how many bits the base is.
+        counted: of the prepared model.
+        processes: that train.
+        strategy: see `estimate`.
+    """
+    weights = float(counted.weights)
+    if lora_bits(recipe):
+        weights -= counted.linear * (1 - NF4_BYTES / 2)
+    if recipe.method == "grpo" and recipe.train.beta and not recipe.train.lora:
+        weights += counted.weights
+    gradients, state = float(counted.gradients), optimizer_bytes(counted)
+    found = {}
+    if processes > 1 and strategy in SHARES_STATE:
+        gradients, state = gradients / processes, state / processes
+        trained = sum(counted.trained.values())
+        found["gathered"] = 2.0 * (
+            min(LIVE, counted.weights // 2)
+            if strategy in SHARES_WEIGHTS
+            else 2 * min(BUCKET, trained)
+        )
+        if strategy in SHARES_WEIGHTS:
+            weights /= processes
+    elif processes > 1:
+        gradients *= 2  # buckets that the processes add up
+    return {"weights": weights, "gradients": gradients, "optimizer": state, **found}
+
+
+def optimizer_bytes(counted: Counted) -> float:
+    """AdamW's two numbers per trained weight in float32; of 16-bit weights a float32 copy, too."""
+    return float(
+        sum((8 if kind == torch.float32 else 12) * n for kind, n in counted.trained.items())
+    )
+
+
+def gradient_copies(counted: Counted) -> float:
+    """Gradients in float32, as the optimizer takes those of 16-bit weights."""
+    return float(sum(4 * n for kind, n in counted.trained.items() if kind != torch.float32))
+
+
+def least(recipe: Recipe, processes: int, strategy: str) -> float:
+    """Bytes that a process needs whatever its micro-batch is; quick to know.
+
+    Arguments as `estimate`.
+    """
+    family = find_known_family(recipe_options(recipe, recipe.model))
+    counted = count(prepare(build_empty(recipe), recipe, family, shared=False))
+    found = held(recipe, counted, processes, strategy)
+    return sum(found.values()) - found.get("gathered", 0)
+
+
+def lora_bits(recipe: Recipe) -> str | None:
+    """In how many bits the base model is kept; None where it is as stored."""
+    lora = recipe.train.lora
+    return lora.quantize if lora else None
+
+
+def in_half(recipe: Recipe) -> bool:
+    """Whether the trainer computes under autocast to bfloat16."""
+    engine = recipe.engine
+    return bool(recipe.train.trl.get("bf16", engine.device != "cpu" and engine.dtype != "float32"))
+
+
+def _facts(counted: Counted, load: Load, prompts: int, work: Work) -> list[str]:
     """Tokens and work of a step, in words."""
-    passes = rows // max(load.groups * load.group, 1)
-    tflop = _step_tflop(counted["language"], load, rows, checkpointed)
+    passes = prompts // load.groups
+    tflop = work.flops * passes / 1e12
     return [
-        f"{counted['base'] / 1e6:,.0f} M parameters, {counted['trained'] / 1e6:,.1f} M trained",
-        f"longest prompt about {load.prompt:,} tokens, {load.patches:,} patches of its image; "
+        f"{counted.parameters / 1e6:,.0f} M parameters, "
+        f"{sum(counted.trained.values()) / 1e6:,.1f} M trained",
+        f"longest prompt about {load.prompt:,} tokens, {load.image:,} of them its image; "
         f"completions up to {load.completion:,}",
         f"{load.tokens * passes:,} tokens a step through the language model, {tflop:,.1f} TFLOP "
-        f"(a GPU that does 200 TFLOP/s needs {tflop / 200:,.2f} s, without generation)",
+        f"(a GPU that does 200 TFLOP/s needs {tflop / 200:,.2f} s, without generation), "
+        f"{work.kernels * passes:,} kernels",
     ]
 
 
@@ -172,196 +244,42 @@ def visible_memory() -> int | None:
     return total
 
 
-def build_empty(folder: Any) -> Any:
-    """The model's modules without memory for its weights."""
-    config = read_config(folder)
-    with model_errors(folder), torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
+def build_empty(recipe: Recipe) -> Any:
+    """The model's modules in the precision of the recipe, without memory for their weights."""
+    config = find_config(recipe.model)
+    engine = recipe.engine
+    dtype = torch.float32
+    if engine.dtype == "bfloat16" or (engine.dtype == "auto" and engine.device != "cpu"):
+        stored = config.dtype in (torch.bfloat16, torch.float16)
+        dtype = torch.bfloat16 if stored or engine.dtype == "bfloat16" else torch.float32
+    repair_torchvision()
+    with model_errors(Path(recipe.model)), torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype)
 
 
-def count_parameters(model: Any, recipe: Recipe, family: Family) -> dict[str, int]:
-    """How many numbers the model holds, and how many of them are trained.
+def cache_bytes(text: Any, load: Load, prompts: int, item: int) -> int:
+    """Bytes of the keys, values and states of a generation at its longest.
 
-    Args:
-        model: may lie on the meta device; only its shapes are looked at.
-        recipe: says whether adapters are trained, and the vision tower.
-        family: names the vision tower.
-
-    Returns:
-        Parameters of the `base`, of its `language` model, of `adapters`, and those `trained`.
-    """
-    lora = recipe.train.lora
-    base = language = adapters = trained = 0
-    for name, parameter in model.named_parameters():
-        vision = name.startswith(f"{family.vision_module}.")
-        base += parameter.numel()
-        language += 0 if vision else parameter.numel()
-        if not lora and not (vision and recipe.train.freeze_vision):
-            trained += parameter.numel()
-    if lora:
-        for name, module in model.named_modules():
-            frozen = recipe.train.freeze_vision and name.startswith(f"{family.vision_module}.")
-            if isinstance(module, torch.nn.Linear) and name != "lm_head" and not frozen:
-                adapters += lora.r * (module.in_features + module.out_features)
-        trained = adapters
-    return {"base": base, "language": language, "adapters": adapters, "trained": trained}
-
-
-def language_activations(text: Any, load: Load, item: int, checkpointed: bool) -> float:
-    """Bytes that the language model keeps for the backward pass.
-
-    A layer keeps its normalized inputs (6 x hidden), four products of its MLP, and what its
-    attention keeps; with checkpointing every layer keeps its input, and one layer at a time the
-    rest.
+    A prompt's keys stand once for its completions where all layers see all tokens.
 
     Args:
         text: the language model's config.
-        load: rows and tokens of a forward pass.
-        item: bytes of a number.
-        checkpointed: whether activations are computed again in the backward pass.
-    """
-    common = load.tokens * (6 * text.hidden_size + 4 * text.intermediate_size)
-    layers = [
-        common + (_state_numbers if kind in RECURRENT else _key_numbers)(text, load)
-        for kind in layer_kinds(text)
-    ]
-    inputs = load.tokens * text.hidden_size
-    kept = len(layers) * inputs + max(layers) if checkpointed else sum(layers)
-    return float(item * (kept + 2 * inputs))
-
-
-def _key_numbers(text: Any, load: Load) -> int:
-    """Queries and outputs, keys and values; keys and values once more for each completion."""
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
-    seen = load.groups * load.group * (load.prompt + load.completion) if load.shared else 0
-    return load.tokens * (2 * queries + 2 * keys) + seen * 2 * keys
-
-
-def _state_numbers(text: Any, load: Load) -> int:
-    """What a layer with a state keeps: its projections and, chunk by chunk, what it is made of.
-
-    fla's kernels compute a chunk again in the backward pass; torch keeps its matrices.
-    """
-    if not hasattr(text, "linear_num_value_heads"):
-        return 4 * load.tokens * text.hidden_size  # a short convolution
-    heads = text.linear_num_value_heads
-    keys, values = text.linear_key_head_dim, text.linear_value_head_dim
-    projected = 2 * text.linear_num_key_heads * keys + heads * values
-    per_token = 3 * projected + 4 * heads * values
-    if importlib.util.find_spec("fla"):
-        return load.tokens * per_token
-    rows = load.groups if load.shared else 0
-    chunked = rows * _whole_chunks(load.prompt) + load.groups * load.group * _whole_chunks(
-        load.completion + (0 if load.shared else load.prompt)
-    )
-    return load.tokens * per_token + chunked * heads * (6 * CHUNK + 10 * max(keys, values))
-
-
-def _whole_chunks(tokens: int) -> int:
-    return -(-tokens // CHUNK) * CHUNK
-
-
-def vision_activations(vision: Any, load: Load, item: int, checkpointed: bool) -> float:
-    """Bytes that the vision tower keeps for the backward pass.
-
-    Args:
-        vision: the tower's config; the others as of `language_activations`.
-        load: images and patches of a forward pass.
-        item: bytes of a number.
-        checkpointed: whether activations are computed again in the backward pass.
-    """
-    layers = getattr(vision, "depth", None) or vision.num_hidden_layers
-    tokens = load.images * load.patches
-    layer = tokens * (12 * vision.hidden_size + 4 * vision.intermediate_size)
-    kept = layers * tokens * vision.hidden_size + layer if checkpointed else layers * layer
-    return float(item * kept)
-
-
-def cache_bytes(text: Any, load: Load, item: int) -> int:
-    """Bytes of the keys, values and states of one row at its longest.
-
-    Args:
-        text: the language model's config.
-        load: tokens of a prompt and of a completion.
+        load: tokens of a prompt and of a completion, and completions per prompt.
+        prompts: that are generated for at once.
         item: bytes of a number.
     """
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kinds = layer_kinds(text)
+    once = load.shared and set(kinds) <= RECURRENT | {FULL}
     length, total = load.prompt + load.completion, 0
-    for kind in layer_kinds(text):
-        seen = min(length, text.sliding_window) if kind == SLIDING else length
+    rows = prompts * load.group
+    for kind in kinds:
+        seen = rows * (min(length, text.sliding_window) if kind == SLIDING else length)
+        if once:
+            seen = prompts * load.prompt + rows * load.completion
         if kind not in RECURRENT:
             total += seen * 2 * text.num_key_value_heads * head * item
         elif hasattr(text, "linear_num_value_heads"):
             state = text.linear_key_head_dim * text.linear_value_head_dim
-            total += text.linear_num_value_heads * state * 4  # float32
+            total += rows * text.linear_num_value_heads * state * 4  # float32
     return total
-
-
-def patch_values(vision: Any) -> int:
-    """Numbers of one patch of an image."""
-    side = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
-    frames = getattr(vision, "temporal_patch_size", 1)
-    values: int = 3 * frames * side**2
-    return values
-
-
-def _load(recipe: Recipe, family: Family, model: Any, processes: int) -> Load:
-    train = recipe.train
-    text, samples = _text_tokens(recipe, family)
-    image, patches = max(_image_tokens(sample, family, model.config) for sample in samples)
-    groups = train.micro_batch_prompts or max(train.prompts_per_step // processes, 1)
-    grpo = recipe.method == "grpo"
-    balance = train.trl.get("router_aux_loss_coef")
-    return Load(
-        prompt=text + image,
-        patches=patches,
-        completion=train.max_completion_length if grpo else 200,
-        groups=groups,
-        group=train.num_generations if grpo else 1,
-        shared=grpo and bool(recipe.engine.shared_prefix) and path_of_trl(model, balance) is None,
-    )
-
-
-def _text_tokens(recipe: Recipe, family: Family) -> tuple[int, list[Sample]]:
-    """Tokens of the longest question, about, and the samples that were looked at."""
-    if recipe.data.train is not None:
-        samples = read_samples(recipe.data.train)[:SAMPLES_READ]
-    else:
-        samples = [s.sample for s in islice(scenes(World(), 8, recipe.seed, "train"), 8)]
-    prompt = build_prompt(recipe.prompt)
-    lengths = [
-        sum(
-            len(part.get("text", ""))
-            for message in render_messages(sample, prompt, family)
-            for part in message["content"]
-        )
-        for sample in samples
-    ]
-    return max(lengths) // CHARACTERS_PER_TOKEN + 20, samples
-
-
-def _image_tokens(sample: Sample, family: Family, config: Any) -> tuple[int, int]:
-    """Tokens of the sample's image in the language model, and its patches in the tower."""
-    tokens = family.count_image_tokens(sample.size_wh)
-    if tokens is None:
-        tokens = getattr(config, "image_seq_length", None)
-    if tokens is None:
-        raise UsageError(
-            f"how many tokens family {family.name} makes of an image is not known, so the memory "
-            "of a step is not; train a few steps and look at nvidia-smi"
-        )
-    merge = getattr(config.vision_config, "spatial_merge_size", 2)
-    return tokens, tokens * merge**2
-
-
-def _half(recipe: Recipe, config: Any) -> bool:
-    if recipe.engine.dtype != "auto":
-        return recipe.engine.dtype == "bfloat16"
-    return recipe.engine.device != "cpu" and config.dtype in (torch.bfloat16, torch.float16)
-
-
-def _step_tflop(parameters: int, load: Load, rows: int, checkpointed: bool) -> float:
-    """2 per parameter and token forwards, twice that backwards, once more where recomputed."""
-    passes = rows / max(load.groups * load.group, 1)
-    return (8 if checkpointed else 6) * parameters * load.tokens * passes / 1e12
