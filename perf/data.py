@@ -5,10 +5,10 @@
 The annotations are made up by a fixed seed: 118,287 images and 860,001 boxes, with polygons of
 the length that makes the file about as large as the published one (448 MB). Each step runs in a
 process of its own, import included; the steps take turns. Seconds are the processor's, which a
-busy machine lengthens less than the clock's; every step has one thread. pycocotools only loads the file, while
-`convert` also checks every box and path and writes the samples. supervision draws a mask of every
-polygon, 264 GB in all: perf/convert.py has it on smaller data. Exit status 1 where a step of
-boxrl takes more than 6 s or 1.3 GB.
+busy machine lengthens less than the clock's; every step has one thread. pycocotools only loads
+the file, while `convert` also checks every box and path and writes the samples. supervision draws
+a mask of every polygon, 264 GB in all: perf/convert.py has it on smaller data. Exit status 1 where
+a step of boxrl takes more than 6 s or 1.3 GB.
 """
 
 from __future__ import annotations
