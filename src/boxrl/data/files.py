@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import gzip
 import hashlib
 import json
 import math
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TypeGuard
+from typing import IO, Any, TypeGuard, cast
 
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object
@@ -25,6 +27,12 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 PATIENCE_S = 5.0
 """How long a write waits for another process's of the same file, most of which take no second."""
 
+
+GZIP = b"\x1f\x8b"
+"""How every file that is packed by gzip begins."""
+
+MOST_UNPACKED = 100
+"""How many times the size of a packed file its content may have; JSON of boxes takes a tenth."""
 
 LARGEST_WHOLE = 2**53
 """The largest integer that JSON's readers agree on; no size or count comes near it."""
@@ -63,15 +71,14 @@ def no_cycle_search() -> Iterator[None]:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes | DataError]]:
     """(line number from 1, line) per line that is not blank; an error in place of a huge one.
 
+    Args:
+        path: the file, packed by gzip or not.
+
     Raises:
-        DataError: no such file.
+        DataError: no such file, or one whose gzip is damaged or unpacks to too much.
     """
-    try:
-        handle = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    with handle:
-        number = 0
+    number = 0
+    with _opened_lines(path) as handle:
         while line := handle.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
@@ -86,6 +93,39 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes | DataError]]:
                 )
             elif line.strip():
                 yield number, line
+
+
+@contextlib.contextmanager
+def _opened_lines(path: Path) -> Iterator[IO[bytes]]:
+    """The file, out of gzip where it is in it."""
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    with handle:
+        if handle.peek(2)[:2] != GZIP:
+            yield handle
+            return
+        most = max(MAX_LINE_BYTES, MOST_UNPACKED * os.fstat(handle.fileno()).st_size)
+        try:
+            with gzip.GzipFile(fileobj=handle) as unpacked:
+                yield cast(IO[bytes], _Bounded(unpacked, most))
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}:1: a gzip file that cannot be read ({error})") from error
+
+
+class _Bounded:
+    """A packed stream whose lines end in an error where they hold more than can be meant."""
+
+    def __init__(self, stream: gzip.GzipFile, most: int) -> None:
+        self._stream, self._left = stream, most
+
+    def readline(self, limit: int) -> bytes:
+        line = self._stream.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError("it unpacks to too much; unpack it yourself: gunzip -k")
+        return line
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -239,18 +239,22 @@ def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Ite
         if not isinstance(row, dict) or not isinstance(row.get("label"), str):
             raise DataError(f"{where}: an object needs a bbox and a label, got {row!r:.80}")
         bbox = checked_bbox(row.get("bbox"), size_wh, where)
-        yield Object(bbox, row["label"], checked_crowd(row, where))
+        yield Object(bbox, row["label"], checked_crowd(row.get("iscrowd"), where))
 
 
-def checked_crowd(row: dict[str, Any], where: str) -> bool:
-    """Whether an object is a crowd region: its `iscrowd`, true, false, 1, 0, null or left out.
+def checked_crowd(value: Any, where: str, name: str = "iscrowd") -> bool:
+    """Whether an object is a crowd region, as a flag says: true, false, 1, 0 or null.
+
+    Args:
+        value: of the flag.
+        where: start of the error message.
+        name: of the flag.
 
     Raises:
         DataError: it is something else, such as a text.
     """
-    value = row.get("iscrowd")
     if value not in (None, 0, 1):
-        raise DataError(f"{where}: iscrowd must be true or false, got {value!r:.80}")
+        raise DataError(f"{where}: {name} must be true or false, got {value!r:.80}")
     return bool(value)
 
 

@@ -39,10 +39,10 @@ def read(tmp_path, content, **options):
     ]
 
 
-def read_row(tmp_path, **changed):
-    """The one box of an annotation with changes; None takes a key out."""
+def read_row(tmp_path, mode="positive", **changed):
+    """The one box of an annotation with changes; "left out" takes a key out."""
     row = {key: value for key, value in (ROW | changed).items() if value != "left out"}
-    ((sample,), rejected) = read(tmp_path, document(row))
+    ((sample,), rejected) = read(tmp_path, document(row), mode=mode)
     assert rejected == []
     return sample
 
@@ -55,7 +55,14 @@ def read_row(tmp_path, **changed):
         {"image_id": 1.0, "category_id": 1.0},
         {"bbox": ["10", "10", "50.0", "40"], "area": "2000", "iscrowd": "0"},
         {"bbox": "[10, 10, 50, 40]"},
+        {"bbox": [[10, 10, 50, 40]]},
         {"bbox": {"x": 10, "y": 10, "width": 50, "height": 40}},
+        {"bbox": {"x": 10, "y": 10, "w": 50, "h": 40}},
+        {"bbox": {"left": 10, "top": 10, "width": 50, "height": 40}},
+        {"bbox": {"xmin": "10", "ymin": 10, "xmax": 60, "ymax": 50}},
+        {"bbox": {"x1": 10, "y1": 10, "x2": 60, "y2": 50}},
+        {"bbox": {"left": 10, "top": 10, "right": 60, "bottom": 50}},
+        {"ignore": 0, "difficult": False},
         {"area": None},
         {"area": "left out"},
         {"iscrowd": None},
@@ -68,6 +75,33 @@ def test_a_row_in_other_clothes_is_the_same_box(tmp_path, changed):
     assert boxes_of(sample) == [("dog", BOX)]
     assert sample.meta["areas"] == [2000]
     assert sample.meta["annotation_ids"] == [1]
+
+
+@pytest.mark.parametrize("flag", ["iscrowd", "ignore", "difficult"])
+@pytest.mark.parametrize("value", [1, True, "1", 1.0])
+def test_what_nobody_has_to_find_is_neither_target_nor_absent(tmp_path, flag, value):
+    sample = read_row(tmp_path, mode="all", **{flag: value})
+    assert "dog" not in sample.labels and sample.meta["unverified"] == ["dog"]
+    assert [item.iscrowd for item in sample.objects] == [True]
+
+
+@pytest.mark.parametrize("name", ["__background__", "bg", "N/A", "void", "Unlabeled", "_none_"])
+def test_names_of_no_object_are_left_out_where_nothing_bears_them(tmp_path, name):
+    categories = [{"id": 0, "name": name}, *CATEGORIES]
+    path = write_json(tmp_path / "coco.json", document(ROW, categories=categories))
+    reading = read_coco(path, tmp_path, mode="all")
+    assert [row.labels for row in rows_of(reading)] == [("dog", "cat", "bird")]
+    assert any(repr(name) in note for note in reading.told())
+
+
+@pytest.mark.parametrize(
+    "size", [{"width": 0, "height": 0}, {"width": -1, "height": -1}, {"width": 200}, {}]
+)
+def test_a_size_that_is_none_is_that_of_the_image(tmp_path, size):
+    write_image(tmp_path / "a.jpg", (200, 100))
+    image = {"id": 1, "file_name": "a.jpg", **size}
+    ((sample,), rejected) = read(tmp_path, document(ROW, images=[image]))
+    assert sample.size_wh == (200, 100) and not rejected
 
 
 RUNS = {"size": [100, 200], "counts": [1010, *[40, 60] * 49, 40, 14050]}

@@ -64,7 +64,7 @@ def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> 
 
 def _rows(path: Path) -> Iterator[tuple[Row | DataError, str]]:
     """(row, where) of every row; packed rows one by one."""
-    if path.suffix == ".jsonl":
+    if path.name.removesuffix(".gz").endswith(".jsonl"):
         for line, content in read_lines(path):
             where = f"{path}:{line}"
             try:

@@ -52,6 +52,9 @@ from boxrl.data.subsets import Instance, Mode
 from boxrl.errors import DataError
 from boxrl.types import Object
 
+FLAGS = ("iscrowd", "ignore", "difficult")
+"""Fields that say of an object that nobody has to find it."""
+
 
 class Categories(NamedTuple):
     """The categories of a COCO file.
@@ -320,6 +323,7 @@ class _PictureReader:
             area = (x2 - x1) * (y2 - y1) if area is None else area
             if (
                 label
+                and not (row.ignore or row.difficult)
                 and 0 <= x1 < x2 <= right
                 and 0 <= y1 < y2 <= bottom
                 and area >= 0
@@ -397,7 +401,7 @@ def read_instance(
         got = f"{row.get('category_id')!r:.80}"
         raise DataError(f"{where}: category_id {got} is not among the categories")
     bbox = placed_xywh(sides(row, size_wh, where), size_wh, where)
-    crowd = checked_crowd({"iscrowd": number(row.get("iscrowd"))}, where)
+    crowd = any([checked_crowd(number(row.get(flag)), where, flag) for flag in FLAGS])
     area = number(row.get("area"))
     area = checked_area((bbox[2] - bbox[0]) * (bbox[3] - bbox[1]) if area is None else area, where)
     return Instance(Object(bbox, names[category], crowd), key, area)

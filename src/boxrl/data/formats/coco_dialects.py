@@ -25,6 +25,15 @@ from boxrl.errors import DataError
 ROBOFLOW = "_annotations.coco.json"
 """How Roboflow calls the file beside the images."""
 
+SIDES_KEYS = (
+    ("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"),
+)  # fmt: skip
+CORNERS_KEYS = (
+    ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"),
+    ("x_min", "y_min", "x_max", "y_max"), ("left", "top", "right", "bottom"),
+)  # fmt: skip
+"""How boxes that are objects name their numbers."""
+
 LOOKED_AT = 2000
 """Annotations that are enough to tell in which form the boxes are."""
 
@@ -37,7 +46,7 @@ class PlainAnnotation(Record, gc=False):
     Attributes:
         id, image_id, category_id: as they stand.
         bbox: x, y, width, height.
-        area, iscrowd: as they stand, None where they do not.
+        area, iscrowd, ignore, difficult: as they stand, None where they do not.
         segmentation: the outline's JSON.
         tokens_positive: of MDETR's file, which this is not.
     """
@@ -48,6 +57,8 @@ class PlainAnnotation(Record, gc=False):
     bbox: tuple[float, float, float, float]
     area: float | None = None
     iscrowd: int | None = None
+    ignore: int | bool | None = None
+    difficult: int | bool | None = None
     segmentation: msgspec.Raw = msgspec.Raw()
     tokens_positive: Any = None
 
@@ -59,6 +70,8 @@ class _Annotation(TypedDict, total=False):
     bbox: Any
     area: Any
     iscrowd: Any
+    ignore: Any
+    difficult: Any
     segmentation: msgspec.Raw
     segments_info: Any
     tokens_positive: Any
@@ -176,7 +189,7 @@ def _box_and_area(row: Any) -> tuple[Any, Any]:
 
 
 def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[int, int]:
-    """The declared size, or where none is declared the size in the image's header.
+    """The declared size, or where none is declared, or 0, the size in the image's header.
 
     Args:
         row: the image's record.
@@ -190,7 +203,7 @@ def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[i
     if is_whole(row.get("width"), 1) and is_whole(row.get("height"), 1):
         return row["width"], row["height"]
     declared = {side: number(row.get(side)) for side in ("width", "height")}
-    if declared["width"] is None and declared["height"] is None:
+    if any(value is None or (is_number(value) and value <= 0) for value in declared.values()):
         return read_header(images.folder / image, where).size_wh
     return size_of(declared, where)
 
@@ -226,17 +239,31 @@ def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
         return [number(value) for value in bbox]
     if isinstance(bbox, list) and len(bbox) == 4 and type(bbox[0]) is not str:
         return bbox
+    bbox = _unwrapped(bbox)
+    if isinstance(bbox, list) and bbox:
+        return [number(value) for value in bbox]
+    outline = read_outline(row)
+    return bbox if bbox or not outline else _hull(outline, size_wh, where)
+
+
+def _unwrapped(bbox: Any) -> Any:
+    """The four numbers of a box that is a text, an object, or a list in a list."""
     if isinstance(bbox, str):
         try:
             bbox = json.loads(bbox)
         except (ValueError, RecursionError):
             return bbox
     if isinstance(bbox, dict):
-        bbox = [bbox.get(key) for key in ("x", "y", "width", "height")]
-    if isinstance(bbox, list) and bbox:
-        return [number(value) for value in bbox]
-    outline = read_outline(row)
-    return bbox if bbox or not outline else _hull(outline, size_wh, where)
+        for keys in SIDES_KEYS:
+            if bbox.keys() >= set(keys):
+                return [bbox[key] for key in keys]
+        for keys in CORNERS_KEYS:
+            if bbox.keys() >= set(keys):
+                x1, y1, x2, y2 = (number(bbox[key]) for key in keys)
+                known = all(map(is_number, (x1, y1, x2, y2)))
+                return [x1, y1, x2 - x1, y2 - y1] if known else bbox
+        return bbox
+    return bbox[0] if isinstance(bbox, list) and len(bbox) == 1 else bbox
 
 
 def as_written(row: Row) -> Row:

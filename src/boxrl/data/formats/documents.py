@@ -12,13 +12,10 @@ from typing import Any
 
 import msgspec
 
-from boxrl.data.files import no_cycle_search
+from boxrl.data.files import GZIP, MOST_UNPACKED, no_cycle_search
 from boxrl.data.formats.reading import Rejected
 from boxrl.errors import DataError
 from boxrl.guard.files import MOST_BYTES, read_bytes
-
-MOST_UNPACKED = 100
-"""How many times the size of a packed file its content may have; JSON of boxes takes a tenth."""
 
 
 class Record(msgspec.Struct, gc=False):
@@ -167,7 +164,7 @@ def _unpacked(path: Path) -> bytes:
     content = read_bytes(path, max(size, 1))
     if content.startswith(b"PK\x03\x04"):
         raise DataError(f"{path}:1: a zip archive; unpack it first: unzip {path.name}")
-    if not content.startswith(b"\x1f\x8b"):
+    if not content.startswith(GZIP):
         return content
     most = max(MOST_BYTES, MOST_UNPACKED * size)
     unpacker = zlib.decompressobj(wbits=31)

@@ -22,7 +22,9 @@ from boxrl.types import Object, Sample
 N_OPTIONS = 4
 """Options of a region question: the region's own label and distractors."""
 
-BACKGROUND = frozenset({"background"})
+BACKGROUND = frozenset(
+    {"background", "bg", "na", "none", "noobject", "void", "unlabeled", "unlabelled"}
+)
 """Names, letters alone, of what is no object; left out where nothing is annotated with them."""
 
 IGNORED = frozenset({"ignore", "ignored", "ignoredregion", "ignoredregions", "dontcare"})

@@ -60,7 +60,7 @@ def read_vlmr1(annotations: Path, images: Path) -> Reading:
         DataError: no such file, or of neither form. A bad row is a `Rejected`.
     """
     found = ImageFolder(images)
-    if annotations.suffix == ".json":
+    if annotations.name.removesuffix(".gz").endswith(".json"):
         return _read_list(annotations, found)
     reading = read_records(
         annotations, lambda row, key, where: _conversation_sample(row, key, found, where)
