@@ -100,6 +100,7 @@ def open_page(page: Any, port: int | None) -> str:
 
     # Fonts of the machine: the page asks nobody else for anything.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    theme.set(block_info_text_color="*neutral_700", block_info_text_color_dark="*neutral_300")
     try:
         _, url, _ = page.queue(max_size=MOST_WAITING).launch(
             server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
@@ -143,28 +144,43 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
     options = {"title": "boxrl demo", "analytics_enabled": False, "delete_cache": (KEPT_S, KEPT_S)}
     with gradio.Blocks(**options) as page:
         gradio.Markdown("# boxrl demo")
-        gradio.Textbox(f"{model}, family {engine.questions.family.name}", label="Model")
+        gradio.Markdown(_introduction(model, engine))
         with gradio.Row():
             with gradio.Column():
                 question = _question_fields(gradio, list(prompts))
                 button = gradio.Button("Ask", variant="primary")
+                _show_examples(gradio, question)
             with gradio.Column():
                 answer = _answer_fields(gradio)
         button.click(respond, question, answer, api_name="ask")
+        question[2].submit(respond, question, answer, api_name=False)  # by Enter
     return page
+
+
+def _introduction(model: str, engine: Engine) -> str:
+    """What to do here, with which model, and what it knows; Markdown."""
+    from boxrl.config import PACKAGED_MODELS
+
+    shown = "".join(char for char in model if char.isprintable() and char not in "`<>")
+    knows = "any image and any words may be asked"
+    if model in PACKAGED_MODELS:
+        knows = "it knows coloured shapes on plain grounds, as in the examples, and no photographs"
+    return (
+        "Choose an image, write what to look for, press Enter or **Ask**. "
+        f"Model `{shown}`, family `{engine.questions.family.name}`: {knows}."
+    )
 
 
 def _question_fields(gradio: Any, prompts: list[str]) -> list[Any]:
     """Image, kind, text, prompt, greedy or sampled; filled in so that one press shows an answer."""
-    scene, sample = _example()
+    scene, sample = _examples()[0]
     return [
         gradio.Image(scene, type="pil", label="Image", sources=["upload", "clipboard"]),
         gradio.Radio(["labels", "sentence"], value="labels", label="Look for"),
         gradio.Textbox(
             ", ".join(sample.labels),
             label="Labels or sentence",
-            lines=2,
-            info="labels are separated by commas, semicolons or lines",
+            info="labels are separated by commas or semicolons",
         ),
         gradio.Dropdown(prompts, value=prompts[0], label="Prompt"),
         gradio.Radio(
@@ -174,6 +190,12 @@ def _question_fields(gradio: Any, prompts: list[str]) -> list[Any]:
             info="sampled: temperature 1, another draw at every press",
         ),
     ]
+
+
+def _show_examples(gradio: Any, fields: list[Any]) -> None:
+    """Questions that fill the fields when they are pressed."""
+    rows = [[image, "labels", ", ".join(asked.labels)] for image, asked in _examples()]
+    gradio.Examples(rows, fields[:3], cache_examples=False, label="Examples")
 
 
 def _answer_fields(gradio: Any) -> list[Any]:
@@ -204,9 +226,8 @@ def _cells(answer: Answer) -> tuple[Any, ...]:
     return answer.summary, thinking, rows, raw, asked
 
 
-def _example() -> tuple[Any, Sample]:
-    """A scene to begin with, of the world that the tiny VLM was trained on."""
+def _examples() -> list[tuple[Any, Sample]]:
+    """Scenes to begin with, of the world that the tiny VLM was trained on."""
     from boxrl.data.synthetic import World, scenes
 
-    scene = next(iter(scenes(World(), 1, seed=3, split="demo")))
-    return scene.image, scene.sample
+    return [(scene.image, scene.sample) for scene in scenes(World(), 4, seed=3, split="demo")]

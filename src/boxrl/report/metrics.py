@@ -10,11 +10,15 @@ from markupsafe import Markup
 
 from boxrl.data.files import is_number
 from boxrl.evaluate.summary import METRICS, Better, Metric, find_entry, look_up
+from boxrl.evaluate.verdict import HEADLINES
 from boxrl.report.glyphs import draw_interval
 from boxrl.report.reading import ShownEvaluation, mapping
 from boxrl.report.text import visible
 
 MINUS = "\u2212"
+
+HEADLINE_NAMES = tuple(metric.name for key in HEADLINES for metric in METRICS if metric.key == key)
+"""Metrics of which the first that is known stands at the top of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,23 @@ class MetricTable:
     lost: int | None
     notes: list[Note]
     protocol: list[tuple[str, str]]
+
+    @property
+    def headline(self) -> str:
+        """What the table comes to, in one sentence; empty where it has no headline metric."""
+        rows = {row.name: row for row in self.rows}
+        row = next((rows[name] for name in HEADLINE_NAMES if name in rows), None)
+        if row is None:
+            return ""
+        title = f"{self.title[:1].upper()}{self.title[1:]}"
+        if not row.difference.value:
+            span = f" (95 % {row.after.interval})" if row.after.interval else ""
+            return f"{title}: {row.name} {row.after.value}{span}"
+        span = f", 95 % {row.difference.interval}" if row.difference.interval else ""
+        change = f"{row.before.value} → {row.after.value} ({row.difference.value}{span})"
+        said = row.verdict or "no difference told apart"
+        flipped = f"; {self.gained} gained, {self.lost} lost" if self.gained is not None else ""
+        return f"{title}: {row.name} {change}, {said}{flipped}"
 
 
 def metric_table(

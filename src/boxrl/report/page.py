@@ -29,6 +29,9 @@ from boxrl.report.text import visible
 from boxrl.report.thinking import ThoughtTable
 from boxrl.report.training import Chart
 
+MOST_HEADLINES = 4
+"""Sentences at the top of a page."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -61,6 +64,11 @@ class Page:
     thinking: Sequence[ThoughtTable]
     views: Sequence[tuple[int, ...]]
     benchmarks: Sequence[BenchmarkTable] = ()
+
+    @property
+    def headlines(self) -> list[str]:
+        """What its tables come to, one sentence each."""
+        return [said for table in self.metrics if (said := table.headline)][:MOST_HEADLINES]
 
 
 def write_page(page: Page, out: Path, live: bool = False) -> None:

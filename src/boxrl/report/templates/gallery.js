@@ -66,6 +66,7 @@
     const total = Object.keys(rows).length.toLocaleString("en");
     document.getElementById("count").textContent =
       `${shown.length.toLocaleString("en")} of ${total} samples; filters and score (mean F1) read “${judged().title}”`;
+    clear.hidden = FILTERS.every((name) => form[name].value.trim() === "");
     show(shown);
   }
 
@@ -164,6 +165,14 @@
     .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", choose);
-  const show = boxrl.gallery(card, detail);
+  const FILTERS = ["outcome", "label", "size", "score", "find"];
+  const clear = document.getElementById("clear");
+  clear.addEventListener("click", () => {
+    FILTERS.forEach((name) => { form[name].value = ""; });
+    choose();
+  });
+  if (view().length > 1) form.sort.value = "gained";  // what changed comes first
+  const { show, openLinked } = boxrl.gallery(card, detail);
   choose();
+  openLinked();
 })();

@@ -119,6 +119,7 @@
     .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", choose);
-  const show = boxrl.gallery(card, detail);
+  const { show, openLinked } = boxrl.gallery(card, detail);
   choose();
+  openLinked();
 })();

@@ -94,11 +94,20 @@ const boxrl = (() => {
       document.getElementById("previous").disabled = place === 0;
       document.getElementById("next").disabled = place === shown.length - 1;
       if (!dialog.open) dialog.showModal();
+      history.replaceState(null, "", `#sample=${shown[place]}`);  // a link to this sample
       dialog.scrollTop = 0;
       dialog.querySelectorAll(".scene").forEach(placeChips);
     }
 
+    // What the address names, once the first samples are shown.
+    function openLinked() {
+      const place = shown.indexOf(Number(location.hash.match(/^#sample=(\d+)$/)?.[1] ?? NaN));
+      if (place >= 0) open(place);
+    }
+
     more.addEventListener("click", drawMore);
+    dialog.addEventListener("close", () => history.replaceState(null, "", "#gallery"));
+    window.addEventListener("hashchange", openLinked);
     const step = (by) => { if (shown[opened + by] !== undefined) open(opened + by); };
     document.getElementById("previous").addEventListener("click", () => step(-1));
     document.getElementById("next").addEventListener("click", () => step(1));
@@ -126,7 +135,7 @@ const boxrl = (() => {
       clearTimeout(resizing);
       resizing = setTimeout(replaceChips, 150);
     });
-    return show;
+    return { show, openLinked };
   }
 
   return { h, scene, gallery };
