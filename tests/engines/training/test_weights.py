@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+from torch.distributed.tensor import Shard, distribute_tensor  # noqa: E402
 
 from boxrl.engines.training.weights import ChangedWeights, keep_in_float32  # noqa: E402
 
@@ -89,3 +93,18 @@ def test_a_group_s_learning_rate_stays_its_own() -> None:
     assert torch.equal(slow, weights(torch.bfloat16))
     assert not torch.equal(fast, weights(torch.bfloat16))
     assert slow.grad is None and fast.grad is None
+
+
+def test_a_process_looks_at_its_part_of_a_sharded_weight(tmp_path: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        weight = torch.nn.Parameter(distribute_tensor(torch.randn(8, 4), mesh, [Shard(0)]))
+        optimizer = torch.optim.AdamW([weight], lr=1e-3)
+        changed = ChangedWeights(optimizer)
+        step(optimizer, weight, 1)
+        assert changed.take_share() == 1.0
+    finally:
+        torch.distributed.destroy_process_group()
