@@ -17,9 +17,11 @@ These names are loaded when they are first used, so that importing boxrl costs n
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers read it; importing typing would take half of the time
 if TYPE_CHECKING:
+    from typing import Any
+
     from boxrl.api.answers import Answer
     from boxrl.api.detector import Detector, load
     from boxrl.api.drawing import draw
