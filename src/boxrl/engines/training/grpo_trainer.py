@@ -36,6 +36,11 @@ from boxrl.engines.training.batches import (
     split_rows,
 )
 from boxrl.engines.training.frozen_tower import find_frozen
+from boxrl.engines.training.idle_groups import (
+    earned_alike,
+    log_probs_of_learning,
+    rows_at_rest,
+)
 from boxrl.engines.training.paths import ROWS, compare_paths, path_of_trl
 from boxrl.engines.training.preprocessing import (
     decode_once,
@@ -81,6 +86,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._tower = None if sharded else find_frozen(self.model)
+        self._rests = self.shared_prefix and not sharded and self._loss_is_by_advantage()
+        self._idle: set[int] = set()
+        self._rewards = torch.zeros(0)
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
         self._placeholders: list[list[int]] = []
@@ -106,6 +114,17 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             )
         return why is None
 
+    def _loss_is_by_advantage(self) -> bool:
+        """Whether rows of advantage 0 add nothing to the loss; says once why they do."""
+        why = (
+            "train.beta" if self.beta else "an entropy bonus" if self._entropy_bonus_enabled else ""
+        )
+        if why:
+            self.notices["idle_groups"] = (
+                f"groups whose completions earned alike are trained on, too, for {why} asks for it"
+            )
+        return not why
+
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's; what a frozen vision tower makes of an image is kept while the image is in use."""
         with self._tower.keeping() if self._tower else nullcontext():
@@ -130,7 +149,21 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
+            if self.multi_objective_aggregation == "sum_then_normalize":
+                self._clear_noise(batch, size)
         return batch
+
+    def _clear_noise(self, batch: dict[str, Any], size: int) -> None:
+        """Equal rewards have no advantage at all; the logged share of such groups counts them."""
+        weights = self.reward_weights.to(self._rewards)
+        rewards = (self._rewards * weights).nansum(1)
+        rewards[self._rewards.isnan().all(1)] = torch.nan
+        alike = earned_alike(rewards, size)
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["frac_reward_zero_std"][-1] = alike.float().mean().item()
+        start = self.accelerator.process_index * len(batch["advantages"])
+        own = alike[start : start + len(batch["advantages"])]
+        batch["advantages"] = batch["advantages"].masked_fill(own, 0)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """TRL's, but the shuffle keeps groups whole; its own permutes single rows."""
@@ -147,6 +180,15 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return keep_first_images(batch, size, chunk)
 
     # --- log-probabilities ---------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        """TRL's; rows of advantage 0 are scored without a backward pass where that is exact."""
+        rests = self._rests and torch.is_grad_enabled()
+        self._idle = rows_at_rest(inputs["advantages"]) if rests else set()
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._idle = set()
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -176,8 +218,11 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
             local = [[row - start for row in group] for group in groups]
+            idle = {row - start for row in self._idle}
             with self.accelerator.autocast():
-                logp, entropy = log_probs(model, part, local)
+                logp, entropy = log_probs_of_learning(
+                    model, part, local, idle, self.accelerator.num_processes > 1
+                )
             logps.append(logp)
             if compute_entropy and entropy is not None:
                 entropies.append(entropy)
@@ -286,6 +331,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._rewards = rewards  # of all processes
         samples = [parse_line(row["sample"]) for row in inputs]
         texts = [completion[0]["content"] for completion in completions]
         for name, value in self._describe(texts, samples, self.family).items():
