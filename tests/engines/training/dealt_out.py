@@ -32,6 +32,7 @@ STEPS = 5
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {"beta": 0.1, "learning_rate": 1e-3},
     "tiny, LoRA": {"beta": 0.1, "lora": {"r": 2, "alpha": 4}},
+    "tiny, some groups alike": {"learning_rate": 1e-3, "micro_batch_prompts": 1},
     **{kind: {} for kind in KINDS},
 }
 

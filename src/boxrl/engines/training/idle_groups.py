@@ -87,8 +87,18 @@ def _score(
     chosen = [row for group in groups for row in group]
     places = {row: place for place, row in enumerate(chosen)}
     index = torch.tensor(chosen, device=rows.prompt_ids.device)
-    tensors = (x if x is None else x.index_select(0, index) for x in rows[:-1])
-    part = Rows(*tensors, [rows.images[row] for row in chosen])  # type: ignore[arg-type]
+
+    def taken(x: Tensor) -> Tensor:
+        return x.index_select(0, index)
+
+    part = Rows(
+        taken(rows.prompt_ids),
+        taken(rows.prompt_mask),
+        taken(rows.completion_ids),
+        taken(rows.completion_mask),
+        None if rows.types is None else taken(rows.types),
+        [rows.images[row] for row in chosen],
+    )
     return index, log_probs(model, part, [[places[row] for row in group] for group in groups])
 
 
