@@ -101,7 +101,7 @@ def test_format_reads_neither_boxes_nor_targets(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_broken_sample_is_an_error() -> None:
     with pytest.raises(DataError, match="zero width"):
-        call("ap", [RIGHT], sample=[LINE.replace("[0, 0, 50, 50]", "[0, 0, 0, 50]")])
+        call("ap", [RIGHT], sample=[LINE.replace("[0,0,50,50]", "[0,0,0,50]")])
 
 
 @pytest.mark.parametrize("name", REWARDS)
