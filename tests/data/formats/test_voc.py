@@ -289,3 +289,21 @@ def test_files_in_folders_keep_their_folder_in_the_id(tmp_path):
         "train/a": "train/a.jpg",
         "val/a": "val/a.jpg",
     }
+
+
+@pytest.mark.parametrize("flag", ["difficult", "ignore", "iscrowd", "deleted"])
+def test_an_object_that_nobody_has_to_find_is_no_target(tmp_path, flag):
+    write_image(tmp_path / "a.jpg", (200, 100))
+    flagged = item("dog", f"<{flag}>1</{flag}>", box(DOG))
+    write(tmp_path / "x" / "a.xml", file(flagged, item("cat", box((5, 5, 90, 90)))))
+    samples, rejected, _ = read(tmp_path / "x", tmp_path, mode="all")
+    assert samples["a"].labels == ("cat",) and samples["a"].meta["unverified"] == ["dog"]
+    assert rejected == []
+
+
+@pytest.mark.parametrize("tag", ["OBJECT", "item", "Object"])
+def test_a_box_that_stands_elsewhere_rejects_its_file(tmp_path, tag):
+    write_image(tmp_path / "a.jpg", (200, 100))
+    write(tmp_path / "x" / "a.xml", file(item("dog", box(DOG)).replace("object>", f"{tag}>")))
+    samples, (reason,), _ = read(tmp_path / "x", tmp_path, mode="all")
+    assert samples == {} and f"<{tag}>" in reason and "a.xml:2:" in reason

@@ -83,6 +83,13 @@ def read_voc(
     return collection.reading(asking)
 
 
+BOXES = ("bndbox", "robndbox", "polygon")
+"""Elements that tell where an object is, the likeliest first."""
+
+FLAGS, TRUE = ("difficult", "ignore", "iscrowd", "deleted"), ("1", "true", "yes")
+"""What says of an object that nobody has to find it: of VOC, of converters, of LabelMe's XML."""
+
+
 def _split(folder: Path, name: str) -> frozenset[str]:
     """The stems that a list of ImageSets/Main holds; lists of one class say 1 or -1 behind each."""
     path = folder / f"{name}.txt"
@@ -99,7 +106,18 @@ def _read(path: Path) -> Element:
     root = read_xml(path)
     if root.tag != "annotation":
         raise DataError(f"{path}:{root.line}: expected <annotation>, got <{root.tag:.80}>")
+    for child in root.children:
+        if child.tag != "object" and (child.tag.lower() == "object" or _holds_box(child)):
+            raise DataError(
+                f"{path}:{child.line}: a box in <{child.tag:.80}>, which is not read; expected "
+                "it in <object>"
+            )
     return root
+
+
+def _holds_box(element: Element) -> bool:
+    """Whether a box stands anywhere in it, so that passing over it would lose an object."""
+    return any(child.tag.lower() in BOXES or _holds_box(child) for child in element.children)
 
 
 class _ImageFinder:
@@ -159,14 +177,15 @@ def _size(root: Element, image: Path, where: str) -> tuple[int, int]:
 def _marks(root: Element, path: Path) -> Iterator[Mark]:
     """Every box of every object; the parts of an object, such as heads, are none of their own."""
     for item in root.all("object"):
-        difficult = (item.text_of("difficult") or "").lower() in ("1", "true", "yes")
+        region = any((item.text_of(flag) or "").lower() in TRUE for flag in FLAGS)
+        name = " ".join((item.text_of("name") or "").split()) or None
         boxes: list[tuple[int, Any]]
         boxes = [(box.line, _corners(box)) for box in item.all("bndbox")]
         boxes = boxes or [(box.line, _hull(box)) for box in item.all("polygon")]
         boxes = boxes or [(box.line, _turned(box)) for box in item.all("robndbox")]
         for line, corners in boxes or [(item.line, None)]:
-            row = {"name": item.text_of("name"), "corners": corners}
-            yield Mark(item.text_of("name"), corners, f"{path}:{line}", difficult, row)
+            row = {"name": name, "corners": corners}
+            yield Mark(name, corners, f"{path}:{line}", region, row)
 
 
 def _values(box: Element, tags: Sequence[str]) -> list[Any]:
