@@ -1,9 +1,12 @@
-"""Quickstart runs -> the table of docs/quickstart.md, three rows of it in the README, the picture.
+"""Quickstart runs -> the tables of docs/quickstart.md, rows of them in the README, the picture.
 
+    boxrl quickstart --out runs/seed0 --seed 0            and so on, at least two seeds
+    boxrl evaluate ... --out runs/seed0-taught            `tiny-taught` on the same held-out scenes
+    boxrl evaluate ... --out runs/seed0-sft               recipes/quickstart.yaml with method=sft
     python perf/quickstart_table.py runs/seed0 runs/seed1 runs/seed2
 
-The first run fills docs/quickstart.md, README.md and docs/images/before_after.png; all of them are
-printed as one Markdown table, for docs/log.md.
+All runs together fill the first table of docs/quickstart.md and README.md, the first run alone the
+second one and docs/images/before_after.png; a line per run is printed for docs/log.md.
 """
 
 from __future__ import annotations
@@ -11,17 +14,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
+from boxrl.evaluate.summary import HEADLINE_METRICS, Metric, look_up
+from boxrl.experiments.statistics import mean_interval
 from boxrl.report.draw import draw_before_after
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "quickstart.md", ROOT / "README.md"
 TABLE = ("<!-- quickstart table: begin -->", "<!-- quickstart table: end -->")
+POOLED = ("<!-- quickstart seeds: begin -->", "<!-- quickstart seeds: end -->")
 ROWS = ("<!-- quickstart rows: begin -->", "<!-- quickstart rows: end -->")
-SHOWN = ("mAP", "f1", "negatives.accuracy")
-"""Of the README's three rows."""
+SHOWN = ("mAP", "f1", "recall@0.5", "negatives.accuracy")
+"""Of the README's rows."""
 
 WAYS = ("greedy", "sampled")
 
@@ -33,10 +39,54 @@ def read_differences(run: Path, how: str) -> dict[str, Any]:
     return metrics
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of an evaluation."""
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
+    return metrics
+
+
+def render_pooled(runs: list[Path]) -> str:
+    """Greedy answers over all seeds, with what the start was made from, SFT, and blindness."""
+    before, after = (
+        [read_metrics(run / "evals" / f"{when}_greedy") for run in runs]
+        for when in ("before", "after")
+    )
+    sft, taught = (
+        [read_metrics(run.with_name(f"{run.name}-{what}")) for run in runs]
+        for what in ("sft", "taught")
+    )
+    lines = [
+        "| | before | after GRPO | difference [95 %] | SFT instead | without the faults | blind |",
+        "|" + "---|" * 7,
+    ]
+    for metric in HEADLINE_METRICS:
+        rows = [[look_up(metrics, metric.key) for metrics in found] for found in (before, after)]
+        change = mean_interval([b - a for a, b in zip(*rows, strict=True)])
+        assert change is not None and change.low is not None and change.high is not None
+        sign = f"+.{metric.digits}f"
+        moved = change.low > 0 or change.high < 0
+        others = (sft, taught, [metrics["blind"] for metrics in before])
+        cells = [
+            metric.name,
+            _mean(before, metric),
+            f"**{_mean(after, metric)}**" if moved else _mean(after, metric),
+            f"{change.mean:{sign}} [{change.low:{sign}}, {change.high:{sign}}]",
+            *(_mean(found, metric) for found in others),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean(found: list[dict[str, Any]], metric: Metric) -> str:
+    """The metric's mean over seeds; empty where it is not defined."""
+    values = [look_up(metrics, metric.key) for metrics in found]
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.{metric.digits}f}" if known else ""
+
+
 def render_table(run: Path) -> str:
     """Greedy and sampled, before and after, with the paired interval and the blind baseline."""
-    metrics = json.loads((run / "evals" / "before_greedy" / "metrics.json").read_text("utf-8"))
-    blind = metrics["blind"]
+    blind = read_metrics(run / "evals" / "before_greedy")["blind"]
     tables = {how: read_differences(run, how) for how in WAYS}
     lines = [
         "| | greedy: before | after | difference [95 %] "
@@ -48,9 +98,10 @@ def render_table(run: Path) -> str:
         cells = [metric.name]
         for table in tables.values():
             row = table[metric.key]
+            after = f"{row['b']:.{digits}f}"
             cells += [
                 f"{row['a']:.{digits}f}",
-                f"**{row['b']:.{digits}f}**",
+                after if row["low"] <= 0 <= row["high"] else f"**{after}**",
                 f"{row['difference']:+.{digits}f} "
                 f"[{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]",
             ]
@@ -61,14 +112,11 @@ def render_table(run: Path) -> str:
 
 
 def render_rows(table: str) -> str:
-    """The README's rows of the table: greedy and the blind baseline."""
+    """The README's rows of the table over all seeds."""
     names = [metric.name for metric in HEADLINE_METRICS if metric.key in SHOWN]
-    lines = ["| | before | after | difference [95 %] | blind |", "|" + "---|" * 5]
-    for line in table.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[0] in names:
-            lines.append(f"| {' | '.join([*cells[:4], cells[-1]])} |")
-    return "\n".join(lines)
+    head, rule, *rows = table.splitlines()
+    shown = [row for row in rows if row.split("|")[1].strip() in names]
+    return "\n".join([head, rule, *shown])
 
 
 def read_between(page: Path, marks: tuple[str, str]) -> str:
@@ -103,11 +151,12 @@ def render_seed_table(runs: list[Path]) -> str:
 
 
 def main() -> None:
-    """Rewrite both tables and the picture, print the table over seeds."""
+    """Rewrite the tables and the picture, print a line per run and way."""
     runs = [Path(name) for name in sys.argv[1:]]
-    table = render_table(runs[0])
-    write_between(PAGE, TABLE, table)
-    write_between(README, ROWS, render_rows(table))
+    pooled = render_pooled(runs)
+    write_between(PAGE, POOLED, pooled)
+    write_between(README, ROWS, render_rows(pooled))
+    write_between(PAGE, TABLE, render_table(runs[0]))
     draw_before_after(runs[0], ROOT / "docs" / "images" / "before_after.png")
     print(render_seed_table(runs))
 

@@ -26,16 +26,18 @@ def names(head: str) -> list[str]:
 
 def test_the_rows_of_figures_are_those_of_the_quickstart_page() -> None:
     module = run_path(str(ROOT / "perf" / "quickstart_table.py"))
-    table = module["read_between"](module["PAGE"], module["TABLE"])
+    table = module["read_between"](module["PAGE"], module["POOLED"])
     rows = module["read_between"](module["README"], module["ROWS"])
     assert rows == module["render_rows"](table)
     assert rows.count("\n") == 1 + len(module["SHOWN"])
 
 
-def test_recall_is_told_as_the_quickstart_page_has_it() -> None:
-    page = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
-    (cells,) = re.findall(r"^\| recall @0\.5 \| (\S+) \| \*\*(\S+)\*\* \|", page, re.MULTILINE)
-    assert f"Recall does not rise ({cells[0]} to {cells[1]})." in README
+def test_a_figure_is_bold_just_where_its_interval_leaves_0_out() -> None:
+    module = run_path(str(ROOT / "perf" / "quickstart_table.py"))
+    for line in module["read_between"](module["PAGE"], module["POOLED"]).splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        low, high = map(float, re.findall(r"[-+]\d+\.\d+", cells[3])[1:])
+        assert cells[2].startswith("**") == (low > 0 or high < 0), line
 
 
 def test_every_family_is_named_with_its_frame() -> None:
