@@ -217,7 +217,7 @@ def test_odinw13_averages_the_validation_splits_of_thirteen_domains(
     assert list(by_domain.values()) == pytest.approx([1.0] * 12)
     assert result["summary"]["mean"]["mAP"] == pytest.approx((12 + 2 / 3) / 13)
     images = (tmp_path / "out" / "samples.jsonl").read_text()
-    assert '"image": "pistols/export/' in images
+    assert '"image":"pistols/export/' in images
 
 
 def test_refgta_scores_people_of_the_test_split(

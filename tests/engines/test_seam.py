@@ -210,6 +210,24 @@ def test_log_probabilities_are_asked_for_by_micro_batch(calls: Calls) -> None:
         assert {"pixel_values", "image_grid_thw", "num_images"} <= given["images"].keys()
 
 
+@of(f"{GRPO}._compute_loss")
+def test_the_loss_is_computed_of_a_micro_batch(calls: Calls) -> None:
+    asked = calls["_compute_loss"]
+    assert len(asked) == PROMPTS * (STEPS + 1)
+    for given, loss in asked:
+        assert given["inputs"]["advantages"].shape == (GROUP,)
+        assert loss.shape == () and loss.isfinite()
+
+
+@of(f"{GRPO}._metrics")
+def test_the_share_of_groups_that_earned_alike_is_logged_last(calls: Calls) -> None:
+    logged = calls.trainer._metrics
+    assert set(logged) == {"train", "eval"}
+    logged["train"]["frac_reward_zero_std"].append(0.5)  # a list of figures until the next row
+    assert logged["train"]["frac_reward_zero_std"][-1] == 0.5
+    assert '"zero_variance"' in (calls.recipe.out / "metrics.jsonl").read_text()
+
+
 @of(f"{GRPO}._tokenize_prompts", f"{GRPO}._generate_single_turn")
 def test_one_turn_is_generated_from_token_ids(calls: Calls) -> None:
     (given, (ids, *_)), *_ = calls["_tokenize_prompts"]

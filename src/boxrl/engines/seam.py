@@ -67,6 +67,7 @@ OVERRIDDEN = (
         "pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles "
         "image_sizes token_type_ids mm_token_type_ids image_position_ids",
     ),
+    Name(GRPO, "_compute_loss", "scores groups that earned alike forwards only", "model inputs"),
     Name(GRPO, "_tokenize_prompts", "keeps the prompts as vLLM takes them", "prompts"),
     Name(
         GRPO, "_generate_single_turn", "prefills a group's prompt once",
@@ -115,6 +116,8 @@ REPLACED = (
 
 READ = (
     Name(GRPO, "_log_metric", "called: figures of the answers", "name value"),
+    Name(GRPO, "_metrics", "the share of groups that earned alike is put right",
+         on_instances=True),
     Name(GRPO, "_step", "counts micro-batches", on_instances=True),
     Name(GRPO, "_buffered_inputs", "micro-batches to come, kept in checkpoints",
          on_instances=True),

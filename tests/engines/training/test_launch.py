@@ -99,8 +99,8 @@ def test_the_launcher_waits_for_the_checkpoint_of_a_long_step(
     recipe = recipe_of(scene_folder, tmp_path / "run")
     script = "echo ${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-30}"
     assert int(launched(recipe, tmp_path, monkeypatch, script)) >= 600
-    batch_job = (Path(__file__).parents[3] / "deploy" / "slurm.sbatch").read_text()
-    assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in batch_job
+    on_a_node = (Path(__file__).parents[3] / "deploy" / "node.sh").read_text()
+    assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in on_a_node
 
 
 def test_launches_on_one_machine_take_ports_of_their_own(

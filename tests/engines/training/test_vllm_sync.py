@@ -211,9 +211,9 @@ def test_either_name_of_checkpointing_has_the_last_word(
 
 def test_checkpointing_is_told_under_the_name_that_transformers_has() -> None:
     # With vLLM stands transformers 5.19 at most, which has the old name alone.
-    older = lambda **options: options  # noqa: E731
+    older = lambda **options: SimpleNamespace(n_gpu=1, given=options)  # noqa: E731
     given = {"gradient_checkpointing": False, "activation_checkpointing_kwargs": {"a": 1}}
-    assert grpo.checked_config(older, given) == {
+    assert grpo.checked_config(older, given).given == {
         "gradient_checkpointing": False,
         "gradient_checkpointing_kwargs": {"a": 1},
     }

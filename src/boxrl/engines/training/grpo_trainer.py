@@ -116,9 +116,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     def _loss_is_by_advantage(self) -> bool:
         """Whether rows of advantage 0 add nothing to the loss; says once why they do."""
-        why = (
-            "train.beta" if self.beta else "an entropy bonus" if self._entropy_bonus_enabled else ""
-        )
+        bonus = self.entropy_coef or self.use_adaptive_entropy
+        why = "train.beta" if self.beta else "an entropy bonus" if bonus else ""
         if why:
             self.notices["idle_groups"] = (
                 f"groups whose completions earned alike are trained on, too, for {why} asks for it"

@@ -102,6 +102,8 @@ class Hollow(TorchDispatchMode):
         tensors = _tensors((args, kwargs))
         asked = kwargs.get("device")
         to_meta = asked is not None and torch.device(asked).type == "meta"
+        if func is aten.histc.default and _is_integer(args[0]):
+            args = (args[0].float(), *args[1:])  # of integers CUDA alone counts
         hollow = to_meta or any(x.is_meta for x in tensors)
         out = _run_hollow(func, args, kwargs) if hollow else func(*args, **kwargs)
         if hollow:
@@ -144,6 +146,8 @@ def _flops(func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> float:
         query, (ends_q, ends_k) = args[states], args[ends : ends + 2]
         pairs = float((ends_q.diff() * ends_k.diff()).sum())
         return first * pairs * query.shape[-2] * query.shape[-1]
+    if func is aten._grouped_mm.default:
+        return 2.0 * args[0].numel() * args[1].shape[-1]
     packet = func._overloadpacket
     if packet not in flop_registry:
         return 0.0
@@ -214,7 +218,16 @@ def _emptied(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_meta else tensor.to("meta")
 
 
+def _grouped_mm(one: Tensor, other: Tensor, offs: Tensor | None = None, *_: Any) -> Tensor:
+    """Of rows by the weights of their expert, or rows by rows, a matrix for every expert."""
+    shape = [one.shape[-2], other.shape[-1]]
+    if one.dim() == other.dim() == 2 and offs is not None:
+        shape = [len(offs), *shape]
+    return _emptied(one).new_empty(shape)
+
+
 SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten._grouped_mm.default: _grouped_mm,
     aten._local_scalar_dense.default: lambda _: 0.5,
     aten._to_copy.default: _to_copy,
     aten.index.Tensor: _select,
