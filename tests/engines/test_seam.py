@@ -60,8 +60,7 @@ def test_the_name_is_there_with_these_arguments(name: Name) -> None:
 
 def test_a_name_that_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     require_names()
-    gone = Name("trl.GRPOTrainer", "_gone", "never there")
-    monkeypatch.setattr(seam, "OVERRIDDEN", (gone,))
+    monkeypatch.setattr(seam, "OVERRIDDEN", (Name("trl.GRPOTrainer", "_gone", "never there"),))
     with pytest.raises(UsageError, match=r"^trl \S+: has no trl.GRPOTrainer._gone, on which"):
         require_names()
 
@@ -210,21 +209,13 @@ def test_log_probabilities_are_asked_for_by_micro_batch(calls: Calls) -> None:
         assert {"pixel_values", "image_grid_thw", "num_images"} <= given["images"].keys()
 
 
-@of(f"{GRPO}._compute_loss")
+@of(f"{GRPO}._compute_loss", f"{GRPO}._metrics")
 def test_the_loss_is_computed_of_a_micro_batch(calls: Calls) -> None:
-    asked = calls["_compute_loss"]
-    assert len(asked) == PROMPTS * (STEPS + 1)
-    for given, loss in asked:
-        assert given["inputs"]["advantages"].shape == (GROUP,)
-        assert loss.shape == () and loss.isfinite()
-
-
-@of(f"{GRPO}._metrics")
-def test_the_share_of_groups_that_earned_alike_is_logged_last(calls: Calls) -> None:
-    logged = calls.trainer._metrics
-    assert set(logged) == {"train", "eval"}
-    logged["train"]["frac_reward_zero_std"].append(0.5)  # a list of figures until the next row
-    assert logged["train"]["frac_reward_zero_std"][-1] == 0.5
+    assert len(calls["_compute_loss"]) == PROMPTS * (STEPS + 1)
+    assert {given["inputs"]["advantages"].shape for given, _ in calls["_compute_loss"]} == {
+        (GROUP,)
+    }
+    assert set(calls.trainer._metrics) == {"train", "eval"}
     assert '"zero_variance"' in (calls.recipe.out / "metrics.jsonl").read_text()
 
 
