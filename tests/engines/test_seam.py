@@ -211,12 +211,9 @@ def test_log_probabilities_are_asked_for_by_micro_batch(calls: Calls) -> None:
 
 @of(f"{GRPO}._compute_loss", f"{GRPO}._metrics")
 def test_the_loss_is_computed_of_a_micro_batch(calls: Calls) -> None:
-    assert len(calls["_compute_loss"]) == PROMPTS * (STEPS + 1)
-    assert {given["inputs"]["advantages"].shape for given, _ in calls["_compute_loss"]} == {
-        (GROUP,)
-    }
+    batches = [given["inputs"] for given, _ in calls["_compute_loss"]]
+    assert [len(batch["advantages"]) for batch in batches] == [GROUP] * PROMPTS * (STEPS + 1)
     assert set(calls.trainer._metrics) == {"train", "eval"}
-    assert '"zero_variance"' in (calls.recipe.out / "metrics.jsonl").read_text()
 
 
 @of(f"{GRPO}._tokenize_prompts", f"{GRPO}._generate_single_turn")
