@@ -9,7 +9,7 @@ NEXT := .venv-next
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-slow test-phantom test-gpu test-vllm test-next test-browser check release audit fmt bench docs notebooks tiny clean
+.PHONY: setup quickstart test test-notebooks test-slow test-phantom test-gpu test-vllm test-next test-browser check release audit fmt bench docs notebooks tiny clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ test: setup  ## the fast tests
 
 test-slow: setup test-phantom  ## minutes long: fuzzing, documents, the fault campaign
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile --ignore tests/phantom
+
+test-notebooks: setup  ## docs/notebooks run and show what they showed
+	$(BIN)/pytest -n 2 -m "slow or not slow" tests/test_notebooks.py
 
 test-phantom: setup  ## CUDA paths at full size on a GPU that does not exist; needs a C++ compiler
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "phantom or not phantom" tests/phantom

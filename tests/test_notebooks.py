@@ -31,6 +31,7 @@ def kinds(path: Path) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow  # make test-notebooks, which CI calls
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_and_shows_what_it_showed(name: str, tmp_path: Path) -> None:
     call = [sys.executable, str(FOLDER / "execute.py"), name, "--out", str(tmp_path)]

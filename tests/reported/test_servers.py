@@ -99,6 +99,7 @@ def test_a_sample_that_is_never_answered_is_an_error_row_and_has_its_rule(
         assert metrics["protocol"]["errors"] == rule
 
 
+@pytest.mark.slow  # tries again for as long as a server may need
 def test_an_error_inside_of_a_200_is_told_in_its_own_words(
     scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

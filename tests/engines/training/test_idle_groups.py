@@ -24,6 +24,7 @@ from tests.engines.training.test_grpo_trainer import (  # noqa: E402
     update,
 )
 from tests.engines.training.test_train import build_trainer  # noqa: E402
+from tests.support.quick import quick_among  # noqa: E402
 from tests.support.random_models import KINDS, build_batch, build_model  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -168,7 +169,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("unshuffled")
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    quick_among(SETTINGS, "one prompt a pass", "two iterations", "LoRA", "dr_grpo"),
+)
 def test_two_steps_are_those_of_trl(
     setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def photographs(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # micro-batches of 3 billion weights are counted
 def test_large_photographs_get_a_limit_with_its_price(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +144,7 @@ def test_large_photographs_get_a_limit_with_its_price(
     assert (recipe.min_pixels, recipe.max_pixels) == (None, 1_003_520)
 
 
+@pytest.mark.slow  # micro-batches of 3 billion weights are counted
 def test_a_limit_that_fits_already_is_only_suggested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,13 +118,13 @@ def test_what_the_config_of_an_adapter_names_is_not_loaded(
     assert export(adapter) == 0
     expected = weights_of(tmp_path / "merged")
     shutil.rmtree(tmp_path / "merged")
-    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (tmp_path / "evil_adapter.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(tmp_path)
     change(
         adapter,
-        auto_mapping={"base_model_class": "x", "parent_library": "evil"},
+        auto_mapping={"base_model_class": "x", "parent_library": "evil_adapter"},
         megatron_config={"a": 1},
-        megatron_core="evil",
+        megatron_core="evil_adapter",
         target_modules="((a+)+)+$|.*",
         exclude_modules="(.*)*lora",
         layers_pattern="(a+)+$",
@@ -137,7 +137,7 @@ def test_what_the_config_of_an_adapter_names_is_not_loaded(
     assert export(adapter) == 0
     assert time.monotonic() - began < 60
     assert not (tmp_path / "ran").exists()
-    assert "evil" not in sys.modules
+    assert "evil_adapter" not in sys.modules
     merged = weights_of(tmp_path / "merged")
     assert all(torch.equal(merged[name], tensor) for name, tensor in expected.items())
 

@@ -22,6 +22,7 @@ from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.progress import progress_bar  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
+from tests.support.quick import quick_among  # noqa: E402
 from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -73,7 +74,7 @@ def run_until_killed(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch)
         run(recipe)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", quick_among(SETTINGS, "GRPO", "SFT"))
 def test_a_killed_run_gives_the_same_figures(
     setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +91,7 @@ def test_a_killed_run_gives_the_same_figures(
         assert rows(recipe.out, "completions.jsonl") == rows(whole.out, "completions.jsonl")
 
 
-@pytest.mark.parametrize("method", ["grpo", "sft"])
+@pytest.mark.parametrize("method", quick_among(["grpo", "sft"], "sft"))
 def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
     method: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +189,7 @@ def test_a_checkpoint_put_there_from_another_run_is_refused(
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"method": "sft"}, {"lora": {"r": 4, "alpha": 8}}],
+    [{}, {"method": "sft"}, pytest.param({"lora": {"r": 4, "alpha": 8}}, marks=pytest.mark.slow)],
     ids=["GRPO", "SFT", "LoRA"],
 )
 def test_a_finished_run_is_trained_further(
