@@ -26,8 +26,8 @@ def picture(image: Image.Image, alt: str) -> Markup:
     written = io.BytesIO()
     image.convert("RGB").save(written, "webp", quality=85)
     data = base64.b64encode(written.getvalue()).decode("ascii")
-    tag = '<img src="data:image/webp;base64,{}" alt="{}" style="max-width: 100%">'
-    return Markup(tag).format(data, visible(alt))
+    tag = Markup('<img src="data:image/webp;base64,{}" alt="{}" style="max-width: 100%">')
+    return tag.format(data, visible(alt))
 
 
 def boxes_table(detections: Detections) -> Markup:
