@@ -10,15 +10,28 @@ from all that lie there, and from the texts of the experiment files as they are 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
-from boxrl.experiments.definition import TEXTS, experiments_folder, load_experiment
+from boxrl.experiments.definition import (
+    TEXTS,
+    Experiment,
+    experiments_folder,
+    load_experiment,
+)
 from boxrl.experiments.learning import draw_learning
-from boxrl.experiments.markdown import claim_words, evidence_words, render_markdown
-from boxrl.experiments.outcome import stored_results, summarize_outcome
+from boxrl.experiments.markdown import (
+    claim_words,
+    evidence_words,
+    render_markdown,
+    render_mean,
+    spent_words,
+)
+from boxrl.experiments.more_seeds import processor_hours
+from boxrl.experiments.outcome import as_mean, stored_results, summarize_outcome
 from boxrl.experiments.statistics import ClaimStatus, adjust
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +41,82 @@ STEP_S, GPUS, STEPS = (25, 30), 8, 500
 """Seconds of a step of the published trainer on so many A100, and the steps of its checkpoints:
 reported by its users (github.com/om-ai-lab/VLM-R1, issues 30, 77, 145, 178 and 336)."""
 
+
+class Line(NamedTuple):
+    """One thing to do, and the claims that it rests on.
+
+    Attributes:
+        text: with a `{}` for the difference of each claim.
+        claims: (experiment, claim's words, the verdict that the text tells).
+    """
+
+    text: str
+    claims: tuple[tuple[str, str, ClaimStatus], ...]
+
+
+SCREEN = (
+    Line(
+        "Charge for every box. **weighted_sum** ends {} mAP above AP, **f1** {}: under AP, boxes "
+        "behind the last hit are free.",
+        (
+            ("rewards", "weighted_sum trains a better detector than AP.", "held"),
+            ("rewards", "boxrl's f1, to which every invented box costs, beats AP.", "held"),
+        ),
+    ),
+    Line(
+        "Do not choose between AP and AP50 by the final mAP: {} between them is chance so far.",
+        (("rewards", "AP trains a better detector than AP50.", "undecided"),),
+    ),
+    Line(
+        "Add **cosine** where boxes are free: beside AP {} mAP and answers shorter by {} tokens. "
+        "Where they are charged it brings less than the blog saw: {} mAP beside weighted_sum.",
+        (
+            ("cosine", "Beside AP, cosine raises mAP.", "held"),
+            ("cosine", "Beside AP, cosine shortens answers.", "held"),
+            ("cosine", "Beside weighted_sum, cosine raises mAP.", "smaller"),
+        ),
+    ),
+    Line(
+        "With gold boxes at hand, take SFT first: {} mAP above basic RL at equal steps, from a "
+        "start that SFT made. RL on AP behind it changes that by {}.",
+        (
+            ("rl_vs_sft", "SFT beats basic RL in its own domain.", "held"),
+            ("rl_vs_sft", "RL after SFT goes beyond SFT.", "failed"),
+        ),
+    ),
+    Line(
+        "The reward decides what RL is worth: charged boxes lift it by {} mAP over AP; to SFT "
+        "{} remain.",
+        (
+            ("rl_vs_sft", "Well-tuned RL outperforms basic RL.", "held"),
+            ("rl_vs_sft", "Well-tuned RL, weighted_sum and cosine, outperforms SFT (key "
+             "takeaways).", "failed"),
+        ),
+    ),
+    Line(
+        "Never train a detector on region questions alone: detection scenes among them are worth "
+        "{} mAP, detection alone {} recall.",
+        (
+            ("region_label", "The mixture beats pure region training.", "held"),
+            ("region_label", "Region training costs recall.", "held"),
+        ),
+    ),
+    Line(
+        "Mind the grammar of the prompt at the start, not at the end: without a missing space the "
+        "accuracy reward starts {} higher, and both end alike ({}).",
+        (
+            ("prompt_grammar", "The missing space costs accuracy reward at the start.", "held"),
+            ("prompt_grammar", "Both end at the same accuracy reward.", "held"),
+        ),
+    ),
+    Line(
+        "Count boxes when answers grow: RL on AP writes {} more tokens than SFT, and they are "
+        "boxes.",
+        (("tokens", "RL answers are longer than SFT answers.", "held"),),
+    ),
+)  # fmt: skip
+"""What to take along; `render_screen` refuses a line whose verdicts the outcomes no longer give."""
+
 INTRODUCTION = """# Findings
 
 The [VLM-R1-OVD blog](https://om-ai-lab.github.io/2025_03_24.html) reports what its authors saw in
@@ -36,10 +125,19 @@ miniature: the tiny VLM inside the package, synthetic scenes, several seeds, min
 miniature can refute that a finding holds everywhere and can show by which mechanism it comes about.
 It cannot show what a 3B model does on photographs: for that, the same files run at full scale.
 
-How to read the tables: percentages as the blog prints them; the blog's number in a column of its
+## In eight lines
+
+{screen}
+
+Each is of the tiny VLM at the size of its section; the differences are points, or tokens where it
+says so, with their 95 % intervals.
+
+## How to read the tables
+
+Percentages as the blog prints them; the blog's number in a column of its
 own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own training scenes
-and samples and starts from the same weights. Arms of one seed share scenes, so claims are judged by
-differences paired by seed:
+and samples and starts from the same weights where a section names no others. Arms of one seed share
+scenes, so claims are judged by differences paired by seed:
 
 - **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to
   be alike, the 90 % interval, which is two one-sided tests at 5 %, lies inside the stated margin.
@@ -64,7 +162,12 @@ is given where the rise is less than four standard errors (`boxrl.metrics.conver
 draws every object perfectly under a random asked label. The *control* asks each scene another
 scene's question: what a model still scores there, it scores without reading.
 
-A commit with a plus had experiment files that were newer than it.
+A commit with a plus had experiment files that were newer than it. A section is of one outcome, all
+of whose cells were made by the same code and asked the same test sets; no figure is pooled with one
+of another section. {apart}
+
+All grids of this page took {spent}, cells that grids share counted in each. Each section says what
+one more processor hour of its grid would decide.
 
 Cost at full scale: {low:.0f} to {high:.0f} GPU hours per trained cell, from {steps} steps of {a} to
 {b} s on {gpus} A100, as users of the published trainer report them. No step of a 3B model was timed
@@ -74,12 +177,37 @@ for this page; the first rows of a run's metrics.jsonl tell what yours takes.
 
 
 def keep_results(folders: list[Path]) -> None:
-    """Copy outcomes to docs/findings/NAME.json, six digits of each figure."""
+    """Copy outcomes to docs/findings/NAME.json, six digits of each figure.
+
+    Raises:
+        SystemExit: an outcome is not of the shipped experiment as it is now.
+    """
     RESULTS.mkdir(exist_ok=True)
     for folder in folders:
         outcome = json.loads((folder / "results.json").read_text("utf-8"), parse_float=_six_digits)
+        path = experiments_folder() / f"{outcome['name']}.yaml"
+        if found := differs(outcome, load_experiment(path, check_files=False)):
+            raise SystemExit(
+                f"{folder}/results.json: {found}, and stays off the page; run boxrl experiment "
+                f"run {outcome['name']} without changes"
+            )
         text = json.dumps(outcome, ensure_ascii=False) + "\n"
         (RESULTS / f"{outcome['name']}.json").write_text(text, "utf-8")
+
+
+def differs(outcome: dict[str, Any], experiment: Experiment) -> str:
+    """What an outcome has that the experiment's file does not ask for; empty where nothing."""
+    if outcome["overrides"]:
+        return f"was run with {' '.join(outcome['overrides'])}"
+    if outcome["gave_up"]:
+        return f"was run under a budget, with {', '.join(outcome['gave_up'])}"
+    now = {name: test.model_dump(mode="json") for name, test in experiment.tests.items()}
+    shared = {name: {**test, "ways": []} for name, test in outcome["tests"].items()}
+    if shared != {name: {**test, "ways": []} for name, test in now.items()}:
+        return "is of another test set than the experiment's file"
+    if set(outcome["cells"]) != set(experiment.arms):
+        return "has other arms than the experiment's file"
+    return ""
 
 
 def _six_digits(text: str) -> float:
@@ -95,9 +223,10 @@ def read_outcomes() -> tuple[list[dict[str, Any]], list[str]]:
             missing.append(path.stem)
             continue
         experiment = load_experiment(path, check_files=False)
-        texts = experiment.model_dump(include=set(TEXTS))
+        texts = experiment.model_dump(include=set(TEXTS)) | {"seeds_wanted": experiment.seeds}
         stored = json.loads(results.read_text("utf-8"))
         judged = summarize_outcome(experiment, stored_results(stored))
+        judged["apart"] = differs(stored, experiment)
         found.append(stored | texts | judged)
     return sorted(found, key=lambda outcome: outcome["finding"]), missing
 
@@ -112,6 +241,55 @@ def count_verdicts(outcomes: list[dict[str, Any]]) -> str:
     """How many claims have which verdict, in words."""
     counts = Counter(claim["status"] for outcome in outcomes for claim in outcome["claims"])
     return ", ".join(f"{counts[status]} {status}" for status in get_args(ClaimStatus))
+
+
+def render_screen(outcomes: list[dict[str, Any]]) -> str:
+    """The lines of `SCREEN` with their differences and their sections.
+
+    Raises:
+        SystemExit: a line tells another verdict than the outcomes give.
+    """
+    by_name = {outcome["name"]: outcome for outcome in outcomes}
+    rows = []
+    for number, line in enumerate(SCREEN, 1):
+        shown = []
+        for name, says, status in line.claims:
+            claim = next(c for c in by_name[name]["claims"] if c["says"] == says)
+            if claim["status"] != status:
+                raise SystemExit(
+                    f"perf/findings.py: line {number} of SCREEN takes {name}, {says!r}, for "
+                    f"{status}, and it is {claim['status']}; write the line anew"
+                )
+            shown.append(render_mean(as_mean(claim["difference"]), claim["percent"], "+"))
+        names = dict.fromkeys(name for name, *_ in line.claims)
+        links = ", ".join(section_link(by_name[name]) for name in names)
+        rows.append(f"{number}. {line.text.format(*shown)} ({links})")
+    return "\n".join(rows)
+
+
+def section_link(outcome: dict[str, Any]) -> str:
+    """A link to an outcome's section of the page."""
+    title = f"{outcome['finding']} {outcome['title']}"
+    anchor = re.sub(r"[^\w\s-]", "", title).lower().replace(" ", "-")
+    return f"[{title}](#{anchor})"
+
+
+def render_apart(outcomes: list[dict[str, Any]]) -> str:
+    """Which sections are not of the experiments' files as they are now."""
+    older = [outcome["name"] for outcome in outcomes if outcome["apart"]]
+    if not older:
+        return "All are of the experiment files as they are now."
+    return (
+        "These were run before their file's held-out sets or arms became what they are now, and "
+        f"wait to be run again: {', '.join(older)}."
+    )
+
+
+def render_spent(outcomes: list[dict[str, Any]]) -> str:
+    """Processor hours of all grids, in words."""
+    hours = sum(processor_hours(outcome) for outcome in outcomes)
+    older = any("at most" in spent_words(outcome) for outcome in outcomes)
+    return f"{'at most ' * older}{hours:.1f} processor hours"
 
 
 def render_summary(outcomes: list[dict[str, Any]]) -> str:
@@ -152,6 +330,7 @@ def render_page() -> str:
     low, high = (STEPS * seconds * GPUS / 3600 for seconds in STEP_S)
     introduction = INTRODUCTION.format(
         n=sum(len(outcome["claims"]) for outcome in outcomes), counts=count_verdicts(outcomes),
+        screen=render_screen(outcomes), apart=render_apart(outcomes), spent=render_spent(outcomes),
         low=low, high=high, steps=STEPS, a=STEP_S[0], b=STEP_S[1], gpus=GPUS,
     )  # fmt: skip
     parts = [introduction + render_summary(outcomes), *map(render_section, outcomes)]

@@ -142,6 +142,13 @@ class Train(Section):
     lora: Lora | None = None
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
+    average_last: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the steps, the last ones, whose mean weights are "
+        "written to OUT/average beside OUT/model",
+    )
     validate_samples: int | None = Field(
         None, ge=1, description="first samples of data.test scored at checkpoints; best one kept"
     )
@@ -151,6 +158,12 @@ class Train(Section):
     def _whole_micro_batches(self) -> Train:
         if self.micro_batch_prompts and self.prompts_per_step % self.micro_batch_prompts:
             raise ValueError("prompts_per_step must be a multiple of micro_batch_prompts")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_weights_to_average(self) -> Train:
+        if self.average_last and self.lora:
+            raise ValueError("average_last is of whole weights, which lora does not train")
         return self
 
     @model_validator(mode="after")

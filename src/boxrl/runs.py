@@ -7,6 +7,7 @@ environment.json  versions, platform, git commit
 data/             samples (and images, where they are synthetic)
 metrics.jsonl     one row per step          completions.jsonl  sampled completions
 checkpoints/      to resume from            model/             the final weights
+average/          the mean of the last weights, where the recipe asks for it
 evals/NAME/       one evaluation: predictions.jsonl, predictions.meta.json, rows.jsonl, metrics.json
 compare.json      paired differences        report.html
 """
@@ -39,6 +40,9 @@ learned. After running out of memory, fewer prompts at a time are the way on."""
 
 MAY_GROW = "train.max_steps"
 """The setting that a resumed run may raise, which trains it further."""
+
+AVERAGE = "average"
+"""Folder in a run of the mean of its last weights."""
 
 LOCK = ".lock"
 """Held in a run folder for as long as its process lives."""

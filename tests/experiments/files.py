@@ -66,7 +66,7 @@ for test in cell["tests"]:
         "blind": {"mAP": 0.3}, "protocol": {"prompt": "standard"},
     }
     (path / "metrics.json").write_text(json.dumps(figures))
-(folder / "seconds.json").write_text("{}")
+(folder / "spent.jsonl").write_text('{"cpu": 60.0}\\n{"cpu": 30.0}\\n')
 """
 """What a cell's process leaves behind: mAP .5, .4 with ap50, and .01 more with every seed."""
 

@@ -83,6 +83,9 @@ def test_overrides_reach_the_base_the_tests_and_the_arms(tmp_path: Path) -> None
         ("train.beta: 0.04", "train.betta: 0.04", "train.betta: unknown key; did you mean beta?"),
         ("{scenes: 2,", "{scenes: 2, world: nowhere,", "unknown world 'nowhere'; worlds: standard"),
         ("after: ap,", "after: op,", "arm 'op' is unknown"),
+        ("[greedy, sampled]", "[greedy, averaged]", "arm ap: way averaged needs train.average"),
+        ("arms:\n", "starts: [tiny]\narms:\n  own: {model: tiny}\n",
+         "arm 'own' names a model, and so does `starts`"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_in_words(tmp_path: Path, old: str, new: str, reason: str) -> None:
@@ -90,6 +93,16 @@ def test_a_mistake_is_told_in_words(tmp_path: Path, old: str, new: str, reason: 
     with pytest.raises(RecipeError) as caught:
         load_experiment(write_experiment(tmp_path, EXPERIMENT.replace(old, new)))
     assert reason in str(caught.value)
+
+
+def test_seeds_start_from_the_models_in_turn(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace("arms:\n", "starts: [tiny, tiny-taught]\narms:\n")
+    experiment = load_experiment(write_experiment(tmp_path, text))
+    models = [arm_recipe(experiment, "ap", seed).model for seed in range(4)]
+    assert models == ["tiny", "tiny-taught"] * 2
+    missing = text.replace("tiny-taught", "models/nowhere/taught")
+    with pytest.raises(RecipeError, match="models/nowhere/taught"):
+        load_experiment(write_experiment(tmp_path, missing))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

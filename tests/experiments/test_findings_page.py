@@ -44,6 +44,57 @@ def test_a_grid_at_full_scale_has_its_price(findings: ModuleType) -> None:
     assert findings.gpu_hours(3) == "83 to 100 GPU hours"
 
 
+def test_the_first_screen_repeats_rows_of_the_table(findings: ModuleType) -> None:
+    page = findings.PAGE.read_text("utf-8")
+    screen = page.partition("## In eight lines")[2].partition("## How to read")[0]
+    lines = [line for line in screen.splitlines() if line[:1].isdigit()]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(lines) == 8
+    for line in lines:
+        intervals = re.findall(r"[+-][\d.]+ \[[^]]+\]", line)
+        (section,) = re.findall(r"\[(\d\.\d [^]]+)\]\(#", line)
+        assert f"\n## {section}\n" in page
+        assert intervals
+        assert all(any(interval in row for row in rows) for interval in intervals)
+
+
+def test_a_line_of_the_first_screen_never_outlives_its_verdict(findings: ModuleType) -> None:
+    outcomes, _ = findings.read_outcomes()
+    for outcome in outcomes:
+        if outcome["name"] == "cosine":
+            outcome["claims"][0]["status"] = "undecided"
+    with pytest.raises(SystemExit, match="line 3 of SCREEN takes cosine, 'Beside AP, cosine short"):
+        findings.render_screen(outcomes)
+
+
+def test_an_outcome_of_another_grid_stays_off_the_page(
+    findings: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "RESULTS", tmp_path / "kept")
+    experiment = load_experiment(experiments_folder() / "kl.yaml", check_files=False)
+    tests = {name: test.model_dump(mode="json") for name, test in experiment.tests.items()}
+    good = {"name": "kl", "overrides": [], "gave_up": [], "tests": tests,
+            "cells": {arm: {} for arm in experiment.arms}}  # fmt: skip
+    (tmp_path / "kl").mkdir()
+
+    def keep(**changed: Any) -> None:
+        (tmp_path / "kl" / "results.json").write_text(json.dumps(good | changed))
+        findings.keep_results([tmp_path / "kl"])
+
+    other = {**tests, "in_domain": {**tests["in_domain"], "scenes": 300}}
+    for changed, reason in (
+        ({"tests": other}, "is of another test set"),
+        ({"overrides": ["train.max_steps=5"]}, r"was run with train\.max_steps=5"),
+        ({"gave_up": ["50 of 100 steps"]}, "under a budget, with 50 of 100 steps"),
+        ({"cells": {"beta 0": {}}}, "has other arms"),
+    ):
+        with pytest.raises(SystemExit, match=reason):
+            keep(**changed)
+    assert not list((tmp_path / "kept").iterdir())
+    keep()
+    assert (tmp_path / "kept" / "kl.json").is_file()
+
+
 def claims_of(name: str) -> list[Claim]:
     return load_experiment(experiments_folder() / f"{name}.yaml", check_files=False).claims
 

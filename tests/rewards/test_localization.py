@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxrl.boxes import Overlap
+from boxrl.errors import UsageError
 from boxrl.matching import largest_matching
-from boxrl.rewards import score
+from boxrl.rewards import build_reward, score
 from boxrl.rewards.localization import most_matches
 
 A, B = [0, 0, 10, 10], [100, 100, 120, 120]
@@ -49,6 +50,18 @@ def test_weighted_sum(preds: list[Row], expected: float) -> None:
 )
 def test_f1(preds: list[Row], expected: float) -> None:
     assert reward("f1", preds, [(A, "cat")]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("beta", "expected"), [(0, 0.5), (1, 2 / 3), (2, 5 / 6), (1e3, 1.0)])
+def test_beta_weighs_recall_against_precision(beta: float, expected: float) -> None:
+    preds, targets = [(A, "cat"), (B, "cat")], [(A, "cat")]
+    assert reward({"name": "f1", "beta": beta}, preds, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("beta", [-1, float("nan"), 1e300])
+def test_an_impossible_beta_is_refused(beta: float) -> None:
+    with pytest.raises(UsageError, match="expected a number from 0 to a million"):
+        build_reward({"name": "f1", "beta": beta})
 
 
 def test_f1_takes_the_most_pairs_where_greedy_does_not() -> None:

@@ -7,6 +7,7 @@ work        what one cell's process does: train, answer, evaluate
 grid        cells side by side, each in a process of its own
 budget      seeds and steps that fit into a given time
 outcome     figures of the cells -> the table, and what became of each claim
+more_seeds  what a grid has cost, and what further seeds would decide
 statistics  means and differences over seeds with Student's intervals
 markdown    an outcome as the section of a page
 

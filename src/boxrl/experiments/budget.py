@@ -73,17 +73,17 @@ def workload(recipe: Recipe) -> tuple[str, str, int]:
 def measured_costs(cache_folder: Path) -> dict[tuple[str, str, int], Cost]:
     """Median cost by workload over the cells that stand finished in the cache."""
     found: dict[tuple[str, str, int], list[Cost]] = {}
-    for path in sorted(cache_folder.glob("cells/*/seconds.json")):
-        cell = read_json_object(path.parent / "cell.json")
+    for path in sorted(cache_folder.glob("cells/*/cell.json")):
+        cell = read_json_object(path)
         log = path.parent / "run" / "metrics.jsonl"
-        if not cell["trained"] or not log.is_file():
+        tests = [read_json_object(file) for file in path.parent.glob("tests/*/metrics.json")]
+        if not cell["trained"] or not log.is_file() or not tests:
             continue
         recipe = Recipe.model_validate(parse_yaml(cell["recipe"]))
         times = [json.loads(line)["time_s"] for line in log.read_text("utf-8").splitlines()]
         if len(times) < 2:
             continue
         step = (times[-1] - times[0]) / (len(times) - 1)
-        tests = [read_json_object(file) for file in path.parent.glob("tests/*/metrics.json")]
         answer = sum(t["seconds"] for t in tests) / max(1, sum(t["n"] for t in tests))
         found.setdefault(workload(recipe), []).append(Cost(step, answer))
     return {

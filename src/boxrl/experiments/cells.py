@@ -6,6 +6,7 @@ cells/KEY/
   cell.json     what is to be done           log.txt   what the process said
   run/          the training run, a run folder like any other
   tests/KEY/    predictions.jsonl, metrics.json
+  spent.jsonl   processor seconds of each process that worked on it
 
 Two keys: a cell's says what was trained, a test's also what it was asked and how. So a new test
 trains nothing again, and experiments share what they have in common.
@@ -17,7 +18,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,8 +29,10 @@ from boxrl.data.files import hash_file, write_json
 from boxrl.data.synthetic import Worlds, draw_files
 from boxrl.experiments.definition import Experiment, HeldOutTest, Way, arm_recipe, is_trained
 from boxrl.experiments.sources import code_version
+from boxrl.experiments.work import SPENT
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
+from boxrl.prompts import build_prompt
 
 TRAINING_CODE = "boxrl.engines.training.train"
 TESTING_CODE = "boxrl.experiments.work"
@@ -43,7 +46,7 @@ class Test:
 
     Attributes:
         name: of the held-out set in the experiment.
-        way: greedy, sampled at the training temperature, or a control.
+        way: see `Way`; `sampled` is at the training temperature.
         samples: the samples file; `images` its images folder.
         key: of questions, way and evaluating code.
     """
@@ -96,6 +99,12 @@ class Cell:
         """Whether there is nothing left to do."""
         metrics = (self.test_folder(test) / "metrics.json" for test in self.tests)
         return self.is_trained() and all(path.is_file() for path in metrics)
+
+    def spent(self) -> float:
+        """Processor seconds of every process that ended by itself or was asked to."""
+        path = self.folder / SPENT
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        return float(sum(json.loads(line)["cpu"] for line in lines))
 
     def write(self) -> None:
         """Write cell.json for the cell's process."""
@@ -161,6 +170,7 @@ def _build_cell(
 ) -> Cell:
     source = start.key if start else _hash_folder(model_folder(recipe.model))
     facts = recipe.model_dump(mode="json", exclude={"name", "out", "data", "model"})
+    facts["prompt"] = asdict(replace(build_prompt(recipe.prompt), name=""))  # its file may change
     if trained:
         recipe, data = _with_drawn_data(recipe, cache_folder)
         facts |= {"data": data, "code": code_version(TRAINING_CODE)}

@@ -22,8 +22,9 @@ from boxrl.config import (
 )
 from boxrl.errors import RecipeError
 
-Way = Literal["greedy", "sampled", "shuffled_labels"]
-"""How a held-out set is answered; `shuffled_labels` is greedy under another scene's question."""
+Way = Literal["greedy", "sampled", "averaged", "shuffled_labels"]
+"""How a held-out set is answered: `averaged` is greedy by the mean of the last weights, and
+`shuffled_labels` greedy under another scene's question."""
 
 TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading",
          "full_scale")  # fmt: skip
@@ -114,6 +115,10 @@ class Experiment(Section):
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     tests: dict[str, HeldOutTest] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
+    starts: list[str] = Field(
+        default_factory=list,
+        description="models that the seeds start from in turn; the base's own where none is named",
+    )
     columns: list[Column] = Field(min_length=1)
     published: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="arm -> column -> the blog's number"
@@ -142,6 +147,13 @@ class Experiment(Section):
                 raise ValueError(f"{kind} {name!r} is unknown; known: {', '.join(known)}")
         return self
 
+    @model_validator(mode="after")
+    def _one_start_per_run(self) -> Experiment:
+        own = [arm for arm, changes in self.arms.items() if "model" in changes]
+        if self.starts and own:
+            raise ValueError(f"arm {own[0]!r} names a model, and so does `starts`")
+        return self
+
 
 def load_experiment(
     path: Path, overrides: Sequence[str] = (), check_files: bool = True
@@ -162,6 +174,9 @@ def load_experiment(
     base = content.setdefault("base", {})
     if isinstance(base, str):
         content["base"] = read_yaml(path.parent / base)
+    arms = content.get("arms")
+    for part in [content["base"], *(arms.values() if isinstance(arms, dict) else [])]:
+        _find_prompt(part, path.parent)
     mistakes: list[str] = []
     for override in overrides:
         part = override.partition(".")[0]
@@ -174,9 +189,23 @@ def load_experiment(
         mistakes += describe_mistakes(error, Experiment)
     if mistakes or experiment is None:
         raise RecipeError(str(path), mistakes)
+    averaged = any("averaged" in test.ways for test in experiment.tests.values())
     for arm in experiment.arms:
-        arm_recipe(experiment, arm, 0, check_files=check_files)
+        for seed in range(len(experiment.starts) or 1):
+            recipe = arm_recipe(experiment, arm, seed, check_files=check_files)
+        if averaged and is_trained(experiment, arm) and not recipe.train.average_last:
+            raise RecipeError(
+                str(path),
+                [f"arm {arm}: way averaged needs train.average_last, the share of the steps"],
+            )
     return experiment
+
+
+def _find_prompt(content: Any, folder: Path) -> None:
+    """Let `prompt: my.yaml` name a file beside the experiment's."""
+    prompt = content.get("prompt") if isinstance(content, dict) else None
+    if isinstance(prompt, str) and prompt.endswith((".yaml", ".yml")):
+        content["prompt"] = str(folder / prompt)
 
 
 def is_trained(experiment: Experiment, arm: str) -> bool:
@@ -196,7 +225,7 @@ def arm_recipe(
     Args:
         experiment: base and arms.
         arm: its changes are laid over the base; dotted and nested keys alike.
-        seed: of the recipe.
+        seed: of the recipe; it also says which of the `starts` is taken.
         share_of_steps: of the recipe's own number, for budgets.
         check_files: also require that the files it names exist.
 
@@ -215,6 +244,8 @@ def arm_recipe(
             section = section[part]
         section[path[-1]] = value
     content |= {"name": "cell", "seed": seed}
+    if experiment.starts:
+        content["model"] = experiment.starts[seed % len(experiment.starts)]
     recipe = build_recipe(content, f"experiment {experiment.name}, arm {arm}", (), check_files)
     steps = max(1, round(share_of_steps * recipe.train.max_steps))
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_steps": steps})})

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from boxrl.experiments.more_seeds import (
+    missing_seeds,
+    processor_hours,
+    seeds_per_hour,
+    would_decide,
+)
 from boxrl.experiments.outcome import as_mean
 from boxrl.experiments.statistics import Mean
 
@@ -42,7 +48,7 @@ def render_mean(mean: Mean | None, percent: bool, sign: str = "") -> str:
 def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
     """(heads, rows) of the table: per figure the blog's number, then ours; blind baseline last."""
     heads, rows = ["arm"], [[arm] for arm in _arms(outcome)]
-    for column, cells in zip(outcome["columns"], figure_rows(outcome), strict=True):
+    for column, cells in zip(_columns(outcome), figure_rows(outcome), strict=True):
         heads += [f"{column['title']}, blog"] if column["published"] else []
         heads.append(column["title"])
         for row in rows:
@@ -55,7 +61,7 @@ def table_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
 def figure_rows(outcome: Outcome) -> list[list[tuple[str, str, str, str]]]:
     """Per figure its rows (figure, arm, the blog's number, ours); its name stands in the first."""
     figures = []
-    for column in outcome["columns"]:
+    for column in _columns(outcome):
         percent, published = column["percent"], column["published"]
         rows = [
             (
@@ -70,6 +76,11 @@ def figure_rows(outcome: Outcome) -> list[list[tuple[str, str, str, str]]]:
             rows.append(("", BLIND, "", render_number(column["blind"], percent)))
         figures.append([(column["title"], *rows[0][1:]), *rows[1:]])
     return figures
+
+
+def _columns(outcome: Outcome) -> list[Mapping[str, Any]]:
+    """Those that some cell measured; the file may ask for more than it did when they ran."""
+    return [column for column in outcome["columns"] if any(column["ours"].values())]
 
 
 def _arms(outcome: Outcome) -> list[str]:
@@ -122,6 +133,7 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     lines += [outcome["reading"].strip(), ""] if outcome["reading"] else []
     lines += [f"![{title}]({path})" for title, path in curves.items()]
     lines += [""] if curves else []
+    lines += [line, ""] if (line := next_hour(outcome)) else []
     lines += ["**Again:** `" + again(outcome) + "`", ""]
     if outcome["full_scale"]:
         lines += [f"**At full scale:** {outcome['full_scale'].strip()}", ""]
@@ -143,14 +155,39 @@ def _set_up(outcome: Outcome) -> str:
         f"{len(outcome['seeds'])} seeds ({', '.join(map(str, outcome['seeds']))}), "
         f"{' or '.join(map(str, steps)) or 'no'} training steps, tested on {tests}."
     )
+    if missing := missing_seeds(outcome):
+        wanted = len(outcome["seeds"]) + len(missing)
+        words.append(f"**Short of seeds: {len(outcome['seeds'])} of {wanted}.**")
     if outcome["gave_up"]:
         words.append(f"Run under a budget, that is with {', '.join(outcome['gave_up'])}.")
-    minutes = sum(outcome["seconds"].values()) / 60
+    if outcome.get("starts"):
+        words.append(f"The seeds start in turn from {', '.join(outcome['starts'])}.")
     words.append(
-        f"Commit {_commit(outcome['commit'])}; {minutes:.0f} minutes, summed over cells "
-        f"of which {outcome['workers']} ran side by side. Ours: mean [95 % interval over seeds]."
+        f"Commit {_commit(outcome['commit'])}; {spent_words(outcome)}. Ours: mean [95 % interval "
+        "over seeds]."
     )
     return " ".join(words)
+
+
+def spent_words(outcome: Outcome) -> str:
+    """Processor minutes of the grid."""
+    # Older outcomes tell the time that passed, in which a process also waits.
+    at_most = "" if "processor" in outcome["seconds"] else "at most "
+    return f"{at_most}{60 * processor_hours(outcome):.0f} processor minutes"
+
+
+def next_hour(outcome: Outcome) -> str:
+    """What one more processor hour would decide; empty where no claim is open."""
+    left = [claim for claim in outcome["claims"] if claim["status"] == "undecided"]
+    if not left:
+        return ""
+    more = seeds_per_hour(outcome)
+    decided = [claim["says"] for claim in left if would_decide(claim, more)]
+    start = f"One more processor hour is {more} more seed{'s' * (more > 1)}; if the differences "
+    start += "and their spread stay, "
+    if not decided:
+        return start + f"that leaves all {len(left)} open claims open."
+    return start + f"that decides {len(decided)} of {len(left)} open claims: {' '.join(decided)}"
 
 
 def _commit(commit: str | None) -> str:

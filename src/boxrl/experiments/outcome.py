@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -223,20 +222,8 @@ def _curve(cell: Cell, title: str) -> dict[int, float]:
 
 
 def cost(cells: Sequence[Cell]) -> dict[str, float]:
-    """Seconds of training and testing over all cells, one core each."""
-    training = testing = 0.0
-    for cell in {cell.folder: cell for cell in cells}.values():
-        training += training_seconds(cell.recipe.out) if cell.trained else 0.0
-        for test in cell.tests:
-            path = cell.test_folder(test) / "metrics.json"
-            testing += read_json_object(path)["seconds"]
-    return {"training": training, "testing": testing}
-
-
-def training_seconds(run: Path) -> float:
-    """Time in training steps, from the run's log."""
-    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
-    return float(json.loads(lines[-1])["time_s"]) if lines else 0.0
+    """Processor seconds over all cells, those that arms share counted once."""
+    return {"processor": sum({cell.key: cell.spent() for cell in cells}.values())}
 
 
 def stored_results(outcome: Mapping[str, Any]) -> Results:

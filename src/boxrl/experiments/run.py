@@ -73,6 +73,8 @@ def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
     environment = run_environment()
     return {
         **experiment.model_dump(include=set(TEXTS)),
+        "seeds_wanted": experiment.seeds,
+        "starts": experiment.starts,
         "boxrl": environment["boxrl"],
         "commit": environment["commit"],
         "versions": environment["versions"],
@@ -81,7 +83,11 @@ def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:
         **outcome.summarize_outcome(experiment, results),
         "cells": {
             arm: {
-                str(cell.seed): {"cell": cell.key, **results[arm][cell.seed]}
+                str(cell.seed): {
+                    "cell": cell.key,
+                    "processor_seconds": cell.spent(),
+                    **results[arm][cell.seed],
+                }
                 for cell in cells
                 if cell.arm == arm
             }

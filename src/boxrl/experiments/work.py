@@ -9,6 +9,7 @@ ends after the current step with a checkpoint, and the next call goes on from th
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.config import Recipe
-from boxrl.data.files import write_json
 from boxrl.errors import BoxrlError
 from boxrl.guard.files import parse_yaml, read_json_object
+from boxrl.runs import AVERAGE
 
 if TYPE_CHECKING:
     from boxrl.generation.predict import Engine
 
 BATCH = 64
 """Scenes that are answered together."""
+
+SPENT = "spent.jsonl"
+"""Of a cell: one line per process, its processor seconds."""
 
 
 def main(folder: Path) -> int:
@@ -40,16 +44,17 @@ def main(folder: Path) -> int:
         # Two grids may share a cell: the second one waits and finds it finished.
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            began = time.monotonic()
             if cell["trained"]:
                 train_once(recipe)
             test(recipe, cell["trained"], cell["tests"])
-            write_json(folder / "seconds.json", {"wall": time.monotonic() - began})
         except BoxrlError as error:
             print(f"boxrl: {error}", file=sys.stderr)  # noqa: T201
             return error.exit_status
         except KeyboardInterrupt:
             return 130
+        finally:
+            with (folder / SPENT).open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"cpu": time.process_time()}) + "\n")
     return 0
 
 
@@ -73,12 +78,15 @@ def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> N
     from boxrl.generation.predict import with_questions
 
     left = [item for item in tests if not (Path(item["folder"]) / "metrics.json").is_file()]
-    if not left:
-        return
-    model = str(recipe.out / "model") if trained else recipe.model
-    engine = build_engine(recipe_options(recipe, model), recipe.prompt, Path(left[0]["images"]))
-    for item in left:
-        _test_once(recipe, with_questions(engine, images=Path(item["images"])), item)
+    for averaged in (False, True):
+        items = [item for item in left if (item["way"] == "averaged") is averaged]
+        if not items:
+            continue
+        folder = recipe.out / (AVERAGE if averaged else "model")
+        options = recipe_options(recipe, str(folder) if trained else recipe.model)
+        engine = build_engine(options, recipe.prompt, Path(items[0]["images"]))
+        for item in items:
+            _test_once(recipe, with_questions(engine, images=Path(item["images"])), item)
 
 
 def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:

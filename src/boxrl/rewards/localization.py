@@ -175,17 +175,31 @@ def iou(preds: Detections, targets: Detections) -> float:
 
 @localization
 def f1(
-    preds: Detections, targets: Detections, *, thresholds: Sequence[float] = COCO_THRESHOLDS
+    preds: Detections,
+    targets: Detections,
+    *,
+    thresholds: Sequence[float] = COCO_THRESHOLDS,
+    beta: float = 1.0,
 ) -> float:
     """Mean over IoU thresholds of 2 * matches / (predictions + targets). Range [0, 1].
 
     Matches are the most one-to-one pairs of equal label. Law: permuting predictions or targets
     changes nothing; a duplicate or a box of an invented label always costs.
 
+    Args:
+        preds: predicted boxes.
+        targets: target boxes.
+        thresholds: IoU thresholds, above 0.
+        beta: how many times as much recall counts as precision (van Rijsbergen's F-beta): 0 is
+            precision alone, and a large one recall alone.
+
     Source: boxrl; why not the greedy matching: docs/decisions/0004-f1-uses-the-largest-matching.md.
     """
     matches = most_matches(label_overlaps(preds, targets, min(thresholds)), thresholds)
-    return 2 * matches / (len(thresholds) * (len(preds) + len(targets)))
+    if not 0 <= beta <= 1e6:
+        raise ValueError(f"beta is {beta!r}; expected a number from 0 to a million")
+    weight = beta * beta
+    return (1 + weight) * matches / (len(thresholds) * (len(preds) + weight * len(targets)))
 
 
 def most_matches(pairs: Sequence[boxes.Overlap], thresholds: Sequence[float]) -> int:

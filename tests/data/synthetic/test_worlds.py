@@ -99,7 +99,7 @@ def test_equal_seeds_draw_equal_scenes(name: str) -> None:
 @EVERY
 def test_no_test_scene_is_a_training_scene(name: str) -> None:
     train = {scene.image.tobytes() for scene in drawn(name, split="train")}
-    assert len(train) == N
+    assert len(train) == N // (2 if WORLDS[name].pairs else 1)
     assert not train & {scene.image.tobytes() for scene in drawn(name, split="test")}
 
 
@@ -204,7 +204,8 @@ def test_negatives_are_as_many_as_asked_for_where_a_world_has_any(name: str) -> 
     for p_absent in (0.0, 1.0):
         draw = mixed_scenes(name, 6, 1, "share", p_absent)
         negatives = sum(not scene.sample.objects for scene in draw)
-        assert negatives == (6 * p_absent if WORLDS[name].p_absent else 0)
+        without = 3 if WORLDS[name].pairs else 0
+        assert negatives == (6 * p_absent if WORLDS[name].p_absent else without)
 
 
 def shares(name: str) -> list[float]:
@@ -224,6 +225,21 @@ def test_small_is_smaller_and_large_is_larger_than_anything_in_the_standard_worl
 def test_a_single_box_is_one_label_and_one_object() -> None:
     for scene in drawn("single_box"):
         assert len(scene.sample.labels) == len(scene.sample.objects) == 1
+
+
+def test_pairs_ask_the_same_image_for_what_is_there_and_for_what_is_not() -> None:
+    mixed = list(mixed_scenes({"near_miss_pairs": 1, "standard": 1}, 2 * N, 4, "pairs"))
+    mixed = [scene for scene in mixed if scene.sample.meta["source"] == "near_miss_pairs"]
+    for found in (drawn("near_miss_pairs"), mixed):
+        for present, absent in zip(found[::2], found[1::2], strict=True):
+            assert np.array_equal(present.image, absent.image)
+            assert sorted(all_boxes(present.sample)) == sorted(all_boxes(absent.sample))
+            assert present.sample.objects
+            assert not absent.sample.objects
+            (one,), (other,) = present.sample.labels, absent.sample.labels
+            assert len(set(one.split()) & set(other.split())) == 1
+            assert other not in {item["label"] for item in absent.sample.meta["others"]}
+            assert present.sample.image != absent.sample.image
 
 
 def test_near_misses_differ_in_one_word_from_a_label_asked_for() -> None:

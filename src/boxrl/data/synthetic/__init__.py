@@ -47,6 +47,7 @@ __all__ = [
     "Scene",
     "World",
     "Worlds",
+    "ask_of_absent",
     "check_worlds",
     "draw_files",
     "draw_scene",
@@ -69,8 +70,12 @@ def scenes(world: World, count: int, seed: int, split: str) -> Iterator[Scene]:
     stream, so a test scene is no training scene.
     """
     rng = random.Random(f"{split}/{seed}")
+    first: Scene | None = None
     for number in range(count):
-        yield draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+        sample_id = f"{split}-{seed}-{number:05d}"
+        scene = ask_of_absent(first, rng, sample_id) if first else draw_scene(world, rng, sample_id)
+        yield scene
+        first = scene if world.pairs and first is None else None
 
 
 def mixed_scenes(
@@ -94,11 +99,17 @@ def mixed_scenes(
     order = [name for name, n in zip(shares, counts, strict=True) for _ in range(n)]
     random.Random(f"{split}/{seed}/order").shuffle(order)
     rng = random.Random(f"{split}/{seed}")
+    first: dict[str, Scene] = {}
     for number, name in enumerate(order):
-        world = WORLDS[name]
+        world, sample_id = WORLDS[name], f"{split}-{seed}-{number:05d}"
         if p_absent is not None and world.p_absent:
             world = replace(world, p_absent=p_absent)
-        scene = draw_scene(world, rng, f"{split}-{seed}-{number:05d}")
+        if name in first:
+            scene = ask_of_absent(first.pop(name), rng, sample_id)
+        else:
+            scene = draw_scene(world, rng, sample_id)
+            if world.pairs:
+                first[name] = scene
         if len(shares) > 1:
             meta = {**scene.sample.meta, "source": name}
             scene = Scene(scene.image, replace(scene.sample, meta=meta))
@@ -129,6 +140,30 @@ def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
         meta={"others": others},
     )
     return Scene(asked.image, sample)
+
+
+def ask_of_absent(scene: Scene, rng: random.Random, sample_id: str) -> Scene:
+    """The same image, asked for a label that is not there and shares a word with one that is.
+
+    Args:
+        scene: that asks for one label.
+        rng: chooses among such labels.
+        sample_id: also the image's name, `ID.png`.
+    """
+    shown = [{"bbox": list(item.bbox), "label": item.label} for item in scene.sample.objects]
+    others = [*shown, *scene.sample.meta["others"]]
+    words = set(scene.sample.labels[0].split())
+    absent = [label for label in LABELS if label not in {item["label"] for item in others}]
+    near = [label for label in absent if words & set(label.split())]
+    sample = replace(
+        scene.sample,
+        id=sample_id,
+        image=f"{sample_id}.png",
+        labels=(rng.choice(near or absent),),
+        objects=(),
+        meta={"others": others},
+    )
+    return Scene(scene.image, sample)
 
 
 def draw_files(

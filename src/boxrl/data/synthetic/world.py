@@ -46,6 +46,8 @@ class World:
             place. The standard world, on which the packaged weights were trained, leaves it to
             chance.
         ask: what is asked, see `boxrl.data.synthetic.asking`.
+        pairs: every scene is asked twice in a row: for a label that is there, then for one that
+            differs from it in one word and is not. Half are negatives then, whatever `p_absent`.
     """
 
     scale: int = 2
@@ -59,6 +61,7 @@ class World:
     max_objects: int = MAX_OBJECTS
     asked_first: bool = False
     ask: Ask = "labels"
+    pairs: bool = False
 
 
 WORLDS: dict[str, World] = {
@@ -67,6 +70,9 @@ WORLDS: dict[str, World] = {
     "large": World(sides=range(41, 49), copies=(1.0,), distractors=(1, 2), asked_first=True),
     "single_box": World(p_absent=0.0, n_labels=(1.0,), copies=(1.0,), asked_first=True),
     "near_miss": World(distractors=(2, 4), p_near=1.0, asked_first=True),
+    "near_miss_pairs": World(
+        p_absent=0.0, n_labels=(1.0,), distractors=(2, 4), p_near=1.0, asked_first=True, pairs=True
+    ),
     "relations": World(sides=range(14, 29), copies=(0.2, 0.5, 0.3), ask="relation"),
     "negation": World(copies=(0.5, 0.35, 0.15), distractors=(0, 2), ask="negation"),
     "counting": World(

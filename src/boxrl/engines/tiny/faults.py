@@ -26,8 +26,7 @@ LOOSE_PX = 6
 
 def render_faulty_target(sample: Sample, family: Family, rng: random.Random) -> str:
     """The sample's gold completion with faults drawn from `rng`."""
-    objects = _faulty_objects(sample, family, rng)
-    answer = render_answer(Detections.from_objects(objects), family, sample.size_wh)
+    answer = render_faulty_answer(sample, family, rng)
     if rng.random() >= P_BROKEN_FORMAT:
         return f"<think>{render_think(sample)}</think>\n<answer>{answer}</answer>"
     bare = answer.removeprefix("```json\n").removesuffix("\n```")
@@ -39,6 +38,12 @@ def render_faulty_target(sample: Sample, family: Family, rng: random.Random) -> 
             bare,
         )
     )
+
+
+def render_faulty_answer(sample: Sample, family: Family, rng: random.Random) -> str:
+    """The sample's gold boxes, faults drawn from `rng` among them, as the family writes them."""
+    objects = _faulty_objects(sample, family, rng)
+    return render_answer(Detections.from_objects(objects), family, sample.size_wh)
 
 
 def _faulty_objects(sample: Sample, family: Family, rng: random.Random) -> list[Object]:

@@ -138,17 +138,20 @@ ARCHITECTURES = {
 PACKAGED = ARCHITECTURES["qwen2_5_vl"]
 
 
-def build_processor(architecture: Architecture = PACKAGED) -> Qwen2_5_VLProcessor:
+def build_processor(
+    architecture: Architecture = PACKAGED, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Qwen2_5_VLProcessor:
     """Processor of the tiny VLM: every square image becomes 16 image tokens.
 
     Args:
         architecture: what it prepares images for; 112 x 112 px for the packaged one.
+        tokenizer: the architecture's where none is given.
     """
     seen = architecture.seen
     size = {"shortest_edge": seen.min_pixels, "longest_edge": seen.max_pixels}
     options = {"size": size, "patch_size": architecture.patch, "merge_size": MERGE}
     images, videos = Qwen2VLImageProcessor(**options), Qwen2VLVideoProcessor(**options)
-    tokenizer = build_tokenizer(architecture.numbers)
+    tokenizer = tokenizer or build_tokenizer(architecture.numbers)
     return Qwen2_5_VLProcessor(images, tokenizer, videos, tokenizer.chat_template)
 
 

@@ -20,7 +20,8 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ from boxrl.engines.tiny.model import (
 )
 from boxrl.engines.tiny.tokenizer import EOS_TOKEN, IMAGE_TOKEN, number_ids
 from boxrl.families import Family
-from boxrl.prompts import PROMPTS, render_messages, render_target
-from boxrl.types import Object
+from boxrl.prompts import PROMPTS, Prompt, render_messages, render_target
+from boxrl.types import Object, Sample
 
 BATCH = 32
 CELLS = (GRID_PX // CELL_PX) ** 2
@@ -64,13 +65,13 @@ Batch = dict[str, Tensor]
 class Batches(torch.utils.data.IterableDataset[Batch]):
     """Endless batches of scenes with completions, the same for the same seed."""
 
-    def __init__(self, seed: int, faulty: bool, architecture: Architecture) -> None:
-        self.seed, self.faulty, self.architecture = seed, faulty, architecture
+    def __init__(self, seed: int, faulty: bool, build_encoder: Callable[[], Encoder]) -> None:
+        self.seed, self.faulty, self.build_encoder = seed, faulty, build_encoder
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
         rng = random.Random(f"teach/{self.seed}/{self.faulty}")
-        encode = Encoder(build_processor(self.architecture), self.architecture)
+        encode = self.build_encoder()
         while True:
             # Batches of similar length waste no padding; six at a time keep them mixed.
             rows = [encode.row(rng, self.faulty) for _ in range(6 * BATCH)]
@@ -84,7 +85,8 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
 class Encoder:
     """Turns scenes into token ids, labels and per-cell targets."""
 
-    def __init__(self, processor: Any, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, processor: Any = None) -> None:
+        processor = processor or build_processor(architecture)
         self.family = architecture.seen
         self.images = processor.image_processor
         self.tokenizer = processor.tokenizer
@@ -94,25 +96,28 @@ class Encoder:
     def row(self, rng: random.Random, faulty: bool) -> dict[str, Any]:
         """One scene with its prompt, completion and cells."""
         scene = draw_scene(WORLD, rng, "teach")
-        prompt = self.prompt_ids(scene, rng.choice(FAULT_PROMPTS if faulty else TAUGHT_PROMPTS))
-        text = (
-            render_faulty_target(scene.sample, self.family, rng)
-            if faulty
-            else render_target(scene.sample, self.family)
-        )
+        prompt, text = self.ask(scene.sample, rng, faulty)
+        prompt_ids = self.prompt_ids(scene, prompt)
         answer = self.tokenizer(text + EOS_TOKEN)["input_ids"]
         think = answer.index(self.think_end) if self.think_end in answer else 0
         return {
             "scene": scene,
-            "ids": prompt + answer,
-            "n_prompt": len(prompt),
-            "n_think": len(prompt) + think,
+            "ids": prompt_ids + answer,
+            "n_prompt": len(prompt_ids),
+            "n_think": len(prompt_ids) + think,
         }
 
-    def prompt_ids(self, scene: Scene, prompt: str) -> list[int]:
+    def ask(self, sample: Sample, rng: random.Random, faulty: bool) -> tuple[Prompt, str]:
+        """How the sample is asked, and the completion to that."""
+        prompt = PROMPTS[rng.choice(FAULT_PROMPTS if faulty else TAUGHT_PROMPTS)]
+        if faulty:
+            return prompt, render_faulty_target(sample, self.family, rng)
+        return prompt, render_target(sample, self.family)
+
+    def prompt_ids(self, scene: Scene, prompt: Prompt) -> list[int]:
         """The prompt as the chat template renders it, one placeholder per image token."""
         text: str = self.tokenizer.apply_chat_template(
-            render_messages(scene.sample, PROMPTS[prompt]),
+            render_messages(scene.sample, prompt),
             add_generation_prompt=True,
             tokenize=False,
         )
@@ -180,9 +185,11 @@ class Heads(nn.Module):
 class Teacher:
     """One model in training: its heads, optimizers and losses."""
 
-    def __init__(self, seed: int, size: Size, architecture: Architecture) -> None:
-        self.architecture = architecture
-        self.processor = build_processor(architecture)
+    def __init__(
+        self, seed: int, size: Size, architecture: Architecture, processor: Any = None
+    ) -> None:
+        self.build_encoder: Callable[[], Encoder] = partial(Encoder, architecture)
+        self.processor = processor or build_processor(architecture)
         self.tokenizer = self.processor.tokenizer
         self.model = build_model(self.tokenizer, seed, size, architecture)
         use_fast_patch_embedding(self.model)
@@ -284,11 +291,17 @@ class Teacher:
         placed = -(log_probs[coordinate].gather(1, ids) * bell).sum(1)
         return plain[~number].mean() + 0.5 * _mean(plain[count]) + _mean(placed)
 
+    def loss(self, phase: str, batch: Batch) -> Tensor:
+        """A scalar: what a phase makes small."""
+        hidden = self.hidden(batch, LOOK_LAYERS if phase == "look" else None)
+        looked = self.look_loss(batch)
+        return looked if phase == "look" else self.answer_loss(batch, hidden) + 0.3 * looked
+
     def train(self, phase: str, steps: int, total: int, start: int, seed: int, rate: float) -> None:
         """Run one phase: `steps` of a cosine schedule over `total`, of which `start` are done.
 
         Args:
-            phase: `look`, `answer` or `fault`.
+            phase: `look`, `fault`, or one that teaches answers.
             steps: of this phase.
             total: of the whole schedule.
             start: steps that are done.
@@ -298,7 +311,7 @@ class Teacher:
         self.model.train()
         optimizers = self.optimizers(1.5e-3 * rate, 3e-3 * rate)
         loader = torch.utils.data.DataLoader(
-            Batches(seed, phase == "fault", self.architecture), batch_size=None, num_workers=1
+            Batches(seed, phase == "fault", self.build_encoder), batch_size=None, num_workers=1
         )
         peak = [group["lr"] for o in optimizers for group in o.param_groups]
         began = time.monotonic()
@@ -310,10 +323,7 @@ class Teacher:
             groups = [group for o in optimizers for group in o.param_groups]
             for group, lr in zip(groups, peak, strict=True):
                 group["lr"] = lr * factor
-            hidden = self.hidden(batch, LOOK_LAYERS if phase == "look" else None)
-            loss = self.look_loss(batch)
-            if phase != "look":
-                loss = self.answer_loss(batch, hidden) + 0.3 * loss
+            loss = self.loss(phase, batch)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()

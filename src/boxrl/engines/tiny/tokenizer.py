@@ -10,6 +10,7 @@ vanish before the reward.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -38,17 +39,15 @@ SENTENCES = (
     prompts.STANDARD,
     prompts.ENHANCED,
 )
-PIECES = (
+PIECES = tuple(
     ["<think>", "</think>", "<answer>", "\n<answer>", "</answer>", "```json\n", "\n```", "```"]
     + ['[{"bbox_2d": [', '], "label": "', '"}, {"bbox_2d": [', '"}]', "None", "json", "\n"]
     + ["user", "system", "assistant", "bbox_2d", "label"]
     + [space + word for space in ("", " ") for word in [*COLOURS, *SHAPES]]
-    + [space + sentence for space in ("", " ") for sentence in SENTENCES]
 )
 
 SPLIT = "|".join(
-    [" ?" + re.escape(sentence) for sentence in sorted(SENTENCES, key=len, reverse=True)]
-    + [r"\n?<answer>", r"</?[a-z]+>", r"```json\n", r"\n?```"]
+    [r"\n?<answer>", r"</?[a-z]+>", r"```json\n", r"\n?```"]
     + [re.escape(glue) for glue in ('"}, {"bbox_2d": [', '[{"bbox_2d": [', '], "label": "', '"}]')]
     + [r", \d+", r"\d+", r" ?[A-Za-z]+", r"\n", r"[^\n]"]
 )
@@ -66,12 +65,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(numbers: int = NUMBERS) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    numbers: int = NUMBERS, sentences: Sequence[str] = SENTENCES, words: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """The tokenizer from nothing; equal on every machine.
 
     Args:
         numbers: coordinates and counts below it are single tokens.
+        sentences: single tokens each, with and without a space before.
+        words: the same; words beyond these and those of the answers are spelled in bytes.
     """
+    texts = [*sentences, *words]
+    whole = [" ?" + re.escape(sentence) for sentence in sorted(sentences, key=len, reverse=True)]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
     def as_bytes(piece: str) -> str:
@@ -79,11 +84,12 @@ def build_tokenizer(numbers: int = NUMBERS) -> PreTrainedTokenizerFast:
 
     spelled = [str(n) for n in range(numbers)] + [f", {n}" for n in range(numbers)]
     vocabulary: dict[str, int] = {}
-    for piece in [as_bytes(p) for p in spelled + PIECES] + sorted(byte_level.alphabet()):
+    spelled += [*PIECES, *(space + text for space in ("", " ") for text in texts)]
+    for piece in [as_bytes(p) for p in spelled] + sorted(byte_level.alphabet()):
         vocabulary.setdefault(piece, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), byte_level]
+        [pre_tokenizers.Split(Regex("|".join([*whole, SPLIT])), "isolated"), byte_level]
     )
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(

@@ -107,7 +107,7 @@ def estimate(
         memory["activations"] -= counted.gradients
     if lora_bits(recipe):
         memory["activations"] += counted.largest  # a layer's weights, as they are computed with
-    kept = sum(memory[name] for name in ("weights", "optimizer", "images"))
+    kept = sum(memory.get(name, 0) for name in ("weights", "optimizer", "images", "average"))
     training = kept + memory["gradients"] + memory["activations"] + memory.get("gathered", 0)
     stepping = kept + max(memory["gradients"], 0 if shares else gradient_copies(counted))
     generating = 0.0
@@ -160,6 +160,8 @@ def held(recipe: Recipe, counted: Counted, processes: int, strategy: str) -> dic
         weights += counted.weights
     gradients, state = float(counted.gradients), optimizer_bytes(counted)
     found = {}
+    if recipe.train.average_last:
+        found["average"] = 4.0 * sum(counted.trained.values())
     if processes > 1 and strategy in SHARES_STATE:
         gradients, state = gradients / processes, state / processes
         trained = sum(counted.trained.values())

@@ -18,10 +18,12 @@ from boxrl.engines.build import find_family, find_thinking, recipe_options
 from boxrl.engines.devices import take_gpu
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
+from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.requirements import check_requirements
 from boxrl.engines.seam import require_names
 from boxrl.engines.steps import check_steps
 from boxrl.engines.training import grpo, sft
+from boxrl.engines.training.average import AverageWeights, put_weights
 from boxrl.engines.training.best_checkpoint import KeepBest
 from boxrl.engines.training.callbacks import MetricsLog, StopGracefully
 from boxrl.engines.training.checkpoints import cut_back, last_whole, require_same_recipe, step_of
@@ -36,7 +38,7 @@ from boxrl.generation.predict import Sampling
 from boxrl.generation.questions import Questions
 from boxrl.progress import progress_bar
 from boxrl.prompts import build_prompt
-from boxrl.runs import Launch, Run
+from boxrl.runs import AVERAGE, Launch, Run
 from boxrl.types import Sample
 
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Questions], dict[str, Any]]
@@ -105,8 +107,11 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
     with build_errors(recipe):
         trainer = _build(recipe, source, score)
     with training_errors(recipe, lambda: trainer.state.global_step):
-        _run_trainer(trainer, recipe, description)
-        return _save(trainer, recipe, source)
+        average = _run_trainer(trainer, recipe, description)
+        folder = _save(trainer, recipe, source)
+        if average is not None:
+            _save_average(trainer, average, recipe, source)
+        return folder
 
 
 def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
@@ -129,6 +134,11 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
     if said:
         trainer.notices["one_gpu"] = said
+    if recipe.train.average_last and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise UsageError(
+            "train.average_last works on one process and with --strategy ddp; leave it out where "
+            "the weights are sharded"
+        )
     if recipe.train.validate_samples and score is not None:
         trainer.add_callback(_validation(recipe, trainer, family, images, score))
     return trainer
@@ -144,6 +154,15 @@ def _save(trainer: Any, recipe: Recipe, source: Path) -> Path:
         else:
             copy_processor(trainer.processing_class, source, folder)
     return folder
+
+
+def _save_average(trainer: Any, average: AverageWeights, recipe: Recipe, source: Path) -> None:
+    """Write the mean of the last weights as a model folder beside the last ones."""
+    put_weights(unwrap(trainer.model), average.mean)
+    folder = recipe.out / AVERAGE
+    trainer.save_model(str(folder))
+    if trainer.accelerator.is_main_process:
+        copy_processor(trainer.processing_class, source, folder)
 
 
 def _validation(
@@ -209,15 +228,18 @@ def _wait_for_scenes(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
+def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> AverageWeights | None:
+    """Train what is left; returns the mean of the last weights, where the recipe asks for it."""
     last = last_whole(recipe.out / "checkpoints")
     done = step_of(last) if last else 0
     if last:
         require_same_recipe(last, dump_recipe(recipe))
+    share = recipe.train.average_last
+    average = AverageWeights(share, recipe.train.max_steps, last) if share else None
     if last and done >= recipe.train.max_steps:
         trainer._load_from_checkpoint(str(last))  # transformers would train one step more
         trainer.state.global_step = done
-        return
+        return average
     cut_back(recipe.out / "completions.jsonl", done)
     with (
         progress_bar(description, recipe.train.max_steps, done) as bar,
@@ -229,8 +251,11 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> None:
         trainer.remove_callback(PrinterCallback)  # boxrl has its own log and bar
         trainer.add_callback(log)
         trainer.add_callback(stop)
+        if average is not None:  # behind those that ask for a checkpoint
+            trainer.add_callback(average)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         # Who leaves before the first process has written the checkpoint may take it along.
         trainer.accelerator.wait_for_everyone()
         raise KeyboardInterrupt
+    return average
