@@ -9,7 +9,7 @@ NEXT := .venv-next
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup quickstart test test-notebooks test-slow test-phantom test-gpu test-vllm test-next test-browser check release audit fmt bench docs notebooks tiny clean
+.PHONY: setup quickstart test test-notebooks test-slow test-phantom test-gpu test-vllm test-next test-browser check release audit fmt bench docs notebooks tiny tiny-reading clean
 
 setup: $(READY)
 
@@ -106,6 +106,10 @@ notebooks: setup  ## runs docs/notebooks and keeps what they show
 
 tiny: setup  ## trains the tiny VLM from nothing, `tiny-taught` and `tiny`, about 20 minutes
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
+
+tiny-reading: setup  ## teaches a tiny VLM to read its instruction, about 10 minutes
+	$(BIN)/python -m boxrl.engines.tiny.teach_reading --out models/tiny-reading
+	$(BIN)/python -m boxrl.engines.tiny.teach_reading --system 0.2 --out models/tiny-reading-system
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(PEERS) $(NEXT) .venv-audit build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -117,7 +117,7 @@ class Experiment(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
     starts: list[str] = Field(
         default_factory=list,
-        description="models that the seeds start from in turn; the base's own where none is named",
+        description="models that runs start from in turn, seed by seed; else the base's own",
     )
     columns: list[Column] = Field(min_length=1)
     published: dict[str, dict[str, float]] = Field(

@@ -161,7 +161,7 @@ def _set_up(outcome: Outcome) -> str:
     if outcome["gave_up"]:
         words.append(f"Run under a budget, that is with {', '.join(outcome['gave_up'])}.")
     if outcome.get("starts"):
-        words.append(f"The seeds start in turn from {', '.join(outcome['starts'])}.")
+        words.append(f"Runs start in turn, seed by seed, from {', '.join(outcome['starts'])}.")
     words.append(
         f"Commit {_commit(outcome['commit'])}; {spent_words(outcome)}. Ours: mean [95 % interval "
         "over seeds]."

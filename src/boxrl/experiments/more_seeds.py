@@ -41,5 +41,5 @@ def would_decide(claim: Mapping[str, Any], more: int) -> bool:
         return False
     mean, spread, n = fmean(values), stdev(values), len(values) + more
     if "within" in claim:
-        return margin(mean, spread, n) <= claim["within"]
+        return margin(mean, spread, n) <= float(claim["within"])
     return least_visible(spread, n) <= abs(mean)

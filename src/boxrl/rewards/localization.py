@@ -193,6 +193,9 @@ def f1(
         beta: how many times as much recall counts as precision (van Rijsbergen's F-beta): 0 is
             precision alone, and a large one recall alone.
 
+    Raises:
+        ValueError: beta is no number from 0 to a million.
+
     Source: boxrl; why not the greedy matching: docs/decisions/0004-f1-uses-the-largest-matching.md.
     """
     matches = most_matches(label_overlaps(preds, targets, min(thresholds)), thresholds)

@@ -27,7 +27,7 @@ def add_to_mean(mean: dict[str, Tensor], count: int, model: nn.Module) -> None:
     """Move the mean of `count` steps to that of one more, in place, in float32.
 
     Args:
-        mean: by name of a trained weight; empty for 0 steps.
+        mean: by name of a trained weight, of its own shape "n m"; empty for 0 steps.
         count: steps that it is of.
         model: with the weights of the next one.
     """
@@ -58,7 +58,8 @@ class AverageWeights(TrainerCallback):
             facts = stored.metadata()
             if int(facts["first"]) == self.first:
                 self.count = int(facts["count"])
-                self.mean = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                names = list(stored.keys())
+                self.mean = {name: stored.get_tensor(name) for name in names}
 
     def on_step_end(
         self,
@@ -68,7 +69,10 @@ class AverageWeights(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Take in the step's weights; before a checkpoint is written, put the mean into it."""
+        """Take in the step's weights, and put the mean into a checkpoint that is about to come.
+
+        Arguments as TrainerCallback's.
+        """
         if state.global_step < self.first:
             return
         inner = unwrap(model)
@@ -84,7 +88,7 @@ class AverageWeights(TrainerCallback):
 
 @torch.no_grad()
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Overwrite the model's weights of these names."""
+    """Overwrite the model's weights of these names, each of the weight's own shape "n m"."""
     for name, weight in model.named_parameters():
         if name in weights:
             weight.copy_(weights[name])
