@@ -18,7 +18,7 @@ from transformers import modeling_flash_attention_utils as flash_utils  # noqa: 
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
 from boxrl.engines.prefix import kernels  # noqa: E402
-from boxrl.engines.prefix.layout import Group, Layout  # noqa: E402
+from boxrl.engines.prefix.layout import Layout, Siblings, Span  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from tests.engines.prefix.test_shared_prefix import shared_log_probs  # noqa: E402
@@ -154,7 +154,10 @@ def test_the_vision_tower_waits_once_and_calls_one_kernel_a_layer() -> None:
 
 def test_a_block_mask_takes_no_memory_by_pairs_of_tokens() -> None:
     with phantom_gpu() as gpu:
-        layout = Layout([Group(0, 1000, [100] * 8)], torch.device("cuda"))
+        prompt = Span(0, 1000)
+        answers = [Span(start, 100) for start in range(1000, 1800, 100)]
+        blocks = [Siblings([prompt], []), Siblings(answers, [prompt])]
+        layout = Layout(blocks, torch.device("cuda"))
         before = gpu.bytes
         gpu.reset()
         assert layout.block_mask.shape == (1, 1, 1800, 1800)

@@ -123,7 +123,12 @@ def build_processor(kind: str) -> Any:
 
 
 def build_batch(
-    kind: str, groups: int, size: int, lengths: tuple[int, ...], seed: int = 0
+    kind: str,
+    groups: int,
+    size: int,
+    lengths: tuple[int, ...],
+    seed: int = 0,
+    questions: int = 1,
 ) -> Batch:
     """Groups with prompts and images of different sizes, completions of uneven length.
 
@@ -133,6 +138,7 @@ def build_batch(
         size: completions per prompt.
         lengths: completion tokens, cycled over the rows.
         seed: of tokens and pixels.
+        questions: prompts of an image, which stand behind each other and begin alike.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -141,9 +147,11 @@ def build_batch(
 
     prompts, pictures = [], []
     for group in range(groups):
-        n_tokens, picture = draw_image(kind, group, generator)
-        image = torch.tensor([VISION_START, *[IMAGE] * n_tokens, VISION_END])
-        prompts += [torch.cat([words(3 + group), image, words(6 - group)])] * size
+        if group % questions == 0:
+            n_tokens, picture = draw_image(kind, group // questions, generator)
+            image = torch.tensor([VISION_START, *[IMAGE] * n_tokens, VISION_END])
+            head = torch.cat([words(3 + group), image])
+        prompts += [torch.cat([head, words(6 - group % 6)])] * size
         pictures += [picture] * size
     completions = [words(lengths[row % len(lengths)]) for row in range(len(prompts))]
     n_prompt, n_completion = max(map(len, prompts)), max(map(len, completions))

@@ -15,14 +15,14 @@ torch = pytest.importorskip("torch")
 from torch.nn.attention.flex_attention import create_block_mask  # noqa: E402
 
 from boxrl.engines.prefix import kernels  # noqa: E402
-from boxrl.engines.prefix.attention import attend_by_group, attention  # noqa: E402
+from boxrl.engines.prefix.attention import attend_by_block, attention  # noqa: E402
 from boxrl.engines.prefix.kernels import (  # noqa: E402
     attend_flex,
     attend_varlen,
     attend_windows,
     refuse_attention,
 )
-from boxrl.engines.prefix.layout import BLOCK, Group, Layout  # noqa: E402
+from boxrl.engines.prefix.layout import BLOCK, Layout, Siblings, Span  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from tests.support.varlen import reference_varlen  # noqa: E402
 
@@ -34,42 +34,51 @@ MODULE = SimpleNamespace(
 )
 ROWS = {
     "one group": [(5, [3, 1, 4])],
-    "fully masked completions": [(4, [0, 2]), (3, [0, 0]), (6, [1, 0, 5])],
     "one token": [(1, [1])],
     "groups that cross blocks": [(150, [90, 7, 60]), (40, [1, 1]), (260, [128, 128])],
+    "prompts of one image": [(5, [(3, [2, 4]), (1, [1]), (4, [3, 3, 1])]), (4, [2, 2])],
+    "trees that cross blocks": [(300, [(20, [90, 40]), (31, [128, 3])]), (7, [(130, [2])])],
 }
 LARGE = [(1060, [200, 17, 160, 1, 88, 120, 33, 200]), (300, [64, 64, 5])]
 
 
-def build_layout(row: list[tuple[int, list[int]]], device: str = "cpu") -> Layout:
-    groups, start = [], 0
+def build_layout(row: list[Any], device: str = "cpu") -> Layout:
+    """Of pairs: tokens of a prompt, and of its completions, or, of an image, pairs of such."""
+    blocks, end = [], 0
+
+    def add(lengths: list[int], context: list[Span]) -> list[Span]:
+        nonlocal end
+        spans = []
+        for length in lengths:
+            spans.append(Span(end, length))
+            end += length
+        blocks.append(Siblings(spans, context))
+        return spans
+
     for prefix, suffixes in row:
-        groups.append(Group(start, prefix, suffixes))
-        start += prefix + sum(suffixes)
-    return Layout(groups, torch.device(device))
-
-
-def tokens(layout: Layout) -> int:
-    last = layout.groups[-1]
-    return last.start + last.prefix + sum(last.suffixes)
+        whole = add([prefix], [])
+        if not isinstance(suffixes[0], tuple):
+            add(suffixes, whole)
+            continue
+        rests = add([rest for rest, _ in suffixes], whole)
+        for rest, (_, answers) in zip(rests, suffixes, strict=True):
+            add(answers, [*whole, rest])
+    return Layout(blocks, torch.device(device))
 
 
 def dense_mask(layout: Layout) -> torch.Tensor:
     """Bool "total total", pair by pair as the words have it."""
-    seen = torch.zeros(tokens(layout), tokens(layout), dtype=torch.bool)
-    for group in layout.groups:
-        end = group.start + group.prefix
-        seen[group.start : end, group.start : end] = True
-        for length in group.suffixes:
-            seen[end : end + length, group.start : group.start + group.prefix] = True
-            seen[end : end + length, end : end + length] = True
-            end += length
+    seen = torch.zeros(layout.total, layout.total, dtype=torch.bool)
+    for block in layout.blocks:
+        for span in block.spans:
+            for other in (*block.context, span):
+                seen[span.start : span.end, other.start : other.end] = True
     return seen.tril()
 
 
 def draw(layout: Layout, heads: tuple[int, int] = (8, 2), width: int = 16) -> States:
     generator = torch.Generator().manual_seed(0)
-    shapes = ((1, n, tokens(layout), width) for n in (heads[0], heads[1], heads[1]))
+    shapes = ((1, n, layout.total, width) for n in (heads[0], heads[1], heads[1]))
     query, key, value = (torch.randn(shape, generator=generator) for shape in shapes)
     return query, key, value
 
@@ -99,8 +108,8 @@ def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> list[floa
 
 
 WAYS: dict[str, Callable[[Layout], Attend]] = {
-    "by group": lambda layout: partial(
-        lambda q, k, v: attend_by_group(MODULE, q, k, v, layout, q.shape[-1] ** -0.5)
+    "by block": lambda layout: partial(
+        lambda q, k, v: attend_by_block(MODULE, q, k, v, layout, q.shape[-1] ** -0.5)
     ),
     "varlen": lambda layout: partial(
         attend_varlen, layout=layout, scaling=None, kernel=reference_varlen
@@ -131,7 +140,7 @@ def test_flex_computes_the_dense_mask(row: str) -> None:
 @pytest.mark.parametrize("row", [*ROWS.values(), LARGE])
 def test_blocks_are_those_that_the_mask_of_all_pairs_gives(row: list[Any]) -> None:
     layout = build_layout(row)
-    total, seen = tokens(layout), dense_mask(layout)
+    total, seen = layout.total, dense_mask(layout)
     expected = create_block_mask(
         lambda _b, _h, q, k: seen[q, k], None, None, total, total, device="cpu"
     )

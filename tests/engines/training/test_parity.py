@@ -58,8 +58,8 @@ def test_a_suffix_that_does_not_see_its_prompt_fails(
 
     def blind(self: Any, *args: Any) -> None:
         original(self, *args)
-        for group, mask in zip(self.groups, self._causal, strict=True):
-            mask[..., : group.prefix] = False
+        for block, mask in zip(self.blocks, self._causal, strict=True):
+            mask[..., : sum(span.length for span in block.context)] = False
 
     monkeypatch.setattr(shared_prefix.Layout, "__init__", blind)
     save_folder(kind, tmp_path)
@@ -103,8 +103,9 @@ def test_a_token_too_many_is_seen_through_the_rounding(
 
     def leaking(self: Any, *args: Any) -> None:
         original(self, *args)
-        for group, mask in zip(self.groups, self._causal, strict=True):
-            mask |= torch.ones_like(mask).tril(group.prefix + 1)
+        for block, mask in zip(self.blocks, self._causal, strict=True):
+            seen = sum(span.length for span in block.context)
+            mask |= torch.ones_like(mask).tril(seen + 1)
 
     monkeypatch.setattr(shared_prefix.Layout, "__init__", leaking)
     assert main(HALF) == 1

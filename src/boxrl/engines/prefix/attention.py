@@ -1,4 +1,4 @@
-"""Attention of a packed row: every completion sees its own prompt and itself.
+"""Attention of a packed row: every span sees itself and what its block sees of the row.
 
 The row is laid out as `shared_prefix` describes it. Attention functions are registered with
 transformers, and the layout reaches them as a keyword argument: no modelling file is patched.
@@ -39,7 +39,7 @@ def attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention over prefixes and suffixes where a layout is given, else plain SDPA.
+    """Attention by a packed row's layout where one is given, else plain SDPA.
 
     Keys with fewer rows than the query are those of `kv_cache.Draws`: prompts that stand once.
 
@@ -51,7 +51,7 @@ def attention(
         attention_mask: used without a layout only.
         shared_prefix: the packed row's layout.
         is_causal: used without a layout only.
-        choice: a key of `kinds.NAMES`; only `attend_by_group` knows masks and dropout.
+        choice: a key of `kinds.NAMES`; only `attend_by_block` knows masks and dropout.
         scaling: of the scores.
         dropout: of the attention weights.
         kwargs: passed on to SDPA.
@@ -72,10 +72,10 @@ def attention(
         return attend_flex(query, key, value, shared_prefix, scaling), None
     if in_one_call and choice != "sdpa" and takes_varlen(query, value):
         return attend_varlen(query, key, value, shared_prefix, scaling), None
-    return attend_by_group(module, query, key, value, shared_prefix, **options), None
+    return attend_by_block(module, query, key, value, shared_prefix, **options), None
 
 
-def attend_by_group(
+def attend_by_block(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -85,17 +85,14 @@ def attend_by_group(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> Tensor:
-    """SDPA per group: over its prefix, then over all its suffixes as one batch.
-
-    Query heads that share a key head stand behind each other as queries of that head, so that
-    keys and values are not repeated for them.
+    """SDPA per block of the row: its spans as one batch, over what all of them see and themselves.
 
     Args:
         module: the attention layer, as SDPA of transformers takes it.
-        query: "1 heads tokens d", the packed groups.
+        query: "1 heads tokens d", the packed row.
         key: "1 kv_heads tokens d".
         value: as `key`.
-        layout: where each group's prefix and suffixes stand.
+        layout: where the blocks stand.
         scaling: of the scores.
         dropout: of the attention weights.
         kwargs: passed on to SDPA.
@@ -103,39 +100,69 @@ def attend_by_group(
     Returns:
         "1 tokens heads d".
     """
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    shared_by = query.shape[1] // key.shape[1]
-    states = (query, key, value)
+    sdpa, kind = ALL_ATTENTION_FUNCTIONS["sdpa"], kind_of(module)
+    masks = layout.masks.get(kind, [None] * len(layout.blocks))
     outputs: list[Tensor] = []
-    masks = layout.masks.get(kind_of(module)) or [None] * len(layout.groups)
-    for number, (group, rows, real, mask) in enumerate(
-        zip(layout.groups, layout.rows, layout.real, masks, strict=True)
-    ):
-        prefix = [x[:, :, group.start : group.start + group.prefix] for x in states]
-        own_mask = mask and mask.prefix[None, None]
-        seen = sdpa(module, *prefix, own_mask, dropout, scaling, is_causal=mask is None, **kwargs)
-        outputs.append(seen[0])
-        if not rows.numel():
-            continue  # every completion of the group is masked
-        own = [
-            x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
-            for x in states
-        ]
-        keys, values = (
-            torch.cat([shared.expand(len(rows), -1, -1, -1), suffix], 2)
-            for shared, suffix in zip(prefix[1:], own[1:], strict=True)
+    for number, (block, mask) in enumerate(zip(layout.blocks, masks, strict=True)):
+        if block.context or len(block.spans) > 1:
+            options = {"dropout": dropout, "scaling": scaling}
+            outputs.append(
+                _attend_siblings(
+                    query, key, value, layout, number, layout.mask(number, kind), **options
+                )
+            )
+            continue
+        (span,) = block.spans
+        own = [x[:, :, span.start : span.end] for x in (query, key, value)]
+        seen = None if mask is None else mask[None, None]
+        outputs.append(
+            sdpa(module, *own, seen, dropout, scaling, is_causal=mask is None, **kwargs)[0]
         )
-        output = F.scaled_dot_product_attention(
-            own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
-            keys,
-            values,
-            layout.suffix_mask(number, mask).repeat(shared_by, 1)[None, None],
-            dropout,
-            scale=scaling,
-        )
-        by_row = output.unflatten(2, (shared_by, -1)).flatten(1, 2).transpose(1, 2)
-        outputs.append(by_row.flatten(0, 1).index_select(0, real)[None])
     return torch.cat(outputs, 1)
+
+
+def _attend_siblings(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    number: int,
+    mask: Tensor,
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """SDPA over the spans of a block as one batch: "1 tokens heads d" of the block.
+
+    Query heads that share a key head stand behind each other as queries of that head, so that
+    keys and values are not repeated for them.
+    """
+    block, rows, shared_by = (
+        layout.blocks[number],
+        layout.rows[number],
+        query.shape[1] // key.shape[1],
+    )
+    own = [
+        x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
+        for x in (query, key, value)
+    ]
+    keys, values = (
+        torch.cat(
+            [x[:, :, seen.start : seen.end].expand(len(rows), -1, -1, -1) for seen in block.context]
+            + [part],
+            2,
+        )
+        for x, part in zip((key, value), own[1:], strict=True)
+    )
+    output = F.scaled_dot_product_attention(
+        own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
+        keys,
+        values,
+        mask.repeat(shared_by, 1)[None, None],
+        dropout,
+        scale=scaling,
+    )
+    by_row = output.unflatten(2, (shared_by, -1)).flatten(1, 2).transpose(1, 2)
+    return by_row.flatten(0, 1).index_select(0, layout.real[number])[None]
 
 
 def attend_draws(

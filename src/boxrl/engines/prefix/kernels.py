@@ -122,7 +122,7 @@ def attend_varlen(
     scaling: float | None = None,
     kernel: Any = None,
 ) -> Tensor:
-    """One call of a variable-length kernel over all prefixes and suffixes of the row.
+    """One call of a variable-length kernel over all spans of the row.
 
     Args:
         query: "1 heads total d".

@@ -7,14 +7,13 @@ both ways, whole prompts that do. What it says is the mask that it generates wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import masking_utils
 
-from boxrl.engines.prefix.layout import Mask
 from boxrl.errors import UsageError
 
 NAMES = {
@@ -143,19 +142,32 @@ def keeps_last(seen: Mapping[str, Tensor], prompt: int) -> bool:
     return any(bool(mask[: prompt - 1, prompt - 1].any()) for mask in seen.values())
 
 
-def split_mask(mask: Tensor, prompt: int, keeps_last: bool) -> Mask:
-    """The mask of one sequence as prefix and longest suffix have it in a packed row.
+class Seen(NamedTuple):
+    """What the parts of a prompt and its completion see, where it is not what stands before them.
+
+    Attributes:
+        prefix: Bool "n n", tokens that other prompts begin with, too.
+        rest: Bool "r n+r", those behind them.
+        answer: Bool "c n+r+c".
+    """
+
+    prefix: Tensor
+    rest: Tensor
+    answer: Tensor
+
+
+def split_mask(mask: Tensor, shared: int, prompt: int, keeps_last: bool) -> Seen:
+    """The mask of one sequence as the parts of a packed row have it.
 
     Args:
         mask: Bool "n n", the prompt's tokens first, then the completion's but the last one.
+        shared: tokens of the prompt that other prompts begin with, too.
         prompt: tokens of the prompt.
-        keeps_last: whether the last prompt token stays in the prefix. The suffix then begins with
-            a copy of it, which sees what it sees and is seen by nobody.
+        keeps_last: whether the last prompt token stays among those before it, which see it. The
+            completion then begins with a copy of it, which sees what it sees and is seen by nobody.
     """
-    suffix = mask[prompt - 1 :]
+    answer, end = mask[prompt - 1 :], prompt - 1
     if keeps_last:
-        unseen = torch.zeros_like(suffix[:, :1])
-        return Mask(
-            mask[:prompt, :prompt], torch.cat([suffix[:, :prompt], unseen, suffix[:, prompt:]], 1)
-        )
-    return Mask(mask[: prompt - 1, : prompt - 1], suffix)
+        unseen = torch.zeros_like(answer[:, :1])
+        answer, end = torch.cat([answer[:, :prompt], unseen, answer[:, prompt:]], 1), prompt
+    return Seen(mask[:shared, :shared], mask[shared:end, :end], answer)

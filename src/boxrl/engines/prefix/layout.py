@@ -1,4 +1,4 @@
-"""A packed row: where every prompt and completion lies in it, and what each of them sees."""
+"""A packed row: where every span of tokens lies in it, and what each of them sees."""
 
 from __future__ import annotations
 
@@ -14,99 +14,110 @@ BLOCK = 128
 """Queries and keys of one block of flex attention."""
 
 
-class Group(NamedTuple):
-    """One prompt in the packed row: `prefix` tokens from `start`, then the suffixes."""
+class Span(NamedTuple):
+    """Tokens behind each other in the row, one or more."""
 
     start: int
-    prefix: int
-    suffixes: list[int]
+    length: int
+
+    @property
+    def end(self) -> int:
+        """Where the next one begins."""
+        return self.start + self.length
+
+    def index(self) -> Tensor:
+        """Long "length", its tokens."""
+        return torch.arange(self.start, self.end)
 
 
-class Mask(NamedTuple):
-    """What the tokens of one group see, where it is not simply what stands before them.
+class Siblings(NamedTuple):
+    """Spans that see the same of what stands before them: all of it, and themselves up to a token.
 
     Attributes:
-        prefix: Bool "p p".
-        suffix: Bool "c p+c": the longest suffix over its prefix and itself.
+        spans: behind each other in the row.
+        context: spans further ahead in the row that all of them see.
+        answers: whether they are completions, whose every position has a label.
     """
 
-    prefix: Tensor
-    suffix: Tensor
+    spans: list[Span]
+    context: list[Span]
+    answers: bool = False
 
 
 class Layout:
     """Where everything lies in a packed row of `total` tokens; built once, read by every layer.
 
+    A prompt and its completions are two blocks: the prompt, which sees itself alone, and the
+    completions, which see the prompt. Prompts of one image have a block between: what all of them
+    begin with, how each goes on, and the completions of each, which see both.
+
     A plain class on purpose: FSDP copies dataclasses among the keyword arguments per module.
 
     Attributes:
-        groups: in order; together they fill the row.
-        masks: per kind of attention layer one mask per group, None for a group in which every
-            token sees what stands before it; other kinds are plainly causal.
-        rows: per group Long "g c", token index of each suffix position; padding repeats a token.
-        real: per group Long, which of the g*c positions are no padding.
+        blocks: in order; their spans fill the row.
+        masks: per kind of attention layer, Bool "c k+c" of each block: its longest span over its
+            context and itself, by which shorter ones see as well; None for a block in which every
+            token sees what stands before it. Other kinds are plainly causal.
+        rows: per block Long "g c", token index of each position of its spans; padding repeats one.
+        real: per block Long, which of the g*c positions are no padding.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        blocks: Sequence[Siblings],
         device: torch.device,
-        masks: Mapping[str, Sequence[Mask | None]] | None = None,
+        masks: Mapping[str, Sequence[Tensor | None]] | None = None,
     ) -> None:
-        self.groups = list(groups)
+        self.blocks = list(blocks)
         self.device = device
+        self.total = blocks[-1].spans[-1].end
         self.masks = {
-            kind: list(found) for kind, found in (masks or {}).items() if any(m for m in found)
+            kind: list(found)
+            for kind, found in (masks or {}).items()
+            if any(mask is not None for mask in found)
         }
         self.rows: list[Tensor] = []
         self.real: list[Tensor] = []
         self._causal: list[Tensor] = []
-        for group in groups:
-            lengths = torch.tensor(group.suffixes)
-            n = max(group.suffixes)
+        for block in blocks:
+            starts, lengths = torch.tensor(block.spans).T
+            n, seen = int(lengths.max()), sum(span.length for span in block.context)
             offsets = torch.arange(n)
-            starts = group.start + group.prefix + lengths.cumsum(0) - lengths
             real = offsets < lengths[:, None]
-            rows = torch.where(real, starts[:, None] + offsets, group.start)
+            rows = torch.where(real, starts[:, None] + offsets, starts[0])
             # Padding stands behind every real token of its row, so causality hides it.
-            mask = torch.ones(n, group.prefix + n, dtype=torch.bool).tril(group.prefix)
+            mask = torch.ones(n, seen + n, dtype=torch.bool).tril(seen)
             self.rows.append(rows.to(device))
             self.real.append(real.flatten().nonzero()[:, 0].to(device))
             self._causal.append(mask.to(device))
 
-    def suffix_mask(self, number: int, mask: Mask | None) -> Tensor:
-        """Bool "c p+c" of a group: its own, or plain causality."""
-        return self._causal[number] if mask is None else mask.suffix
+    def mask(self, number: int, kind: str) -> Tensor:
+        """Bool "c k+c" of a block in layers of a kind: its own, or plain causality."""
+        own = self.masks[kind][number] if kind in self.masks else None
+        return self._causal[number] if own is None else own
 
     @cached_property
     def completions(self) -> Tensor:
-        """Long "n", token index of every suffix position, in order: those that have a label."""
-        spans = [
-            torch.arange(group.prefix, group.prefix + sum(group.suffixes)) + group.start
-            for group in self.groups
-        ]
-        return torch.cat(spans).to(self.device)
+        """Long "n", token index of every position of the completions, in order."""
+        spans = [span.index() for block in self.blocks if block.answers for span in block.spans]
+        return torch.cat([torch.empty(0, dtype=torch.long), *spans]).to(self.device)
 
     @cached_property
     def branches(self) -> Branches:
         """The same layout as two batches, for layers that only look back."""
-        return Branches(self.groups, self.device)
+        return Branches(self.blocks, self.device)
 
     @cached_property
     def varlen(self) -> VarLen:
         """The same layout as sequences of different lengths, for kernels that take those."""
         keys, n_queries, n_keys = [], [], []
-        for group in self.groups:
-            prefix = torch.arange(group.start, group.start + group.prefix)
-            keys.append(prefix)
-            n_queries.append(group.prefix)
-            n_keys.append(group.prefix)
-            start = group.start + group.prefix
-            for length in group.suffixes:
-                keys += [prefix, torch.arange(start, start + length)]
-                n_queries.append(length)
-                n_keys.append(group.prefix + length)
-                start += length
+        for block in self.blocks:
+            context = [span.index() for span in block.context]
+            seen = sum(map(len, context))
+            for span in block.spans:
+                keys += [*context, span.index()]
+                n_queries.append(span.length)
+                n_keys.append(seen + span.length)
 
         def ends(lengths: list[int]) -> Tensor:
             return torch.tensor([0, *lengths]).cumsum(0).to(self.device, torch.int32)
@@ -120,12 +131,15 @@ class Layout:
 
         Which blocks are seen follows from the lengths, so no mask of all pairs of tokens is built.
         """
-        seen = _seen_spans(self.groups)
+        seen = _seen_spans(self.blocks)
         some, whole = _blocks_seen(seen)
-        (start, end), (own, _) = (part.to(self.device).unbind(1) for part in seen.unbind(1))
+        (own, _), *context = (span.to(self.device).unbind(1) for span in seen.unbind(1))
 
         def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (k <= q) & ((k >= own[q]) | ((k >= start[q]) & (k < end[q])))
+            found = k >= own[q]
+            for start, end in context:
+                found = found | ((k >= start[q]) & (k < end[q]))
+            return (k <= q) & found
 
         return BlockMask.from_kv_blocks(
             *_listed(some & ~whole),
@@ -136,22 +150,21 @@ class Layout:
         ).to(self.device)
 
 
-def _seen_spans(groups: Sequence[Group]) -> Tensor:
-    """Of every token the two spans of keys that it sees, Int "total 2 2", from and up to.
+def _seen_spans(blocks: Sequence[Siblings]) -> Tensor:
+    """Of every token the spans of keys that it sees, Int "total spans 2", from and up to.
 
-    The first is its group's prefix, the second its own suffix up to itself; a token of the prefix
-    has the prefix up to itself as its second and an empty first.
+    The first is its own up to itself; behind those of its context, empty ones fill up.
     """
-    spans = []
-    for group in groups:
-        behind = group.start
-        for number, length in enumerate([group.prefix, *group.suffixes]):
-            end = group.start + (group.prefix if number else 0)
-            rows = torch.tensor([group.start, end, behind, 0]).repeat(length, 1)
-            rows[:, 3] = torch.arange(behind, behind + length) + 1
-            spans.append(rows)
-            behind += length
-    return torch.cat(spans).int().unflatten(1, (2, 2))
+    most = max(len(block.context) for block in blocks)
+    found = []
+    for block in blocks:
+        context = [(span.start, span.end) for span in block.context]
+        for span in block.spans:
+            seen = torch.tensor([(span.start, 0), *context, *[(0, 0)] * (most - len(context))])
+            rows = seen.repeat(span.length, 1, 1)
+            rows[:, 0, 1] = span.index() + 1
+            found.append(rows)
+    return torch.cat(found).int()
 
 
 def _blocks_seen(spans: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,10 +191,10 @@ def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class VarLen(NamedTuple):
-    """Prefixes and suffixes as sequences; each query sees the keys up to it, from the right.
+    """Spans as sequences; each query sees the keys up to it, from the right.
 
     Attributes:
-        keys: Long, token index of every sequence's keys: a suffix has its prefix's and its own.
+        keys: Long, token index of every sequence's keys: its context's and its own.
         query_ends, key_ends: Int "sequences+1", cumulative lengths from 0.
         max_queries, max_keys: of one sequence.
     """
@@ -194,36 +207,39 @@ class VarLen(NamedTuple):
 
 
 class Branches:
-    """Prefixes as one batch, padded on the left, and suffixes as another, padded on the right.
+    """Spans that see themselves alone as one batch, and those that go on from one as another.
 
     Attributes:
-        prefixes: Long "n p", token index of each position of the n prefixes.
+        prefixes: Long "n p", token index of each position of the n prefixes, padded on the left.
         prefix_mask: Bool "n p", False on padding.
-        suffixes: Long "m c", token index of each position of the m suffixes; c is 2 or more.
+        suffixes: Long "m c", token index of each position of the m suffixes, padded on the right;
+            c is 2 or more.
         suffix_real: Long, which of the m*c positions are no padding.
         prefix_of: Long "m", which prefix a suffix goes on from.
         order: Long "total": where each token of the row stands among those of all prefixes and,
             behind them, of all suffixes.
     """
 
-    def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
-        lengths = torch.tensor([n for group in groups for n in (group.prefix, *group.suffixes)])
-        starts = lengths.cumsum(0) - lengths
-        is_prefix = torch.tensor(
-            [k == 0 for group in groups for k in range(1 + len(group.suffixes))]
-        )
-        longest = int(lengths[is_prefix].max())
+    def __init__(self, blocks: Sequence[Siblings], device: torch.device) -> None:
+        prefixes = [span for block in blocks if not block.context for span in block.spans]
+        suffixes = [
+            (span, *block.context) for block in blocks if block.context for span in block.spans
+        ]
+        starts, lengths = torch.tensor(prefixes).T
         # Aligned to the right: states of the padding would fade into those of a prefix.
-        offsets = torch.arange(-longest, 0) + lengths[is_prefix, None]
+        offsets = torch.arange(-int(lengths.max()), 0) + lengths[:, None]
         prefix_mask = offsets >= 0
-        prefixes = starts[is_prefix, None] + offsets.clamp(min=0)
+        index = starts[:, None] + offsets.clamp(min=0)
+        lasts, n = torch.tensor([span for span, _ in suffixes], dtype=torch.long).view(-1, 2).T
         # Fused kernels decode a single token without a backward pass, so there are always two.
-        steps = torch.arange(max(2, int(lengths[~is_prefix].max())))
-        real = steps < lengths[~is_prefix, None]
-        suffixes = torch.where(real, starts[~is_prefix, None] + steps, 0)
-        order = torch.cat([prefixes[prefix_mask], suffixes[real]]).argsort()
-        self.prefixes, self.prefix_mask = prefixes.to(device), prefix_mask.to(device)
-        self.suffixes = suffixes.to(device)
+        steps = torch.arange(max([2, *n.tolist()]))
+        real = steps < n[:, None]
+        own = torch.where(real, lasts[:, None] + steps, 0)
+        order = torch.cat([index[prefix_mask], own[real]]).argsort()
+        self.prefixes, self.prefix_mask = index.to(device), prefix_mask.to(device)
+        self.suffixes = own.to(device)
         self.suffix_real = real.flatten().nonzero()[:, 0].to(device)
-        self.prefix_of = (is_prefix.cumsum(0) - 1)[~is_prefix].to(device)
+        places = {span: number for number, span in enumerate(prefixes)}
+        parents = [places[parent] for _, parent in suffixes]
+        self.prefix_of = torch.tensor(parents, dtype=torch.long).to(device)
         self.order = order.to(device)

@@ -100,9 +100,8 @@ def _forward(
         output: Tensor = forward(self, chosen, **options)
         return output
 
-    prefixes = run(branches.prefixes, branches.prefix_mask, states)
-    suffixes = run(branches.suffixes, None, states.go_on(branches.prefix_of))
-    found = torch.cat(
-        [prefixes[branches.prefix_mask], suffixes.flatten(0, 1)[branches.suffix_real]]
-    )
+    found = run(branches.prefixes, branches.prefix_mask, states)[branches.prefix_mask]
+    if len(branches.suffixes):
+        suffixes = run(branches.suffixes, None, states.go_on(branches.prefix_of))
+        found = torch.cat([found, suffixes.flatten(0, 1)[branches.suffix_real]])
     return found.index_select(0, branches.order)[None]

@@ -6,6 +6,11 @@ its group. Here one packed row holds each prompt once, followed by its completio
     [ prompt_1[:-1] | s_11 | ... | s_1G | prompt_2[:-1] | s_21 | ... ]
     s_gi = [last token of prompt_g] + completion_gi[:-1]
 
+Prompts of one image that begin alike are a tree: what they share stands once as well, and image
+features with it:
+
+    [ shared | rest_1 | ... | rest_K | s_11 | ... | s_1G | s_21 | ... | s_KG ]
+
 Every completion attends to its own prompt and to itself, so log-probabilities and gradients are
 those of the padded batch. Repeating the last prompt token gives each position exactly one
 label. Images are encoded once per group. No modelling file is patched: attention is a function
@@ -34,13 +39,16 @@ from boxrl.engines.prefix.kinds import (
     ATTENTION,
     NAMES,
     TOWER,
+    Seen,
     keeps_last,
     layer_kinds,
     sight,
     split_mask,
 )
-from boxrl.engines.prefix.layout import Group, Layout, Mask
+from boxrl.engines.prefix.layout import Layout, Siblings, Span
 from boxrl.engines.prefix.recurrent import share_states
+from boxrl.engines.prefix.rows import Rows
+from boxrl.engines.prefix.trees import Tree, find_trees
 
 
 def unwrap(model: Any) -> Any:
@@ -104,27 +112,48 @@ def is_enabled(model: Any) -> bool:
     return unwrap(model).config.get_text_config()._attn_implementation in NAMES.values()
 
 
-class Rows(NamedTuple):
-    """A batch as TRL holds it: prompts left-padded, completions right-padded.
+class _Row:
+    """A packed row as it grows: tokens, their labels and places, and the blocks they stand in."""
+
+    def __init__(self) -> None:
+        self.ids: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        self.places: list[Tensor] = []
+        self.blocks: list[Siblings] = []
+        self.masks: dict[str, list[Tensor | None]] = {}
+        self.total = 0
+
+    def add(self, ids: Tensor, places: Tensor, labels: Tensor | None = None) -> Span:
+        """Tokens behind the others; without labels nothing is learned from them."""
+        self.ids.append(ids)
+        self.places.append(places)
+        self.labels.append(torch.full_like(ids, -100) if labels is None else labels)
+        self.total += len(ids)
+        return Span(self.total - len(ids), len(ids))
+
+    def close(self, block: Siblings, masks: dict[str, Tensor | None]) -> None:
+        """The block that the spans added since the last one make."""
+        self.blocks.append(block)
+        for kind, mask in masks.items():
+            self.masks.setdefault(kind, []).append(mask)
+
+
+class _Prompt(NamedTuple):
+    """A prompt of a tree.
 
     Attributes:
-        prompt_ids, prompt_mask: "b p".
-        completion_ids, completion_mask: "b c".
-        types: "b p", what the processor says of each prompt token, such as 1 for images; or None.
-        images: per row the model's inputs that hold its image, by name; None for a row whose image
-            is its group's.
+        rows: of its completions.
+        ids: Long "p".
+        places: "axes p", rope positions.
+        seen: by kind of attention layer, None for a plainly causal one.
+        context: where it stands in the row but for its last token.
     """
 
-    prompt_ids: Tensor
-    prompt_mask: Tensor
-    completion_ids: Tensor
-    completion_mask: Tensor
-    types: Tensor | None
-    images: list[dict[str, Tensor] | None]
-
-    def between(self, start: int, end: int) -> Rows:
-        """The rows from `start` up to `end`."""
-        return Rows(*(x if x is None else x[start:end] for x in self))  # type: ignore[arg-type]
+    rows: Sequence[int]
+    ids: Tensor
+    places: Tensor
+    seen: dict[str, Seen | None]
+    context: list[Span]
 
 
 def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Layout]:
@@ -138,59 +167,97 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
     device = rows.prompt_ids.device
     both = torch.stack([rows.prompt_mask.sum(1), rows.completion_mask.sum(1)])
     prompts, lengths = both.tolist()  # one wait for a GPU
-    ids, labels, positions, layout, total = [], [], [], [], 0
-    masks: dict[str, list[Mask | None]] = {}
-    for group in groups:
-        real = slice(rows.prompt_ids.shape[1] - prompts[group[0]], None)
-        prompt = rows.prompt_ids[group[0], real]
-        types = None if rows.types is None else rows.types[group[0], real]
-        image = rows.images[group[0]] or {}
-        place = rope_positions(model, prompt, types, image.get("image_grid_thw"))
-        longest = max(lengths[row] for row in group)
-        prefix, seen = _masks(model, len(prompt), longest, types)
-        for kind, mask in seen.items():
-            masks.setdefault(kind, []).append(mask)
-        ids.append(prompt[:prefix])
-        labels.append(torch.full((prefix,), -100, device=device))
-        positions.append(place[:, :prefix])
-        for row in group:
-            completion = rows.completion_ids[row, : lengths[row]]
-            if len(completion):
-                ids.append(torch.cat([prompt[-1:], completion[:-1]]))
-                labels.append(completion)
-                steps = torch.arange(lengths[row], device=device)
-                positions.append(place[:, -1:] + steps)
-        layout.append(Group(total, prefix, [lengths[row] for row in group]))
-        total += prefix + sum(lengths[row] for row in group)
-    place = torch.cat(positions, 1)
+    row, trees = _Row(), find_trees(unwrap(model), rows, groups)
+    for tree in trees:
+        for prompt in _add_prompts(row, model, rows, tree, prompts, lengths):
+            _add_completions(row, rows, prompt, lengths)
+    place = torch.cat(row.places, 1)
     inputs: dict[str, Any] = {
-        "input_ids": torch.cat(ids)[None],
-        "shift_labels": torch.cat(labels)[None],
+        "input_ids": torch.cat(row.ids)[None],
+        "shift_labels": torch.cat(row.labels)[None],
         "position_ids": place[:, None] if len(place) > 1 else place,
         # Any 4-D mask is passed through as it is, so no total x total mask is built.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
     }
-    inputs |= join_images([rows.images[group[0]] for group in groups])
-    return inputs, Layout(layout, device, masks)
+    inputs |= join_images([rows.images[tree.groups[0][0]] for tree in trees])
+    return inputs, Layout(row.blocks, device, row.masks)
 
 
-def _masks(
-    model: Any, prompt: int, completion: int, types: Tensor | None
-) -> tuple[int, dict[str, Mask | None]]:
-    """Tokens of a group's prefix, and its masks by kind of attention layer.
+def _add_prompts(
+    row: _Row, model: Any, rows: Rows, tree: Tree, prompts: list[int], lengths: list[int]
+) -> list[_Prompt]:
+    """Put what the prompts of a tree share into the row, and behind it how each of them goes on."""
+    found: list[_Prompt] = []
+    shared = tree.shared
+    for group in tree.groups:
+        n, first = prompts[group[0]], group[0]
+        ids = rows.prompt_ids[first, -n:]
+        types = None if rows.types is None else rows.types[first, -n:]
+        longest = max(lengths[row] for row in group)
+        end, seen = _parts_seen(model, n, longest, types, shared)
+        if found:
+            head = found[0]
+            # What stands behind an image is text, which counts on.
+            steps = torch.arange(n - end, device=ids.device)
+            places = torch.cat([head.places[:, :end], head.places[:, end : end + 1] + steps], 1)
+            found.append(_Prompt(group, ids, places, seen, [*head.context]))
+            continue
+        image = rows.images[first] or {}
+        places = rope_positions(model, ids, types, image.get("image_grid_thw"))
+        prefix = row.add(ids[:end], places[:, :end])
+        row.close(Siblings([prefix], []), {kind: own and own.prefix for kind, own in seen.items()})
+        found.append(_Prompt(group, ids, places, seen, [prefix]))
+    if shared is not None:
+        _add_rests(row, found, shared)
+    return found
+
+
+def _add_rests(row: _Row, prompts: list[_Prompt], shared: int) -> None:
+    """Put into the row how the prompts of a tree go on, but for the last token of each."""
+    prefix = prompts[0].context[:]
+    rests = [prompt for prompt in prompts if len(prompt.ids) > shared + 1]
+    if not rests:
+        return
+    for prompt in rests:
+        prompt.context.append(row.add(prompt.ids[shared:-1], prompt.places[:, shared:-1]))
+    longest = max(rests, key=lambda prompt: len(prompt.ids))
+    masks = {kind: own and own.rest for kind, own in longest.seen.items()}
+    row.close(Siblings([prompt.context[-1] for prompt in rests], prefix), masks)
+
+
+def _add_completions(row: _Row, rows: Rows, prompt: _Prompt, lengths: list[int]) -> None:
+    """Put a prompt's completions into the row; those that are masked altogether are left out."""
+    spans = []
+    for number in prompt.rows:
+        completion = rows.completion_ids[number, : lengths[number]]
+        if len(completion):
+            ids = torch.cat([prompt.ids[-1:], completion[:-1]])
+            steps = torch.arange(len(completion), device=ids.device)
+            spans.append(row.add(ids, prompt.places[:, -1:] + steps, completion))
+    if spans:
+        masks = {kind: own and own.answer for kind, own in prompt.seen.items()}
+        row.close(Siblings(spans, prompt.context, answers=True), masks)
+
+
+def _parts_seen(
+    model: Any, prompt: int, completion: int, types: Tensor | None, shared: int | None
+) -> tuple[int, dict[str, Seen | None]]:
+    """Tokens of a prompt that stand first in a row, and what all its parts see, by kind of layer.
 
     The last prompt token is repeated for every completion, unless others before it see it.
     """
     base = unwrap(model)
     seen = sight(base, prompt, max(completion - 1, 0), types)
     keeps = keeps_last(seen, prompt)
-    masks: dict[str, Mask | None] = {}
+    if shared is None:
+        shared = prompt if keeps else prompt - 1
+    parts: dict[str, Seen | None] = {}
     for kind in set(layer_kinds(base.config.get_text_config())) & ATTENTION:
         mask = seen.get(kind)
         if mask is None and keeps:
             mask = torch.ones_like(next(iter(seen.values()))).tril()
-        masks[kind] = None if mask is None else split_mask(mask, prompt, keeps)
-    return prompt if keeps else prompt - 1, masks
+        parts[kind] = None if mask is None else split_mask(mask, shared, prompt, keeps)
+    return shared, parts
 
 
 def rope_positions(model: Any, prompt: Tensor, types: Tensor | None, grid: Tensor | None) -> Tensor:

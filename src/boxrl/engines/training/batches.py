@@ -18,7 +18,7 @@ from boxrl.engines.prefix.images import (
     token_types,
 )
 from boxrl.engines.prefix.kinds import answer_type
-from boxrl.engines.prefix.shared_prefix import Rows
+from boxrl.engines.prefix.rows import Rows
 from boxrl.errors import UsageError
 
 

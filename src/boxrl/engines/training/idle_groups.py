@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from boxrl.engines.prefix.shared_prefix import Rows, log_probs, unwrap
+from boxrl.engines.prefix.rows import Rows
+from boxrl.engines.prefix.shared_prefix import log_probs, unwrap
 
 
 def earned_alike(rewards: Tensor, size: int) -> Tensor:

@@ -15,7 +15,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.config import Recipe
 from boxrl.engines.prefix.images import join_images
-from boxrl.engines.prefix.shared_prefix import Rows, enable, log_probs, unwrap
+from boxrl.engines.prefix.rows import Rows
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.frozen_tower import run_frozen
 from boxrl.engines.training.grpo import build_lora
 from boxrl.engines.training.hollow import hollow_gpu, run_backward

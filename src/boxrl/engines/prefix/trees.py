@@ -1,0 +1,103 @@
+"""Prompts of one image: which of them share it in a packed row, and how much of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from boxrl.engines.prefix.kinds import RECURRENT, keeps_last, layer_kinds, sight
+from boxrl.engines.prefix.rows import Rows
+
+BEHIND = "their text stands before the image"
+LOOKS_BACK = "the model has layers that only look back"
+BOTH_WAYS = "the tokens of a prompt see those behind them"
+"""Why prompts of one image do not share it."""
+
+
+class Tree(NamedTuple):
+    """Groups whose prompts begin alike, with one and the same image.
+
+    Attributes:
+        groups: row indices of each.
+        shared: tokens that all of their prompts begin with; None for a single group.
+    """
+
+    groups: list[Sequence[int]]
+    shared: int | None = None
+
+
+def find_trees(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> list[Tree]:
+    """Groups behind each other that show one image, together; the others by themselves.
+
+    Args:
+        model: unwrapped.
+        rows: the batch.
+        groups: row indices per prompt, together every row once, in order.
+    """
+    runs: list[list[Sequence[int]]] = []
+    for group in groups:
+        if runs and same_image(rows.images[runs[-1][0][0]], rows.images[group[0]]):
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    trees = []
+    for run in runs:
+        shared = find_shared(model, rows, [group[0] for group in run]) if len(run) > 1 else None
+        if isinstance(shared, int):
+            trees.append(Tree(run, shared))
+        else:
+            trees += [Tree([group]) for group in run]
+    return trees
+
+
+def same_image(one: dict[str, Tensor] | None, other: dict[str, Tensor] | None) -> bool:
+    """Whether two rows show the same image.
+
+    Args:
+        one: the model's inputs that hold a row's image; None for none of its own.
+        other: as `one`.
+    """
+    if one is None or other is None:
+        return False
+    if one is other:
+        return True
+    if {name: x.shape for name, x in one.items()} != {name: x.shape for name, x in other.items()}:
+        return False  # which takes no wait for a GPU
+    return all(not x.is_meta and torch.equal(x, other[name]) for name, x in one.items())
+
+
+def find_shared(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
+    """Tokens that prompts of one image begin with, all of the image among them, or why not.
+
+    At least one token of every prompt is not among them: the last, which answers begin with.
+
+    Args:
+        model: unwrapped.
+        rows: the batch.
+        firsts: a row of each prompt.
+    """
+    config = model.config
+    if RECURRENT.intersection(layer_kinds(config.get_text_config())):
+        return LOOKS_BACK
+    first = firsts[0]
+    ids, mask = (x[list(firsts)].tolist() for x in (rows.prompt_ids, rows.prompt_mask))
+    prompts = [
+        [token for token, real in zip(*pair, strict=True) if real]
+        for pair in zip(ids, mask, strict=True)
+    ]
+    shared = 0
+    for tokens in zip(*(prompt[:-1] for prompt in prompts), strict=False):
+        if len(set(tokens)) > 1:
+            break
+        shared += 1
+    if not shared or any(config.image_token_id in prompt[shared:] for prompt in prompts):
+        return BEHIND
+    length = len(prompts[0])
+    types = None if rows.types is None else rows.types[first, -length:]
+    seen = sight(model, length, 0, types)
+    if keeps_last(seen, length) or any(bool(x[:shared, shared:].any()) for x in seen.values()):
+        return BOTH_WAYS
+    return shared
