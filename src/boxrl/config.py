@@ -131,6 +131,9 @@ class Train(Section):
     prompts_per_step: int = Field(8, ge=1, description="prompts of one optimizer step")
     num_generations: int = Field(8, ge=2, description="completions per prompt (GRPO)")
     micro_batch_prompts: int | None = Field(None, ge=1, description="prompts per forward pass")
+    prompts_per_image: int = Field(
+        1, ge=1, description="prompts of one image that stand together and share it, at most"
+    )
     max_completion_length: int = Field(1024, ge=1, description="tokens")
     temperature: float = Field(1.0, gt=0, description="of sampling (GRPO)")
     top_p: float = Field(1.0, gt=0, le=1)
@@ -158,6 +161,12 @@ class Train(Section):
     def _whole_micro_batches(self) -> Train:
         if self.micro_batch_prompts and self.prompts_per_step % self.micro_batch_prompts:
             raise ValueError("prompts_per_step must be a multiple of micro_batch_prompts")
+        most = self.micro_batch_prompts or self.prompts_per_step
+        if self.prompts_per_image > most:
+            raise ValueError(
+                f"prompts_per_image is {self.prompts_per_image}; expected at most the {most} "
+                "prompts of a micro-batch (micro_batch_prompts), which they stand in together"
+            )
         return self
 
     @model_validator(mode="after")
@@ -287,6 +296,13 @@ class Recipe(Section):
                 "train.trl.chat_template_kwargs would hold for training alone; use the recipe's "
                 "key thinking"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _images_shared_with_prompts(self) -> Recipe:
+        several = self.method == "grpo" and self.train.prompts_per_image > 1
+        if several and not self.engine.shared_prefix:
+            raise ValueError("train.prompts_per_image needs engine.shared_prefix")
         return self
 
     @model_validator(mode="after")

@@ -29,8 +29,17 @@ from tests.support.architectures import (
     draw_image,
 )
 
+IMAGE_FIRST = """\
+{% for m in messages %}<|im_start|>{{ m['role'] }}
+{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}\
+{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}\
+{% for c in m['content'] %}{{ c['text'] if 'text' in c }}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""A chat template as most models have it; the packaged one puts the text before the image."""
+
 __all__ = [
-    "IMAGE", "KINDS", "TOKENS", "VIDEO", "Batch", "build_batch", "build_model",
+    "IMAGE", "IMAGE_FIRST", "KINDS", "TOKENS", "VIDEO", "Batch", "build_batch", "build_model",
     "build_plain_model", "build_processor", "save_folder", "save_processor",
 ]  # fmt: skip
 

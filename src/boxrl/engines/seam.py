@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -158,3 +160,24 @@ def require_names() -> None:
                 f"{library} {metadata.version(library)}: has no {name.whole}, on which boxrl "
                 'builds; install the versions that it goes with: pip install "boxrl[train]"'
             ) from error
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within the block the attribute of `owner`, a module or an object, is this one.
+
+    Args:
+        owner: who has it, itself or by its class.
+        name: of the attribute.
+        value: it has within the block.
+    """
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)  # the class's own is back

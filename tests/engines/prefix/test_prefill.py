@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from transformers import DynamicCache  # noqa: E402
 
-from boxrl.engines.prefix import kv_cache  # noqa: E402
+from boxrl.engines.prefix import kv_cache, prefill  # noqa: E402
 from boxrl.engines.prefix.images import BY_TOKEN  # noqa: E402
 from boxrl.engines.prefix.prefill import generate_groups  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable  # noqa: E402
@@ -17,21 +19,24 @@ from tests.support.random_models import IMAGE, KINDS, VIDEO, build_batch, build_
 OTHERS = ("qwen3.5", "lfm2-vl", "gemma3, short window", "gemma4", "paligemma")
 
 
+def build_inputs(kind: str, size: int, questions: int = 1) -> dict[str, Any]:
+    """What `generate` takes for three prompts, `size` times each."""
+    batch = build_batch(kind, groups=3, size=size, lengths=(1,), questions=questions)
+    return {
+        name: x[:, :-1] if name in BY_TOKEN else x
+        for name, x in batch.inputs.items()
+        if torch.is_tensor(x)
+    }
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
 @pytest.mark.parametrize("sampled", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("shared", "questions"), [(False, 1), (True, 1), (True, 2)])
 def test_the_tokens_are_those_of_repeated_prompts(
-    kind: str, sampled: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, sampled: bool, shared: bool, questions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kv_cache, "ROOM", 5)  # outgrown twice
-    batch = build_batch(kind, groups=3, size=4, lengths=(1,))
-    inputs = {
-        name: x[:, :-1] if name in BY_TOKEN else x
-        for name, x in {
-            "input_ids": batch.input_ids, "attention_mask": batch.attention_mask, **batch.images
-        }.items()
-        if torch.is_tensor(x)
-    }  # fmt: skip
+    inputs = build_inputs(kind, 4, questions)
     options = {
         "max_new_tokens": 12,
         "do_sample": sampled,
@@ -50,6 +55,26 @@ def test_the_tokens_are_those_of_repeated_prompts(
     assert torch.equal(once, repeated)
     completions = {tuple(row) for row in repeated[:, inputs["input_ids"].shape[1] :].tolist()}
     assert len(completions) > (6 if sampled else 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_of_one_image_run_it_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = build_model(kind).eval(), build_inputs(kind, 1, 3)
+    expected = prefill._prefill(model, inputs)
+    deltas = getattr(model.model, "rope_deltas", None)
+    assert prefill._prefill_by_image(model, inputs) is None  # not enabled
+    enable(model)
+    shown = []
+    tower = getattr(model.model, "visual", None) or model.model.vision_tower
+    tower.register_forward_pre_hook(lambda _, args, __: shown.append(1), with_kwargs=True)
+    got = prefill._prefill_by_image(model, inputs)
+    assert got is not None and len(shown) == 1
+    real = inputs["attention_mask"][:, :-1].bool()
+    for own, other in zip(got.layers, expected.layers, strict=True):
+        for x, y in ((own.keys, other.keys), (own.values, other.values)):
+            assert (x - y).transpose(1, 2)[real].abs().max() < 1e-5
+    if deltas is not None:
+        assert torch.equal(model.model.rope_deltas, deltas)
 
 
 def test_a_cache_with_room_holds_what_a_copying_one_holds(monkeypatch: pytest.MonkeyPatch) -> None:

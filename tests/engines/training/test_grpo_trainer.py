@@ -20,7 +20,12 @@ from boxrl.engines.training.train import training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.quick import quick_among  # noqa: E402
-from tests.support.random_models import TOKENS, build_plain_model, build_processor  # noqa: E402
+from tests.support.random_models import (  # noqa: E402
+    IMAGE_FIRST,
+    TOKENS,
+    build_plain_model,
+    build_processor,
+)
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 EVERYTHING: dict[str, Any] = {
@@ -73,7 +78,7 @@ def letters(completions: Any, **_: Any) -> list[float]:
 def update(scenes: Path, out: Path, shared: bool | str, **train: Any) -> dict[str, Any]:
     """Change of every trained parameter over two steps of plain gradient descent."""
     trl = {"optim": "sgd", "gradient_checkpointing": False, **train.pop("trl", {})}
-    kind = train.pop("kind", None)
+    kind, bundles = train.pop("kind", None), train.pop("bundles", 1)
     recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared}, trl=trl, **train)
     quiet()
     model, processor = load("tiny", "float32", "cpu", 1)
@@ -82,13 +87,16 @@ def update(scenes: Path, out: Path, shared: bool | str, **train: Any) -> dict[st
         tokens = {name: getattr(model.config, name) for name in TOKENS}
         model = build_plain_model(kind, 0, model.config.text_config.vocab_size, tokens)
         processor = build_processor(kind)
+    if bundles > 1:
+        processor.chat_template = IMAGE_FIRST
     if recipe.train.freeze_vision:
         if shared:
             run_frozen(model, family.vision_module)
         else:
             model.get_submodule(family.vision_module).requires_grad_(False)
     trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
-    if kind:
+    trainer.prompts_per_image = bundles  # of TRL's path as well, whose order is to be the same
+    if kind or bundles > 1:
         trainer.reward_funcs = [letters] * len(trainer.reward_funcs)
     named = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
     before = {name: p.detach().clone() for name, p in named.items()}

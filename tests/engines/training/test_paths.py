@@ -15,9 +15,9 @@ from boxrl.engines.prefix import shared_prefix  # noqa: E402
 from boxrl.engines.training.batches import (  # noqa: E402
     fill_images,
     find_groups,
-    first_rows,
     keep_first_images,
     split_rows,
+    take_rows,
 )
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.paths import compare_paths  # noqa: E402
@@ -95,7 +95,7 @@ def test_rows_get_the_images_of_their_group_back(kind: str) -> None:
     filled = fill_images(kept)
     for name, value in batch.inputs.items():
         assert torch.equal(torch.as_tensor(filled[name]), torch.as_tensor(value)), name
-    few = first_rows(kept, 2)
+    few = take_rows(kept, [0, 1])
     assert len(few["input_ids"]) == 2 and few["num_images"] == [1, 1]
     assert torch.equal(few["pixel_values"], fill_images(few)["pixel_values"])
 

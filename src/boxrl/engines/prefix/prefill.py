@@ -1,4 +1,4 @@
-"""Generation with the prompt prefilled once per group."""
+"""Generation with the prompt prefilled once per group, and its image once for all its prompts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from boxrl.engines.prefix.images import (
     BY_TOKEN,
@@ -18,7 +19,9 @@ from boxrl.engines.prefix.images import (
 )
 from boxrl.engines.prefix.kinds import keeps_last, sight
 from boxrl.engines.prefix.kv_cache import cache_argument, repeat_with_room, share_prompts
-from boxrl.engines.prefix.shared_prefix import is_enabled, unwrap
+from boxrl.engines.prefix.rows import Rows
+from boxrl.engines.prefix.shared_prefix import is_enabled, pack_prompts, unwrap
+from boxrl.engines.prefix.trees import find_trees
 
 
 def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
@@ -37,9 +40,7 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
     ids = inputs["input_ids"]
     others: dict[str, Any] = {name: x for name, x in inputs.items() if name not in BY_TOKEN}
     others = count_first(others, len(ids), group)
-    if "pixel_values" in others and "image_grid_thw" not in others:
-        image_token = unwrap(model).config.image_token_id
-        others["num_tiles"] = tiles_per_row(ids, others["pixel_values"], image_token)
+    others = _with_tiles(unwrap(model), {**others, "input_ids": ids})
     once = {name: x[::group] for name, x in inputs.items() if name in BY_TOKEN}
     once |= join_images(row_images(others, len(ids))[::group])
     return generate_draws(model, once, group, **options)
@@ -49,7 +50,8 @@ def generate_groups(model: Any, inputs: dict[str, Tensor], group: int, **options
 def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options: Any) -> Tensor:
     """`group` completions per prompt, each prompt prefilled once.
 
-    The vision tower and the prompt run once per group, and decoding goes on from the last prompt
+    The vision tower and the prompt run once per group, what prompts of one image behind each other
+    begin with runs once for all of them, and decoding goes on from the last prompt
     token. With shared-prefix attention enabled all completions of a prompt read one copy of its
     keys and values; otherwise these are repeated. Law: the same tokens as generating for every
     row, greedy, and sampled with the same random state.
@@ -65,10 +67,32 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
         Long "n*group p+c": prompts and completions, those of a prompt in a row.
     """
     base = unwrap(model)
-    core = base.model
+    cache = _prefill_by_image(model, inputs) or _prefill(model, inputs)
+    prompt_mask = inputs["attention_mask"][:, :-1]
+    if not (is_enabled(base) and share_prompts(cache, prompt_mask, group)):
+        repeat_with_room(cache, group)
+    if getattr(base.model, "rope_deltas", None) is not None:
+        base.model.rope_deltas = base.model.rope_deltas.repeat_interleave(group, 0)
+    output: Tensor = model.generate(
+        input_ids=inputs["input_ids"].repeat_interleave(group, 0),
+        attention_mask=inputs["attention_mask"].repeat_interleave(group, 0),
+        **_held(base, cache),
+        **options,
+    )
+    return output
+
+
+def _held(base: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
+    """The cache as an argument of the model."""
+    return {cache_argument(type(base).forward) or "past_key_values": cache}
+
+
+def _prefill(model: Any, inputs: dict[str, Tensor]) -> DynamicCache:
+    """Keys and values of the prompts but for their last tokens, which `generate` runs."""
+    base = unwrap(model)
     keeps = _keeps_last(base, inputs)
     once = {name: x[:, :-1] if name in BY_TOKEN and not keeps else x for name, x in inputs.items()}
-    if not hasattr(core, "get_rope_index"):
+    if not hasattr(base.model, "get_rope_index"):
         # 1-D rope: the positions that generate() itself derives from left padding.
         places = (once["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         prepared = base.prepare_inputs_for_generation(once["input_ids"], position_ids=places)
@@ -77,22 +101,52 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
     if keeps:
         cache.activate_past_recording()
     # Through the whole model: FSDP gathers weights in a forward that starts at its root.
-    held = {cache_argument(type(base).forward) or "past_key_values": cache}
-    model(**once, **held, use_cache=True, logits_to_keep=1)
+    model(**once, **_held(base, cache), use_cache=True, logits_to_keep=1)
     if keeps:
         cache.crop(-1)  # generate() runs the last prompt token again, over all of them
-    prompt_mask = inputs["attention_mask"][:, :-1]
-    if not (is_enabled(base) and share_prompts(cache, prompt_mask, group)):
-        repeat_with_room(cache, group)
-    if getattr(core, "rope_deltas", None) is not None:
-        core.rope_deltas = core.rope_deltas.repeat_interleave(group, 0)
-    output: Tensor = model.generate(
-        input_ids=inputs["input_ids"].repeat_interleave(group, 0),
-        attention_mask=inputs["attention_mask"].repeat_interleave(group, 0),
-        **held,
-        **options,
+    return cache
+
+
+def _prefill_by_image(model: Any, inputs: dict[str, Any]) -> DynamicCache | None:
+    """As `_prefill`, prompts of one image behind what they share; None where none share any."""
+    base = unwrap(model)
+    cache = DynamicCache(config=base.config.get_text_config())
+    if not is_enabled(base) or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    images = row_images(_with_tiles(base, inputs), len(ids))
+    rows = Rows(ids, mask, ids[:, :0], mask[:, :0], token_types(inputs), images)
+    trees = find_trees(base, rows, [[row] for row in range(len(ids))])
+    if len(trees) == len(ids):
+        return None
+    packed = pack_prompts(model, rows)
+    model(
+        **packed.inputs,
+        **_held(base, cache),
+        shared_prefix=packed.layout,
+        use_cache=True,
+        logits_to_keep=1,
     )
-    return output
+    index = torch.zeros(len(ids), ids.shape[1] - 1, dtype=torch.long)
+    for row, own in zip(index, packed.index, strict=True):
+        row[len(row) - len(own) :] = own
+    for layer in cache.layers:
+        layer.keys, layer.values = (
+            states[0][:, index.to(ids.device)].transpose(0, 1).contiguous()
+            for states in (layer.keys, layer.values)
+        )
+    if hasattr(base.model, "rope_deltas"):
+        base.model.rope_deltas = (torch.stack(packed.ends) + 1 - mask.sum(1))[:, None]
+    return cache
+
+
+def _with_tiles(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of rows with an image each, and how many tiles these have where there are such."""
+    if "pixel_values" not in inputs or "image_grid_thw" in inputs:
+        return inputs
+    image_token = model.config.image_token_id
+    tiles = tiles_per_row(inputs["input_ids"], inputs["pixel_values"], image_token)
+    return {**inputs, "num_tiles": tiles}
 
 
 def _keeps_last(model: Any, inputs: dict[str, Tensor]) -> bool:

@@ -164,13 +164,51 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
         rows: the batch.
         groups: row indices per prompt; the first row of each holds its image.
     """
+    inputs, layout, _ = _pack(model, rows, groups)
+    return inputs, layout
+
+
+class Prompts(NamedTuple):
+    """Prompts without completions in a packed row, but for the last token of each.
+
+    Attributes:
+        inputs: the model's.
+        layout: of the row.
+        index: per prompt Long, its tokens in the row.
+        ends: per prompt, the largest rope position of its last token.
+    """
+
+    inputs: dict[str, Any]
+    layout: Layout
+    index: list[Tensor]
+    ends: list[Tensor]
+
+
+def pack_prompts(model: Any, rows: Rows) -> Prompts:
+    """Prompts in a packed row, those of one image behind what they share.
+
+    Args:
+        model: see `pack`; a prompt's last token must be seen by nobody before it.
+        rows: one of each prompt, without completions.
+    """
+    inputs, layout, prompts = _pack(model, rows, [[row] for row in range(len(rows.prompt_ids))])
+    del inputs["shift_labels"]
+    index = [torch.cat([span.index() for span in prompt.context]) for prompt in prompts]
+    return Prompts(inputs, layout, index, [prompt.places[:, -1].max() for prompt in prompts])
+
+
+def _pack(
+    model: Any, rows: Rows, groups: Sequence[Sequence[int]]
+) -> tuple[dict[str, Any], Layout, list[_Prompt]]:
     device = rows.prompt_ids.device
     both = torch.stack([rows.prompt_mask.sum(1), rows.completion_mask.sum(1)])
-    prompts, lengths = both.tolist()  # one wait for a GPU
-    row, trees = _Row(), find_trees(unwrap(model), rows, groups)
+    lengths, completions = both.tolist()  # one wait for a GPU
+    row, trees, found = _Row(), find_trees(unwrap(model), rows, groups), []
     for tree in trees:
-        for prompt in _add_prompts(row, model, rows, tree, prompts, lengths):
-            _add_completions(row, rows, prompt, lengths)
+        prompts = _add_prompts(row, model, rows, tree, lengths, completions)
+        for prompt in prompts:
+            _add_completions(row, rows, prompt, completions)
+        found += prompts
     place = torch.cat(row.places, 1)
     inputs: dict[str, Any] = {
         "input_ids": torch.cat(row.ids)[None],
@@ -180,20 +218,20 @@ def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
     }
     inputs |= join_images([rows.images[tree.groups[0][0]] for tree in trees])
-    return inputs, Layout(row.blocks, device, row.masks)
+    return inputs, Layout(row.blocks, device, row.masks), found
 
 
 def _add_prompts(
-    row: _Row, model: Any, rows: Rows, tree: Tree, prompts: list[int], lengths: list[int]
+    row: _Row, model: Any, rows: Rows, tree: Tree, lengths: list[int], completions: list[int]
 ) -> list[_Prompt]:
     """Put what the prompts of a tree share into the row, and behind it how each of them goes on."""
     found: list[_Prompt] = []
     shared = tree.shared
     for group in tree.groups:
-        n, first = prompts[group[0]], group[0]
+        n, first = lengths[group[0]], group[0]
         ids = rows.prompt_ids[first, -n:]
         types = None if rows.types is None else rows.types[first, -n:]
-        longest = max(lengths[row] for row in group)
+        longest = max(completions[row] for row in group)
         end, seen = _parts_seen(model, n, longest, types, shared)
         if found:
             head = found[0]

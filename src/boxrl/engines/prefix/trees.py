@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,21 @@ def find_trees(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> list[
         else:
             trees += [Tree([group]) for group in run]
     return trees
+
+
+def why_apart(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> str | None:
+    """Why the first two prompts of one image do not share it, in words; "" where they do.
+
+    Arguments as `find_trees`.
+
+    Returns:
+        None where no two prompts behind each other have one image.
+    """
+    for one, other in pairwise(groups):
+        if same_image(rows.images[one[0]], rows.images[other[0]]):
+            shared = find_shared(model, rows, [one[0], other[0]])
+            return shared if isinstance(shared, str) else ""
+    return None
 
 
 def same_image(one: dict[str, Tensor] | None, other: dict[str, Tensor] | None) -> bool:

@@ -140,17 +140,17 @@ def fill_images(inputs: dict[str, Any]) -> dict[str, Any]:
     return _without_images(inputs) | spread_images(images)
 
 
-def first_rows(inputs: dict[str, Any], count: int) -> dict[str, Any]:
-    """The first rows of a batch, of one group, each with its image.
+def take_rows(inputs: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """Some rows of a batch, each with its image.
 
     Args:
         inputs: as of `split_rows`.
-        count: of the rows.
+        chosen: their indices.
     """
     filled = fill_images(inputs)
-    images = row_images(filled, len(filled["input_ids"]))[:count]
-    texts = _without_images(filled)
-    return {name: x[:count] for name, x in texts.items()} | spread_images(images)
+    images = row_images(filled, len(filled["input_ids"]))
+    texts = {name: x[list(chosen)] for name, x in _without_images(filled).items()}
+    return texts | spread_images([images[row] for row in chosen])
 
 
 def _without_images(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def build_trainer(
         train_dataset=build_dataset(samples, images, prompt, family),
         shared_prefix=recipe.engine.shared_prefix,
         attention=recipe.engine.attention,
+        prompts_per_image=recipe.train.prompts_per_image,
         completions_path=recipe.out / "completions.jsonl",
         opened=thinking.opened,
         answer_tag=prompt.answer_tag,
@@ -162,7 +163,8 @@ def split_step(recipe: Recipe) -> tuple[int, int]:
     """Prompts of one forward pass of one process, and how many passes an optimizer step takes.
 
     Raises:
-        UsageError: the prompts of a step cannot be dealt to the processes.
+        UsageError: the prompts of a step cannot be dealt to the processes, or those of an image
+            not to one pass.
     """
     prompts, processes = recipe.train.prompts_per_step, Launch.read().world
     micro = recipe.train.micro_batch_prompts or max(prompts // processes, 1)
@@ -170,6 +172,11 @@ def split_step(recipe: Recipe) -> tuple[int, int]:
         raise UsageError(
             f"train.prompts_per_step is {prompts}; expected a multiple of micro_batch_prompts x "
             f"processes = {micro} x {processes}"
+        )
+    if recipe.train.prompts_per_image > micro:
+        raise UsageError(
+            f"train.prompts_per_image is {recipe.train.prompts_per_image}; expected at most the "
+            f"{micro} prompts of a micro-batch, {prompts} of a step on {processes} processes"
         )
     return micro, prompts // (micro * processes)
 

@@ -8,8 +8,7 @@ path throughout.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,28 @@ from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
 from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
+from boxrl.engines.prefix.rows import Rows
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
+from boxrl.engines.prefix.trees import why_apart
+from boxrl.engines.seam import replaced
 from boxrl.engines.training.batches import (
     chunk_groups,
     fill_images,
     find_groups,
-    first_rows,
     keep_first_images,
     mark_answers,
     repeat_first_images,
     shuffle_groups,
     split_rows,
 )
+from boxrl.engines.training.bundles import BundleSampler
 from boxrl.engines.training.frozen_tower import find_frozen
 from boxrl.engines.training.idle_groups import (
     earned_alike,
     log_probs_of_learning,
     rows_at_rest,
 )
-from boxrl.engines.training.paths import ROWS, compare_paths, path_of_trl
+from boxrl.engines.training.paths import compare_paths, compared_rows, path_of_trl
 from boxrl.engines.training.preprocessing import (
     decode_once,
     once_per_image,
@@ -75,9 +77,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         answer_tag: AnswerTag = "required",
         shared_prefix: bool | str = True,
         attention: str = "auto",
+        prompts_per_image: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.prompts_per_image = prompts_per_image
+        self._bundles_seen = prompts_per_image == 1
         self.shared_prefix = bool(shared_prefix) and self._can_share()
         self._fall_back = shared_prefix == "if_exact"
         self._checked = self._inexact = False
@@ -168,14 +173,16 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's, but the shuffle keeps groups whole; its own permutes single rows."""
         if not self.shared_prefix:
             return super()._prepare_inputs(generation_batch)
-        with _replaced(of_trl, "shuffle_sequence_dict", self._shuffle_groups):
+        with replaced(of_trl, "shuffle_sequence_dict", self._shuffle_groups):
             return super()._prepare_inputs(generation_batch)
 
     def _shuffle_groups(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Rows as TRL splits them, in a new order of whole groups, each with one image."""
         size = self.num_generations
-        batch = shuffle_groups(repeat_first_images(batch), size)
         chunk = len(batch["prompt_ids"]) // self.args.steps_per_generation
+        # Bundles of prompts are shuffled already, and stay in their micro-batches.
+        whole = max(size, chunk) if self.prompts_per_image > 1 else size
+        batch = shuffle_groups(repeat_first_images(batch), whole)
         return keep_first_images(batch, size, chunk)
 
     # --- log-probabilities ---------------------------------------------------------------------
@@ -214,6 +221,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
         for groups in chunk_groups(find_groups(rows), batch_size or len(input_ids)):
+            if not self._bundles_seen:
+                self._look_at_bundles(model, rows, groups)
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
             local = [[row - start for row in group] for group in groups]
@@ -227,6 +236,13 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
                 entropies.append(entropy)
         return torch.cat(logps), torch.cat(entropies) if entropies else None, None
 
+    def _look_at_bundles(self, model: Any, rows: Rows, groups: list[list[int]]) -> None:
+        """Say once why prompts of one image do not share it."""
+        why = why_apart(unwrap(model), rows, groups)
+        self._bundles_seen = why is not None
+        if why:
+            self.notices["image_trees"] = f"prompts of one image do not share its tokens: {why}"
+
     def _score_by_trl(self, model: Any, inputs: dict[str, Any], n: int, *options: Any) -> Any:
         """TRL's own log-probabilities of completions of `n` tokens; every row brings its image."""
         filled = fill_images(inputs)
@@ -236,19 +252,17 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(model, ids, mask, n, *options, **filled)
 
     def _check_first(self, model: Any, inputs: dict[str, Any], n: int) -> None:
-        """Compare both paths on a few completions of one prompt, on every process alike.
+        """Compare both paths on a few completions, on every process alike.
 
         Raises:
             UsageError: they differ by more than rounding, and the recipe wants no other path.
         """
-        size = find_groups(split_rows(inputs, n)).count(0)
-        batch = first_rows(inputs, min(size, ROWS))
+        batch, groups = compared_rows(unwrap(model), inputs, n)
         training = model.training
         model.eval()  # dropout would differ between the paths
         with torch.no_grad():
             with self.accelerator.autocast():
-                rows = split_rows(batch, n)
-                ours, _ = log_probs(model, rows, [range(len(batch["input_ids"]))])
+                ours, _ = log_probs(model, split_rows(batch, n), groups)
             found = compare_paths(
                 ours,
                 batch,
@@ -301,7 +315,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             images = shown_images(images, self.family)
         if self._colocated:
             engine = self.vllm_generation
-            with _replaced(engine, "generate", expanding(engine.generate, self._placeholders)):
+            with replaced(engine, "generate", expanding(engine.generate, self._placeholders)):
                 return super()._generate_single_turn(
                     prompt_ids, images, multimodal_fields, num_generations, *rest
                 )
@@ -314,12 +328,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         generate = model.generate
 
         def once(generation_config: Any = None, **inputs: Any) -> Tensor:
-            with _replaced(model, "generate", generate):  # generate_groups calls the model's own
+            with replaced(model, "generate", generate):  # generate_groups calls the model's own
                 return generate_groups(
                     model, inputs, num_generations, generation_config=generation_config
                 )
 
-        with _replaced(model, "generate", once):
+        with replaced(model, "generate", once):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *rest
             )
@@ -357,8 +371,18 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, whose order would depend on the epochs drawn in this process, as now by number."""
-        sampler = super()._get_train_sampler(dataset)
         seed = self.args.seed
+        if self.prompts_per_image > 1:
+            with replaced(self, "shuffle_dataset", False):
+                inner = super()._get_train_sampler(dataset)
+            images = list((dataset or self.train_dataset)["image"])
+            if len(set(images)) == len(images):
+                self.notices["image_trees"] = (
+                    "no image has several prompts, so train.prompts_per_image changes nothing"
+                )
+            room = max(self.args.per_device_train_batch_size // self.num_generations, 1)
+            return BundleSampler(inner, images, self.prompts_per_image, room, seed)
+        sampler = super()._get_train_sampler(dataset)
         sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
         return sampler
 
@@ -378,18 +402,3 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             device = self.accelerator.device
             pending = torch.load(Path(checkpoint) / name, device, weights_only=True)
             self._step, self._buffered_inputs = pending["step"], pending["inputs"]
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Within the block the attribute of `owner`, a module or an object, is this one."""
-    own = name in vars(owner)
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)  # the class's own is back

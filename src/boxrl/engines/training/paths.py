@@ -7,6 +7,7 @@ which is scored by TRL's path, too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from boxrl.engines.prefix.images import row_images, spread_images
 from boxrl.engines.prefix.kinds import unshared
+from boxrl.engines.prefix.trees import find_trees
+from boxrl.engines.training.batches import chunk_groups, find_groups, split_rows, take_rows
 
 ROWS = 4
-"""Completions of one prompt that are compared: few, for TRL's path needs memory for each."""
+"""Completions that are compared: few, for TRL's path needs memory for each."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Mean difference of log-probabilities that other kernels alone may make, by precision."""
 SLACK = 5.0
@@ -40,6 +43,27 @@ def path_of_trl(model: Any, balance: float | None = None) -> str | None:
     return unshared(model)
 
 
+def compared_rows(model: Any, inputs: dict[str, Any], n: int) -> tuple[dict[str, Any], list[range]]:
+    """A few completions of a batch, of two prompts of one image where it has such.
+
+    Args:
+        model: unwrapped.
+        inputs: as of `split_rows`.
+        n: tokens of a completion.
+
+    Returns:
+        TRL's arguments for them, an image for every row, and the rows of each prompt.
+    """
+    rows = split_rows(inputs, n)
+    (groups,) = chunk_groups(find_groups(rows), len(rows.prompt_ids))
+    tree = max(find_trees(model, rows, groups), key=lambda tree: len(tree.groups))
+    prompts = tree.groups[:2]
+    few = [group[: ROWS // len(prompts)] for group in prompts]
+    ends = [0, *accumulate(map(len, few))]
+    batch = take_rows(inputs, [row for group in few for row in group])
+    return batch, [range(*pair) for pair in pairwise(ends)]
+
+
 def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch.dtype) -> Tensor:
     """How far a shared prompt's log-probabilities are from TRL's, against TRL's own rounding.
 
@@ -47,7 +71,7 @@ def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch
     differs between these two is rounding.
 
     Args:
-        ours: Float "b c", of completions of one prompt.
+        ours: Float "b c", of completions.
         batch: TRL's arguments for them: `input_ids` and `attention_mask` "b p+c", an image for
             every row, and the rest.
         trl: scores TRL's arguments.
