@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,20 @@ from accelerate.utils import DistributedType, is_deepspeed_available
 from transformers import PrinterCallback, TrainerCallback
 
 from boxrl.config import Recipe
+from boxrl.data.samples import read_samples, write_samples
+from boxrl.data.synthetic import LABELS
 from boxrl.engines.loading import load, quiet
 from boxrl.engines.training import grpo
 from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
 from boxrl.generation.model_folders import model_folder
-from tests.support.random_models import KINDS, TOKENS, build_plain_model, build_processor
+from tests.support.random_models import (
+    IMAGE_FIRST,
+    KINDS,
+    TOKENS,
+    build_plain_model,
+    build_processor,
+)
 from tests.support.recipes import tiny_recipe
 
 STEPS = 5
@@ -33,6 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {"beta": 0.1, "learning_rate": 1e-3},
     "tiny, LoRA": {"beta": 0.1, "lora": {"r": 2, "alpha": 4}},
     "tiny, some groups alike": {"learning_rate": 1e-3, "micro_batch_prompts": 1},
+    "tiny, two prompts an image": {"beta": 0.1, "learning_rate": 1e-3, "prompts_per_image": 2},
     **{kind: {} for kind in KINDS},
 }
 
@@ -62,13 +72,29 @@ class SameDraws(TrainerCallback):
 def build_recipe(folder: Path, setting: str, **trl: Any) -> Recipe:
     """Float32 on a CPU; AdamW's eps keeps rounding out of gradients that are next to zero."""
     options = {"max_steps": STEPS, "trl": {"adam_epsilon": 1e-4, **trl}, **SETTINGS[setting]}
-    return tiny_recipe(folder, folder / setting, **options)
+    recipe = tiny_recipe(folder, folder / setting, **options)
+    if recipe.train.prompts_per_image == 1:
+        return recipe
+    data = recipe.data.model_copy(update={"train": write_questions(folder)})
+    return recipe.model_copy(update={"data": data})
+
+
+def write_questions(folder: Path) -> Path:
+    """Two questions about every image of `folder`, of which the second has no answer."""
+    samples = []
+    for sample in read_samples(folder / "samples.jsonl"):
+        absent = next(label for label in LABELS if label not in sample.labels)
+        samples += [sample, replace(sample, id=f"{sample.id}-no", labels=(absent,), objects=())]
+    write_samples(folder / "questions.jsonl", samples)
+    return folder / "questions.jsonl"
 
 
 def build_model(setting: str) -> tuple[Any, Any]:
     """Model and processor: random ones of an architecture, or the packaged ones."""
     model, processor = load("tiny", "float32", "cpu", 1)
     if setting not in KINDS:
+        if "prompts_per_image" in SETTINGS[setting]:
+            processor.chat_template = IMAGE_FIRST
         return model, processor
     tokens = {name: getattr(model.config, name) for name in TOKENS}
     vocabulary = model.config.text_config.vocab_size
@@ -90,7 +116,7 @@ def train(recipe: Recipe, setting: str, model: Any, processor: Any) -> dict[str,
     recipe.out.mkdir(parents=True, exist_ok=True)
     family = read_family(model_folder("tiny"))
     trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
-    if setting in KINDS:
+    if setting in KINDS or recipe.train.prompts_per_image > 1:
         trainer.reward_funcs = [letters] * len(trainer.reward_funcs)
     draws = SameDraws(recipe.train.prompts_per_step * recipe.train.num_generations)
     trainer.add_callback(draws)
@@ -99,6 +125,7 @@ def train(recipe: Recipe, setting: str, model: Any, processor: Any) -> dict[str,
     trainer.train()
     trainer.save_model(str(recipe.out / "model"))
     steps = trainer.state.log_history[:STEPS]
+    assert "image_trees" not in trainer.notices
     return {
         "processes": trainer.accelerator.num_processes,
         "zero_stage": trainer._dist.zero_stage,

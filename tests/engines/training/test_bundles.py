@@ -171,11 +171,8 @@ def trees(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 @pytest.mark.usefixtures("unshuffled")
 @pytest.mark.parametrize(
     "setting",
-    quick_among(
-        SETTINGS, "two iterations, reference copy",
-        "LoRA with checkpointing, reference by adapter-off",
-    ),
-)  # fmt: skip
+    quick_among(SETTINGS, "two iterations, reference copy"),
+)
 def test_the_weights_after_two_steps_are_those_of_trl(
     setting: str, questions: Path, tmp_path: Path, trees: Counter[int]
 ) -> None:
