@@ -104,6 +104,10 @@ def _d3(parser: Any) -> None:
         help="sentences asked for: those of the image's group, or all",
     )  # fmt: skip
     parser.add_argument(
+        "--mode", choices=("all", "single_class"), default="all",
+        help="one sample that asks for all of them, or one for each",
+    )  # fmt: skip
+    parser.add_argument(
         "--negatives", type=integer(0), metavar="K",
         help="absent sentences to ask for, drawn at random per image (default: all)",
     )  # fmt: skip

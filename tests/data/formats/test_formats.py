@@ -156,6 +156,18 @@ def test_d3_without_negatives_leaves_images_without_a_sentence_out(tmp_path):
     assert sample.image == "dogs/x.jpg"
 
 
+def test_d3_asks_for_one_sentence_each(tmp_path):
+    folder = d3_pickles(tmp_path)
+    together = rows_of(read_d3(folder, tmp_path))
+    apart = rows_of(read_d3(folder, tmp_path, mode="single_class"))
+    assert [s.labels for s in apart] == [(label,) for s in together for label in s.labels]
+    assert len({s.id for s in apart}) == len(apart) > len(together)
+    assert {s.image for s in apart} == {s.image for s in together}
+    for sample in together:
+        own = [item for s in apart if s.image == sample.image for item in s.objects]
+        assert sorted(own, key=repr) == sorted(sample.objects, key=repr)
+
+
 def test_d3_json_files_are_in_coco_form_with_sentences_for_categories(tmp_path):
     path = write_json(
         tmp_path / "d3_pres_annotations.json",

@@ -58,15 +58,17 @@ def read_d3(
     images: Path,
     *,
     setting: Setting = "intra",
+    mode: Literal["all", "single_class"] = "all",
     negatives: int | None = None,
     seed: int = 0,
 ) -> Reading:
-    """One sample per image.
+    """One sample per image, or one for each of its sentences.
 
     Args:
         annotations: folder of the four pickles, or one of the three JSON files.
         images: folder that `file_name` ("GROUP/NAME.jpg") starts from.
         setting: candidates are the sentences of the image's group (`intra`) or all (`inter`).
+        mode: `all` asks for all of them in one sample, `single_class` for each in one of its own.
         negatives: None asks for every candidate, as the benchmark does; K asks for those that
             the image holds and for K others, drawn, which is the form of training data.
         seed: of that draw.
@@ -88,13 +90,14 @@ def read_d3(
             if isinstance(picture, Rejected):
                 yield picture
                 continue
-            labels = _asked(picture, sentences, setting, negatives, rng)
-            if labels:
+            asked = _asked(picture, sentences, setting, negatives, rng)
+            for labels in [asked] if mode == "all" and asked else [[label] for label in asked]:
                 kinds = [sentences.kinds[label] for label in labels if label in sentences.kinds]
                 meta = {"setting": setting, "group": _groups(picture.row)}
                 meta |= {"kinds": kinds} if kinds else {}
                 kept, ids = picture.instances, sentences.ids
-                yield detection_sample(picture.key, picture, labels, kept, ids, meta)
+                key = picture.key if mode == "all" else f"{picture.key}/{labels[0]}"
+                yield detection_sample(key, picture, labels, kept, ids, meta)
 
     return Reading(archive.images, rows(), archive.annotations, archive.notes, found)
 
