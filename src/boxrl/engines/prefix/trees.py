@@ -73,7 +73,8 @@ def same_image(one: dict[str, Tensor] | None, other: dict[str, Tensor] | None) -
     """Whether two rows show the same image.
 
     Args:
-        one: the model's inputs that hold a row's image; None for none of its own.
+        one: the model's inputs that hold a row's image, by name, "images ..." or "parts ..."; None
+            for none of its own.
         other: as `one`.
     """
     if one is None or other is None:
