@@ -105,11 +105,9 @@ def attend_by_block(
     outputs: list[Tensor] = []
     for number, (block, mask) in enumerate(zip(layout.blocks, masks, strict=True)):
         if block.context or len(block.spans) > 1:
-            options = {"dropout": dropout, "scaling": scaling}
+            own_mask = layout.mask(number, kind)
             outputs.append(
-                _attend_siblings(
-                    query, key, value, layout, number, layout.mask(number, kind), **options
-                )
+                _attend_siblings(query, key, value, layout, number, own_mask, scaling, dropout)
             )
             continue
         (span,) = block.spans
@@ -136,18 +134,15 @@ def _attend_siblings(
     Query heads that share a key head stand behind each other as queries of that head, so that
     keys and values are not repeated for them.
     """
-    block, rows, shared_by = (
-        layout.blocks[number],
-        layout.rows[number],
-        query.shape[1] // key.shape[1],
-    )
+    context, rows = layout.blocks[number].context, layout.rows[number]
+    shared_by = query.shape[1] // key.shape[1]
     own = [
         x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
         for x in (query, key, value)
     ]
     keys, values = (
         torch.cat(
-            [x[:, :, seen.start : seen.end].expand(len(rows), -1, -1, -1) for seen in block.context]
+            [x[:, :, seen.start : seen.end].expand(len(rows), -1, -1, -1) for seen in context]
             + [part],
             2,
         )

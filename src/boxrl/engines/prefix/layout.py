@@ -25,7 +25,7 @@ class Span(NamedTuple):
         """Where the next one begins."""
         return self.start + self.length
 
-    def index(self) -> Tensor:
+    def tokens(self) -> Tensor:
         """Long "length", its tokens."""
         return torch.arange(self.start, self.end)
 
@@ -99,7 +99,7 @@ class Layout:
     @cached_property
     def completions(self) -> Tensor:
         """Long "n", token index of every position of the completions, in order."""
-        spans = [span.index() for block in self.blocks if block.answers for span in block.spans]
+        spans = [span.tokens() for block in self.blocks if block.answers for span in block.spans]
         return torch.cat([torch.empty(0, dtype=torch.long), *spans]).to(self.device)
 
     @cached_property
@@ -112,10 +112,10 @@ class Layout:
         """The same layout as sequences of different lengths, for kernels that take those."""
         keys, n_queries, n_keys = [], [], []
         for block in self.blocks:
-            context = [span.index() for span in block.context]
+            context = [span.tokens() for span in block.context]
             seen = sum(map(len, context))
             for span in block.spans:
-                keys += [*context, span.index()]
+                keys += [*context, span.tokens()]
                 n_queries.append(span.length)
                 n_keys.append(seen + span.length)
 
@@ -162,7 +162,7 @@ def _seen_spans(blocks: Sequence[Siblings]) -> Tensor:
         for span in block.spans:
             seen = torch.tensor([(span.start, 0), *context, *[(0, 0)] * (most - len(context))])
             rows = seen.repeat(span.length, 1, 1)
-            rows[:, 0, 1] = span.index() + 1
+            rows[:, 0, 1] = span.tokens() + 1
             found.append(rows)
     return torch.cat(found).int()
 

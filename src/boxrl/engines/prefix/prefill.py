@@ -128,7 +128,7 @@ def _prefill_by_image(model: Any, inputs: dict[str, Any]) -> DynamicCache | None
         logits_to_keep=1,
     )
     index = torch.zeros(len(ids), ids.shape[1] - 1, dtype=torch.long)
-    for row, own in zip(index, packed.index, strict=True):
+    for row, own in zip(index, packed.tokens, strict=True):
         row[len(row) - len(own) :] = own
     for layer in cache.layers:
         layer.keys, layer.values = (

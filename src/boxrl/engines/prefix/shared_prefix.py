@@ -174,13 +174,13 @@ class Prompts(NamedTuple):
     Attributes:
         inputs: the model's.
         layout: of the row.
-        index: per prompt Long, its tokens in the row.
+        tokens: per prompt Long, which of the row's are its own.
         ends: per prompt, the largest rope position of its last token.
     """
 
     inputs: dict[str, Any]
     layout: Layout
-    index: list[Tensor]
+    tokens: list[Tensor]
     ends: list[Tensor]
 
 
@@ -193,8 +193,8 @@ def pack_prompts(model: Any, rows: Rows) -> Prompts:
     """
     inputs, layout, prompts = _pack(model, rows, [[row] for row in range(len(rows.prompt_ids))])
     del inputs["shift_labels"]
-    index = [torch.cat([span.index() for span in prompt.context]) for prompt in prompts]
-    return Prompts(inputs, layout, index, [prompt.places[:, -1].max() for prompt in prompts])
+    tokens = [torch.cat([span.tokens() for span in prompt.context]) for prompt in prompts]
+    return Prompts(inputs, layout, tokens, [prompt.places[:, -1].max() for prompt in prompts])
 
 
 def _pack(
