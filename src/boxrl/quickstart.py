@@ -15,6 +15,7 @@ from boxrl.data.files import write_json
 from boxrl.engines.answers import answer_and_evaluate
 from boxrl.engines.build import build_engine, recipe_options
 from boxrl.evaluate import Evaluation, compare
+from boxrl.generation.model_folders import model_folder
 from boxrl.generation.predict import Sampling
 from boxrl.report import build_report
 from boxrl.runs import Run
@@ -49,6 +50,7 @@ def run_chain(recipe: Recipe, resume: bool) -> Chain:
         UsageError: the folder holds another run, or nothing to resume.
     """
     from boxrl.engines.loading import quiet
+    from boxrl.engines.requirements import check_requirements
     from boxrl.engines.training.train import train, training_samples
 
     began, out = time.monotonic(), recipe.out
@@ -60,6 +62,7 @@ def run_chain(recipe: Recipe, resume: bool) -> Chain:
         "pairs": [[f"before_{way}", f"after_{way}"] for way in WAYS],
     }
     quiet()
+    check_requirements(recipe, model_folder(recipe.model))
     with Run(out, dump_recipe(recipe), facts, resume) as run:
         training_samples(recipe)
         evaluations = _evaluate_model(recipe, recipe.model, "before")

@@ -36,6 +36,7 @@ def test_train_says_what_changed_and_what_to_do_next(
     assert said.startswith("before training: mAP")
     assert "5 held-out samples, greedy, prompt 'standard'" in said
     assert "samples gained" in said
+    assert "on its own samples: loss" in said
     assert f"next: boxrl report {run}" in said
     facts = json.loads((run / "run.json").read_text())
     assert (facts["evals"], facts["pairs"]) == (["before", "after"], [["before", "after"]])
@@ -78,3 +79,16 @@ def test_what_would_train_nothing_is_refused_before_a_model_is_loaded(
         assert main(words) == 2
         assert line in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_that_trains_on_keeps_what_the_run_was_told() -> None:
+    from boxrl.cli import build_parser
+    from boxrl.cli.train import further
+    from boxrl.config import find_recipe, load_recipe
+
+    words = ["train", "my recipe.yaml", "prompt=enhanced", "out=a", "train.max_steps=10"]
+    args = build_parser().parse_args(words)
+    recipe = load_recipe(find_recipe("quickstart"), ["out=a", "train.max_steps=10"])
+    assert further(args, recipe) == (
+        "boxrl train 'my recipe.yaml' prompt=enhanced out=a --resume train.max_steps=40"
+    )

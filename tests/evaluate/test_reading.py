@@ -88,3 +88,12 @@ def test_completions_without_any_answer_are_told_beside_the_figures(completion, 
     assert "4 of 4 completions hold no answer" in hint
     assert ("(4 are cut" in hint) == (finish == "length")
     assert run([completion, completion, "None", "None"]).metrics["hints"] == []
+
+
+def test_boxes_on_words_that_nobody_asked_for_are_told():
+    strange = CAT.replace("cat", "green square")
+    (hint,) = run([f"<answer>{strange}</answer>"] * 4).metrics["hints"]
+    assert "none of the 4 boxes has a label that was asked for" in hint
+    assert "'green square'" in hint
+    one_right = [f"<answer>{strange}</answer>"] * 3 + [f"<answer>{CAT}</answer>"]
+    assert run(one_right).metrics["hints"] == []

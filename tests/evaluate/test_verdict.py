@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from boxrl.evaluate.verdict import change_verdict, evaluation_verdict
+from boxrl.evaluate.verdict import change_verdict, evaluation_verdict, learning_verdict
 
 
 def difference(low: float, high: float, key: str = "mAP") -> dict[str, Any]:
@@ -45,3 +45,22 @@ def test_questions_without_boxes_have_a_headline_of_their_own() -> None:
 def test_a_run_is_held_against_answering_blind(blind: Any, said: str) -> None:
     metrics = {"mAP": 0.4, "intervals": {"mAP": [0.3, 0.5]}, "blind": {"beats_blind": blind}}
     assert evaluation_verdict(metrics) == f"mAP 0.400 (95 % 0.300 to 0.500){said}"
+
+
+def test_a_training_says_how_far_it_came_and_whether_it_went_on() -> None:
+    noise = [0.02 * (-1) ** step for step in range(40)]
+    falling = [{"loss": 4 - 0.05 * step + noise[step]} for step in range(40)]
+    ended = [{"loss": max(4 - 0.2 * step, 2) + noise[step]} for step in range(40)]
+    found = learning_verdict(falling)
+    assert found is not None and found.goes_on
+    assert found.words == (
+        "on its own samples: loss 3.825 -> 2.225 in 40 steps, and still falling when it ended"
+    )
+    for steps in (ended, falling[:10]):  # noise is no fall, and few steps say nothing
+        found = learning_verdict(steps)
+        assert found is not None and not found.goes_on
+        assert "still" not in found.words
+    rising = [{"loss": 0.0, "reward": 0.01 * step} for step in range(40)]
+    assert "reward 0.035 -> 0.355 in 40 steps, and still rising" in str(learning_verdict(rising))
+    assert learning_verdict([]) is None
+    assert learning_verdict([{"loss": 1.0}]) is not None

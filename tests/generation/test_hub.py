@@ -21,11 +21,11 @@ MIB = 2**20
 LOAD = """
 import sys
 from boxrl.errors import BoxrlError, require_train_extra
-from boxrl.generation.model_folders import model_folder
+from boxrl.generation.model_folders import config_folder, model_folder
 if "--after-torch" in sys.argv:
     require_train_extra("a test")
 try:
-    print(model_folder(sys.argv[1]))
+    print((config_folder if "--configs" in sys.argv else model_folder)(sys.argv[1]))
 except BoxrlError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -48,15 +48,19 @@ def hub(model: Path) -> Iterator[FakeHub]:
         yield found
 
 
-def load(hub: FakeHub, home: Path, model: str, *words: str, **env: str) -> tuple[str, str, int]:
-    """(standard output, standard error, exit status) of a process that wants the model."""
+def run(hub: FakeHub, home: Path, code: str, *words: str, **env: str) -> tuple[str, str, int]:
+    """(standard output, standard error, exit status) of a process with a cache of its own."""
     kept = {key: value for key, value in os.environ.items()
             if not key.startswith(("HF_", "TRANSFORMERS_", "BOXRL_"))}  # fmt: skip
     env = kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home)} | env
-    found = subprocess.run(
-        [sys.executable, "-c", LOAD, model, *words], capture_output=True, text=True, env=env
-    )
+    call = [sys.executable, "-c", code, *words]
+    found = subprocess.run(call, capture_output=True, text=True, env=env)
     return found.stdout.strip(), found.stderr, found.returncode
+
+
+def load(hub: FakeHub, home: Path, model: str, *words: str, **env: str) -> tuple[str, str, int]:
+    """A process that wants the model."""
+    return run(hub, home, LOAD, model, *words, **env)
 
 
 def line(error: str) -> str:
@@ -79,6 +83,80 @@ def test_a_model_is_fetched_once_with_a_bar_and_never_asked_for_again(
     assert load(hub, tmp_path, "me/tiny")[0] == folder
     assert load(hub, tmp_path, "me/tiny", HF_HUB_OFFLINE="1")[0] == folder
     assert len(hub.asked) == asked
+
+
+def fetched_weights(hub: FakeHub) -> list[str]:
+    """Paths of weights that were sent."""
+    gets = (path for method, path, _ in hub.asked if method == "GET")
+    return [path for path in gets if path.endswith(".safetensors")]
+
+
+def test_who_reads_configs_alone_fetches_no_weights(hub: FakeHub, tmp_path: Path) -> None:
+    folder, said, status = load(hub, tmp_path, "me/tiny", "--configs")
+    assert status == 0, said
+    assert {"config.json", "tokenizer.json"} <= {path.name for path in Path(folder).iterdir()}
+    asked = len(hub.asked)
+    assert load(hub, tmp_path, "me/tiny", "--configs", HF_HUB_OFFLINE="1")[0] == folder
+    assert (len(hub.asked), fetched_weights(hub)) == (asked, [])
+    assert load(hub, tmp_path, "me/tiny")[0] == folder  # the weights join them
+    assert len(fetched_weights(hub)) == 1
+
+
+def test_configs_of_an_interrupted_download_are_no_model(hub: FakeHub, tmp_path: Path) -> None:
+    hub.cut_at = {"tokenizer.json": [1000] * 9}
+    _, said, status = load(hub, tmp_path, "me/tiny", "--configs", HF_HUB_DOWNLOAD_TIMEOUT="2")
+    assert (status, "run the same command again" in line(said)) == (1, True)
+    _, said, _ = load(hub, tmp_path, "me/tiny", "--configs", HF_HUB_OFFLINE="1")
+    assert "not in the hub's cache" in line(said)
+
+
+def test_a_config_that_another_program_fetched_says_nothing_of_sizes(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    alone = "from huggingface_hub import hf_hub_download; hf_hub_download('me/tiny', 'config.json')"
+    assert run(hub, tmp_path, alone)[2] == 0
+    _, said, _ = load(hub, tmp_path, "me/tiny", "--configs", HF_HUB_OFFLINE="1")
+    assert "not in the hub's cache" in line(said)
+
+
+COMMAND = "import sys; from boxrl.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+def test_a_recipe_is_written_and_a_step_planned_without_the_weights(
+    hub: FakeHub, tmp_path: Path, scene_folder: Path
+) -> None:
+    pytest.importorskip("torch")
+    data = ["--samples", str(scene_folder / "samples.jsonl"), "--images"]
+    told, said, status = run(
+        hub, tmp_path, COMMAND, "init", *data, str(scene_folder / "images"), "--model", "me/tiny"
+    )
+    assert status == 0, said
+    (tmp_path / "recipe.yaml").write_text(told)
+    for words in (["train", str(tmp_path / "recipe.yaml"), "--dry-run"],
+                  ["validate", str(tmp_path / "recipe.yaml")]):  # fmt: skip
+        _, said, status = run(hub, tmp_path, COMMAND, *words)
+        assert status == 0, said
+        assert "Warning" not in said
+    assert fetched_weights(hub) == []
+
+
+FAMILY = """
+import sys
+from boxrl.engines.build import EngineOptions, find_family
+from boxrl.errors import BoxrlError
+try:
+    print(find_family(EngineOptions(sys.argv[1], "openai")).name)
+except BoxrlError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_the_hub_says_the_family_of_a_servers_model(hub: FakeHub, tmp_path: Path) -> None:
+    for model, told in (("me/tiny", "qwen2.5-vl"), ("me/none", "--family")):
+        out, said, _ = run(hub, tmp_path, FAMILY, model)
+        assert told in out or told in line(said)
+    assert fetched_weights(hub) == []
 
 
 def test_offline_nothing_is_fetched(hub: FakeHub, tmp_path: Path) -> None:
@@ -150,8 +228,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     _, error, _ = load(hub, tmp_path / "home", "me/tiny", PYTHONPATH=path)
     assert "GB are free; free some, or set HF_HOME to a larger disk" in line(error)
-    assert not [path for method, path, _ in hub.asked
-                if method == "GET" and path.endswith("safetensors")]  # fmt: skip
+    assert fetched_weights(hub) == []
 
 
 def test_a_repository_without_a_model_is_told(hub: FakeHub, tmp_path: Path, model: Path) -> None:
@@ -159,7 +236,7 @@ def test_a_repository_without_a_model_is_told(hub: FakeHub, tmp_path: Path, mode
     empty.mkdir()
     (empty / "config.json").write_text("{}")
     hub.models["me/empty"] = empty
-    assert "expected config.json and safetensors" in line(load(hub, tmp_path, "me/empty")[1])
+    assert "expected config.json, preprocessor" in line(load(hub, tmp_path, "me/empty")[1])
 
 
 def test_an_id_is_owner_and_name_where_no_such_folder_lies_here(
@@ -185,11 +262,7 @@ except BoxrlError as error:
 
 
 def push(hub: FakeHub, home: Path, folder: Path, **env: str) -> tuple[str, str, int]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    env = kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | env
-    call = [sys.executable, "-c", PUSH, str(folder)]
-    found = subprocess.run(call, capture_output=True, text=True, env=env)
-    return found.stdout.strip(), found.stderr, found.returncode
+    return run(hub, home, PUSH, str(folder), HF_HUB_DISABLE_XET="1", **env)
 
 
 def test_a_model_folder_is_put_onto_the_hub(hub: FakeHub, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,6 +193,12 @@ def run_lint(args: argparse.Namespace) -> int:
         _print_lint(args.samples, outcome)
         if args.fix:
             print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change")
+        elif outcome.errors:
+            images = ["--images", str(args.images)] if args.images else []
+            mended = str(args.samples.with_suffix(".mended.jsonl"))
+            words = ["boxrl", "data", "lint", str(args.samples), *images, "--fix", mended]
+            print(f"next: {shlex.join(words)}\n"
+                  "      repairs what it can and leaves out the rows that it cannot")  # fmt: skip
     return 1 if outcome.errors else 0
 
 

@@ -177,7 +177,13 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     """Metrics beside the blind baseline and the controls, errors, labels, protocol."""
     from rich.console import Console
 
-    from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
+    from boxrl.cli.tables import (
+        format_interval,
+        format_number,
+        new_table,
+        print_hints,
+        print_protocol,
+    )
     from boxrl.evaluate.summary import METRICS, look_up
 
     console = Console(highlight=False)
@@ -198,8 +204,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     for other in others.values():
         if verdict := other["beats_blind"]:
             console.print(verdict["words"], style="" if verdict["beats_blind"] else "bold red")
-    for hint in metrics.get("hints", ()):
-        console.print(f"hint: {hint}", style="bold yellow", markup=False)
+    print_hints(console, metrics.get("hints", ()))
     print_protocol(console, metrics["protocol"])
 
 

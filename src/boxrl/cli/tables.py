@@ -56,6 +56,12 @@ def print_verdict(console: Console, said: str) -> None:
         console.print(Text(said, style="bold"), soft_wrap=True)
 
 
+def print_hints(console: Console, hints: Sequence[str]) -> None:
+    """What makes figures doubtful, or explains them, a line each."""
+    for hint in hints:
+        console.print(Text(f"hint: {hint}", style="bold yellow"), soft_wrap=True)
+
+
 def print_next(console: Console, *commands: str) -> None:
     """What to run next, one command a line, ready to be copied."""
     for number, command in enumerate(commands):

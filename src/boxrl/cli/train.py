@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +82,14 @@ def run_train(args: argparse.Namespace) -> int | None:
     if args.launch:
         launch_train(args, recipe)
         if not args.write_config:
-            print_outcome(recipe)
+            print_outcome(args, recipe)
         return None
     from boxrl.engines.answers import score_answers
     from boxrl.engines.training.train import train_run
 
     train_run(recipe, args.resume, score_answers, print_start)
     if process.world == 1:
-        print_outcome(recipe)
+        print_outcome(args, recipe)
     elif process.is_first:
         print(f"model: {recipe.out / 'model'}")
     return None
@@ -111,14 +112,18 @@ def print_start(recipe: Recipe) -> None:
 
     if start := measure_start(recipe):
         print(f"before training: {evaluation_verdict(start.metrics)}", flush=True)
+        for hint in start.metrics.get("hints", ()):
+            print(f"hint: {hint}", flush=True)
 
 
-def print_outcome(recipe: Recipe) -> None:
-    """What the training changed on the held-out samples, and what to run next."""
+def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
+    """What the training changed, on its own samples and the held-out ones; what to run next."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_change, print_next
+    from boxrl.cli.tables import print_change, print_hints, print_next
+    from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
+    from boxrl.evaluate.verdict import learning_verdict
 
     console, out = Console(), recipe.out
     console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
@@ -130,8 +135,27 @@ def print_outcome(recipe: Recipe) -> None:
     else:
         title = f"{len(change.after.rows)} held-out samples, greedy, prompt {recipe.prompt!r}"
         print_change(console, title, change.difference, change.before.metrics["blind"])
+        print_hints(console, change.after.metrics.get("hints", ()))
         steps.insert(1, f"boxrl demo --model {out / 'model'}")
+    learning = learning_verdict([row for _, row in read_jsonl(out / "metrics.jsonl")])
+    if learning is not None:
+        console.print(learning.words, soft_wrap=True, highlight=False)
+        if learning.goes_on:
+            steps.insert(0, further(args, recipe))
     print_next(console, *steps)
+
+
+def further(args: argparse.Namespace, recipe: Recipe) -> str:
+    """The command that trains a finished run four times as long."""
+    kept = [text for text in args.overrides if not text.startswith(("out=", "train.max_steps="))]
+    several = []
+    if args.launch:
+        several = ["--launch", args.launch, "--num-processes", str(args.num_processes),
+                   "--strategy", args.strategy]  # fmt: skip
+    return shlex.join([
+        "boxrl", "train", args.recipe, *kept, f"out={recipe.out}", *several,
+        "--resume", f"train.max_steps={4 * recipe.train.max_steps}",
+    ])  # fmt: skip
 
 
 def launch_train(args: argparse.Namespace, recipe: Recipe) -> None:

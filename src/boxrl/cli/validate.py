@@ -43,14 +43,14 @@ def run_validate(args: argparse.Namespace) -> int:
     from boxrl.engines.lengths import measure_lengths
     from boxrl.engines.requirements import check_requirements
     from boxrl.engines.steps import check_steps
-    from boxrl.generation.model_folders import model_folder
+    from boxrl.generation.model_folders import config_folder
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
     from boxrl.rewards.gold_check import validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     options, prompt = recipe_options(recipe, recipe.model), build_prompt(recipe.prompt)
-    family, folder = find_family(options), model_folder(recipe.model)
+    family, folder = find_family(options), config_folder(recipe.model)
     thinking = find_thinking(options, prompt)  # which checks the model's chat template
     check_requirements(recipe, folder)
     samples = _samples(recipe)

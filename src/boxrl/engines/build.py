@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from boxrl.errors import UsageError, require_train_extra
+from boxrl.errors import BoxrlError, UsageError, require_train_extra
 
 if TYPE_CHECKING:
     from boxrl.config import Recipe
@@ -125,24 +125,50 @@ def find_family(options: EngineOptions) -> Family:
     """
     from boxrl.families import build_family, read_family
     from boxrl.families.limits import refuse_limits
-    from boxrl.generation.model_folders import PACKAGED, model_folder
 
     refuse_limits(options.extra_body, "--extra-body")
     refuse_limits(dict(map(parse_engine_arg, options.engine_args)), "--engine-arg")
     limits = (options.min_pixels, options.max_pixels)
-    is_folder = options.model in PACKAGED or Path(options.model).is_dir()
-    if options.engine != "openai" or is_folder:
-        return read_family(model_folder(options.model), options.family, *limits)
-    if options.family is None:
-        raise UsageError(
-            f"--model {options.model} is not a folder here, so its family, and with it the frame "
-            "of its boxes, is unknown; name it with --family, or give the model's folder as "
-            "--model and the server's name for it as --served-model-name"
-        )
-    family = build_family(options.family, *limits)
+    folder = known_folder(options)
+    if folder is not None:
+        return read_family(folder, options.family, *limits)
+    family = build_family(str(options.family), *limits)
     if family.frame == "grid" and limits == (None, None):
         return replace(family, resizing="unknown")  # a hosted model's limits are its host's
     return family
+
+
+def known_folder(options: EngineOptions) -> Path | None:
+    """The folder of the model's configs; None for a server's model whose family is named.
+
+    A server may give its model by an id of the hub, whose configs, no weights, say the family.
+
+    Args:
+        options: engine, model and family.
+
+    Raises:
+        UsageError: there is none, and no family is named.
+        DataError, MissingExtra: see `hub.hub_configs`.
+    """
+    from boxrl.config import is_hub_id
+    from boxrl.generation.model_folders import PACKAGED, config_folder
+
+    model = options.model
+    if options.engine != "openai" or model in PACKAGED or Path(model).is_dir():
+        return config_folder(model)
+    if options.family is not None:
+        return None
+    why = "is not a folder here"
+    if is_hub_id(model):
+        try:
+            return config_folder(model)
+        except BoxrlError as error:
+            why = f"is unknown here ({error})"
+    raise UsageError(
+        f"--model {model} {why}, so its family, and with it the frame of its boxes, is unknown; "
+        "name it with --family, or give the model's folder or its id of the hub as --model and "
+        "the server's name for it as --served-model-name"
+    )
 
 
 def find_thinking(options: EngineOptions, prompt: Prompt | None = None) -> Thinking:
@@ -157,17 +183,12 @@ def find_thinking(options: EngineOptions, prompt: Prompt | None = None) -> Think
             comes in by another option.
     """
     from boxrl.generation.chat_template import SWITCH, read_thinking
-    from boxrl.generation.model_folders import PACKAGED, model_folder
 
     other = options.extra_body.get("chat_template_kwargs")
     if isinstance(other, dict) and SWITCH in other:
         raise UsageError(f"--extra-body: holds {SWITCH}; say it as --thinking on or off")
-    folder = PACKAGED.get(options.model, Path(options.model))
-    if options.engine != "openai":
-        folder = model_folder(options.model)
-    system = prompt is not None and prompt.has_system
-    here = folder if folder.is_dir() else None
-    return read_thinking(here, options.thinking, system, rendered_here=options.engine != "openai")
+    folder, system = known_folder(options), prompt is not None and prompt.has_system
+    return read_thinking(folder, options.thinking, system, rendered_here=options.engine != "openai")
 
 
 def _transformers(options: EngineOptions, questions: Questions) -> Engine:
@@ -192,12 +213,12 @@ def _vllm(options: EngineOptions, questions: Questions) -> Engine:
 
 def _openai(options: EngineOptions, questions: Questions) -> Engine:
     from boxrl.generation.endpoint import Endpoint
-    from boxrl.generation.model_folders import PACKAGED, image_token_ids
+    from boxrl.generation.model_folders import image_token_ids
     from boxrl.generation.servers import Servers
 
     if not options.base_urls:
         raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
-    folder = PACKAGED.get(options.model, Path(options.model))
+    folder = known_folder(options)
     return Endpoint(
         questions,
         Servers(
@@ -207,8 +228,8 @@ def _openai(options: EngineOptions, questions: Questions) -> Engine:
             timeout_s=options.timeout_s,
         ),
         model=options.served_model_name or options.model,
-        banned=image_token_ids(folder, questions.family),
-        knows_size=folder.is_dir(),
+        banned=image_token_ids(folder, questions.family) if folder else [],
+        knows_size=folder is not None,
         extra_body=dict(options.extra_body),
         named_limits=(options.min_pixels, options.max_pixels) != (None, None),
         max_request_mb=options.max_request_mb,

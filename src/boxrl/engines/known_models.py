@@ -12,7 +12,7 @@ from boxrl.engines.build import EngineOptions, find_family
 from boxrl.engines.loading import read_config
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.generation.hub import find_cached
-from boxrl.generation.model_folders import PACKAGED, model_folder
+from boxrl.generation.model_folders import PACKAGED, config_folder
 
 
 class Tower(NamedTuple):
@@ -82,7 +82,7 @@ def find_config(model: str) -> Any:
         UsageError: neither there nor known by name, and not to be fetched.
     """
     name = None if _is_there(model) else _known_name(model)
-    return read_config(model_folder(model)) if name is None else build_config(name)
+    return read_config(config_folder(model)) if name is None else build_config(name)
 
 
 def find_known_family(options: EngineOptions) -> Family:

@@ -125,6 +125,7 @@ def evaluate(
     signs = find_signs(_written(questions, rows, answers), family)
     metrics["hints"] = [
         *_silence(answers, rules.opened),
+        *_strange_words(rows),
         *_thoughts_begun_elsewhere(answers, rules.opened),
         *describe_signs(signs, family),
     ]
@@ -146,6 +147,17 @@ def _silence(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
         f"their thought ({cut:,} are cut at the token limit); did the model end its thought, and "
         "does the server give its whole text?"
     )
+
+
+def _strange_words(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence where every box that is written lies on something that nobody asked for."""
+    labels = [box.label for row in rows for box in row.predictions]
+    if labels and sum(row.unknown_labels for row in rows) == len(labels):
+        yield (
+            f"none of the {len(labels):,} boxes has a label that was asked for (the first has "
+            f"{labels[0]!r:.40}): the model does not know these words, and rewards cannot teach "
+            "them; SFT on samples that ask for them can"
+        )
 
 
 def _thoughts_begun_elsewhere(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from boxrl.evaluate.summary import METRICS, Metric, look_up
 
@@ -62,6 +64,53 @@ def evaluation_verdict(metrics: Mapping[str, Any]) -> str:
         return f"{said}; better than answering blind"
     worse = blind["high"] < 0
     return f"{said}; {'worse than' if worse else 'not significantly better than'} answering blind"
+
+
+class Learning(NamedTuple):
+    """What a training came to on its own samples.
+
+    Attributes:
+        words: one sentence.
+        goes_on: whether it was still learning when it ended, beyond the noise of its steps.
+    """
+
+    words: str
+    goes_on: bool
+
+
+LEAST_STEPS = 25
+"""Shorter trainings say nothing of where they are going."""
+
+
+def learning_verdict(steps: Sequence[Mapping[str, Any]]) -> Learning | None:
+    """How far a training came on the samples that it was trained on.
+
+    Args:
+        steps: rows of metrics.jsonl; the reward counts where there is one, else the loss.
+
+    Returns:
+        None where nothing was logged.
+    """
+    key = "reward" if any(row.get("reward") is not None for row in steps) else "loss"
+    values = [row[key] for row in steps if row.get(key) is not None]
+    if not values:
+        return None
+    rises, fifth = key == "reward", max(len(values) // 5, 1)
+    first, last = fmean(values[:fifth]), fmean(values[-fifth:])
+    words = f"on its own samples: {key} {first:.3f} -> {last:.3f} in {len(values)} steps"
+    goes_on = _goes_on([value if rises else -value for value in values], fifth)
+    if goes_on:
+        words += f", and still {'rising' if rises else 'falling'} when it ended"
+    return Learning(words, goes_on)
+
+
+def _goes_on(values: Sequence[float], fifth: int) -> bool:
+    """Whether the last fifth lies above the one before by two standard errors."""
+    if len(values) < LEAST_STEPS:
+        return False
+    before, last = fmean(values[-2 * fifth : -fifth]), fmean(values[-fifth:])
+    noise = fmean(abs(a - b) for a, b in pairwise(values[-2 * fifth :])) / fifth**0.5
+    return last - before > 2 * noise
 
 
 def _headline(metrics: Mapping[str, Any]) -> Metric | None:

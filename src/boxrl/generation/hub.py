@@ -18,8 +18,15 @@ from boxrl.data.files import is_whole
 from boxrl.errors import OFFLINE_BY_DEFAULT, BoxrlError, DataError, MissingExtra, UsageError
 from boxrl.guard.files import read_json_object
 
-FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+WEIGHTS = "*.safetensors"
+
+FILES = ["*.json", WEIGHTS, "*.jinja", "*.txt", "*.model"]
 """What of a repository makes a model folder."""
+
+CONFIG = "config.json"
+
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""One of them says how images are resized; other programs may have fetched config.json alone."""
 
 ELSEWHERE = ["*/*"]
 """Folders inside a repository: other formats of the same weights."""
@@ -49,10 +56,25 @@ def hub_folder(model: str) -> Path:
         DataError: the hub cannot be reached, the download broke off, or the disk is too small.
         MissingExtra: huggingface_hub is not installed.
     """
+    return _cached_or_fetched(model, weights=True)
+
+
+def hub_configs(model: str) -> Path:
+    """The same folder, of which all but the weights is needed: nothing large is fetched.
+
+    Args:
+        model: its id, OWNER/NAME.
+
+    Raises:
+        UsageError, DataError, MissingExtra: see `hub_folder`.
+    """
+    return _cached_or_fetched(model, weights=False)
+
+
+def _cached_or_fetched(model: str, *, weights: bool) -> Path:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise MissingExtra("a model of the hub", "train")
-    cached = find_cached(model)
-    if cached is not None:
+    if (cached := find_cached(model, weights=weights)) is not None:
         return cached
     if not may_fetch():
         raise UsageError(
@@ -60,11 +82,13 @@ def hub_folder(model: str) -> Path:
             "unset it, or name a model folder"
         )
     with _online(), _hub_errors(model):
-        _check_space(model)
-        folder = Path(_snapshot(model))
-    if not is_complete(folder):
+        if weights:
+            _check_space(model)
+        folder = Path(_snapshot(model, weights=weights))
+    if not is_complete(folder, weights=weights):
         raise UsageError(
-            f"{model}: holds no model that boxrl loads: expected config.json and safetensors"
+            f"{model}: holds no vision-language model that boxrl loads: expected config.json, "
+            "preprocessor_config.json and safetensors"
         )
     return folder
 
@@ -108,32 +132,36 @@ def push_folder(folder: Path, model: str, private: bool) -> str:
     return str(made)
 
 
-def find_cached(model: str) -> Path | None:
+def find_cached(model: str, *, weights: bool = True) -> Path | None:
     """The model's folder in the hub's cache; None where it is not there as a whole.
 
     Args:
         model: its id.
+        weights: whether they are needed, too.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(_snapshot(model, local_files_only=True))
+        folder = Path(_snapshot(model, weights=weights, local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None
-    return folder if is_complete(folder) else None
+    return folder if is_complete(folder, weights=weights) else None
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether config.json and all weights are there.
+def is_complete(folder: Path, *, weights: bool = True) -> bool:
+    """Whether configs and all weights are there.
 
     Args:
         folder: of a model.
+        weights: whether they are needed, too.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file() or not any((folder / n).is_file() for n in PROCESSORS):
         return False
+    if not weights:
+        return True
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        return any(folder.glob("*.safetensors"))
+        return any(folder.glob(WEIGHTS))
     try:
         parts = read_json_object(index).get("weight_map")
     except DataError:
@@ -142,10 +170,11 @@ def is_complete(folder: Path) -> bool:
     return all((folder / str(name)).is_file() for name in names)
 
 
-def _snapshot(model: str, **options: Any) -> Any:
+def _snapshot(model: str, *, weights: bool = True, **options: Any) -> Any:
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(model, allow_patterns=FILES, ignore_patterns=ELSEWHERE, **options)
+    files = FILES if weights else [name for name in FILES if name != WEIGHTS]
+    return snapshot_download(model, allow_patterns=files, ignore_patterns=ELSEWHERE, **options)
 
 
 @contextmanager

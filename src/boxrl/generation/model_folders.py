@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from boxrl.config import PACKAGED_MODELS, is_hub_id
 from boxrl.errors import DataError, UsageError
 from boxrl.families import Family
-from boxrl.generation.hub import hub_folder
+from boxrl.generation.hub import hub_configs, hub_folder
 from boxrl.guard.files import read_json_object
 
 WEIGHTS = Path(__file__).parents[1] / "engines" / "tiny" / "weights"
@@ -24,11 +25,27 @@ def model_folder(model: str) -> Path:
     Raises:
         UsageError: no such folder; or see `hub.hub_folder`, as for other errors.
     """
+    return _folder(model, hub_folder)
+
+
+def config_folder(model: str) -> Path:
+    """The same folder for who reads configs, tokenizer and templates alone.
+
+    Args:
+        model: as of `model_folder`; of one of the hub, no weights are fetched.
+
+    Raises:
+        UsageError: see `model_folder`.
+    """
+    return _folder(model, hub_configs)
+
+
+def _folder(model: str, from_hub: Callable[[str], Path]) -> Path:
     folder = PACKAGED.get(model, Path(model))
     if folder.is_dir():
         return folder
     if is_hub_id(model):
-        return hub_folder(model)
+        return from_hub(model)
     raise UsageError(
         f"no model folder {model}; packaged models: {', '.join(PACKAGED)}; models of the hub by "
         "their id, OWNER/NAME"

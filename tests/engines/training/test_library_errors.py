@@ -18,7 +18,7 @@ from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.loading import load_processor  # noqa: E402
 from boxrl.engines.training.preprocessing import _flat  # noqa: E402
-from boxrl.engines.training.train import train  # noqa: E402
+from boxrl.engines.training.train import train, train_run  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from boxrl.types import Sample  # noqa: E402
@@ -76,7 +76,8 @@ def test_what_a_library_refuses_names_the_key(
 def test_a_tracker_that_is_not_installed_is_named(scene_folder: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(scene_folder, tmp_path / "run", trl={"report_to": ["wandb"]})
     with pytest.raises(UsageError, match=r"train.trl.report_to: wandb is not installed; run: pip"):
-        train(recipe)
+        train_run(recipe, begin=lambda recipe: pytest.fail("the model has answered before"))
+    assert not recipe.out.exists()
 
 
 def test_a_mistake_of_boxrl_itself_keeps_its_traceback(

@@ -10,13 +10,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from boxrl.config import Recipe
+from boxrl.config import Recipe, is_hub_id
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import model_errors
 from boxrl.engines.training.paths import path_of_trl
 from boxrl.errors import UsageError
 from boxrl.families import Family
+from boxrl.generation.hub import find_cached
 from boxrl.generation.model_folders import PACKAGED
 from boxrl.prompts import build_prompt, render_messages, render_target
 from boxrl.types import Sample
@@ -144,9 +145,10 @@ def token_counter(model: str) -> Callable[[str], int]:
     """How many tokens a text has, by the model's own tokenizer where it is there.
 
     Args:
-        model: packaged name, folder, or the name of a published model.
+        model: packaged name, folder, id of the hub, or the name of a published model.
     """
-    file = PACKAGED.get(model, Path(model)) / "tokenizer.json"
+    cached = find_cached(model, weights=False) if is_hub_id(model) else None
+    file = (cached or PACKAGED.get(model, Path(model))) / "tokenizer.json"
     if not file.is_file():
         return lambda text: -(-len(text) // CHARACTERS_PER_TOKEN)
     with model_errors(file.parent):

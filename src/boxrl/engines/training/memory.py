@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText
 from boxrl.config import Recipe
 from boxrl.engines.build import recipe_options
 from boxrl.engines.known_models import find_config, find_known_family
-from boxrl.engines.loading import model_errors
+from boxrl.engines.loading import model_errors, quiet
 from boxrl.engines.prefix.kinds import FULL, RECURRENT, SLIDING, layer_kinds
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.engines.training.load import Load, build_load
@@ -83,6 +83,7 @@ def estimate(
     Raises:
         UsageError: neither a model folder nor a known name, or a model that cannot be run.
     """
+    quiet()
     family = find_known_family(recipe_options(recipe, recipe.model))
     model = build_empty(recipe)
     load = build_load(recipe, family, model, samples, processes)

@@ -73,9 +73,10 @@ def train_run(
         The folder of the trained model.
 
     Raises:
-        UsageError: the folder holds another run, or nothing to resume.
+        UsageError: the folder holds another run, or nothing to resume; see `check_requirements`.
         KeyboardInterrupt, DataError: see `train`.
     """
+    check_requirements(recipe, model_folder(recipe.model))
     facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
     process = Launch.read()
     keep = process.is_first
@@ -119,7 +120,6 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     require_names()
     if recipe.train.trl.get("use_vllm"):
         require_vllm(recipe.engine.device)
-    check_requirements(recipe, source)
     family = find_family(recipe_options(recipe, recipe.model))
     samples, images = training_samples(recipe)
     check_steps(recipe, len(samples), Launch.read().world)
