@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
@@ -109,7 +110,7 @@ def _goes_on(values: Sequence[float], fifth: int) -> bool:
     if len(values) < LEAST_STEPS:
         return False
     before, last = fmean(values[-2 * fifth : -fifth]), fmean(values[-fifth:])
-    noise = fmean(abs(a - b) for a, b in pairwise(values[-2 * fifth :])) / fifth**0.5
+    noise: float = fmean(abs(a - b) for a, b in pairwise(values[-2 * fifth :])) / math.sqrt(fifth)
     return last - before > 2 * noise
 
 
