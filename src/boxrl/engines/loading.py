@@ -133,8 +133,7 @@ def _states_its_own(folder: Path) -> bool:
 
 def _limit(image_processor: Any, family: Family, folder: Path) -> None:
     """Give an image processor the family's limits and see that it keeps them."""
-    low, high = (family.limit_frames * limit for limit in (family.min_pixels, family.max_pixels))
-    image_processor.size = {"shortest_edge": low, "longest_edge": high}
+    image_processor.size = family.processor_size
     side = min(math.isqrt(family.max_pixels) + family.factor, LARGEST_CHECKED)
     for size in ((64, 64), (side, side * 3 // 4)):
         inputs = image_processor(Image.new("RGB", size), return_tensors="pt")

@@ -90,6 +90,14 @@ class Family:
     runs: bool = True
 
     @property
+    def processor_size(self) -> dict[str, int]:
+        """The pixel limits as image processors of transformers take them, under `size`."""
+        return {
+            "shortest_edge": self.limit_frames * self.min_pixels,
+            "longest_edge": self.limit_frames * self.max_pixels,
+        }
+
+    @property
     def has_limits(self) -> bool:
         """Whether the size at which the model sees an image has pixel limits."""
         return self.resizing in RESIZERS

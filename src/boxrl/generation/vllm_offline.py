@@ -166,8 +166,6 @@ def _arguments(family: Family, options: dict[str, Any]) -> dict[str, Any]:
     """Engine arguments of vLLM, the family's pixel limits among them."""
     arguments: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1, "video": 0}} | options
     if family.has_limits:
-        low, high = (family.limit_frames * n for n in (family.min_pixels, family.max_pixels))
         named = arguments.get("mm_processor_kwargs") or {}
-        size = {"size": {"shortest_edge": low, "longest_edge": high}}
-        arguments["mm_processor_kwargs"] = named | size
+        arguments["mm_processor_kwargs"] = named | {"size": family.processor_size}
     return arguments

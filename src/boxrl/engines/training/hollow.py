@@ -92,14 +92,14 @@ class Hollow(TorchDispatchMode):
 
     def hold_all(self, tree: Any) -> None:
         """Count all tensors of a tree of lists and dicts."""
-        for tensor in _tensors(tree):
+        for tensor in tensors_of(tree):
             self.hold(tensor)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = _tensors((args, kwargs))
+        tensors = tensors_of((args, kwargs))
         asked = kwargs.get("device")
         to_meta = asked is not None and torch.device(asked).type == "meta"
         if func is aten.histc.default and _is_integer(args[0]):
@@ -113,20 +113,21 @@ class Hollow(TorchDispatchMode):
         return out
 
 
-def _mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
-    """The tree with its tensors changed."""
+def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
+    """The tree with its tensors, "*", changed; faster than torch's, which knows more kinds."""
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, list | tuple):
-        return type(tree)([_mapped(change, x) for x in tree])
+        return type(tree)([mapped(change, x) for x in tree])
     if isinstance(tree, dict):
-        return {key: _mapped(change, x) for key, x in tree.items()}
+        return {key: mapped(change, x) for key, x in tree.items()}
     return tree
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_of(tree: Any) -> list[Tensor]:
+    """The tensors, "*", of a tree of lists, tuples and dicts, in order."""
     found: list[Tensor] = []
-    _mapped(found.append, tree)
+    mapped(found.append, tree)
     return found
 
 
@@ -159,12 +160,12 @@ def _run_hollow(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return SPECIAL[func](*args, **kwargs)
     if func._schema.is_mutable and isinstance(args[0], Tensor) and not args[0].is_meta:
         return args[0]  # integers into which hollow numbers are written stay as they are
-    hollow = partial(_mapped, lambda x: x if x.is_meta else x.to("meta"))
+    hollow = partial(mapped, lambda x: x if x.is_meta else x.to("meta"))
     on_meta = {"device": "meta"} if "device" in kwargs else {}
     out = func(*hollow(args), **{**hollow(kwargs), **on_meta})
     if isinstance(out, Tensor) and _is_integer(out) and _takes_device(func):
         return func(*args, **{**kwargs, "device": "cpu"})
-    return _mapped(_with_real_integers, out)
+    return mapped(_with_real_integers, out)
 
 
 def _is_integer(tensor: Tensor) -> bool:
@@ -273,12 +274,12 @@ class Autocast(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            cast = _mapped(self._to_half, (args, kwargs))
+            cast = mapped(self._to_half, (args, kwargs))
             return _attend(*cast[0], **cast[1])
         if func in IN_HALF:
-            args, kwargs = _mapped(self._to_half, (args, kwargs))
+            args, kwargs = mapped(self._to_half, (args, kwargs))
         elif func in IN_FLOAT32:
-            args, kwargs = _mapped(_to_float32, (args, kwargs))
+            args, kwargs = mapped(_to_float32, (args, kwargs))
         return func(*args, **kwargs)
 
     def _to_half(self, tensor: Tensor) -> Tensor:
