@@ -1,6 +1,6 @@
 """What a micro-batch of full-size models takes on a GPU, by TRL's path and by boxrl's: counted
 
-    python perf/full_size.py [--models NAME ...] [--syncs] [--json]
+    python perf/full_size.py [--models NAME ...] [--rows FILE] [--json]
 
 Counted without a GPU, not timed: one prompt and 8 completions, forwards and backwards, bfloat16,
 activation checkpointing, full fine-tuning. GiB are the peak above weights and gradients, TFLOP
@@ -8,14 +8,17 @@ hold the recomputation, `x` is TRL's figure over boxrl's. Uneven: completions be
 all of the longest, .44 of it on average, as detection's are; TRL pads them to even ones. The
 factor of TFLOP is the most that a step can gain beside generation. Shapes run through the models'
 own modules (`boxrl.engines.training.hollow`), within 5 % of the peak of a phantom GPU that runs the
-whole trainer (`make test-phantom`). With --syncs that phantom also counts how often the host waits
-for the GPU, at 256 image tokens, for that depends on no length; it needs a C++ compiler.
+whole trainer (`make test-phantom`). Where there is a C++ compiler, that phantom also counts how
+often the host waits for the GPU, at 256 image tokens, for that depends on no length. Counts of one
+commit are the same every time: with --rows a run goes on where one of the same commit was cut.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.phantom import guard
 
-PHANTOM = guard.load() if "--syncs" in sys.argv else "not asked for"
+NO_PHANTOM = guard.load()
+"""Why there is none; it comes before torch."""
 
 import torch  # noqa: E402
+from run_all import read_commit  # noqa: E402
 from timing import print_tables  # noqa: E402
 
 from boxrl.config import Recipe  # noqa: E402
@@ -35,7 +40,6 @@ from boxrl.engines.known_models import find_known_family  # noqa: E402
 from boxrl.engines.training.load import Load  # noqa: E402
 from boxrl.engines.training.memory import GIB, build_empty  # noqa: E402
 from boxrl.engines.training.micro_batch import build_rows, count, measure, prepare  # noqa: E402
-from boxrl.errors import UsageError  # noqa: E402
 
 MODELS = ("Qwen2.5-VL-3B", "Qwen2.5-VL-7B", "Qwen3-VL-4B")
 GRIDS = {256: (16, 16), 576: (24, 24), 1024: (32, 32), 2048: (32, 64)}
@@ -76,12 +80,36 @@ def take(
     return work.flops / 1e12, above / GIB, work.kernels
 
 
-def compare(model: str, tokens: int, completion: int) -> list[dict[str, Any]]:
+class Counted:
+    """Rows that one commit has counted, in a file; a row is counted once."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Take up the file's rows of this commit; without a file rows are kept for the run."""
+        self.path, self.commit = path, read_commit()
+        lines = path.read_text().splitlines() if path and path.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        self.found = {row["key"]: row["value"] for row in rows if row["commit"] == self.commit}
+
+    def take(self, count: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """What `count` makes of its arguments."""
+        key = f"{count.__name__} {args} {options}"
+        if key not in self.found:
+            value = self.found[key] = count(*args, **options)
+            if self.path:
+                line = json.dumps({"commit": self.commit, "key": key, "value": value})
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a") as handle:
+                    handle.write(line + "\n")
+        return self.found[key]
+
+
+def compare(counted: Counted, model: str, tokens: int, completion: int) -> list[dict[str, Any]]:
     """Rows of the table: even and uneven lengths, which TRL pads to even ones."""
-    trl = take(model, tokens, completion, even=True, shared=False)
+    trl = counted.take(take, model, tokens, completion, even=True, shared=False)
     rows = []
     for lengths in ("even", "uneven"):
-        ours = take(model, tokens, completion, even=lengths == "even", shared=True)
+        even = lengths == "even"
+        ours = counted.take(take, model, tokens, completion, even=even, shared=True)
         row: dict[str, Any] = {
             "model": model, "image": tokens, "completion": completion, "lengths": lengths,
         }  # fmt: skip
@@ -116,22 +144,23 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--syncs", action="store_true", help="count waits on the phantom GPU, too")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="keeps what was counted")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    if args.syncs and PHANTOM:
-        raise UsageError(f"--syncs: {PHANTOM}")
     torch.set_num_threads(1)
+    counted = Counted(args.rows)
     rows = [
         row
         for model in args.models
         for completion in COMPLETIONS
         for tokens in GRIDS
-        for row in compare(model, tokens, completion)
+        for row in compare(counted, model, tokens, completion)
     ]
     tables = {"One micro-batch, counted": rows}
-    if args.syncs:
-        waits = [count_syncs(model) for model in args.models]
+    if NO_PHANTOM:
+        print(f"waits of the host are not counted: {NO_PHANTOM}", file=sys.stderr)
+    else:
+        waits = [counted.take(count_syncs, model) for model in args.models]
         tables["Waits of the host in a micro-batch, LoRA, frozen vision tower"] = waits
     print_tables(tables, args.json)
 
