@@ -1,4 +1,4 @@
-"""The first micro-batch is scored by TRL's path, too, and a difference stops the run."""
+"""The first micro-batch is also scored and differentiated by TRL's path; they have to agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe  # noqa: E402
-from boxrl.engines.prefix import shared_prefix  # noqa: E402
+from boxrl.engines.prefix import attention, shared_prefix  # noqa: E402
+from boxrl.engines.training import grpo_trainer, paths  # noqa: E402
 from boxrl.engines.training.batches import (  # noqa: E402
     fill_images,
     find_groups,
@@ -20,7 +21,11 @@ from boxrl.engines.training.batches import (  # noqa: E402
     take_rows,
 )
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
-from boxrl.engines.training.paths import compare_paths  # noqa: E402
+from boxrl.engines.training.paths import (  # noqa: E402
+    compare_paths,
+    sample_weights,
+    without_dropout,
+)
 from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
@@ -29,8 +34,8 @@ from tests.support.random_models import build_batch  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 
-def run(scenes: Path, out: Path, shared: bool | str) -> list[dict[str, Any]]:
-    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared})
+def run(scenes: Path, out: Path, shared: bool | str, **options: Any) -> list[dict[str, Any]]:
+    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared}, **options)
     with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
         train(recipe)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -56,6 +61,70 @@ def test_or_gives_way_to_the_path_of_trl(scene_folder: Path, tmp_path: Path) -> 
     first, second = run(scene_folder, tmp_path / "run", shared="if_exact")
     assert "takes TRL's path: log-probabilities" in first.pop("warnings")["trl_path"]
     assert "warnings" not in second
+
+
+@pytest.fixture
+def wrong_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities are right, and what a token learns of the keys it saw is lost."""
+    attend = attention.attend_by_group
+
+    def forgetful(module: Any, query: Any, key: Any, *args: Any, **options: Any) -> Any:
+        return attend(module, query, key.detach(), *args, **options)
+
+    monkeypatch.setattr(attention, "attend_by_group", forgetful)
+
+
+@pytest.mark.usefixtures("wrong_gradients")
+@pytest.mark.parametrize("options", [{}, {"lora": {"r": 4, "alpha": 8}, "beta": 0.1}])
+def test_gradients_that_differ_stop_the_run(
+    options: dict[str, Any], scene_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"gradients of the first micro-batch differ.*report"):
+        run(scene_folder, tmp_path / "run", True, **options)
+
+
+@pytest.mark.usefixtures("wrong_gradients")
+def test_or_give_way_to_those_of_trl(scene_folder: Path, tmp_path: Path) -> None:
+    first, second = run(scene_folder, tmp_path / "run", "if_exact")
+    assert "takes TRL's path: gradients" in first["warnings"]["trl_path"]
+    assert "warnings" not in second
+
+
+def test_gradients_are_compared_when_there_are_any(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old log-probabilities are scored before, without."""
+    backwards = []
+    original = grpo_trainer.compare_first
+
+    def counted(*args: Any, **options: Any) -> Any:
+        backwards.append(options["backwards"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(grpo_trainer, "compare_first", counted)
+    run(scene_folder, tmp_path / "run", True, trl={"num_iterations": 2})
+    assert backwards == [False, True]
+
+
+def test_layers_are_computed_again_while_nothing_is_dropped() -> None:
+    layers = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Dropout()])
+    layers[0].gradient_checkpointing = True
+    with without_dropout(layers):
+        assert [layer.training for layer in layers] == [True, False]
+    assert all(module.training for module in layers.modules())
+    with torch.no_grad(), without_dropout(layers.eval()):
+        assert not any(module.training for module in layers.modules())
+    assert not layers.training
+
+
+def test_a_sample_of_weights_is_the_same_every_time_and_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paths, "NUMBERS", 30)
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 4) for _ in range(6)))
+    chosen = sample_weights(model)
+    assert list(chosen) == list(sample_weights(model))
+    assert 18 < sum(weight.numel() for weight in chosen.values()) <= 30
 
 
 def test_a_path_that_is_the_same_is_compared_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -72,3 +74,8 @@ def test_a_parameter_without_a_gradient_is_a_difference() -> None:
     model = build()
     whole = project(model, draw(model, "dense", 0))
     assert relative_difference({n: x for n, x in whole.items() if n != "1.weight"}, whole) > 0.05
+
+
+def test_nothing_is_said_of_no_gradients() -> None:
+    assert math.isnan(relative_difference({}, {"0.weight": torch.zeros(1)}))
+    assert relative_difference({"0.weight": torch.ones(1)}, {}) == math.inf

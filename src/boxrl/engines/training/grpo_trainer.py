@@ -43,7 +43,7 @@ from boxrl.engines.training.idle_groups import (
     log_probs_of_learning,
     rows_at_rest,
 )
-from boxrl.engines.training.paths import compare_paths, compared_rows, path_of_trl
+from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
 from boxrl.engines.training.preprocessing import (
     decode_once,
     once_per_image,
@@ -91,6 +91,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._tower = None if sharded else find_frozen(self.model)
+        checkpointing = self.args.gradient_checkpointing_kwargs or {}
+        # Reentrant checkpointing differentiates with respect to all weights or none.
+        self._differentiates = not sharded and not checkpointing.get("use_reentrant")
         self._rests = self.shared_prefix and not sharded and self._loss_is_by_advantage()
         self._idle: set[int] = set()
         self._rewards = torch.zeros(0)
@@ -211,7 +214,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
         if self.shared_prefix:
             inputs = count_first(inputs, len(input_ids), self._group_size)
-        if self.shared_prefix and not self._checked:
+        if self.shared_prefix and not self._checked and not self._inexact:
             self._check_first(model, inputs, logits_to_keep)
         if not self.shared_prefix or self._inexact:
             return self._score_by_trl(
@@ -254,39 +257,35 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
     def _check_first(self, model: Any, inputs: dict[str, Any], n: int) -> None:
         """Compare both paths on a few completions, on every process alike.
 
+        Gradients, too, once they are asked for.
+
         Raises:
             UsageError: they differ by more than rounding, and the recipe wants no other path.
         """
-        batch, groups = compared_rows(unwrap(model), inputs, n)
-        training = model.training
-        model.eval()  # dropout would differ between the paths
-        with torch.no_grad():
-            with self.accelerator.autocast():
-                ours, _ = log_probs(model, split_rows(batch, n), groups)
-            found = compare_paths(
-                ours,
-                batch,
-                lambda part, length: self._score_plainly(model, part, length),
-                torch.bfloat16 if self.args.bf16 else unwrap(model).dtype,
-            )
-        model.train(training)
-        difference, allowed = self.accelerator.gather(found[None]).T
-        tokens = self.accelerator.gather(batch["attention_mask"][:, -n:].sum())
-        self._checked = bool(tokens.any())  # else all completions were cut and masked
-        self._inexact = bool((difference > allowed).any())
-        if not self._inexact:
-            return
-        said = (
-            f"log-probabilities of the first micro-batch differ from TRL's path by "
-            f"{float(difference.max()):.2g} on average, where rounding makes "
-            f"{float(allowed.max()):.2g}"
+        backwards = self._differentiates and torch.is_grad_enabled()
+        halves = {torch.bfloat16: self.args.bf16, torch.float16: self.args.fp16}
+        dtype = next((half for half, on in halves.items() if on), unwrap(model).dtype)
+        found, tokens = compare_first(
+            model, inputs, n, self._score_shared, self._score_plainly, dtype, backwards=backwards
         )
-        if not self._fall_back:
+        said = describe_difference(self.accelerator.gather(found[None]))
+        # Else all completions were cut and masked, or gradients are still to come.
+        seen = bool(self.accelerator.gather(tokens).any())
+        self._checked, self._inexact = seen and backwards == self._differentiates, bool(said)
+        if said and not self._fall_back:
             raise UsageError(
                 f"engine.shared_prefix: {said}; set it to false, or to if_exact to take TRL's "
                 "path by itself, and report this model"
             )
-        self.notices["trl_path"] = f"training takes TRL's path: {said}"
+        if said:
+            self.notices["trl_path"] = f"training takes TRL's path: {said}"
+
+    def _score_shared(
+        self, model: Any, groups: list[range], inputs: dict[str, Any], n: int
+    ) -> Tensor:
+        """Log-probabilities "b c" of rows in groups, whose prompts are run once."""
+        with self.accelerator.autocast():
+            return log_probs(model, split_rows(inputs, n), groups)[0]
 
     def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
         """TRL's log-probabilities "b c", with nothing of ours in them: not the tower's either."""

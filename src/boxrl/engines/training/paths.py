@@ -1,27 +1,36 @@
 """Which path GRPO takes: a prompt run once for its completions, or TRL's own, once for each.
 
 What the model is says whether its prompts can be shared. The last guard is the first micro-batch,
-which is scored by TRL's path, too.
+which is scored and differentiated by TRL's path, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from boxrl.engines.prefix.images import row_images, spread_images
 from boxrl.engines.prefix.kinds import unshared
+from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.prefix.trees import find_trees
 from boxrl.engines.training.batches import chunk_groups, find_groups, split_rows, take_rows
+from boxrl.engines.training.projections import relative_difference
 
-ROWS = 4
+ROWS, ROWS_BACKWARDS = 4, 2
 """Completions that are compared: few, for TRL's path needs memory for each."""
+NUMBERS = 2**24
+"""Of weights whose gradients are compared."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Mean difference of log-probabilities that other kernels alone may make, by precision."""
+GRADIENT_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+"""The same of gradients, relative to their norm."""
 SLACK = 5.0
 """How many times TRL's own rounding it may be where that is more."""
 
@@ -43,13 +52,16 @@ def path_of_trl(model: Any, balance: float | None = None) -> str | None:
     return unshared(model)
 
 
-def compared_rows(model: Any, inputs: dict[str, Any], n: int) -> tuple[dict[str, Any], list[range]]:
+def compared_rows(
+    model: Any, inputs: dict[str, Any], n: int, count: int
+) -> tuple[dict[str, Any], list[range]]:
     """A few completions of a batch, of two prompts of one image where it has such.
 
     Args:
         model: unwrapped.
         inputs: as of `split_rows`.
         n: tokens of a completion.
+        count: of the completions, at most.
 
     Returns:
         TRL's arguments for them, an image for every row, and the rows of each prompt.
@@ -58,10 +70,65 @@ def compared_rows(model: Any, inputs: dict[str, Any], n: int) -> tuple[dict[str,
     (groups,) = chunk_groups(find_groups(rows), len(rows.prompt_ids))
     tree = max(find_trees(model, rows, groups), key=lambda tree: len(tree.groups))
     prompts = tree.groups[:2]
-    few = [group[: ROWS // len(prompts)] for group in prompts]
+    few = [group[: count // len(prompts)] for group in prompts]
     ends = [0, *accumulate(map(len, few))]
     batch = take_rows(inputs, [row for group in few for row in group])
     return batch, [range(*pair) for pair in pairwise(ends)]
+
+
+def compare_first(
+    model: Any,
+    inputs: dict[str, Any],
+    n: int,
+    ours: Callable[..., Tensor],
+    trl: Callable[..., Tensor],
+    dtype: torch.dtype,
+    *,
+    backwards: bool,
+) -> tuple[Tensor, Tensor]:
+    """How far apart the two paths are on a few rows of a batch.
+
+    Args:
+        model: wrapped or not.
+        inputs: TRL's arguments, `input_ids` and `attention_mask` "b p+n" among them.
+        n: tokens of a completion, padding included.
+        ours: `Scores` of a model and the rows of each prompt, which is run once.
+        trl: `Scores` of a model, as TRL has them.
+        dtype: that the model computes in.
+        backwards: whether gradients are compared, too; the process then holds whole weights.
+
+    Returns:
+        Float "1 2" or "2 2", of `compare_paths` and `compare_gradients`, and how many tokens were
+        compared.
+    """
+    batch, groups = compared_rows(unwrap(model), inputs, n, ROWS)
+    with torch.no_grad(), without_dropout(model):
+        found = [compare_paths(ours(model, groups, batch, n), batch, partial(trl, model), dtype)]
+    if backwards:
+        batch, groups = compared_rows(unwrap(model), inputs, n, ROWS_BACKWARDS)
+        with without_dropout(model):
+            single = getattr(model, "module", model)  # DDP would wait for all gradients
+            paths = partial(ours, single, groups), partial(trl, single)
+            found.append(compare_gradients(*paths, batch, n, sample_weights(single), dtype))
+    return torch.stack(found), batch["attention_mask"][:, -n:].sum()
+
+
+def describe_difference(found: Tensor) -> str:
+    """What differs by more than rounding, in words; nothing where nothing does.
+
+    Args:
+        found: Float "processes k 2", of `compare_first`.
+    """
+    words = (
+        "log-probabilities of the first micro-batch differ from TRL's path by {:.2g} on average, "
+        "where rounding makes {:.2g}",
+        "gradients of the first micro-batch differ from TRL's path by {:.2g} of their norm, where "
+        "rounding makes {:.2g}",
+    )
+    for said, (differences, allowed) in zip(words, found.permute(1, 2, 0), strict=False):
+        if (differences > allowed).any():
+            return said.format(float(differences.max()), float(allowed.max()))
+    return ""
 
 
 def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch.dtype) -> Tensor:
@@ -88,8 +155,85 @@ def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch
     alone = trl(pick_row(batch, longest), length)[0]
     found = (ours - theirs)[real].abs().float().sum() / real.sum().clamp(min=1)
     rounding = (theirs[longest, :length] - alone).abs().float().mean()
-    floor = ROUNDING.get(dtype, ROUNDING[torch.bfloat16])
-    return torch.stack([found, (SLACK * rounding).clamp(min=floor)])
+    return torch.stack([found, (SLACK * rounding).clamp(min=ROUNDING[dtype])])
+
+
+def compare_gradients(
+    ours: Scores,
+    trl: Scores,
+    batch: dict[str, Any],
+    n: int,
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+) -> Tensor:
+    """How far a shared prompt's gradients are from TRL's, against TRL's own rounding.
+
+    TRL differentiates completions together, padded, and one by one, without padding.
+
+    Args:
+        ours: scores TRL's arguments with the prompt run once.
+        trl: as TRL scores them.
+        batch: as of `compare_paths`.
+        n: tokens of a completion, padding included.
+        weights: whose gradients are compared, by name.
+        dtype: that the model computes in.
+
+    Returns:
+        Float "2": norm of the difference over the gradients', NaN without any, and the largest
+        that is rounding.
+    """
+    real = batch["attention_mask"][:, -n:].bool()
+    # Every token counts differently, so none makes up for another.
+    factors = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).to(real.device)
+
+    def differentiate(scores: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        total = (scores * factors).sum()
+        found = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
+        return {name: x.float() for name, x in zip(weights, found, strict=True)}
+
+    shared, padded = (differentiate(score(batch, n), factors * real) for score in (ours, trl))
+    alone = {name: torch.zeros_like(x) for name, x in shared.items()}
+    for row, length in enumerate(real.sum(1).tolist()):
+        if length:
+            scores = trl(pick_row(batch, row), length)
+            for name, x in differentiate(scores, factors[row : row + 1, :length]).items():
+                alone[name] += x
+    found, rounding = (relative_difference(x, alone) for x in (shared, padded))
+    allowed = max(SLACK * rounding, GRADIENT_ROUNDING[dtype])
+    return torch.tensor([found, allowed], device=real.device)
+
+
+def sample_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Trained weights by name, drawn by chance, the same every time, of `NUMBERS` at most.
+
+    Args:
+        model: whose weights this process holds whole.
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    chosen: dict[str, Tensor] = {}
+    free = NUMBERS
+    for name, weight in random.Random(0).sample(trained, len(trained)):
+        if weight.numel() <= free:
+            chosen[name] = weight
+            free -= weight.numel()
+    return chosen
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Within the block nothing is dropped; layers are still computed again backwards.
+
+    Args:
+        model: in training or not.
+    """
+    training = model.training
+    model.eval()
+    for module in model.modules() if training and torch.is_grad_enabled() else ():
+        module.training = getattr(module, "gradient_checkpointing", False)
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def pick_row(batch: dict[str, Any], row: int) -> dict[str, Any]:

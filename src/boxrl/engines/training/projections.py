@@ -83,11 +83,14 @@ def relative_difference(one: Projections, other: Projections) -> float:
     Args:
         one: "WIDTH WIDTH" each; a parameter that is missing has a gradient of 0.
         other: as `one`.
+
+    Returns:
+        In [0, inf]; NaN where both are 0.
     """
     nothing = torch.zeros(())
-    error, total = 0.0, 0.0
+    error, total = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for name in one.keys() | other.keys():
         first, second = (x.get(name, nothing).cpu() for x in (one, other))
-        error += float((first - second).square().sum())
-        total += float(second.square().sum())
-    return float((error / total) ** 0.5)
+        error += (first - second).square().sum()
+        total += second.square().sum()
+    return float((error / total).sqrt())
