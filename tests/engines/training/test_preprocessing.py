@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,11 @@ def test_a_picture_is_read_once_however_many_rows_show_it(
     pictures = [Image.open(scene_folder / "images" / s.image).convert("RGB") for s in samples]
     read = count_calls(Image.Image, "tobytes", monkeypatch)
     with once_per_image(processor):
-        for _ in range(2):  # as TRL asks
-            processor([picture for picture in pictures for _ in range(8)], return_tensors="pt")
+        for asked in (pictures, copy.deepcopy(pictures)):  # as TRL asks
+            processor([picture for picture in asked for _ in range(8)], return_tensors="pt")
     prepared = 2  # torchvision reads what it makes a tensor of
     assert len(read) <= len(pictures) * (1 + prepared)
+    assert copy.deepcopy(pictures[0]) is not pictures[0]  # outside
 
 
 def test_a_group_s_pixels_are_there_once(scene_folder: Path) -> None:

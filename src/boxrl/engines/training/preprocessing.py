@@ -49,10 +49,13 @@ def once_per_image(image_processor: Any, group: int = 1) -> Iterator[None]:
         return BatchFeature(dict(joined[batch]))
 
     image_processor.preprocess = preprocess
+    # TRL copies prompts deeply, their pictures included, which nobody changes.
+    Image.Image.__deepcopy__ = lambda picture, _: picture  # type: ignore[attr-defined]
     try:
         yield
     finally:
         del image_processor.preprocess  # the class's own is back
+        del Image.Image.__deepcopy__  # type: ignore[attr-defined]
 
 
 def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
