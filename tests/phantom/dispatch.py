@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils.flop_counter import flop_registry
 
-from boxrl.engines.training.hollow import mapped, tensors_of
+from boxrl.engines.training.shapes import mapped, run_on_meta, tensors_of
 
 from . import attention, guard
 from .gpu import Gpu, line
@@ -169,10 +169,10 @@ def _run_hollow(gpu: Gpu, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     first = args[0] if args else None
     if func._schema.is_mutable and isinstance(first, Phantom) and not first.inner.is_meta:
         return first.inner  # integers into which hollow numbers are written stay as they are
-    args, kwargs = _emptied(args), _emptied(kwargs)
-    out = func(*args, **_on("meta", kwargs))
+    args, kwargs = _emptied(args), _on("meta", _emptied(kwargs))
+    out = run_on_meta(func, args, kwargs)
     if isinstance(out, Tensor) and _is_integer(out) and _takes_device(func):
-        return func(*args, **{**_on("cpu", kwargs), "device": "cpu"})
+        return func(*args, **{**kwargs, "device": "cpu"})
     return out
 
 

@@ -170,7 +170,7 @@ def recipe_of(folder: Path, model: Path, out: Path, **options: Any) -> Recipe:
             "data": {"train": folder / "samples.jsonl", "images": folder / "images"},
             "rewards": ["format", "f1"],
             "train": {
-                "max_steps": 2, "learning_rate": 1e-6, "prompts_per_step": 1,
+                "max_steps": 1, "learning_rate": 1e-6, "prompts_per_step": 1,
                 "micro_batch_prompts": 1, "num_generations": 8, "max_completion_length": 200,
                 "trl": trl, **options,
             },
@@ -200,9 +200,18 @@ class Step:
 
 
 def measure(
-    recipe: Recipe, lengths: tuple[int, ...] | None = None, memory: int = 1000 * GIB
+    recipe: Recipe,
+    lengths: tuple[int, ...] | None = None,
+    memory: int = 1000 * GIB,
+    check: bool = False,
 ) -> list[Step]:
     """Train the recipe's steps on a phantom GPU with hollow numbers.
+
+    Args:
+        recipe: of a folder without weights.
+        lengths: see `hollow`.
+        memory: bytes of the GPU.
+        check: the first micro-batch is compared with TRL's path, which takes as long again.
 
     Raises:
         UsageError: the memory does not suffice; see `train`.
@@ -215,6 +224,8 @@ def measure(
         training_errors(recipe, lambda: len(found)),
     ):
         hollow(patch, lengths)
+        if not check:
+            patch.setattr(grpo_trainer.BoxGRPOTrainer, "_check_first", lambda *_: None)
         trainer = build(recipe)
         step, loss = trainer.training_step, trainer.compute_loss
         before: list[int] = []

@@ -26,6 +26,8 @@ from torch.utils.flop_counter import flop_registry
 from trl.kernels import chunked_logprob
 from trl.trainer import utils as trl_utils
 
+from boxrl.engines.training.shapes import mapped, run_on_meta, tensors_of
+
 aten = torch.ops.aten
 
 BLOCK = 512
@@ -113,24 +115,6 @@ class Hollow(TorchDispatchMode):
         return out
 
 
-def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
-    """The tree with its tensors, "*", changed; faster than torch's, which knows more kinds."""
-    if isinstance(tree, Tensor):
-        return change(tree)
-    if isinstance(tree, list | tuple):
-        return type(tree)([mapped(change, x) for x in tree])
-    if isinstance(tree, dict):
-        return {key: mapped(change, x) for key, x in tree.items()}
-    return tree
-
-
-def tensors_of(tree: Any) -> list[Tensor]:
-    """The tensors, "*", of a tree of lists, tuples and dicts, in order."""
-    found: list[Tensor] = []
-    mapped(found.append, tree)
-    return found
-
-
 @cache
 def _launches(func: Any) -> bool:
     """Whether a kernel is started: views and empty tensors take none."""
@@ -162,7 +146,7 @@ def _run_hollow(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return args[0]  # integers into which hollow numbers are written stay as they are
     hollow = partial(mapped, lambda x: x if x.is_meta else x.to("meta"))
     on_meta = {"device": "meta"} if "device" in kwargs else {}
-    out = func(*hollow(args), **{**hollow(kwargs), **on_meta})
+    out = run_on_meta(func, hollow(args), {**hollow(kwargs), **on_meta})
     if isinstance(out, Tensor) and _is_integer(out) and _takes_device(func):
         return func(*args, **{**kwargs, "device": "cpu"})
     return mapped(_with_real_integers, out)
