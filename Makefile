@@ -27,6 +27,7 @@ test: setup  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/phantom
 
 test-slow: setup test-phantom  ## minutes long: fuzzing, documents, the fault campaign
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[slow]"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile --ignore tests/phantom
 
 test-notebooks: setup  ## docs/notebooks run and show what they showed

