@@ -204,7 +204,7 @@ def compare_gradients(
 
 
 def sample_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Trained weights by name, drawn by chance, the same every time, of `NUMBERS` at most.
+    """Trained weights "*" by name, drawn by chance, the same every time, of `NUMBERS` at most.
 
     Args:
         model: whose weights this process holds whole.
