@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
+from boxrl.engines.prefix.kv_cache import cache_argument  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
 from boxrl.engines.training.batches import split_rows  # noqa: E402
 from boxrl.engines.training.grpo import build_lora  # noqa: E402
@@ -109,7 +110,9 @@ def test_the_cache_is_as_large_as_it_is(kind: str) -> None:
     text = model.config.get_text_config()
     cache = DynamicCache(config=text)
     with torch.no_grad():
-        model.model.language_model(torch.arange(10, 40)[None], past_key_values=cache)
+        core = model.model.language_model
+        held = {cache_argument(type(core).forward) or "past_key_values": cache}
+        core(torch.arange(10, 40)[None], **held)
     real = 0
     for layer in cache.layers:
         kept = getattr(layer, "recurrent_states", None) or {"k": layer.keys, "v": layer.values}

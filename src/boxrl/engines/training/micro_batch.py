@@ -15,6 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.config import Recipe
 from boxrl.engines.prefix.images import join_images
+from boxrl.engines.prefix.kv_cache import cache_argument
 from boxrl.engines.prefix.rows import Rows
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
 from boxrl.engines.training.frozen_tower import run_frozen
@@ -164,12 +165,13 @@ def measure_prefill(model: Any, load: Load, prompts: int, *, half: bool) -> int:
     rows = build_rows(model.config, replace(load, groups=read, group=1))
     ids = rows.prompt_ids
     cache = DynamicCache(config=model.config.get_text_config())
+    held = {cache_argument(type(model).forward) or "past_key_values": cache}
     with torch.no_grad(), hollow_gpu(half) as (gpu, _):
         gpu.hold_all([*model.parameters(), *model.buffers(), rows.images])
         gpu.peak = before = gpu.bytes
         model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache,
-            use_cache=True, logits_to_keep=1, **_image_inputs(model, rows, 0),
+            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True,
+            logits_to_keep=1, **held, **_image_inputs(model, rows, 0),
         )  # fmt: skip
     return gpu.peak - before
 

@@ -22,7 +22,7 @@ def run_on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
     Args:
         func: an operation of torch.
-        args: tensors on `meta`, and values.
+        args: tensors "*" on `meta`, and values.
         kwargs: as `args`.
     """
     if not _makes_anew(func):
@@ -65,7 +65,7 @@ def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
     """The tree with its tensors changed; faster than torch's, which knows more kinds of trees.
 
     Args:
-        change: of a tensor.
+        change: of a tensor "*".
         tree: of lists, tuples and dicts.
     """
     if isinstance(tree, Tensor):
@@ -78,7 +78,7 @@ def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
 
 
 def tensors_of(tree: Any) -> list[Tensor]:
-    """All tensors of a tree of lists, tuples and dicts."""
+    """All tensors "*" of a tree of lists, tuples and dicts."""
     found: list[Tensor] = []
     mapped(found.append, tree)
     return found
