@@ -66,12 +66,12 @@ def test_or_gives_way_to_the_path_of_trl(scene_folder: Path, tmp_path: Path) -> 
 @pytest.fixture
 def wrong_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Log-probabilities are right, and what a token learns of the keys it saw is lost."""
-    attend = attention.attend_by_group
+    attend = attention.attend_by_block
 
     def forgetful(module: Any, query: Any, key: Any, *args: Any, **options: Any) -> Any:
         return attend(module, query, key.detach(), *args, **options)
 
-    monkeypatch.setattr(attention, "attend_by_group", forgetful)
+    monkeypatch.setattr(attention, "attend_by_block", forgetful)
 
 
 @pytest.mark.usefixtures("wrong_gradients")
