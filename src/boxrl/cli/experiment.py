@@ -1,4 +1,4 @@
-"""`experiment list` and `experiment run`: a finding of the VLM-R1-OVD blog as one table."""
+"""`experiment list`, `run` and `recipes`: a finding of the VLM-R1-OVD blog as one table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boxrl.guard.outputs import check_outputs
 
 
 def add_verb(verbs: Any) -> None:
-    """Declare `boxrl experiment list|run`."""
+    """Declare `boxrl experiment list|run|recipes`."""
     verb = add_command(
         verbs, "experiment", "rerun published findings as grids of recipes",
         example="boxrl experiment list",
@@ -53,6 +53,29 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     add_json(run)
     run.set_defaults(run=run_run)
+    recipes = add_command(
+        actions, "recipes", "write every arm as a recipe, to be trained on several GPUs",
+        example="boxrl experiment recipes rewards_3b --out recipes_3b",
+    )  # fmt: skip
+    recipes.add_argument("name", metavar="NAME", help="an experiment, or a YAML file")
+    recipes.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="set a key of base, tests or arms"
+    )
+    recipes.add_argument("--seeds", metavar="N,N,...", help="random seeds (default: its own)")
+    recipes.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    recipes.set_defaults(run=write_arms)
+
+
+def write_arms(args: argparse.Namespace) -> None:
+    """Write the arms' recipes and name them."""
+    from boxrl.experiments.arm_recipes import write_recipes
+    from boxrl.experiments.definition import find_experiment, load_experiment
+
+    path = find_experiment(args.name)
+    experiment = load_experiment(path, args.overrides, check_files=False)
+    seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
+    for written in write_recipes(experiment, seeds, args.out):
+        print(written)
 
 
 def list_experiments(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Findings as experiments: one YAML file each, run as a grid of cells, read with intervals.
 
 definition  the file: a base recipe, arms that change it, held-out sets, claims
+arm_recipes the arms as recipes, for training on several GPUs
 cells       one arm under one seed, under a key of everything that its result follows from
 sources     which of boxrl's modules that is
 work        what one cell's process does: train, answer, evaluate

@@ -26,9 +26,11 @@ Way = Literal["greedy", "sampled", "averaged", "shuffled_labels"]
 """How a held-out set is answered: `averaged` is greedy by the mean of the last weights, and
 `shuffled_labels` greedy under another scene's question."""
 
-TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading",
-         "full_scale")  # fmt: skip
+TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading")
 """Fields of an experiment that are for reading only."""
+
+FULL_SCALE = "full_scale"
+"""Folder of the grids on a published model and photographs, beside the miniatures."""
 
 LEARNING = "learning"
 """Stands in place of a held-out set where a figure is read from the learning curve."""
@@ -126,7 +128,6 @@ class Experiment(Section):
     published_from: str = Field("", description="what the blog measured")
     claims: list[Claim] = Field(default_factory=list)
     reading: str = Field("", description="what the outcome means, without figures")
-    full_scale: str = Field("", description="recipes and commands on a cluster")
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Experiment:
@@ -161,8 +162,8 @@ def load_experiment(
     """Read an experiment file and check every recipe that it makes.
 
     Args:
-        path: the YAML file; its stem is the experiment's name. Where `base` is a text, it names
-            the recipe's file as seen from this one.
+        path: the YAML file; its stem is the experiment's name. `base` may name a recipe's file,
+            and `extends` another experiment's, as seen from this one.
         overrides: `key=value`. A key that starts with `tests.` or `arms.` changes that part of
             the file, any other key the base recipe.
         check_files: also require that the files that the recipes name exist.
@@ -170,13 +171,7 @@ def load_experiment(
     Raises:
         RecipeError: every mistake, one line each.
     """
-    content = read_yaml(path)
-    base = content.setdefault("base", {})
-    if isinstance(base, str):
-        content["base"] = read_yaml(path.parent / base)
-    arms = content.get("arms")
-    for part in [content["base"], *(arms.values() if isinstance(arms, dict) else [])]:
-        _find_prompt(part, path.parent)
+    content = _read(path)
     mistakes: list[str] = []
     for override in overrides:
         part = override.partition(".")[0]
@@ -199,6 +194,41 @@ def load_experiment(
                 [f"arm {arm}: way averaged needs train.average_last, the share of the steps"],
             )
     return experiment
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """An experiment's keys, files that it names found, laid over those that it extends."""
+    content = read_yaml(path)
+    if isinstance(content.get("base"), str):
+        content["base"] = read_yaml(path.parent / content["base"])
+    arms = content.get("arms")
+    for part in [content.get("base"), *(arms.values() if isinstance(arms, dict) else [])]:
+        _find_prompt(part, path.parent)
+    if isinstance(content.get("extends"), str):
+        content = _extend(_read(path.parent / content.pop("extends")), content)
+    return {"base": {}, **content}
+
+
+def _extend(content: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The keys of one file over those of another: arms one by one, all else as a whole.
+
+    Columns and claims about what the held-out sets no longer ask are left out.
+    """
+    content = content | own | {"arms": content.get("arms", {}) | own.get("arms", {})}
+    asked = [(name, way) for name, test in content.get("tests", {}).items()
+             for way in test.get("ways", ["greedy"])]  # fmt: skip
+    for key in ("columns", "claims"):
+        content[key] = [
+            item for item in content.get(key, ())
+            if item["test"] == LEARNING or (item["test"], item.get("way", "greedy")) in asked
+        ]  # fmt: skip
+    titles = {column["title"] for column in content["columns"]}
+    content["published"] = {
+        arm: {title: value for title, value in row.items() if title in titles}
+        for arm, row in content.get("published", {}).items()
+        if arm in content["arms"]
+    }
+    return content
 
 
 def _find_prompt(content: Any, folder: Path) -> None:
@@ -267,9 +297,17 @@ def experiments_folder() -> Path:
 
 
 def find_experiment(name: str) -> Path:
-    """The file of a shipped experiment, or `name` itself where it is a YAML file.
+    """The file of a shipped experiment, also of one at full scale, or the YAML file `name`.
 
     Raises:
         UsageError: no such experiment; the message lists the known ones.
     """
-    return find_shipped(name, experiments_folder(), "experiment")
+    folder = experiments_folder()
+    large = folder / FULL_SCALE
+    return find_shipped(name, large if (large / f"{name}.yaml").is_file() else folder, "experiment")
+
+
+def full_scale_of(name: str) -> Path | None:
+    """The shipped experiment's file at full scale, where it has one."""
+    path = experiments_folder() / FULL_SCALE / f"{name}_3b.yaml"
+    return path if path.is_file() else None

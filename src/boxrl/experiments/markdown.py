@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from boxrl.experiments.definition import FULL_SCALE, full_scale_of
 from boxrl.experiments.more_seeds import (
     missing_seeds,
     processor_hours,
@@ -135,8 +136,13 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     lines += [""] if curves else []
     lines += [line, ""] if (line := next_hour(outcome)) else []
     lines += ["**Again:** `" + again(outcome) + "`", ""]
-    if outcome["full_scale"]:
-        lines += [f"**At full scale:** {outcome['full_scale'].strip()}", ""]
+    if full_scale_of(outcome["name"]):
+        large = f"{outcome['name']}_3b"
+        words = f"`boxrl experiment recipes {large} --out recipes_3b` writes a recipe per arm"
+        lines += [
+            f"**At full scale:** {words}, from recipes/experiments/{FULL_SCALE}/{large}.yaml.",
+            "",
+        ]
     return "\n".join(lines)
 
 
