@@ -25,7 +25,8 @@ NAMES = {
     "small_objects", "region_label", "rewards", "prompt_grammar", "prompt_structure",
     "prompt_placement", "model_size", "rl_vs_sft", "tokens", "trainer_consistency",
     "completion_length", "kl", "cosine", "cosine_parts", "one_sided", "thresholds",
-    "near_repetition", "pairs", "groups", "starts",
+    "near_repetition", "pairs", "groups", "starts", "image_tree", "reading", "reading_rl",
+    "retention",
 }  # fmt: skip
 
 

@@ -136,6 +136,23 @@ class Generator:
         likely = first.texts(self.processor.tokenizer)
         return [replace(row, first_tokens=texts) for row, texts in zip(rows, likely, strict=True)]
 
+    @torch.no_grad()
+    def draw(self, samples: Sequence[Sample], sampling: Sampling) -> tuple[Any, Tensor]:
+        """One completion of each sample, as tokens.
+
+        Args:
+            samples: whose images can be shown.
+            sampling: how they are drawn.
+
+        Returns:
+            The model's inputs, and completions of ids, "b c", padded behind their end.
+        """
+        shown = show_images(self.questions, draws(samples, 1))
+        inputs = self._encode(samples, shown.images)
+        torch.manual_seed(sampling.seed)
+        output = self.model.generate(**inputs, **self._options(sampling))
+        return inputs, output[:, inputs["input_ids"].shape[1] :]
+
     def _options(self, sampling: Sampling) -> dict[str, Any]:
         """`generate`'s options: what Sampling says and nothing from the model's own defaults."""
         drawn = sampling.temperature > 0

@@ -22,9 +22,10 @@ from boxrl.config import (
 )
 from boxrl.errors import RecipeError
 
-Way = Literal["greedy", "sampled", "averaged", "shuffled_labels"]
-"""How a held-out set is answered: `averaged` is greedy by the mean of the last weights, and
-`shuffled_labels` greedy under another scene's question."""
+Way = Literal["greedy", "sampled", "averaged", "shuffled_labels", "drift"]
+"""How a held-out set is answered: `averaged` is greedy by the mean of the last weights,
+`shuffled_labels` greedy under another scene's question; `drift` is the divergence from the model
+that the arm starts from, whose answers are drawn."""
 
 TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading")
 """Fields of an experiment that are for reading only."""

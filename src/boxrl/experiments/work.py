@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxrl.config import Recipe
+from boxrl.data.files import write_json
 from boxrl.errors import BoxrlError
 from boxrl.guard.files import parse_yaml, read_json_object
 from boxrl.runs import AVERAGE
 
 if TYPE_CHECKING:
-    from boxrl.generation.predict import Engine
+    from boxrl.generation.predict import Engine, Sampling
 
 BATCH = 64
 """Scenes that are answered together."""
@@ -77,43 +78,72 @@ def test(recipe: Recipe, trained: bool, tests: Iterable[Mapping[str, Any]]) -> N
     from boxrl.engines.build import build_engine, recipe_options
     from boxrl.generation.predict import with_questions
 
+    def build(model: str) -> Engine:
+        options = recipe_options(recipe, model)
+        return build_engine(options, recipe.prompt, Path(left[0]["images"]))
+
     left = [item for item in tests if not (Path(item["folder"]) / "metrics.json").is_file()]
-    for averaged in (False, True):
-        items = [item for item in left if (item["way"] == "averaged") is averaged]
-        if not items:
-            continue
-        folder = recipe.out / (AVERAGE if averaged else "model")
-        options = recipe_options(recipe, str(folder) if trained else recipe.model)
-        engine = build_engine(options, recipe.prompt, Path(items[0]["images"]))
+    for folder in dict.fromkeys(_answering(recipe, trained, item["way"]) for item in left):
+        items = [item for item in left if _answering(recipe, trained, item["way"]) == folder]
+        engine = build(folder)
+        start = build(recipe.model) if any(item["way"] == "drift" for item in items) else engine
         for item in items:
-            _test_once(recipe, with_questions(engine, images=Path(item["images"])), item)
+            images = Path(item["images"])
+            asked = with_questions(engine, images=images)
+            if item["way"] == "drift":
+                _measure_drift(recipe, with_questions(start, images=images), asked, item)
+            else:
+                _test_once(recipe, asked, item)
+
+
+def _answering(recipe: Recipe, trained: bool, way: str) -> str:
+    """The model that answers: as trained, the mean of its last weights, or as it was."""
+    if not trained:
+        return recipe.model
+    return str(recipe.out / (AVERAGE if way == "averaged" else "model"))
+
+
+def _measure_drift(recipe: Recipe, start: Any, engine: Any, item: Mapping[str, Any]) -> None:
+    from boxrl.data.samples import read_samples
+    from boxrl.engines.drift import measure_drift
+
+    began, samples = time.monotonic(), read_samples(Path(item["samples"]))
+    drift = measure_drift(start, engine, samples, _sampling(recipe, sampled=True))
+    folder = Path(item["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = time.monotonic() - began
+    write_json(folder / "metrics.json", {"n": len(samples), "drift": drift, "seconds": seconds})
 
 
 def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:
     from boxrl.data.controls import apply_control
     from boxrl.data.samples import read_samples
     from boxrl.engines.answers import answer_and_evaluate
-    from boxrl.generation.predict import Sampling
 
     samples, way, asked = Path(item["samples"]), item["way"], None
     if way == "shuffled_labels":
         asked = apply_control(read_samples(samples), way, recipe.seed)
-    sampling = Sampling(
-        temperature=recipe.train.temperature if way == "sampled" else 0.0,
-        max_new_tokens=recipe.train.max_completion_length,
-        seed=recipe.seed,
-        batch_size=BATCH,
-    )
     answer_and_evaluate(
         engine,
         samples,
         Path(item["folder"]),
-        sampling,
+        _sampling(recipe, sampled=way == "sampled"),
         {},
         f"{item['name']} {way}",
         asked=asked,
         resamples=0,
         timed=True,
+    )
+
+
+def _sampling(recipe: Recipe, sampled: bool) -> Sampling:
+    from boxrl.generation.predict import Sampling
+
+    return Sampling(
+        temperature=recipe.train.temperature if sampled else 0.0,
+        max_new_tokens=recipe.train.max_completion_length,
+        seed=recipe.seed,
+        batch_size=BATCH,
     )
 
 

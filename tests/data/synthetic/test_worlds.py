@@ -239,7 +239,8 @@ def test_pairs_ask_the_same_image_for_what_is_there_and_for_what_is_not() -> Non
             (one,), (other,) = present.sample.labels, absent.sample.labels
             assert len(set(one.split()) & set(other.split())) == 1
             assert other not in {item["label"] for item in absent.sample.meta["others"]}
-            assert present.sample.image != absent.sample.image
+            assert present.sample.image == absent.sample.image
+            assert present.sample.id != absent.sample.id
 
 
 def test_near_misses_differ_in_one_word_from_a_label_asked_for() -> None:

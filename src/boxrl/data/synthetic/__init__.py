@@ -148,7 +148,7 @@ def ask_of_absent(scene: Scene, rng: random.Random, sample_id: str) -> Scene:
     Args:
         scene: that asks for one label.
         rng: chooses among such labels.
-        sample_id: also the image's name, `ID.png`.
+        sample_id: of the new question.
     """
     shown = [{"bbox": list(item.bbox), "label": item.label} for item in scene.sample.objects]
     others = [*shown, *scene.sample.meta["others"]]
@@ -158,7 +158,6 @@ def ask_of_absent(scene: Scene, rng: random.Random, sample_id: str) -> Scene:
     sample = replace(
         scene.sample,
         id=sample_id,
-        image=f"{sample_id}.png",
         labels=(rng.choice(near or absent),),
         objects=(),
         meta={"others": others},
