@@ -28,19 +28,19 @@ def test_prompts_must_be_dealt_to_the_processes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "samples", "gpus", "micro", "expected"),
+    ("epochs", "samples", "gpus", "micro", "expected"),
     [
-        ("grpo", 5, 1, 1, (10, 5, 3)),
-        ("grpo", 45, 1, 4, (57, 8, 15)),
-        ("grpo", 9000, 1, 4, (1000, 8, 50)),
-        ("grpo", 45, 8, 4, (15, 32, 4)),
-        ("sft", 45, 1, 4, (17, 8, 5)),
+        (10, 5, 1, 1, (10, 5, 3)),
+        (10, 45, 1, 4, (57, 8, 15)),
+        (10, 9000, 1, 4, (1000, 8, 50)),
+        (10, 45, 8, 4, (15, 32, 4)),
+        (3, 45, 1, 4, (17, 8, 5)),
     ],
 )
 def test_steps_go_several_times_through_few_samples_and_once_through_many(
-    method: str, samples: int, gpus: int, micro: int, expected: tuple[int, ...]
+    epochs: int, samples: int, gpus: int, micro: int, expected: tuple[int, ...]
 ) -> None:
-    plan = plan_steps(method, samples, gpus, micro)
+    plan = plan_steps(epochs, samples, gpus, micro)
     assert plan[:3] == expected
     assert plan.prompts_per_step % (micro * gpus) == 0
     assert plan.prompts_per_step <= samples
@@ -48,4 +48,4 @@ def test_steps_go_several_times_through_few_samples_and_once_through_many(
 
 def test_fewer_samples_than_gpus_are_told() -> None:
     with pytest.raises(UsageError, match="3 samples cannot be dealt to 8"):
-        plan_steps("grpo", 3, 8, 1)
+        plan_steps(10, 3, 8, 1)

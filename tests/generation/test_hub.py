@@ -132,6 +132,7 @@ def test_a_recipe_is_written_and_a_step_planned_without_the_weights(
         hub, tmp_path, COMMAND, "init", *data, str(scene_folder / "images"), "--model", "me/tiny"
     )
     assert status == 0, said
+    assert "Warning" not in said
     (tmp_path / "recipe.yaml").write_text(told)
     for words in (["train", str(tmp_path / "recipe.yaml"), "--dry-run"],
                   ["validate", str(tmp_path / "recipe.yaml")]):  # fmt: skip

@@ -8,10 +8,8 @@ from typing import NamedTuple
 from boxrl.config import Recipe
 from boxrl.errors import UsageError
 
-EPOCHS = {"grpo": 10, "sft": 3}
-"""Times through the samples that a first recipe takes, between LEAST and MOST steps."""
-
 LEAST, MOST = 10, 1000
+"""Steps of a first recipe."""
 
 
 def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
@@ -56,11 +54,11 @@ class Plan(NamedTuple):
     epochs: float
 
 
-def plan_steps(method: str, samples: int, gpus: int, micro: int) -> Plan:
+def plan_steps(epochs: int, samples: int, gpus: int, micro: int) -> Plan:
     """Steps that fit the data: several times through few samples, once through many.
 
     Args:
-        method: `grpo` or `sft`.
+        epochs: times through few samples.
         samples: how many there are to train on.
         gpus: that share the prompts of a step.
         micro: prompts of one forward pass.
@@ -74,5 +72,5 @@ def plan_steps(method: str, samples: int, gpus: int, micro: int) -> Plan:
             f"{samples} samples cannot be dealt to {gpus} GPU(s); take at most {samples}: --gpus"
         )
     prompts = min(8 * gpus, samples) // unit * unit
-    steps = min(max(math.ceil(EPOCHS[method] * samples / prompts), LEAST), MOST)
+    steps = min(max(math.ceil(epochs * samples / prompts), LEAST), MOST)
     return Plan(steps, prompts, min(50, math.ceil(steps / 4)), steps * prompts / samples)

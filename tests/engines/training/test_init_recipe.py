@@ -8,6 +8,7 @@ import pytest
 
 from boxrl.cli import main
 from boxrl.config import find_recipe, load_recipe
+from boxrl.generation.model_folders import PACKAGED
 
 
 def init(folder: Path, **options: str) -> list[str]:
@@ -75,15 +76,19 @@ def test_predictions_do_not_go_into_a_folder(
     assert f"--out: {tmp_path} is a folder; take {tmp_path}/pred" in capsys.readouterr().err
 
 
-def test_the_packaged_model_gets_settings_that_teach_it(
-    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("model", ["tiny", str(PACKAGED["tiny"])])
+def test_a_narrow_model_gets_settings_that_teach_it(
+    model: str, scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(init(scene_folder)) == 0
+    assert main(init(scene_folder, model=model)) == 0
     (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
     train = load_recipe(tmp_path / "recipe.yaml").train
     quickstart = load_recipe(find_recipe("quickstart")).train
     assert train.learning_rate == quickstart.learning_rate
     assert train.max_completion_length == quickstart.max_completion_length
+    assert main(init(scene_folder, model=model, method="sft")) == 0
+    said = capsys.readouterr().out
+    assert "learning_rate: 1.0e-03" in said and "30.0 times through 12 samples" in said
 
 
 def test_held_out_samples_are_wired_in(

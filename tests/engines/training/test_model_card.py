@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_the_card_says_what_it_is_and_how_to_use_it(
     ):
         assert said in body
     assert str(tmp_path) not in card
+
+
+def test_the_card_of_a_checkpoint_has_its_own_step_and_figures(run: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(left / "model")  # as if it had been interrupted
+    recipe = (left / "recipe.yaml").read_text()
+    (left / "recipe.yaml").write_text(recipe.replace("max_steps: 1", "max_steps: 9"))
+    assert main(["export", str(left), "--out", str(tmp_path / "out")]) in (0, None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- steps: 1 of 9" in card
+    assert "- mAP on the validation samples: 0." in card
+    assert "before | after" not in card
 
 
 def test_it_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:

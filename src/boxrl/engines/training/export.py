@@ -13,7 +13,7 @@ from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.data.files import is_whole
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import ADAPTER, load, model_errors, save
-from boxrl.engines.training.checkpoints import last_whole
+from boxrl.engines.training.checkpoints import last_whole, step_of
 from boxrl.engines.training.lora import read_adapter
 from boxrl.engines.training.model_card import write_card
 from boxrl.errors import UsageError
@@ -52,7 +52,8 @@ def export(source: Path, out: Path, which: str = "final", base: str | None = Non
         save(model.to(_stored_dtype(model)), processor, source_model, out)
     run = _run_of(weights)
     named = str(read_yaml(run / "recipe.yaml").get("family") or "") if run else ""
-    write_card(out, read_family(out, named or None), base or _base_of(weights), run)
+    step = step_of(weights) if run is not None and weights.parent != run else None
+    write_card(out, read_family(out, named or None), base or _base_of(weights), run, step)
     return weights
 
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from boxrl.config import PACKAGED_MODELS, Recipe
+from boxrl.config import Recipe
 from boxrl.data.samples import read_samples
 from boxrl.data.stats import at_most, image_tokens
 from boxrl.data.summary import read_summary
 from boxrl.engines.build import EngineOptions
-from boxrl.engines.known_models import find_known_family
+from boxrl.engines.known_models import find_config, find_known_family
 from boxrl.engines.steps import plan_steps
 from boxrl.engines.training.load import token_counter
 from boxrl.engines.training.memory import GIB, Estimate, estimate, least
@@ -37,8 +37,17 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
 )  # fmt: skip
 """From the largest to the smallest; the first that fits is taken."""
 
-SMALL = {"learning_rate": 2e-4, "max_completion_length": 96}
-"""For the packaged models, as recipes/quickstart.yaml has it; 1e-6 would teach them nothing."""
+EPOCHS = {"grpo": 10, "sft": 3}
+"""Times through few samples, by method."""
+
+NARROW = 512
+"""A language model of fewer channels has some million weights, as the packaged ones."""
+
+NARROW_RATE = {"grpo": 2e-4, "sft": 1e-3}
+"""Learning rates of narrow models, which those of WAYS would teach nothing."""
+
+NARROW_EPOCHS = EPOCHS | {"sft": 30}
+"""To a narrow model a label that it does not know is a row of single letters."""
 
 REWARDS = {
     "detection": ["format", "f1"],
@@ -109,16 +118,14 @@ def write_recipe(
         "data": {"train": samples, "test": validation, "images": images},
         "rewards": list(dict.fromkeys(name for task in tasks for name in REWARDS[task])),
     }  # fmt: skip
-    small = SMALL if model in PACKAGED_MODELS else {}
     answer = _longest_answer(read, family, model)
-    fits = max(int(small.get("max_completion_length", 1024)), -(-answer * 3 // 64) * 32)
-    options = {**small, "max_completion_length": fits}
+    epochs, options = _pace(model, method, answer)
     if validation is not None and gpus == 1:
         options["validate_samples"] = min(len(read_samples(validation)), VALIDATED)
     for limited in _limits(family, named=max_pixels is not None):
         changed = limited.limits() if limited is not family or min_pixels or max_pixels else {}
         content |= {key: changed.get(key) for key in ("min_pixels", "max_pixels")}
-        for way, trains in _ways(method, number, gpus, options).items():
+        for way, trains in _ways(epochs, number, gpus, options).items():
             recipes = [Recipe.model_validate(content | {"train": train}) for train in trains]
             recipe, need, needed = _largest_fit(recipes, gpus, 0.9 * gpu_memory * 1e9, largest)
             if need is not None:
@@ -170,8 +177,18 @@ def _limits(family: Family, *, named: bool) -> Iterator[Family]:
                 yield at_most(family, limit)
 
 
+def _pace(model: str, method: str, answer: int) -> tuple[int, dict[str, Any]]:
+    """Times through few samples, and keys of `train`, by the width of the model."""
+    narrow = find_config(model).get_text_config().hidden_size < NARROW
+    length = max(96 if narrow else 1024, -(-answer * 3 // 64) * 32)
+    if narrow:
+        rate = {"learning_rate": NARROW_RATE[method]}
+        return NARROW_EPOCHS[method], {"max_completion_length": length, **rate}
+    return EPOCHS[method], {"max_completion_length": length}
+
+
 def _ways(
-    method: str, samples: int, gpus: int, options: dict[str, Any]
+    epochs: int, samples: int, gpus: int, options: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     """How it is trained -> train sections of fewer and fewer prompts in a micro-batch."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -179,7 +196,7 @@ def _ways(
         for micro in (4, 2, 1):
             if micro > 1 and samples < micro * gpus:
                 continue
-            plan = plan_steps(method, samples, gpus, micro)
+            plan = plan_steps(epochs, samples, gpus, micro)
             section = {
                 "max_steps": plan.max_steps, "prompts_per_step": plan.prompts_per_step,
                 "num_generations": 8, "micro_batch_prompts": micro,

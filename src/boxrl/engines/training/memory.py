@@ -83,7 +83,6 @@ def estimate(
     Raises:
         UsageError: neither a model folder nor a known name, or a model that cannot be run.
     """
-    quiet()
     family = find_known_family(recipe_options(recipe, recipe.model))
     model = build_empty(recipe)
     load = build_load(recipe, family, model, samples, processes)
@@ -249,6 +248,7 @@ def visible_memory() -> int | None:
 
 def build_empty(recipe: Recipe) -> Any:
     """The model's modules in the precision of the recipe, without memory for their weights."""
+    quiet()
     config = find_config(recipe.model)
     engine = recipe.engine
     dtype = torch.float32

@@ -8,7 +8,7 @@ from typing import Any
 
 from boxrl import __version__
 from boxrl.config import read_yaml
-from boxrl.data.files import write_atomic
+from boxrl.data.files import is_number, read_jsonl, write_atomic
 from boxrl.errors import BoxrlError
 from boxrl.evaluate.files import METRICS_FILE, read_metrics
 from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
@@ -25,7 +25,9 @@ FRAMES = {
 }
 
 
-def write_card(out: Path, family: Family, base: str, run: Path | None) -> None:
+def write_card(
+    out: Path, family: Family, base: str, run: Path | None, step: int | None = None
+) -> None:
     """Write README.md into a model folder.
 
     Args:
@@ -33,15 +35,17 @@ def write_card(out: Path, family: Family, base: str, run: Path | None) -> None:
         family: of the model, with its pixel limits.
         base: the model that it was trained from, as its run names it.
         run: the run folder; None where nothing but weights is known.
+        step: of the run's checkpoint that was exported; None for the model at its end.
     """
     recipe = read_yaml(run / "recipe.yaml") if run else {}
     with write_atomic(out / "README.md") as handle:
-        handle.write("\n".join(_lines(out, family, base, recipe, run)) + "\n")
+        handle.write("\n".join(_lines(out, family, base, recipe, run, step)) + "\n")
 
 
 def _lines(
-    out: Path, family: Family, base: str, recipe: Mapping[str, Any], run: Path | None
-) -> Iterator[str]:
+    out: Path, family: Family, base: str, recipe: Mapping[str, Any], run: Path | None,
+    step: int | None,
+) -> Iterator[str]:  # fmt: skip
     method = str(recipe.get("method", "")).upper()
     yield "---"
     if _is_public(base):
@@ -54,11 +58,13 @@ def _lines(
         f"A vision-language model that answers with bounding boxes, trained by {method or 'boxrl'} "
         f"from {start} with boxrl {__version__}."
     )
-    yield from _data(recipe)
+    yield from _data(recipe, step)
     yield from _asking(family, str(recipe.get("prompt", "standard")))
     yield from _serving(out, family)
-    if run:
+    if run and step is None:
         yield from _figures(run)
+    elif run:
+        yield from _figures_at(run, step)
 
 
 def _is_public(base: str) -> bool:
@@ -66,7 +72,7 @@ def _is_public(base: str) -> bool:
     return base.count("/") == 1 and not Path(base).exists() and base[:1] not in "./~"
 
 
-def _data(recipe: Mapping[str, Any]) -> Iterator[str]:
+def _data(recipe: Mapping[str, Any], step: int | None) -> Iterator[str]:
     data, train = recipe.get("data") or {}, recipe.get("train") or {}
     if not recipe:
         return
@@ -79,7 +85,9 @@ def _data(recipe: Mapping[str, Any]) -> Iterator[str]:
         for entry in recipe.get("rewards") or ()
     )
     yield from ("", "## Training", "", f"- data: {trained}")
-    yield f"- steps: {_word(train.get('max_steps'))}, learning rate {train.get('learning_rate')}"
+    done = "" if step is None else f"{step} of "
+    rate = train.get("learning_rate")
+    yield f"- steps: {done}{_word(train.get('max_steps'))}, learning rate {rate}"
     if rewards and recipe.get("method") == "grpo":
         yield f"- rewards: {rewards}"
     if train.get("lora"):
@@ -146,6 +154,16 @@ def _figures(run: Path) -> Iterator[str]:
     protocol = read_metrics(next(iter(found.values())))["protocol"]
     stated = [f"{key} {_word(protocol[key])}" for key in PROTOCOL if protocol.get(key) is not None]
     yield f"Protocol: {'; '.join(stated)}."
+
+
+def _figures_at(run: Path, step: int | None) -> Iterator[str]:
+    """What the run's validation found at a checkpoint; its evaluations are of the last model."""
+    log = run / "validation.jsonl"
+    rows = [row for _, row in read_jsonl(log) if row.get("step") == step] if log.is_file() else []
+    found = {key: value for row in rows for key, value in row.items() if key != "step"}
+    if numbers := {key: value for key, value in found.items() if is_number(value)}:
+        yield from ("", "## Figures", "")
+        yield from (f"- {_word(k)} on the validation samples: {v:.3f}" for k, v in numbers.items())
 
 
 def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
