@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from boxrl.evaluate.verdict import change_verdict, evaluation_verdict, learning_verdict
+from boxrl.evaluate.verdict import (
+    by_heart_verdict,
+    change_verdict,
+    evaluation_verdict,
+    learning_verdict,
+)
 
 
 def difference(low: float, high: float, key: str = "mAP") -> dict[str, Any]:
@@ -64,3 +69,13 @@ def test_a_training_says_how_far_it_came_and_whether_it_went_on() -> None:
     assert "reward 0.035 -> 0.355 in 40 steps, and still rising" in str(learning_verdict(rising))
     assert learning_verdict([]) is None
     assert learning_verdict([{"loss": 1.0}]) is not None
+
+
+def test_answers_known_by_heart_are_told_where_others_are_missed() -> None:
+    by_heart = [{"loss": 0.03, "token_accuracy": 0.5}] * 9 + [{"token_accuracy": 0.99}] * 3
+    said = by_heart_verdict(by_heart, {"mAP": 0.02})
+    assert said.startswith("it knows its own answers by heart (token accuracy 0.990) and not")
+    assert "(mAP 0.020)" in said
+    assert by_heart_verdict(by_heart, {"mAP": 0.8}) == ""
+    assert by_heart_verdict(by_heart[:9], {"mAP": 0.02}) == ""
+    assert by_heart_verdict([{"reward": 1.0}], {"mAP": 0.02}) == ""

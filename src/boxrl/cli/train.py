@@ -123,7 +123,7 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     from boxrl.cli.tables import print_change, print_hints, print_next
     from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
-    from boxrl.evaluate.verdict import learning_verdict
+    from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
     console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
@@ -137,11 +137,13 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
         print_change(console, title, change.difference, change.before.metrics["blind"])
         print_hints(console, change.after.metrics.get("hints", ()))
         steps.insert(1, f"boxrl demo --model {out / 'model'}")
-    learning = learning_verdict([row for _, row in read_jsonl(out / "metrics.jsonl")])
-    if learning is not None:
-        console.print(learning.words, soft_wrap=True, highlight=False)
-        if learning.goes_on:
-            steps.insert(0, further(args, recipe))
+    rows = [row for _, row in read_jsonl(out / "metrics.jsonl")]
+    learning = learning_verdict(rows)
+    by_heart = by_heart_verdict(rows, change.after.metrics) if change else ""
+    for said in filter(None, (learning and learning.words, by_heart)):
+        console.print(said, soft_wrap=True, highlight=False)
+    if learning and learning.goes_on and not by_heart:
+        steps.insert(0, further(args, recipe))
     print_next(console, *steps)
 
 

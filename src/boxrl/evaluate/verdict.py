@@ -67,6 +67,13 @@ def evaluation_verdict(metrics: Mapping[str, Any]) -> str:
     return f"{said}; {'worse than' if worse else 'not significantly better than'} answering blind"
 
 
+BY_HEART = 0.98
+"""Token accuracy from which answers are known by heart."""
+
+POOR = 0.5
+"""A headline figure below it is no success, whatever the data."""
+
+
 class Learning(NamedTuple):
     """What a training came to on its own samples.
 
@@ -103,6 +110,30 @@ def learning_verdict(steps: Sequence[Mapping[str, Any]]) -> Learning | None:
     if goes_on:
         words += f", and still {'rising' if rises else 'falling'} when it ended"
     return Learning(words, goes_on)
+
+
+def by_heart_verdict(steps: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> str:
+    """Whether SFT learned its own answers and little that helps with others.
+
+    Args:
+        steps: rows of metrics.jsonl.
+        metrics: of the held-out samples after it.
+
+    Returns:
+        One sentence; "" where it is not so, or nobody can tell.
+    """
+    known = [row["token_accuracy"] for row in steps if row.get("token_accuracy") is not None]
+    metric = _headline(metrics)
+    if not known or metric is None:
+        return ""
+    own, held_out = fmean(known[-max(len(known) // 5, 1) :]), look_up(metrics, metric.key)
+    if own < BY_HEART or held_out is None or held_out >= POOR:
+        return ""
+    return (
+        f"it knows its own answers by heart (token accuracy {own:.3f}) and not the held-out ones "
+        f"({metric.name} {held_out:.{metric.digits}f}): more samples or a model that knows such "
+        "images help, more steps do not"
+    )
 
 
 def _goes_on(values: Sequence[float], fifth: int) -> bool:
