@@ -1,5 +1,7 @@
 """Prompts: texts, placement, templates of one's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from boxrl.data.lint.prompts import lint_rendered
@@ -80,6 +82,18 @@ def test_questions_keep_their_own_words():
 
 def test_crowd_regions_are_in_no_gold_answer():
     assert render_target(DOGS, FAMILIES["plain"]).count("bbox_2d") == 1
+
+
+def test_a_prompt_for_scores_shows_them_and_its_gold_answers_state_them():
+    prompt = PROMPTS["scored"]
+    assert '"label": "target name", "score": score}' in render_text(DOGS, prompt)
+    assert render_target(DOGS, FAMILIES["plain"], prompt=prompt).endswith(
+        '[{"bbox_2d": [100, 50, 300, 250], "label": "dog", "score": 1.00}]\n```</answer>'
+    )
+    stated = replace(DOGS, meta={"scores": [0.256, 1]})  # the second one is the crowd's
+    assert '"score": 0.26}]' in render_target(stated, FAMILIES["plain"], prompt=prompt)
+    with pytest.raises(UsageError, match="form scored asks for JSON, and family internvl"):
+        render_text(DOGS, replace(prompt, name="mine"), FAMILIES["internvl"])
 
 
 def test_a_prompt_of_ones_own(tmp_path):

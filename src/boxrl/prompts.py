@@ -7,8 +7,9 @@ serves every prompt, family and way of answering. `parsing.parse` is the inverse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ import yaml
 
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family
-from boxrl.families.syntaxes import SYNTAXES, write_compact
+from boxrl.families.syntaxes import SYNTAXES, write_compact, write_scored
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.types import Detections, Sample, fold_label
 
@@ -47,12 +48,12 @@ REC = (
 )
 DIRECT = "Output the final answer in <answer> </answer> tags."
 SCORED = (
-    f'{DIRECT} Add to each object a "score" from 0 to 1: how sure you are that its box and its '
-    "label are right."
+    f"{DIRECT} The score is a number from 0 to 1: how sure you are that the box and its label are "
+    "right."
 )
 
 Placement = Literal["user-suffix", "user-prefix", "system", "both"]
-Form = Literal["family", "compact"]
+Form = Literal["family", "compact", "scored"]
 
 _PLACEHOLDERS = {
     "detect": {"labels", "label_list", "output"},
@@ -77,8 +78,8 @@ class Prompt:
         region: of a region sample, with `{region}`, in the model's coordinates, and `{labels}`.
         label: how each label, or the expression, is written, with `{label}`.
         separator: between labels.
-        form: how boxes are asked for and written: as the `family` does, or in `compact` JSON, each
-            label once with all of its boxes.
+        form: how boxes are asked for and written: as the `family` does, in `compact` JSON, each
+            label once with all of its boxes, or in `scored` JSON, each box with a score.
     """
 
     name: str
@@ -202,7 +203,7 @@ PROMPTS: dict[str, Prompt] = {
     "enhanced": Prompt("enhanced", ENHANCED),
     "rec": Prompt("rec", REC),
     "none": Prompt("none", DIRECT),
-    "scored": Prompt("scored", SCORED),
+    "scored": Prompt("scored", SCORED, form="scored"),
     "compact": Prompt("compact", STANDARD, form="compact"),
     "missing_space": Prompt("missing_space", STANDARD, detect=DETECT + "{labels}.{output}"),
     **{prompt.name: prompt for prompt in NATIVE},
@@ -293,7 +294,8 @@ def render_output(family: Family, form: Form = "family") -> str:
         UsageError: the form is JSON and the family's syntax is not.
     """
     corners = ["x1", "y1", "x2", "y2"] if family.axes == "xyxy" else ["y1", "x1", "y2", "x2"]
-    example = _writer(family, form)([corners] * 2, ["target name"] * 2, family.box_key)
+    write = _writer(family, form, ["score"] * 2)
+    example = write([corners] * 2, ["target name"] * 2, family.box_key)
     said = _COMPACT if form == "compact" else SYNTAXES[family.syntax].form
     return _OUTPUT.format(form=said, example=example)
 
@@ -301,13 +303,17 @@ def render_output(family: Family, form: Form = "family") -> str:
 _COMPACT = "in JSON format without spaces, those of a name together"
 
 
-def _writer(family: Family, form: Form) -> Callable[..., str]:
+def _writer(
+    family: Family, form: Form, scores: Sequence[float | str] | None = None
+) -> Callable[..., str]:
     syntax = SYNTAXES[family.syntax]
-    if form == "compact" and not syntax.is_json:
+    if form != "family" and not syntax.is_json:
         raise UsageError(
-            f"a prompt of form compact asks for JSON, and family {family.name} writes boxes "
+            f"a prompt of form {form} asks for JSON, and family {family.name} writes boxes "
             f"{syntax.form}; take another prompt"
         )
+    if form == "scored":
+        return partial(write_scored, scores=scores)
     return write_compact if form == "compact" else syntax.write
 
 
@@ -376,6 +382,7 @@ def render_answer(
     size_wh: tuple[int, int],
     input_size_wh: tuple[int, int] | None = None,
     form: Form = "family",
+    scores: Sequence[float] = (),
 ) -> str:
     """Boxes as the family writes them, or `None` where there are none.
 
@@ -385,13 +392,16 @@ def render_answer(
         size_wh: size of the original image.
         input_size_wh: size the model sees, where it is known better than the family's rule.
         form: of the prompt; boxes of a label stand in a row where it is compact.
+        scores: one per box, in [0, 1], written with two digits where the form is scored; without
+            any every box says 1.
     """
     if not len(detections):
         return "None"
     if form == "compact":
         detections = detections.by_label()
     boxes = family.render_boxes(detections.boxes, size_wh, input_size_wh)
-    return _writer(family, form)(boxes, detections.labels, family.box_key)
+    written = [f"{score:.2f}" for score in scores or [1.0] * len(detections)]
+    return _writer(family, form, written)(boxes, detections.labels, family.box_key)
 
 
 def render_think(sample: Sample) -> str:
@@ -431,8 +441,15 @@ def render_target(
         answer = sample.answer or ""
     else:
         targets = Detections.from_objects(sample.targets)
-        answer = render_answer(targets, family, sample.size_wh, input_size_wh, prompt.form)
+        scores = _target_scores(sample)
+        answer = render_answer(targets, family, sample.size_wh, input_size_wh, prompt.form, scores)
     return render_completion(answer, sample, prompt, opened)
+
+
+def _target_scores(sample: Sample) -> list[float]:
+    """`meta.scores` of the targets; none where the sample has none."""
+    pairs = zip(sample.objects, sample.meta.get("scores", ()), strict=False)
+    return [score for item, score in pairs if not item.iscrowd]
 
 
 def render_completion(answer: str, sample: Sample, prompt: Prompt, opened: bool = False) -> str:

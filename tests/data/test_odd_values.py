@@ -60,6 +60,7 @@ def told(capsys: pytest.CaptureFixture[str], *call: str) -> str:
         ({"meta": {"areas": [HUGE]}}, "meta.areas: area 1000"),
         ({"meta": {"areas": ["9"]}}, "meta.areas: area '9'; expected square pixels, 0 or more"),
         ({"meta": {"areas": 9}}, "meta.areas must be a list of square pixels"),
+        ({"meta": {"scores": [2]}}, "meta.scores must be a number from 0 to 1 per object"),
         ({"meta": [1]}, "meta must be an object"),
     ],
 )

@@ -152,6 +152,8 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
         raise DataError(f"{where}: labels must be a list of non-empty strings, got {labels!r:.80}")
     meta = row.get("meta") or {}
     _check_meta(meta, (width, height), where)
+    objects = tuple(parse_objects(row.get("objects", []), (width, height), where))
+    _check_scores(meta.get("scores"), len(objects), where)
     return Sample(
         id=_text(row, "id", where),
         image=checked_image(_text(row, "image", where), where),
@@ -159,7 +161,7 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
         height=height,
         task=cast(Task, task),
         labels=held_once(tuple(labels)),
-        objects=tuple(parse_objects(row.get("objects", []), (width, height), where)),
+        objects=objects,
         question=_text(row, "question", where) if row.get("question") is not None else None,
         answer=_text(row, "answer", where) if row.get("answer") is not None else None,
         meta=meta,
@@ -181,6 +183,17 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
         names = meta.get(key, [])
         if not isinstance(names, list) or not _STRINGS.issuperset(map(type, names)):
             raise DataError(f"{where}: meta.{key} must be a list of labels, got {names!r:.80}")
+
+
+def _check_scores(scores: Any, count: int, where: str) -> None:
+    """Refuse scores that a gold answer could not state."""
+    if scores is None:
+        return
+    shares = isinstance(scores, list) and all(is_number(v) and 0 <= v <= 1 for v in scores)
+    if not shares or len(scores) != count:
+        raise DataError(
+            f"{where}: meta.scores must be a number from 0 to 1 per object, got {scores!r:.80}"
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -212,6 +225,7 @@ def without_labels(sample: Sample, labels: Collection[str]) -> Sample | None:
         ("category_ids", kept, len(sample.labels)),
         ("annotation_ids", stay, len(sample.objects)),
         ("areas", stay, len(sample.objects)),
+        ("scores", stay, len(sample.objects)),
     ):
         if isinstance(meta.get(key), list) and len(meta[key]) == whole:
             meta[key] = [meta[key][place] for place in places]

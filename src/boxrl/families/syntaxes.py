@@ -52,6 +52,18 @@ def write_compact(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     return f"{{{','.join(names)}}}"
 
 
+def write_scored(
+    boxes: Sequence[Box], labels: Sequence[str], key: str, scores: Sequence[Coordinate]
+) -> str:
+    """Any JSON family's boxes, fenced, each with how sure the answer is of it as `score`."""
+    items = (
+        f'{{"{key}": {_bracketed(box)}, "label": {json.dumps(label, ensure_ascii=False)}, '
+        f'"score": {score}}}'
+        for box, label, score in zip(boxes, labels, scores, strict=True)
+    )
+    return f"```json\n[{', '.join(items)}]\n```"
+
+
 def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     """GLM-V: the same JSON array between its box markers."""
     return f"<|begin_of_box|>{_write_json_items(boxes, labels, key)}<|end_of_box|>"

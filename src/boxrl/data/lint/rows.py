@@ -217,7 +217,7 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
     if len(kept) == len(sample.objects):
         return _check_known(sample, found)
     meta = dict(sample.meta)
-    for aligned in ("annotation_ids", "areas"):  # with the objects, which have changed
+    for aligned in ("annotation_ids", "areas", "scores"):  # with the objects, which have changed
         meta.pop(aligned, None)
     if unasked:
         meta["others"] = [*meta.get("others", []), *unasked]
