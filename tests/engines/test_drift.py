@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.data.samples import read_samples  # noqa: E402
-from boxrl.engines.drift import measure_drift, until_end  # noqa: E402
+from boxrl.cli import main  # noqa: E402
+from boxrl.engines.drift import Moved, drift_by_sample, measure_drift, summarize_drift, until_end  # noqa: E402
 from boxrl.engines.generate import Generator  # noqa: E402
 from boxrl.engines.loading import load  # noqa: E402
+from boxrl.errors import UsageError  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from boxrl.generation.predict import Sampling  # noqa: E402
@@ -70,3 +73,30 @@ def test_what_stands_behind_the_end_was_not_said() -> None:
     ids = torch.tensor([[5, 9, 9, 0], [9, 1, 1, 1], [5, 6, 7, 8]])
     said = until_end(ids, torch.tensor([9]))
     assert said.tolist() == [[True, True, False, False], [True] + [False] * 3, [True] * 4]
+
+
+def test_figures_are_per_token_with_intervals_over_samples() -> None:
+    found = summarize_drift([Moved(2, 1.0, 1), Moved(8, 0.0, 0)], seed=0, resamples=200)
+    assert (found["n"], found["tokens"]) == (2, 10)
+    assert (found["kl"], found["other_choice"]) == (0.1, 0.1)
+    assert found["intervals"]["kl"] == [0.0, 0.5]  # either sample alone
+
+
+def test_models_of_different_vocabularies_are_refused(scene_folder: Path) -> None:
+    start, other = generators(scene_folder)
+    other.processor = copy.deepcopy(other.processor)
+    other.processor.tokenizer.add_tokens(["new"])
+    with pytest.raises(UsageError, match="different vocabularies"):
+        drift_by_sample(start, other, [], Sampling())
+
+
+def test_doctor_drift_tells_it(scene_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["doctor", "drift", "--base=tiny", "--model=tiny-taught", "--max-new-tokens=6"]
+    call += [f"--samples={scene_folder / 'samples.jsonl'}", "--limit=2", "--prompt=standard"]
+    call += [f"--images={scene_folder / 'images'}", "--resamples=20", "--device=cpu"]
+    assert main([*call, "--json"]) in (0, None)
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 2
+    assert found["kl"] > 0
+    assert main(call) in (0, None)
+    assert "KL from the base, nats per token" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boxrl.cli.drift import add_drift
 from boxrl.cli.options import (
     MODEL_FAMILY,
     PREDICTED_FAMILY,
@@ -41,7 +42,7 @@ TORCHVISION = {
 
 
 def add_verb(verbs: Any) -> None:
-    """Declare `boxrl doctor`, which is `doctor env`, `doctor rewards` and `doctor parity`."""
+    """Declare `boxrl doctor`: its checks `env`, `rewards`, `parity` and `drift`."""
     verb = add_command(
         verbs, "doctor", "find out what is missing and which rewards leak", example="boxrl doctor"
     )
@@ -56,6 +57,7 @@ def add_verb(verbs: Any) -> None:
     env.set_defaults(run=check_environment)
     _add_rewards(checks)
     _add_parity(checks)
+    add_drift(checks)
 
 
 def _add_rewards(checks: Any) -> None:

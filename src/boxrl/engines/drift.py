@@ -6,18 +6,34 @@ Small drift on questions that were not trained goes with little being unlearned 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from boxrl.engines.generate import Generator
+from boxrl.errors import UsageError
 from boxrl.generation.predict import Sampling
+from boxrl.metrics.intervals import interval, resample, resample_ratio
 from boxrl.types import Sample
 
 
-@torch.no_grad()
+class Moved(NamedTuple):
+    """How far a model has moved along one answer.
+
+    Attributes:
+        tokens: of the answer.
+        divergence: sum of their KL, in nats.
+        other_choice: of how many another token has become the likeliest.
+    """
+
+    tokens: int
+    divergence: float
+    other_choice: int
+
+
 def measure_drift(
     start: Generator, trained: Generator, samples: Sequence[Sample], sampling: Sampling
 ) -> float:
@@ -29,17 +45,71 @@ def measure_drift(
         samples: what both are asked.
         sampling: how the start draws its answers, and how many at a time.
     """
-    total, count = 0.0, 0
+    rows = drift_by_sample(start, trained, samples, sampling)
+    return sum(row.divergence for row in rows) / sum(row.tokens for row in rows)
+
+
+def summarize_drift(rows: Sequence[Moved], seed: int, resamples: int) -> dict[str, Any]:
+    """Both figures over all answers, with 95 % intervals over samples.
+
+    Args:
+        rows: of `drift_by_sample`.
+        seed: of the bootstrap.
+        resamples: how often the samples are drawn.
+
+    Returns:
+        `n` samples, their `tokens`, `kl` per token, `other_choice` as a share of them, and
+        `intervals` of the two.
+    """
+    tokens, divergence, others = np.array(rows, dtype=np.float64).T
+    draws = resample(len(rows), resamples, seed)
+    found: dict[str, Any] = {"n": len(rows), "tokens": int(tokens.sum()), "intervals": {}}
+    for name, sums in (("kl", divergence), ("other_choice", others)):
+        ends = interval(resample_ratio(draws, sums, tokens))
+        found[name] = float(sums.sum() / tokens.sum())
+        found["intervals"][name] = list(ends) if ends else None
+    return found
+
+
+@torch.no_grad()
+def drift_by_sample(
+    start: Generator,
+    trained: Generator,
+    samples: Sequence[Sample],
+    sampling: Sampling,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[Moved]:
+    """Of every sample's answer how far the trained model is from the start.
+
+    Args:
+        start: the model before training.
+        trained: the model after it.
+        samples: what both are asked.
+        sampling: how the start draws its answers, and how many at a time.
+        advance: called with the number of samples just done.
+
+    Raises:
+        UsageError: the models have different vocabularies.
+    """
+    words = [one.processor.tokenizer.get_vocab() for one in (start, trained)]
+    if words[0] != words[1]:
+        raise UsageError(
+            "the models have different vocabularies: neither was trained from the other, so there "
+            "is no drift to measure"
+        )
+    rows = []
     for first in range(0, len(samples), sampling.batch_size):
         batch = samples[first : first + sampling.batch_size]
         inputs, completions = start.draw(batch, sampling)
         said = until_end(completions, start.eos)
         own = _log_probs(start.model, inputs, completions)
         other = _log_probs(trained.model, inputs, completions)
-        divergence = (own.exp() * (own - other)).sum(-1)
-        total += float(divergence[said].double().sum())
-        count += int(said.sum())
-    return total / count
+        divergence = (own.exp() * (own - other)).sum(-1).double() * said
+        changed = (own.argmax(-1) != other.argmax(-1)) & said
+        sums = (said.sum(1).tolist(), divergence.sum(1).tolist(), changed.sum(1).tolist())
+        rows += [Moved(*row) for row in zip(*sums, strict=True)]
+        advance(len(batch))
+    return rows
 
 
 def until_end(completions: Tensor, eos: Tensor) -> Tensor:

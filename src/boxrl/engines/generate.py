@@ -127,8 +127,12 @@ class Generator:
             output = generate_draws(self.model, inputs, group, **options)
         completions = output[:, inputs["input_ids"].shape[1] :]
         logprobs = recorder.finish(completions).tolist() if sampling.logprobs else None
+        n_prompt = inputs["attention_mask"].sum(1).repeat_interleave(group).tolist()
         rows = [
-            self._prediction(draw, ids, logprobs[row] if logprobs else None)
+            replace(
+                self._prediction(draw, ids, logprobs[row] if logprobs else None),
+                n_prompt_tokens=n_prompt[row],
+            )
             for row, (draw, ids) in enumerate(zip(batch, completions, strict=True))
         ]
         if not sampling.first_tokens:

@@ -61,6 +61,7 @@ def test_the_card_says_what_it_is_and_how_to_use_it(
         "| 4 samples | before | after | difference, 95 % interval |",
         "Protocol: prompt standard",
         "vllm serve my_model",
+        "lmms_eval --model vllm --model_args model=my_model ",
         '"max_pixels": 12740',
         'boxrl.load("my_model")',
     ):

@@ -133,6 +133,11 @@ def _serving(out: Path, family: Family) -> Iterator[str]:
         f"boxrl predict --engine openai --model {name} --base-url http://127.0.0.1:8000/v1 "
         "--samples val.jsonl --images images/ --out out.jsonl"
     )
+    yield "# what training left of the rest, by lmms-eval:"
+    yield (
+        f"python -m lmms_eval --model vllm --model_args model={name} --tasks gqa,ai2d,chartqa "
+        "--batch_size 16"
+    )
     yield from ("```", "", "```python", "import boxrl", "")
     yield f'boxrl.load("{name}").ask("image.jpg", "cat, dog")'
     yield "```"
