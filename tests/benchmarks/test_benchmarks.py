@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
+from boxrl.benchmarks.ovdeval import ASPECTS
 from boxrl.benchmarks.published import OVD_BLOG
 from boxrl.benchmarks.samples import build_samples, layout
-from boxrl.benchmarks.summary import ASPECTS
 from boxrl.cli import main
 from boxrl.data.formats import READERS
 from boxrl.data.predictions import Prediction, PredictionsFile

@@ -36,10 +36,12 @@ def test_the_headline_stands_first_beside_published_rows(page: str) -> None:
     start, end = page.index('<section id="benchmark">'), page.index('<section id="metrics">')
     assert start < end
     section = page[start:end]
-    for words in ("full.mAP", "pres.mAP", "abs.mAP", "APE-L(D)", "intra, every score 1"):
+    for words in ("FULL", "PRES", "ABS", "APE-L(D)", "intra, every score 1"):
         assert words in section
     assert "&lt;b&gt;mine" in section
     assert section.count("<td>100.0</td>") == 5  # three figures, and the ends of the first
+    said = '<p class="headline">FULL 100.0 (95 % 100.0 to 100.0), PRES 100.0, ABS 100.0</p>'
+    assert said in page
 
 
 @pytest.mark.parametrize(

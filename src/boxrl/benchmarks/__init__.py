@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from boxrl.benchmarks import ovdeval
 from boxrl.benchmarks.counting import COUNTING
 from boxrl.benchmarks.lvis import LVIS
-from boxrl.benchmarks.published import PUBLISHED, Published
-from boxrl.benchmarks.record import Benchmark, Part
+from boxrl.benchmarks.published import PUBLISHED
+from boxrl.benchmarks.record import Benchmark, Mean, Part, Published
 from boxrl.benchmarks.rexomni import REXOMNI
 from boxrl.benchmarks.rf_vl import RF_VL
 from boxrl.errors import UsageError, did_you_mean
@@ -27,9 +28,7 @@ COCO_SUBSETS = {
     "coco_pos_2": ("pos_2", "images in which every label has exactly one box"),
     "coco_pos_3": ("pos_3", "images of at most 10 boxes"),
 }
-OVDEVAL_FILES = (
-    "celebrity", "logo", "landmark", "color", "material", "position", "relationship", "negation",
-)  # fmt: skip
+OVDEVAL_FILES = tuple(name for files in ovdeval.ASPECTS.values() for name in files)
 REFCOCO_SPLITS = {
     "refcoco": ("unc", ("val", "testA", "testB")),
     "refcoco+": ("unc", ("val", "testA", "testB")),
@@ -80,9 +79,10 @@ def _refcoco(name: str) -> Benchmark:
         f"referring expressions, split by {split_by}",
         "refcoco",
         tuple(Part(split, (".",), images, options | {"split": split}, files) for split in splits),
-        "grounding_accuracy@0.5",
+        "mean.grounding_accuracy@0.5",
         "Share of expressions whose first box has IoU >= .5. VLM-R1 scores the first 2,000 (at "
         "the blog's time 500) of a shuffled split and asks for IoU > .5.",
+        means={"mean.grounding_accuracy@0.5": Mean("grounding_accuracy@0.5", (splits,))},
     )
 
 
@@ -100,6 +100,8 @@ _FIRST: dict[str, Benchmark] = {
         "as VLM-R1's average does; `eight_file_mean` averages the files. Annotation ids count "
         "from 1; the official script loses the annotation of id 0 (see coco-eval --nms-ap).",
         ("all", "positive"),
+        headline=ovdeval.HEADLINE,
+        means=ovdeval.MEANS,
     ),
     "d3": Benchmark(
         "d3",
@@ -113,6 +115,7 @@ _FIRST: dict[str, Benchmark] = {
         "`inter` for all 422.",
         ("intra", "inter"),
         "setting",
+        headline=(("FULL", "full.mAP"), ("PRES", "pres.mAP"), ("ABS", "abs.mAP")),
     ),
     **{name: _refcoco(name) for name in REFCOCO_SPLITS},
     "refgta": Benchmark(
@@ -168,6 +171,7 @@ _FIRST: dict[str, Benchmark] = {
         "at 1,000, every figure rounded to three digits; its numbers were sampled (temperature .7, "
         "top_p .8, top_k 20, presence penalty 1.5) at 768 to 12,800 tokens per image.",
         protocols=("qwen",),
+        means={"mean.mAP": Mean("mAP", (tuple(ODINW13),))},
     ),
 }
 

@@ -30,6 +30,7 @@ LVIS = Benchmark(
     "`positive` for those present, as Rex-Omni does. boxrl's own figures beside it (precision, "
     "recall, F1) count boxes of names annotated in part as neither right nor wrong.",
     ("all", "positive"),
+    headline=tuple((key, f"federated.{key}") for key in ("AP", "APr", "APc", "APf", "AP50")),
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from boxrl.benchmarks.record import Benchmark
@@ -20,6 +21,7 @@ class Outcome:
         parts: an evaluation per part.
         missing: part -> why its files are not there.
         variant: the protocol by which it was scored, where that is not boxrl's.
+        intervals: 95 % intervals of its means over several parts, by figure.
     """
 
     benchmark: Benchmark
@@ -27,6 +29,7 @@ class Outcome:
     parts: dict[str, Evaluation]
     missing: dict[str, str]
     variant: str | None = None
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def table(self) -> list[tuple[str, str, Any]]:

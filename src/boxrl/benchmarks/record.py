@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from boxrl.benchmarks.published import Published
 from boxrl.errors import UsageError
 
 
@@ -32,6 +31,35 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """One published result.
+
+    Attributes:
+        model: what was evaluated.
+        figures: by name, in percent.
+        source: where it stands.
+        remark: what is known of the protocol, or does not fit.
+    """
+
+    model: str
+    figures: Mapping[str, float]
+    source: str
+    remark: str = ""
+
+
+class Mean(NamedTuple):
+    """A figure that is the mean over groups of parts, of each the mean over its parts.
+
+    Attributes:
+        figure: of each part: `mAP`, `NMS-AP`, or a share of `boxrl.evaluate.summary`.
+        groups: names of parts.
+    """
+
+    figure: str
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Benchmark:
     """A named benchmark.
 
@@ -46,6 +74,9 @@ class Benchmark:
         protocol: how it is scored, and where that is boxrl's choice.
         published: numbers in print, each with its source.
         protocols: other ways of reading and scoring, by name.
+        headline: column and figure of its table, the main one first; empty: the main figure and
+            those that are published.
+        means: the means over several parts that it reports, by figure.
     """
 
     name: str
@@ -58,6 +89,8 @@ class Benchmark:
     mode_option: str = "mode"
     published: tuple[Published, ...] = ()
     protocols: tuple[str, ...] = ()
+    headline: tuple[tuple[str, str], ...] = ()
+    means: Mapping[str, Mean] = field(default_factory=dict)
 
 
 def located(root: Path, paths: tuple[str, ...]) -> Path:

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from boxrl.benchmarks.published import Published
-from boxrl.benchmarks.record import Benchmark, Part
+from boxrl.benchmarks.record import Benchmark, Part, Published
 from boxrl.boxes import xywh_to_xyxy
 from boxrl.errors import DataError
 from boxrl.evaluate.coco_files import AnnotationRow, CategoryRow, CocoRow, Id, read_content

@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxrl.benchmarks.published import Published
-from boxrl.benchmarks.record import Benchmark, Part
+from boxrl.benchmarks.record import Benchmark, Mean, Part, Published
 from boxrl.errors import UsageError
 from boxrl.evaluate.rows import Evaluation
 from boxrl.guard.files import read_text
@@ -77,6 +76,7 @@ RF20 = (
 
 DETPO = "DetPO, README"
 DETPO_PAPER = "DetPO, as others quote its table"
+SOFT_PROMPT = "SoftPrompt, arXiv 2609.11310"
 BENCHMARK_RUNS = "roboflow/rf-100-vl-benchmark, Qwen3.8-Max"
 VERIFIED = "DetPO prompt, score p(Yes) of a verify question per box"
 SUPER = ("Aerial", "Document", "Flora & Fauna", "Industrial", "Medical", "Sport", "Other")
@@ -111,6 +111,11 @@ RF20_PUBLISHED = (
         "Grounding DINO, zero-shot", _mean(16.8, (28.5, 5.1, 33.7, 12.8, 0.4, 5.1, 16.9)), DETPO
     ),
     Published("LLMDet, zero-shot", _mean(17.2), DETPO),
+    Published("Qwen3-VL-8B, LoRA", _mean(13.2), DETPO_PAPER, "trained on its ten shots; names"),
+    Published("Grounding DINO, tuned", _mean(33.4), DETPO_PAPER, "trained on its ten shots"),
+    Published("Qwen3-VL-8B, LoRA of rank 64", _mean(14.2), SOFT_PROMPT, "names"),
+    Published("Qwen3-VL-8B, LoRA of rank 64", _mean(14.8), SOFT_PROMPT, "names and instructions"),
+    Published("Grounding DINO, tuned", _mean(35.7), SOFT_PROMPT, "trained on its ten shots"),
     Published("Qwen3.8-Max", _mean(24.37), BENCHMARK_RUNS, "names, all classes, every score 1"),
     Published("Qwen3.8-Max", _mean(24.46), BENCHMARK_RUNS, "names and instructions"),
 )  # fmt: skip
@@ -168,7 +173,19 @@ def _benchmark(
         ("all", "single_class"),
         published=published,
         protocols=(INSTRUCTIONS,),
+        means={
+            "mean.mAP": Mean("mAP", (tuple(sets),)),
+            **{name: Mean("mAP", (mine,)) for name, mine in _grouped(sets).items()},
+        },
     )
+
+
+def _grouped(sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Of these sets those of every super-category that has any."""
+    chosen = {
+        name: tuple([one for one in of if one in sets]) for name, of in SUPER_CATEGORIES.items()
+    }
+    return {name: of for name, of in chosen.items() if of}
 
 
 RF_VL = (
@@ -205,11 +222,8 @@ def summarize_rf_vl(
     def mean(names: Sequence[str]) -> dict[str, Any]:
         return {k: mean_or_none([figures[name][k] for name in names]) for k in ("mAP", "AP50")}
 
-    grouped = {
-        name: [one for one in sets if one in figures] for name, sets in SUPER_CATEGORIES.items()
-    }
     return {
         "mean": mean(list(figures)),
-        "super_categories": {name: mean(sets) for name, sets in grouped.items() if sets},
+        "super_categories": {name: mean(sets) for name, sets in _grouped([*figures]).items()},
         "sets": figures,
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from boxrl.benchmarks.intervals import mean_intervals
 from boxrl.benchmarks.odinw_qwen import PROMPT, QWEN, summarize_qwen
 from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
@@ -20,6 +21,7 @@ from boxrl.data.samples import read_samples, render_sample, write_samples
 from boxrl.engines.answers import AnswerOptions, answer_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import Evaluation
+from boxrl.evaluate.cost import Price
 from boxrl.evaluate.detectors import ranked_by, read_answers
 from boxrl.evaluate.files import settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence
@@ -41,6 +43,7 @@ def run_benchmark(
     nms: float | None = None,
     protocol: str | None = None,
     resamples: int = RESAMPLES,
+    price: Price | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Run a benchmark into a run folder, or go on there.
@@ -59,6 +62,7 @@ def run_benchmark(
         nms: see `evaluate`.
         protocol: one of the benchmark's others, for its summary; None is boxrl's.
         resamples: of the bootstrap; 0 leaves intervals out.
+        price: of a million prompt tokens and a million completion tokens.
         tell: hears of every part whose files are not there, before anything is answered.
 
     Raises:
@@ -83,13 +87,14 @@ def run_benchmark(
     known = settings_family(settings, family, str(path))
     parts = evaluate_parts(
         samples, predictions, known, settings=settings, resamples=resamples,
-        confidence=ranked_by(path, confidence), nms=nms,
+        confidence=ranked_by(path, confidence), nms=nms, price=price,
     )  # fmt: skip
     if protocol == QWEN:
-        summary = summarize_qwen(benchmark, samples, predictions, known)
+        summary, intervals = summarize_qwen(benchmark, samples, predictions, known), {}
     else:
         summary = summarize_benchmark(benchmark, samples, parts, root)
-    outcome = Outcome(benchmark, summary, parts, missing, protocol)
+        intervals = mean_intervals(benchmark, parts, resamples)
+    outcome = Outcome(benchmark, summary, parts, missing, protocol, intervals)
     settings |= {"images": str(root.resolve()), "family": known.name}
     write_json(out / "benchmark.json", describe(outcome))
     for name, part in parts.items():

@@ -9,30 +9,18 @@ from typing import Any
 
 from boxrl.benchmarks.d3 import summarize_d3
 from boxrl.benchmarks.lvis import summarize_lvis
+from boxrl.benchmarks.ovdeval import summarize_ovdeval
 from boxrl.benchmarks.record import Benchmark
 from boxrl.benchmarks.rexomni import summarize_rexomni
 from boxrl.benchmarks.rf_vl import RF_VL, summarize_rf_vl
 from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate import evaluate
-from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.rows import Evaluation
 from boxrl.evaluate.summary import box_table
 from boxrl.families import Family
-from boxrl.metrics.average_precision import select, statistics, statistics_by_label
 from boxrl.metrics.detection import mean_or_none
-from boxrl.metrics.nms_ap import keep_one_per_target
-from boxrl.metrics.order_free import order_free_precision
 from boxrl.types import Sample
-
-ASPECTS = {
-    "proper_noun": ("celebrity", "logo", "landmark"),
-    "attribute": ("color", "material"),
-    "position": ("position",),
-    "relationship": ("relationship",),
-    "negation": ("negation",),
-}
-"""OVDEval's aspects and their files; its ninth file, COCO, belongs to none of them."""
 
 
 def evaluate_parts(
@@ -119,46 +107,10 @@ def _of_d3(samples: Sequence[Sample], parts: Mapping[str, Evaluation], _: Path) 
     return summarize_d3(samples, box_table(part.rows))
 
 
-def _of_ovdeval(_: Sequence[Sample], parts: Mapping[str, Evaluation], __: Path) -> dict[str, Any]:
-    """AP and NMS-AP per file, per aspect and their two means; None where a file is missing."""
-    files = {name: nms_figures(box_table(part.rows)) for name, part in parts.items()}
-    summary: dict[str, Any] = {"files": files, "aspects": {}}
-    for aspect, names in ASPECTS.items():
-        of_files = [files.get(name, {}) for name in names]
-        summary["aspects"][aspect] = _means(of_files)
-    aspects = summary["aspects"].values()
-    summary["five_aspect_mean"] = _means([*aspects])
-    everything = [files.get(name, {}) for names in ASPECTS.values() for name in names]
-    summary["eight_file_mean"] = _means(everything)
-    return summary
-
-
-def _means(of: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The NMS figures' means; None where one of them is not known."""
-    return {key: mean_or_none([figures.get(key) for figures in of]) for key in NMS_FIGURES}
-
-
-NMS_FIGURES = ("AP", "NMS-AP", "NMS-AP order-free")
-
-
-def nms_figures(table: BoxTable) -> dict[str, float | None]:
-    """AP, NMS-AP with ties to the last box, and NMS-AP free of the boxes' order."""
-    n_images, n_labels = len(table.rows), len(table.labels)
-    kept = select(table.preds, keep_one_per_target(table.targets, table.preds))
-    nearest = select(table.preds, keep_one_per_target(table.targets, table.preds, ties="best_iou"))
-    thinned = statistics_by_label(table.targets, kept, n_images, n_labels)
-    values = (
-        statistics(table.by_label)["mAP"],
-        statistics(thinned)["mAP"],
-        order_free_precision(table.targets, nearest, n_labels),
-    )
-    return dict(zip(NMS_FIGURES, values, strict=True))
-
-
 Summary = Callable[[Sequence[Sample], Mapping[str, Evaluation], Path], dict[str, Any]]
 
 SUMMARIES: dict[str, Summary] = {
-    "ovdeval": _of_ovdeval,
+    "ovdeval": summarize_ovdeval,
     "d3": _of_d3,
     "lvis": summarize_lvis,
     "rexomni": summarize_rexomni,

@@ -9,6 +9,7 @@ from typing import Any
 from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
 from boxrl.data.files import number_or_none
+from boxrl.evaluate.cost import mean_cost
 from boxrl.evaluate.protocol import shared_protocol
 from boxrl.evaluate.summary import look_up
 from boxrl.evaluate.tables import INTERVAL, Cell, CitedTable, protocol_line
@@ -24,9 +25,11 @@ def describe(outcome: Outcome) -> dict[str, Any]:
         "benchmark": outcome.benchmark.name,
         "summary": outcome.summary,
         "parts": {name: part.metrics for name, part in outcome.parts.items()},
+        "intervals": dict(outcome.intervals),
         "missing": outcome.missing,
         "protocol": outcome.benchmark.protocol,
         "variant": outcome.variant,
+        "headline": headline(outcome),
         "table": asdict(benchmark_table(outcome)),
     }
 
@@ -44,50 +47,92 @@ def benchmark_table(outcome: Outcome, detectors: Sequence[Outcome] = ()) -> Cite
             threshold, which a model without confidences does not have.
 
     Returns:
-        The main figure with its 95 % interval where it is one part's own, then every published
-        figure that this run has too; published rows without any of them are left out.
+        The main figure with its 95 % interval, then the benchmark's headline, or where it has none
+        every published figure that this run has too; published rows without any of them are left
+        out.
     """
     benchmark = outcome.benchmark
-    named = [name for result in benchmark.published for name in result.figures]
-    found = {name: find_figure(outcome, name) for name in dict.fromkeys((benchmark.figure, *named))}
-    figures = [name for name in found if found[name] is not None] or [benchmark.figure]
-    first, *others = figures
+    (main, first), *rest = _columns(outcome).items()
+    others = dict(rest)
     protocol = shared_protocol(outcome.parts.values())
-    ours: list[Cell] = [str(protocol.get("model") or "this run"), _percent(found[first])]
-    ours += map(_percent, _interval(outcome, first))
-    ours += [_percent(found[name]) for name in others]
-    best = (_percent(_part_figure(outcome, "f1@0.5")),) if detectors else ()
-    rows = [(*ours, *best, _answers(outcome), "this run", "")]
+
+    def cells(one: Outcome, f1: str) -> tuple[Cell, ...]:
+        figures = [find_figure(one, first), *_interval(one, first)]
+        figures += [find_figure(one, name) for name in others.values()]
+        figures += [_part_figure(one, f1)] if detectors else []
+        return (*map(_percent, figures), _answers(one))
+
+    model = str(protocol.get("model") or "this run")
+    rows: list[tuple[Cell, ...]] = [(model, *cells(outcome, "f1@0.5"), "this run", "")]
     for one in detectors:
         model = str(shared_protocol(one.parts.values()).get("model"))
-        figures_of = [find_figure(one, name) for name in others]
-        cells = (_percent(find_figure(one, first)), *map(_percent, _interval(one, first)))
-        cells = (*cells, *map(_percent, figures_of), _percent(_part_figure(one, BEST)))
-        rows.append((model, *cells, _answers(one), "its results", "confidence: its own scores"))
+        rows.append((model, *cells(one, BEST), "its results", "confidence: its own scores"))
+    unknown = (None,) * (2 if detectors else 1)
     for result in benchmark.published:
-        values = [result.figures.get(name) for name in figures]
-        if any(value is not None for value in values):
-            cells = (values[0], None, None, *values[1:], *(None,) * len(best), None)
-            rows.append((result.model, *cells, result.source, result.remark))
-    columns = ("model", first, *INTERVAL, *others, *("F1 @0.5",) * len(best), "n", "source",
+        value, *values = [result.figures.get(name) for name in (first, *others.values())]
+        if any(figure is not None for figure in (value, *values)):
+            known = (value, None, None, *values, *unknown)
+            rows.append((result.model, *known, result.source, result.remark))
+    columns = ("model", main, *INTERVAL, *others, *["F1 @0.5"] * bool(detectors), "n", "source",
                "remark")  # fmt: skip
     facts = {"benchmark": benchmark.name, "protocol": protocol_line(protocol)}
     return CitedTable(f"{benchmark.title} ({benchmark.name})", columns, tuple(rows), facts)
 
 
+def _columns(outcome: Outcome) -> dict[str, str]:
+    """Column -> figure, the main one first: those that the run has, and the main one anyway."""
+    benchmark = outcome.benchmark
+    published = [(name, name) for result in benchmark.published for name in result.figures]
+    named = dict(benchmark.headline or ((benchmark.figure, benchmark.figure), *published))
+    known = {column: f for column, f in named.items() if find_figure(outcome, f) is not None}
+    return known or dict([*named.items()][:1])
+
+
+def headline(outcome: Outcome) -> str:
+    """What the benchmark is known by, in one line and in percent.
+
+    Args:
+        outcome: a benchmark that was run.
+
+    Returns:
+        The main figure with its interval, then the others that its record leads with; "" where the
+        run has none of them.
+    """
+    leading = dict(outcome.benchmark.headline)
+    said = []
+    for column, name in _columns(outcome).items():
+        value, ends = find_figure(outcome, name), _interval(outcome, name)
+        if value is not None and (not said or column in leading):
+            span = [f"{end * 100:.1f}" for end in ends if end is not None]
+            said.append(f"{column} {value * 100:.1f}")
+            if len(said) == 1 and len(span) == 2:
+                said[0] += f" (95 % {' to '.join(span)})"
+    return ", ".join(said)
+
+
+COSTS = {
+    "prompt_tokens": "tokens in", "completion_tokens": "tokens out", "seconds": "s / 1,000",
+    "price": "price / 1,000",
+}  # fmt: skip
+"""Of `boxrl.evaluate.cost`, by column: tokens per answer, seconds and price of 1,000 answers."""
+
+
 def overview_table(outcomes: Sequence[Outcome]) -> CitedTable:
-    """The main figure of every benchmark, a row each, in percent.
+    """The main figure of every benchmark, a row each, in percent, and what an answer costs.
 
     Args:
         outcomes: benchmarks that were run with one model.
     """
+    costs = [mean_cost(part.metrics for part in one.parts.values()) for one in outcomes]
+    known = [key for key in COSTS if any(found[key] is not None for found in costs)]
     rows = []
-    for outcome in outcomes:
+    for outcome, found in zip(outcomes, costs, strict=True):
         name = outcome.benchmark.figure
         value = _percent(find_figure(outcome, name))
         ends = map(_percent, _interval(outcome, name))
-        rows.append((outcome.benchmark.name, name, value, *ends, _answers(outcome)))
-    columns = ("benchmark", "figure", "value", *INTERVAL, "n")
+        cells = (name, value, *ends, _answers(outcome), *(found[key] for key in known))
+        rows.append((outcome.benchmark.name, *cells))
+    columns = ("benchmark", "figure", "value", *INTERVAL, "n", *(COSTS[key] for key in known))
     shared = shared_protocol([part for one in outcomes for part in one.parts.values()])
     facts = {"protocol": protocol_line(shared)}
     return CitedTable(str(shared.get("model") or "this run"), columns, tuple(rows), facts)
@@ -124,12 +169,13 @@ def _part_figure(outcome: Outcome, name: str) -> float | None:
 def path_of(benchmark: Benchmark, name: str) -> tuple[str, ...]:
     """Where the summary holds a figure whose name is not its place there; empty elsewhere."""
     grounding = "grounding_accuracy@0.5"
+    main = benchmark.figure.removeprefix("mean.")
     parts = {part.name for part in benchmark.parts}
     if benchmark.name == "ovdeval" and name in parts:
         return "files", name, "NMS-AP"
     if benchmark.name == "ovdeval" and name.endswith(" AP"):
         return "aspects", name.removesuffix(" AP"), "AP"
-    if benchmark.figure == grounding and name in parts:
+    if main == grounding and name in parts:
         return grounding, name
     if benchmark.reader == "rexomni" and " F1@" in name:
         return "published", *name.split(" ")
@@ -139,9 +185,9 @@ def path_of(benchmark: Benchmark, name: str) -> tuple[str, ...]:
 
 
 def _interval(outcome: Outcome, name: str) -> Sequence[float | None]:
-    """Ends of the interval; None where the figure is not one part's own."""
+    """Ends of the interval; None where it is neither one part's own nor a mean of parts."""
     if len(outcome.benchmark.parts) != 1:
-        return None, None
+        return outcome.intervals.get(name, (None, None))
     [part] = outcome.parts.values()
     whole = name.rpartition(".")[2]  # of full.mAP, the part's own mAP where it is the same number
     same = find_figure(outcome, name) == look_up(part.metrics, whole)

@@ -15,6 +15,7 @@ from boxrl.cli.options import (
     add_format,
     add_json,
     add_limits,
+    add_price,
     add_ranking,
     add_thinking,
     chosen_format,
@@ -99,6 +100,7 @@ def add_verb(verbs: Any) -> None:
     add_limits(run)
     add_thinking(run)
     add_ranking(run)
+    add_price(run)
     run.add_argument(
         "--resamples", type=integer(0), default=1000, metavar="N",
         help=f"{RESAMPLES}; 0: no intervals",
@@ -177,9 +179,10 @@ def run_all(args: argparse.Namespace) -> None:
 
 
 def _print_end(outcome: Outcome, out: Path) -> None:
-    """The verdict of every part, and what to run next."""
+    """The verdict of every part, what the benchmark is known by, and what to run next."""
     from rich.console import Console
 
+    from boxrl.benchmarks.tables import headline
     from boxrl.cli.tables import print_next, print_verdict
     from boxrl.evaluate.verdict import evaluation_verdict
 
@@ -187,6 +190,7 @@ def _print_end(outcome: Outcome, out: Path) -> None:
     for name, part in outcome.parts.items():
         said = evaluation_verdict(part.metrics)
         print_verdict(console, f"{name}: {said}" if len(outcome.parts) > 1 and said else said)
+    print_verdict(console, headline(outcome))
     print_next(console, f"open {out / 'report.html'} in a browser", f"boxrl compare OTHER {out}")
 
 
@@ -213,6 +217,7 @@ def _run_one(args: argparse.Namespace, benchmark: Benchmark, root: Path, out: Pa
         nms=args.nms,
         protocol=args.protocol,
         resamples=args.resamples,
+        price=args.price,
         tell=partial(print, file=sys.stderr),
     )
     build_report(out, out / "report.html")

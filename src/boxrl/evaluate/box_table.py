@@ -139,15 +139,24 @@ class BoxTable:
         return found if statistics(self.by_label)["AP50"] else found | {"missed": None}
 
     def resampled_ap(self, draws: Floats, images: Ints) -> tuple[Floats, Floats]:
-        """MAP and AP50 of every resample.
-
-        Args:
-            draws: Float "resamples images", how often each image was drawn.
-            images: Int "rows", place of each row's image among them.
-        """
+        """MAP and AP50 of every resample, Float "resamples" each; see `resampled_ap`."""
         if not self.labels:
             return np.full(len(draws), np.nan), np.full(len(draws), np.nan)
-        curves = Curves(match_records(self.matches))
-        weights = (drawn.take(images).astype(np.int64) for drawn in draws)
-        found = np.array([curves.precision(weight) for weight in weights])
-        return found.mean(axis=1), found[:, 0]
+        return resampled_ap(self.matches, draws, images)
+
+
+def resampled_ap(matches: COCOeval, draws: Floats, images: Ints) -> tuple[Floats, Floats]:
+    """MAP and AP50 of every resample.
+
+    Args:
+        matches: of `match_boxes`.
+        draws: Float "resamples images", how often each image was drawn.
+        images: Int "rows", place of each row's image among them.
+
+    Returns:
+        Float "resamples" each; NaN where no target was drawn.
+    """
+    curves = Curves(match_records(matches))
+    weights = (drawn.take(images).astype(np.int64) for drawn in draws)
+    found = np.array([curves.precision(weight) for weight in weights])
+    return found.mean(axis=1), found[:, 0]

@@ -23,12 +23,14 @@ class BenchmarkTable:
         columns: names; the first is that of the rows.
         rows: cells as text, as many as columns.
         protocol: how it is scored.
+        headline: the figures that it is known by, in one line.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     protocol: str
+    headline: str = ""
 
 
 def read_benchmark(path: Path) -> BenchmarkTable | None:
@@ -53,6 +55,7 @@ def read_benchmark(path: Path) -> BenchmarkTable | None:
         tuple(_text(name) for name in columns),
         tuple(tuple(map(_shown, row)) for row in rows),
         _text(content.get("protocol")),
+        _text(content.get("headline")),
     )
 
 

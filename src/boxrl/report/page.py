@@ -67,7 +67,9 @@ class Page:
 
     @property
     def headlines(self) -> list[str]:
-        """What its tables come to, one sentence each."""
+        """What its tables come to, one sentence each; of one benchmark its own headline."""
+        if len(self.benchmarks) == 1 and self.benchmarks[0].headline:
+            return [self.benchmarks[0].headline]
         return [said for table in self.metrics if (said := table.headline)][:MOST_HEADLINES]
 
 
