@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from boxrl.benchmarks import BENCHMARKS
 from boxrl.cli import main
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.tables import (
@@ -27,6 +30,17 @@ ODD = CitedTable(
     ("name | it", "value"),
     (("#1 ~^$", 12.345), ("=SUM(A1)", None), ("n", 7)),
     {"n": 3, "protocol": "mode all"},
+)
+
+
+ALL_PUBLISHED = CitedTable(
+    "every published row",
+    ("model", "figures", "source", "remark"),
+    tuple(
+        (row.model, ", ".join(f"{k} {v}" for k, v in row.figures.items()), row.source, row.remark)
+        for benchmark in BENCHMARKS.values()
+        for row in benchmark.published
+    ),
 )
 
 
@@ -69,6 +83,27 @@ def test_latex_escapes_what_latex_reads() -> None:
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {1}
     assert r"m\_1 \& co" in ONE.to_latex()
+
+
+NAMED = CitedTable(
+    "names",
+    ("é \N{EN DASH} ±", "<b>\"quoted\" 'x'"),
+    tuple((name, 1.0) for name in ("$x_1^2$ \\LaTeX", "[a]-{b}", "*", "[1cm]")),
+    {"n": 1},
+)
+"""Behind a row's end LaTeX takes a bracket or a star for an option."""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+def test_latex_compiles_without_packages(tmp_path: Path) -> None:
+    two = comparison_table(compare(ONE, ONE, resamples=10), ["runs/a_1", "runs/b#2"])
+    tables = render_tables([ODD, NAMED, evaluation_table(ONE.metrics), two, ALL_PUBLISHED], "latex")
+    text = f"\\documentclass{{article}}\n\\begin{{document}}\n{tables}\\end{{document}}\n"
+    (tmp_path / "t.tex").write_text(text, encoding="utf-8")
+    call = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "t.tex"]
+    result = subprocess.run(call, cwd=tmp_path, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "t.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_csv_opens_in_pandas_and_runs_no_formula() -> None:

@@ -129,6 +129,48 @@ def test_an_unknown_model_is_one_line(
     assert "The model `tiny-taught` does not exist" in capsys.readouterr().err
 
 
+def verified(scene_folder: Path, predictions: Path, out: Path, *options: str) -> list[str]:
+    return [
+        *("verify", "--model", "tiny-taught", "--predictions", str(predictions)),
+        *("--samples", str(scene_folder / "samples.jsonl"), "--out", str(out)),
+        *("--images", str(scene_folder / "images"), *options),
+    ]
+
+
+def test_a_second_look_is_the_same_by_a_server_offline_and_by_transformers(
+    server: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    """What is compared is how likely each first token was: the tiny VLM knows no yes and no."""
+    made = tmp_path / "p.jsonl"
+    predicted(scene_folder, made, "--limit", "4")
+    few = tmp_path / "samples.jsonl"
+    lines = (scene_folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    few.write_text("".join(lines[:4]))
+    served = ("--engine", "openai", "--base-url", server, "--served-model-name", "served")
+    offline = ("--engine", "vllm", "--dtype", "float32", "--engine-arg",
+               "max_model_len=1024", "--engine-arg", "enforce_eager=true")  # fmt: skip
+    looks = []
+    for name, options in (("t", ()), ("s", served), ("o", offline)):
+        arguments = verified(scene_folder, made, tmp_path / f"{name}.jsonl", *options)
+        arguments[arguments.index("--samples") + 1] = str(few)
+        if name == "o":
+            command = [PYTHON, "-m", "boxrl", *arguments]
+            result = subprocess.run(
+                command, capture_output=True, text=True, env=ENVIRONMENT, timeout=START_S
+            )
+            assert result.returncode == 0, result.stderr[-3000:]
+        else:
+            assert main(arguments) == 0
+        looks.append(read_predictions(tmp_path / f"{name}.boxes.jsonl"))
+    assert len(looks[0]) >= 4
+    for key, row in looks[0].items():
+        for other in looks[1:]:
+            likely, theirs = row.first_tokens or {}, other[key].first_tokens or {}
+            for token, probability in likely.items():
+                if probability > 1e-3:
+                    assert theirs[token] == pytest.approx(probability, abs=1e-3)
+
+
 def test_offline_gives_the_boxes_of_the_transformers_engine(
     scene_folder: Path, tmp_path: Path, expected: dict[str, Prediction]
 ) -> None:

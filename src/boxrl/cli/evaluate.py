@@ -14,6 +14,7 @@ from boxrl.cli.options import (
     add_format,
     add_json,
     add_predictions,
+    add_price,
     add_ranking,
     add_samples,
     add_seed,
@@ -48,6 +49,7 @@ def add_verb(verbs: Any) -> None:
     )
     verb.add_argument("--family", metavar="NAME", help=PREDICTED_FAMILY)
     add_ranking(verb)
+    add_price(verb)
     verb.add_argument(
         "--answer-tag", choices=("optional", "required"), default="optional",
         help="optional: without <answer> the completion is read as a whole",
@@ -103,6 +105,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
             seed=args.seed,
             settings=settings,
             resamples=args.resamples,
+            price=args.price,
         )
 
     evaluation, kept = run(args.predictions), args.predictions

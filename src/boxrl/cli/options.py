@@ -167,6 +167,22 @@ def add_ranking(parser: Any) -> None:
     )  # fmt: skip
 
 
+def add_price(parser: Any) -> None:
+    """Declare `--price`."""
+    parser.add_argument(
+        "--price", type=_price, metavar="IN,OUT",
+        help="of a million prompt tokens and a million completion tokens, which prices answers",
+    )  # fmt: skip
+
+
+def _price(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"expected two prices, IN,OUT, got {text!r:.80}")
+    before, after = map(number(0), parts)
+    return before, after
+
+
 def add_run_folder(parser: Any) -> None:
     """Declare `--resume` and `--replace`, of verbs that write a run folder."""
     which = parser.add_mutually_exclusive_group()

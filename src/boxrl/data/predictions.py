@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from boxrl.data.files import is_number, is_whole, no_cycle_search, write_atomic, write_json
+from boxrl.data.files import (
+    is_number,
+    is_whole,
+    no_cycle_search,
+    number_or_none,
+    write_atomic,
+    write_json,
+)
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.guard.outputs import refuse_link
 from boxrl.guard.secrets import redact
 
-NOT_COMPARED = frozenset({"versions", "cwd", "files"})
+NOT_COMPARED = frozenset({"versions", "cwd", "files", "timing"})
 """Settings that a resumed file may have others of: they are there for the record, and `cwd` to
-find relative paths by."""
+find relative paths by; `timing` says how long how many answers took."""
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -41,6 +48,8 @@ class Prediction:
         error: what went wrong, where finish_reason is `error`.
         first_tokens: the likeliest first tokens and their probabilities.
         box_verify: how sure a second look is of each box, in [0, 1], in emission order.
+        n_prompt_tokens: tokens of the prompt, those of the image included; None where a server
+            does not say.
     """
 
     id: str
@@ -52,6 +61,7 @@ class Prediction:
     error: str | None = None
     first_tokens: Mapping[str, float] | None = None
     box_verify: tuple[float, ...] | None = None
+    n_prompt_tokens: int | None = None
 
 
 def render_prediction(prediction: Prediction) -> str:
@@ -62,6 +72,8 @@ def render_prediction(prediction: Prediction) -> str:
         "n_tokens": prediction.n_tokens,
         "finish_reason": prediction.finish_reason,
     }
+    if prediction.n_prompt_tokens is not None:
+        row["n_prompt_tokens"] = prediction.n_prompt_tokens
     if prediction.input_size_wh is not None:
         row["input_size_wh"] = list(prediction.input_size_wh)
     if prediction.box_logprobs is not None:
@@ -84,9 +96,10 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     logprobs = row.get("box_logprobs")
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
-    n_tokens = row.get("n_tokens")
-    if n_tokens is not None and not is_whole(n_tokens):
-        raise DataError(f"{where}: n_tokens must be an integer >= 0 or null, got {n_tokens!r:.80}")
+    for key in ("n_tokens", "n_prompt_tokens"):
+        count = row.get(key)
+        if count is not None and not is_whole(count):
+            raise DataError(f"{where}: {key} must be an integer >= 0 or null, got {count!r:.80}")
     if row.get("finish_reason", "stop") not in ("stop", "length", "error"):
         raise DataError(
             f"{where}: finish_reason {row['finish_reason']!r:.80}; expected stop, length or error"
@@ -102,13 +115,14 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     return Prediction(
         id=row["id"],
         completion=row["completion"],
-        n_tokens=n_tokens,
+        n_tokens=row.get("n_tokens"),
         finish_reason=cast(FinishReason, row.get("finish_reason", "stop")),
         input_size_wh=checked_input_size(row, where),
         box_logprobs=tuple(float(v) for v in logprobs) if logprobs is not None else None,
         error=row.get("error"),
         first_tokens=first,
         box_verify=tuple(map(float, verified)) if verified is not None else None,
+        n_prompt_tokens=row.get("n_prompt_tokens"),
     )
 
 
@@ -240,6 +254,16 @@ class PredictionsFile:
                 "same command; finished rows are kept"
             ) from error
         self.done.update({row.id: row for row in rows if row.finish_reason != "error"})
+
+    def add_timing(self, seconds: float, answers: int) -> None:
+        """Add to how long how many answers took; a call that was stopped is not counted."""
+        facts = read_json_object(meta_path(self.path))
+        earlier = facts.get("timing")
+        if isinstance(earlier, dict):
+            seconds += number_or_none(earlier.get("seconds")) or 0.0
+            answers += int(number_or_none(earlier.get("answers")) or 0)
+        timing = {"seconds": round(seconds, 3), "answers": answers}
+        write_json(meta_path(self.path), facts | {"timing": timing})
 
     def arrange(self, ids: Sequence[str]) -> None:
         """Put the rows into the order of `ids`, one row per id; rows of other ids come last.

@@ -6,6 +6,7 @@ box_table   the boxes of all rows as columns; AP through hotcoco
 shown       metrics as notebooks show them
 summary     rows to metrics and intervals; METRICS, the list of all
 controls    whether a model is better than answering blind
+cost        tokens, seconds and money per answer
 protocol    how the numbers came about; what must be equal to compare
 comparison  two runs over the same samples, paired
 files       an evaluation on disk
@@ -26,6 +27,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
+from boxrl.evaluate.cost import Price, cost
 from boxrl.evaluate.judging import (
     Confidence,
     CrowdRule,
@@ -73,6 +75,7 @@ def evaluate(
     prompt: str | None = None,
     settings: Mapping[str, Any] | None = None,
     resamples: int = RESAMPLES,
+    price: Price | None = None,
 ) -> Evaluation:
     """Score a run.
 
@@ -96,6 +99,7 @@ def evaluate(
         prompt: name of the prompt, where `settings` does not hold it.
         settings: how the predictions were made (predictions.meta.json); becomes protocol.
         resamples: bootstrap resamples; 0 leaves intervals out.
+        price: of a million prompt tokens and a million completion tokens.
 
     Raises:
         DataError: a sample without prediction, a prediction without sample, a prediction that
@@ -129,6 +133,7 @@ def evaluate(
         *_thoughts_begun_elsewhere(answers, rules.opened),
         *describe_signs(signs, family),
     ]
+    metrics["cost"] = cost(answers, settings, price)
     metrics["failed"] = {"n": len(failed), "rule": errors}
     metrics["protocol"] = build_protocol(samples, settings, family, rules, errors, crowds)
     return Evaluation(metrics, rows)
@@ -216,7 +221,7 @@ def _check_written(predictions: Iterable[Prediction], family: Family) -> None:
     Raises:
         UsageError: so it is, or the family does not answer in JSON.
     """
-    if SYNTAXES[family.syntax].read is not None:
+    if not SYNTAXES[family.syntax].is_json:
         raise UsageError(
             f"--confidence written: family {family.name!r} does not write boxes as JSON, beside "
             "which a score could stand; take order, logprob or verify"

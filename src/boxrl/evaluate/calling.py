@@ -10,6 +10,7 @@ from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import ErrorRule, evaluate
+from boxrl.evaluate.cost import Price
 from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence, CrowdRule
 from boxrl.evaluate.rows import Evaluation
@@ -32,6 +33,7 @@ def evaluate_files(
     nms: float | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    price: Price | None = None,
 ) -> Evaluation:
     """Score answers: what `boxrl.evaluate` and `boxrl evaluate` do.
 
@@ -48,6 +50,7 @@ def evaluate_files(
         nms: of boxes of one label that overlap by this IoU, the surest alone is judged.
         seed: of the bootstrap and of the blind baseline.
         resamples: bootstrap resamples; 0 leaves intervals out.
+        price: of a million prompt tokens and a million completion tokens.
 
     Returns:
         Metrics with their protocol, and one row per sample; a notebook shows it as a table.
@@ -78,6 +81,7 @@ def evaluate_files(
         seed=seed,
         settings=settings,
         resamples=resamples,
+        price=price,
     )
     if out is None:
         return evaluation

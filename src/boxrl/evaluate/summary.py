@@ -150,6 +150,10 @@ METRICS = (
     ),
     Metric("tokens.max", "tokens, max", "neither", 0, detail=True),
     Metric("tokens.long", "3,000 tokens and more", "neither", 0, detail=True),
+    Metric("cost.prompt_tokens", "prompt tokens per answer", "neither", 1, detail=True),
+    Metric("cost.completion_tokens", "completion tokens per answer", "neither", 1, detail=True),
+    Metric("cost.seconds", "seconds per 1,000 answers", "lower", 1, detail=True),
+    Metric("cost.price", "price of 1,000 answers", "lower", 2, detail=True),
 )
 """In the order of every table."""
 

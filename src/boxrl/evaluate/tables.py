@@ -25,7 +25,7 @@ INTERVAL = ("95 % low", "95 % high")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "*": "{*}",
 }  # fmt: skip
 
 
@@ -178,7 +178,9 @@ def _one_cell(text: str) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """One decimal; counts and words as they are."""
+    """One decimal, more where that would be 0.0; counts and words as they are."""
     if cell is None:
         return "-"
-    return f"{cell:.1f}" if isinstance(cell, float) else f"{cell}"
+    if not isinstance(cell, float):
+        return f"{cell}"
+    return f"{cell:.1f}" if not cell or abs(cell) >= 0.05 else f"{cell:.1g}"

@@ -295,6 +295,7 @@ class Endpoint:
             input_size_wh=input_size,
             box_logprobs=boxes,
             first_tokens=reply.first_tokens if sampling.first_tokens else None,
+            n_prompt_tokens=reply.prompt_tokens,
         )
 
 

@@ -6,6 +6,7 @@ A killed run goes on where it stopped, and its final file equals that of an unin
 from __future__ import annotations
 
 import copy
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,7 +218,9 @@ def _answer(
                 )
 
         if len(done) < len(wanted):
+            began, answered = time.monotonic(), len(file.done)
             engine.run(wanted, done, sampling, keep)
+            file.add_timing(time.monotonic() - began, len(file.done) - answered)
     file.arrange([draw.id for draw in wanted])
     return failed
 

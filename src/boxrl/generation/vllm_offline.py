@@ -102,7 +102,7 @@ class OfflineVllm:
         for draw, output in zip(batch, outputs, strict=True):
             self._check_size(draw, output.prompt_token_ids or ())
         return [
-            self._prediction(draw, output.outputs[0], sampling)
+            self._prediction(draw, output, sampling)
             for draw, output in zip(batch, outputs, strict=True)
         ]
 
@@ -135,7 +135,8 @@ class OfflineVllm:
             logit_bias=self._banned or None,
         )
 
-    def _prediction(self, draw: Draw, output: Any, sampling: Sampling) -> Prediction:
+    def _prediction(self, draw: Draw, request: Any, sampling: Sampling) -> Prediction:
+        output = request.outputs[0]
         family, size = self.questions.family, draw.sample.size_wh
         input_size = family.input_size_wh(size)
         boxes = None
@@ -159,6 +160,7 @@ class OfflineVllm:
             input_size_wh=input_size,
             box_logprobs=boxes,
             first_tokens=first,
+            n_prompt_tokens=len(request.prompt_token_ids or ()) or None,
         )
 
 
