@@ -303,9 +303,7 @@ def render_output(family: Family, form: Form = "family") -> str:
 _COMPACT = "in JSON format without spaces, those of a name together"
 
 
-def _writer(
-    family: Family, form: Form, scores: Sequence[float | str] | None = None
-) -> Callable[..., str]:
+def _writer(family: Family, form: Form, scores: Sequence[str]) -> Callable[..., str]:
     syntax = SYNTAXES[family.syntax]
     if form != "family" and not syntax.is_json:
         raise UsageError(

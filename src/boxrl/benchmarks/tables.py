@@ -99,7 +99,7 @@ def headline(outcome: Outcome) -> str:
         run has none of them.
     """
     leading = dict(outcome.benchmark.headline)
-    said = []
+    said: list[str] = []
     for column, name in _columns(outcome).items():
         value, ends = find_figure(outcome, name), _interval(outcome, name)
         if value is not None and (not said or column in leading):
