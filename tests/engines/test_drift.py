@@ -10,9 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.cli import main  # noqa: E402
-from boxrl.engines.drift import Moved, drift_by_sample, measure_drift, summarize_drift, until_end  # noqa: E402
+from boxrl.data.samples import read_samples  # noqa: E402
+from boxrl.engines.drift import (  # noqa: E402
+    Moved,
+    drift_by_sample,
+    measure_drift,
+    summarize_drift,
+    until_end,
+)
 from boxrl.engines.generate import Generator  # noqa: E402
 from boxrl.engines.loading import load  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402

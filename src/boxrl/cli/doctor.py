@@ -397,7 +397,7 @@ def run_drift(args: argparse.Namespace) -> None:
     require_train_extra("boxrl doctor drift")
     from boxrl.data.samples import read_samples
     from boxrl.engines.build import EngineOptions, build_engine
-    from boxrl.engines.drift import measure_drift
+    from boxrl.engines.drift import drift_by_sample, summarize_drift
     from boxrl.engines.generate import Generator
     from boxrl.generation.predict import Sampling
     from boxrl.progress import progress_bar
@@ -420,9 +420,10 @@ def run_drift(args: argparse.Namespace) -> None:
         cast(Generator, build_engine(replace(options, model=name), args.prompt, args.images))
         for name in (args.base, args.model)
     )
-    sampling = Sampling(temperature=1.0, max_new_tokens=args.max_new_tokens, seed=args.seed)
+    sampling = Sampling(1.0, max_new_tokens=args.max_new_tokens, seed=args.seed, batch_size=4)
     with progress_bar("drift", len(samples)) as bar:
-        found = measure_drift(base, model, samples, sampling, args.resamples, bar.advance)
+        rows = drift_by_sample(base, model, samples, sampling, bar.advance)
+    found = summarize_drift(rows, args.seed, args.resamples)
     if args.json:
         print_json(found | {"base": args.base, "model": args.model, "prompt": args.prompt})
     else:
