@@ -55,6 +55,16 @@ def test_labelme_s_shapes(tmp_path, images, kind, points, box):
     assert (boxes_of(sample), reasons) == ([("dog", box)], [])
 
 
+def test_of_an_image_with_an_object_of_no_label_no_other_file_asks_anything(tmp_path, images):
+    box = [[10, 10], [60, 50]]
+    for name, label in (("a", "dog"), ("b", None)):
+        content = {"shapes": [shape(label, "rectangle", box)], "imagePath": "a.png"}
+        write_json(tmp_path / f"labels/{name}.json", content)
+    samples, reasons, _ = split(read_labelme(tmp_path / "labels", images, mode="all"))
+    assert samples == []
+    assert any("whose label cannot be read" in reason for reason in reasons)
+
+
 @pytest.mark.parametrize("kind", ["point", "line", "linestrip", "points"])
 def test_a_labelme_shape_without_a_box_hides_its_label(tmp_path, images, kind):
     dog = shape("dog", "rectangle", [[10, 10], [60, 50]])

@@ -308,7 +308,7 @@ def test_a_path_has_one_spelling(tmp_path):
     assert sample.image == "sub/a.jpg"
 
 
-def test_an_image_listed_twice_asks_for_nothing_that_its_rows_annotate_differently(tmp_path):
+def test_of_an_image_listed_twice_each_label_is_asked_for_where_all_of_it_is_shown(tmp_path):
     images = [IMAGES[0], IMAGES[0] | {"id": 2, "file_name": "./a.jpg"}]
     same = [annotation(n, n, 44, [1, 2, 3, 4]) for n in (1, 2)]
     rows = [*same, annotation(3, 1, 18, [9, 9, 5, 5])]
@@ -316,8 +316,8 @@ def test_an_image_listed_twice_asks_for_nothing_that_its_rows_annotate_different
         write_json(tmp_path / "x.json", document_with(rows, images)), tmp_path, mode="all"
     )
     samples = rows_of(reading)
-    assert [sample.labels for sample in samples] == [("person", "bottle")] * 2
-    assert [sample.meta["unverified"] for sample in samples] == [["dog"]] * 2
+    assert [s.labels for s in samples] == [("dog", "person", "bottle"), ("person", "bottle")]
+    assert [s.meta.get("unverified") for s in samples] == [None, ["dog"]]
     assert "1 images are listed more than once, the first 'a.jpg'" in reading.notes[0]
 
 
@@ -325,6 +325,14 @@ def test_one_path_with_two_sizes_is_rejected(tmp_path):
     images = [IMAGES[0], IMAGES[1] | {"file_name": "a.jpg"}]
     found = read(write_json(tmp_path / "x.json", document_with([], images)), mode="all")
     assert ["listed again with another size" in row.reason for row in found] == [True, True]
+
+
+def test_two_rows_of_one_size_are_one_image_however_it_is_written(tmp_path):
+    write_image(tmp_path / "images/a.jpg", (640, 480))
+    sizes = [{"width": 640.0, "height": "480"}, {"width": None, "height": None}]
+    images = [IMAGES[0], *(IMAGES[0] | {"id": n} | size for n, size in enumerate(sizes, start=2))]
+    found = read(write_json(tmp_path / "x.json", document_with([], images)), mode="all")
+    assert [sample.size_wh for sample in found] == [(640, 480)] * 3
 
 
 def lvis_document():

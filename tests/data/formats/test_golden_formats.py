@@ -104,6 +104,10 @@ def test_boxes_and_labels_are_those_of_the_format(name, file, reader, options, i
 def test_every_folder_is_read():
     folders = {path.name for path in GOLDEN.iterdir() if path.is_dir()}
     assert folders == {name for name, *_ in READ}
+    for name in folders:
+        told = json.loads((GOLDEN / name / "expected.json").read_text())["samples"]
+        files = {row["file"] for row in told if "file" in row}
+        assert files <= {file for folder, file, *_ in READ if folder == name}
 
 
 @pytest.mark.parametrize(

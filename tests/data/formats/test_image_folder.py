@@ -38,6 +38,8 @@ def images(tmp_path):
         ("/data/coco/a.jpg", "a.jpg"),
         ("C:\\data\\a.jpg", "a.jpg"),
         ("/data/local-files/?d=pets%2Fsub%2Fa.png", "sub/a.png"),
+        ("a.png", "a.jpg"),
+        ("images/sub/A", "sub/a.png"),
     ],
 )
 def test_a_path_is_mended_where_it_then_leads_to_a_file(images, written, path):
@@ -98,6 +100,18 @@ def test_a_path_that_is_right_goes_before_one_that_must_be_cut(images):
     folder.settle(["/data/upload/a.jpg", "./a.jpg"])
     assert folder.locate("./a.jpg", "x") == "a.jpg"
     assert folder.find("/data/upload/a.jpg") is None
+
+
+def test_a_suffix_is_mended_where_one_image_alone_can_be_meant(images):
+    write_image(images / "both.jpg")
+    write_image(images / "both.bmp")
+    (images / "notes.txt").touch()
+    folder = ImageFolder(images)
+    written = ["both.png", "a.png", "a.jpg", "o365.v2", "notes.jpg", "patch16/o365.tif"]
+    folder.settle(written)
+    assert [folder.find(name) for name in written] == [
+        None, None, "a.jpg", None, None, "patch16/o365.jpg"
+    ]  # fmt: skip
 
 
 def test_names_that_differ_in_case_alone_are_not_guessed(images):

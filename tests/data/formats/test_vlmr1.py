@@ -128,6 +128,10 @@ def test_a_changed_sample_is_written_as_it_is_now(conversations, tmp_path):
         (conversation(1, "<image>What is it?", "None"), "no labels are found"),
         (conversation(1, human(["a"]), '[{"bbox_2d": [1, 2, 3], "label": "a"}]'), "bbox"),
         (conversation(1, human(["a"]), '[{"bbox_2d": [1, 2, 900, 4], "label": "a"}]'), "leaves"),
+        (
+            conversation(1, "<image>What?", '[{"bbox_2d": [1, 2, 9, 4], "label": "<answer>"}]'),
+            "tag",
+        ),
         (conversation(1, human(["a"]), '[{"bbox_2d": [1, 2, 9, 4]}]'), "no label"),
         (conversation(1, human(["a"]), "None", image=["a.jpg", "b.jpg"]), "expected one path"),
         (conversation(1, human(["a"]), "None", image="../x.jpg"), "leaves the images folder"),

@@ -307,3 +307,13 @@ def test_a_box_that_stands_elsewhere_rejects_its_file(tmp_path, tag):
     write(tmp_path / "x" / "a.xml", file(item("dog", box(DOG)).replace("object>", f"{tag}>")))
     samples, (reason,), _ = read(tmp_path / "x", tmp_path, mode="all")
     assert samples == {} and f"<{tag}>" in reason and "a.xml:2:" in reason
+
+
+def test_an_image_whose_file_is_refused_is_not_said_to_have_none(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"images/{name}.jpg", (200, 100))
+    write(tmp_path / "x/a.xml", file(item("dog", box(DOG))))
+    write(tmp_path / "x/b.xml", "<annotation>")
+    _, (reason,), notes = read(tmp_path / "x", tmp_path / "images")
+    assert "b.xml:1:" in reason
+    assert notes == [f"1 of 1 images found under {tmp_path / 'images'}"]

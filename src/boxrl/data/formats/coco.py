@@ -258,7 +258,7 @@ class _PictureReader:
             first = image_name(self.pictures[self.twins.groups[0][0]], "image")
             yield (
                 f"{len(self.twins.groups):,} images are listed more than once, the first "
-                f"{first!r:.80}; what these rows annotate differently is not asked for"
+                f"{first!r:.80}; a label is asked for where all of its objects are shown"
             )
         if self.anywhere:
             names = ", ".join(map(repr, sorted(self.anywhere)[:5]))
@@ -299,12 +299,12 @@ class _PictureReader:
 
     def _doubtful(self, key: Key | None, index: int) -> set[str | None]:
         """Labels of annotations that may be the image's, but are not known to be."""
-        if key not in self.joined.meant and index not in self.twins.differing:
+        if key not in self.joined.meant and index not in self.twins.lacking:
             return set()
         strays = self.joined.meant.get(key, []) if key is not None else []
         found = {self.categories.label(self.rows[position]) for position in strays}
-        differing = self.twins.differing.get(index, ())
-        return found | {self.categories.label({"category_id": item}) for item in differing}
+        lacking = self.twins.lacking.get(index, ())
+        return found | {self.categories.label({"category_id": item}) for item in lacking}
 
     def _plain(self, positions: list[int], size_wh: tuple[int, int]) -> list[Instance | None]:
         """Annotations of which nothing is to be mended or refused, as nearly all are; or None.

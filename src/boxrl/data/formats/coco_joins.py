@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from boxrl.data.formats.coco_dialects import number
+from boxrl.data.formats.pictures import Shown, shown_elsewhere
 from boxrl.data.formats.reading import require
 
 Row = dict[str, Any]
@@ -85,12 +87,12 @@ class Twins(NamedTuple):
     """Images that are listed more than once.
 
     Attributes:
-        differing: by place in `images`, the category ids that its twins annotate otherwise.
+        lacking: by place in `images`, the category ids of which its twins show more objects.
         sizes: places of those whose twins declare another size, so that one of them is wrong.
         groups: the places of every such image.
     """
 
-    differing: dict[int, frozenset[Any]]
+    lacking: dict[int, set[Any]]
     sizes: frozenset[int]
     groups: list[list[int]]
 
@@ -111,27 +113,30 @@ def find_twins(
         by_path[path].append(index)
     by_path.pop("", None)
     groups = [group for group in by_path.values() if len(group) > 1]
-    differing: dict[int, frozenset[Any]] = {}
+    lacking: dict[int, set[Any]] = {}
     sizes: set[int] = set()
     for group in groups:
-        boxes = [_boxes(joined, annotations, as_id(images[index].get("id"))) for index in group]
-        known = {key for found in boxes for key in found}
-        differ = (key for key in known if len({str(sorted(b.get(key, []))) for b in boxes}) > 1)
-        differing.update(dict.fromkeys(group, frozenset(differ)))
-        declared = {f"{images[i].get('width')} x {images[i].get('height')}" for i in group}
+        shown = [_boxes(joined, annotations, as_id(images[index].get("id"))) for index in group]
+        lacking.update(zip(group, shown_elsewhere(shown), strict=True))
+        declared = {_declared_size(images[index]) for index in group} - {None}
         sizes.update(group if len(declared) > 1 else ())
-    return Twins(differing, frozenset(sizes), groups)
+    return Twins(lacking, frozenset(sizes), groups)
 
 
-def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> dict[Any, list[str]]:
+def _declared_size(image: Row) -> str | None:
+    sides = number(image.get("width")), number(image.get("height"))
+    return f"{sides[0]} x {sides[1]}" if all(sides) else None
+
+
+def _boxes(joined: Joined, annotations: Sequence[Row], key: Key | None) -> Shown:
     """Boxes by category id, as the file writes them; those too that may be meant for the image."""
-    found: dict[Any, list[str]] = defaultdict(list)
+    found: Shown = defaultdict(Counter)
     if key is None:
         return found
     for position in (*joined.mine.get(key, ()), *joined.meant.get(key, ())):
         row = annotations[position]
         shown = f"{row.get('bbox')} {bool(row.get('iscrowd'))}"
-        found[as_id(row.get("category_id"))].append(shown)
+        found[as_id(row.get("category_id"))][shown] += 1
     return found
 
 

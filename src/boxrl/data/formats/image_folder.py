@@ -1,9 +1,9 @@
 r"""The images folder, and where in it a path leads that was written on another machine.
 
 People's annotations name images with backslashes, percent signs, in other case or another Unicode
-form, as URLs, as absolute paths, or below folders that no archive unpacks to. Law: a path is
-mended only where it then leads to a file, and two images never become one; what was mended and
-what is not there is counted and told.
+form, as URLs, as absolute paths, with another suffix, or below folders that no archive unpacks to.
+Law: a path is mended only where it then leads to a file, and two images never become one; what was
+mended and what is not there is counted and told.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class ImageFolder:
         self._files: dict[str, dict[str, bool]] = {}
         self._outside: set[str] = set()
         self._listings: dict[str, dict[str, list[str]]] = {}
+        self._by_stem: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, written: str, where: str) -> str:
         """The image's path from the folder, in its one spelling.
@@ -82,18 +83,18 @@ class ImageFolder:
         return self._search(written) is not None
 
     def settle(self, written: Iterable[str]) -> None:
-        """Find several images at once: where two paths would lead to one file, neither is cut.
+        """Find several images at once: where two would lead to one file, neither is cut or renamed.
 
         Args:
             written: paths as the annotations have them, such as all of a file.
         """
         cut = defaultdict(list)
         for name in dict.fromkeys(written):
-            path, dropped = self._search(name) or (None, 0)
-            self._paths[name] = None if dropped else path
+            path, guessed = self._search(name) or (None, False)
+            self._paths[name] = None if guessed else path
             if path is None:
                 continue
-            if dropped:
+            if guessed:
                 cut[path].append(name)
                 continue
             self._whole.add(path)
@@ -154,22 +155,26 @@ class ImageFolder:
             self._mended += 1
             self._example = self._example or f"{name!r:.80} as {path!r:.80}"
 
-    def _search(self, written: str) -> tuple[str, int] | None:
-        """The path of a file, and how many folders in front of it had to be dropped."""
+    def _search(self, written: str) -> tuple[str, bool] | None:
+        """The path of a file, and whether folders had to be dropped or its suffix changed."""
         plain = normal_image(written)
         parent, _, name = plain.rpartition("/")
         climbs = plain.startswith(("/", "..")) or "\\" in plain
         if not climbs and self._is_file(parent, name):
-            return plain, 0
+            return plain, False
+        renamed = None
         for spelled in _spellings(written):
             parts = [part for part in spelled.split("/") if part not in ("", ".")]
             for start in range(len(parts)):
-                if found := self._match(parts[start:]):
-                    return found, start
-        return None
+                if (folder := self._folder(parts[start:-1])) is None:
+                    continue
+                if found := self._file(folder, self._listing(folder), parts[-1]):
+                    return found, start > 0
+                renamed = renamed or self._file(folder, self._stems_of(folder), _stem(parts[-1]))
+        return (renamed, True) if renamed else None
 
-    def _match(self, parts: list[str]) -> str | None:
-        """The path of these parts, in whichever case and Unicode form the folder has them."""
+    def _folder(self, parts: list[str]) -> str | None:
+        """The path of these folders, in whichever case and Unicode form they are there."""
         path = ""
         for part in parts:
             names = self._listing(path).get(fold_path(part), [])
@@ -177,8 +182,24 @@ class ImageFolder:
                 return None
             name = part if part in names else names[0]
             path = f"{path}/{name}" if path else name
-        parent, _, name = path.rpartition("/")
-        return path if self._is_file(parent, name) else None
+        return path
+
+    def _file(self, folder: str, listing: dict[str, list[str]], name: str) -> str | None:
+        """The path of the one file of a listing that answers to a name."""
+        names = listing.get(fold_path(name), [])
+        found = name if name in names else names[0] if len(names) == 1 else ""
+        path = f"{folder}/{found}" if folder else found
+        return path if found and self._is_file(folder, found) else None
+
+    def _stems_of(self, folder: str) -> dict[str, list[str]]:
+        """The images that a folder below this one holds, by folded stem."""
+        if folder not in self._by_stem:
+            stems = defaultdict(list)
+            for name in (name for names in self._listing(folder).values() for name in names):
+                if (stem := _stem(name)) != name:
+                    stems[fold_path(stem)].append(name)
+            self._by_stem[folder] = stems
+        return self._by_stem[folder]
 
     def _is_file(self, parent: str, name: str) -> bool:
         """Whether a folder below this one holds that file, or a link to one."""
@@ -224,6 +245,12 @@ def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[str]:
         for name in files:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
                 yield start + name
+
+
+def _stem(name: str) -> str:
+    """An image's name without its suffix; any other name as it is."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def fold_path(name: str) -> str:

@@ -18,10 +18,12 @@ from boxrl.data.formats.pictures import (
     IGNORED,
     Asking,
     Picture,
+    Shown,
     ask,
     bare_name,
     hide,
     ignore,
+    shown_elsewhere,
 )
 from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require
 from boxrl.data.subsets import Instance
@@ -63,6 +65,7 @@ class Collection:
         self._wheres: dict[int, str] = {}
         self._number = 0
         self._strays: set[str] = set()
+        self._unreadable: set[str] = set()
 
     def reject(self, error: DataError, row: Any, annotations: int = 1) -> None:
         """Leave out an image, or a file of which none is known.
@@ -115,6 +118,7 @@ class Collection:
         try:
             hide(picture, hidden, where)
         except DataError as error:
+            self._unreadable.add(picture.image)
             self.rows.append(Rejected(str(error), picture.row, max(1, len(picture.instances))))
         else:
             self._wheres[id(picture)] = where
@@ -171,16 +175,19 @@ class Collection:
         by_image: dict[str, list[Picture]] = defaultdict(list)
         for picture in self._pictures():
             by_image[picture.image].append(picture)
-        wrong = set()
+        wrong: dict[int, str] = {}
         first, count = "", 0
         for image, twins in by_image.items():
+            if image in self._unreadable:
+                why = "is annotated elsewhere with an object whose label cannot be read"
+                wrong.update(dict.fromkeys(map(id, twins), why))
             if len(twins) == 1:
                 continue
             first = first or image
             count += 1
             hide_elsewhere(twins)
             if len({picture.size_wh for picture in twins}) > 1:
-                wrong |= set(map(id, twins))
+                wrong.update(dict.fromkeys(map(id, twins), "is annotated in two sizes"))
         if count:
             self.notes.append(
                 f"{count:,} images are annotated more than once, the first {first!r:.80}; a label "
@@ -188,7 +195,7 @@ class Collection:
             )
         for place, row in enumerate(self.rows):
             if isinstance(row, Picture) and id(row) in wrong:
-                reason = f"{self._wheres[id(row)]}: {row.image!r:.80} is annotated in two sizes"
+                reason = f"{self._wheres[id(row)]}: {row.image!r:.80} {wrong[id(row)]}"
                 self.rows[place] = Rejected(reason, row.row, len(row.instances) or 1)
 
     def _name(self) -> None:
@@ -206,17 +213,10 @@ def hide_elsewhere(twins: Sequence[Picture]) -> None:
     Args:
         twins: pictures of one image; what one of them does not know, none knows.
     """
-    shown = [_boxes_by_label(picture) for picture in twins]
     doubtful = frozenset().union(*(picture.hidden for picture in twins))
-    for label in {label for boxes in shown for label in boxes}:
-        every = Counter[Any]()
-        for boxes in shown:
-            every |= boxes.get(label, Counter())
-        for picture, boxes in zip(twins, shown, strict=True):
-            if boxes.get(label) != every:
-                picture.hidden |= {label}
-    for picture in twins:
-        picture.hidden |= doubtful
+    lacking = shown_elsewhere([_boxes_by_label(picture) for picture in twins])
+    for picture, labels in zip(twins, lacking, strict=True):
+        picture.hidden |= doubtful | labels
 
 
 def unboxed(labels: Iterable[Any], marks: Iterable[Mark]) -> list[str | None]:
@@ -234,11 +234,11 @@ def _is_label(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _boxes_by_label(picture: Picture) -> dict[str, Counter[Any]]:
-    found: dict[str, Counter[Any]] = defaultdict(Counter)
+def _boxes_by_label(picture: Picture) -> Shown:
+    found: Shown = defaultdict(Counter)
     for item in picture.instances:
         found[item.object.label][item.object.bbox, item.object.iscrowd] += 1
-    return dict(found)
+    return found
 
 
 def keys_of(paths: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -29,6 +30,10 @@ BACKGROUND = frozenset(
 
 IGNORED = frozenset({"ignore", "ignored", "ignoredregion", "ignoredregions", "dontcare"})
 """Names, letters alone, of regions in which nobody annotated anything."""
+
+
+Shown = dict[Any, Counter[Any]]
+"""The boxes that a record of an image shows, by label."""
 
 
 @dataclass(slots=True)
@@ -280,6 +285,23 @@ def hide(picture: Picture, lost: Iterable[str | None], where: str) -> None:
             f"{where}: holds an object whose label cannot be read, so no label can be asked for"
         )
     picture.hidden = picture.hidden.union(label for label in labels if label)
+
+
+def shown_elsewhere(twins: Sequence[Shown]) -> list[set[Any]]:
+    """For each of several records of one image, the labels of which others show more objects.
+
+    Args:
+        twins: the boxes that each record shows, by label.
+    """
+    lacking: list[set[Any]] = [set() for _ in twins]
+    for label in {label for boxes in twins for label in boxes}:
+        every = Counter[Any]()
+        for boxes in twins:
+            every |= boxes.get(label, Counter())
+        for labels, boxes in zip(lacking, twins, strict=True):
+            if boxes.get(label) != every:
+                labels.add(label)
+    return lacking
 
 
 def ignore(picture: Picture, regions: Sequence[Instance]) -> Picture:

@@ -199,6 +199,8 @@ def _answer_objects(
         raise DataError(f"{where}: an object of the answer is no box: {rest.reason}")
     if rest.dropped or not rest.whole or not (rows.boxes or rest.says_nothing):
         return None
+    if not expression and not all(map(str.strip, rows.labels)):
+        raise DataError(f"{where}: a label of the answer holds nothing, or nothing but a tag")
     return tuple(
         Object(placed_xyxy(box, size_wh, where), expression or label)
         for box, label in zip(rows.boxes, rows.labels, strict=True)

@@ -76,6 +76,7 @@ def read_voc(
             size_wh = _size(root, images / image, where)
         except DataError as error:
             collection.reject(error, file)
+            finder.refused.append(key)
             continue
         picture = Picture(key, image, size_wh, [], key, row=file)
         collection.add(picture, _marks(root, path), where)
@@ -126,6 +127,7 @@ class _ImageFinder:
     def __init__(self, images: ImageFolder) -> None:
         self.images = images
         self.renamed: list[tuple[str, str]] = []
+        self.refused: list[str] = []
 
     def find(self, key: str, root: Element, where: str) -> str:
         """The image's path from the folder.
@@ -157,7 +159,9 @@ class _ImageFinder:
                 f"{len(self.renamed):,} files name another image than that of their own name, "
                 f"which is taken, such as {image!r:.80} for {written!r:.80}"
             )
-        if of_all and (unused := self.images.unused()):
+        refused = {image for key in self.refused for image in self.images.of_stem(key)}
+        unused = [image for image in self.images.unused() if image not in refused] if of_all else []
+        if unused:
             found.append(
                 f"{len(unused):,} images have no .xml file and are left out, such as "
                 f"{unused[0]!r:.80}"
