@@ -157,6 +157,8 @@ def test_ids_are_the_row_s_or_the_image_s_and_never_twice(tmp_path, images):
         (turns("Detect dog.", ANSWER.replace("60", "5")), "plain", "flipped corners"),
         (turns("Detect dog.", ANSWER.replace("[10, 10, 60, 50]", "[0.1, 0.1, 0.6, 0.5]")),
          "qwen3-vl", "shares of the image"),
+        (turns("Detect dog.", ANSWER.replace("[10, 10, 60, 50]", "[0.1, 0.1, 0.6, 0.5]")),
+         "plain", "shares of the image, and plain has pixels"),
         (turns("Detect dog.", ANSWER.replace("60, 50]", "60]")), "plain", "is not read as boxes"),
         (turns("Detect dog.", ANSWER, image="gone.jpg"), "plain", "no image"),
     ],
@@ -168,6 +170,13 @@ def test_a_row_that_cannot_be_read_whole_is_rejected(tmp_path, images, row, fami
         assert reason in reasons[0]
     else:
         assert any("left out" in note for note in told)
+
+
+def test_mask_tokens_of_paligemma_are_no_part_of_a_label(tmp_path, images):
+    suffix = "<loc0102><loc0051><loc0511><loc0306> <seg001><seg127> dog"
+    row = {"image": "a.jpg", "prefix": "segment dog", "suffix": suffix}
+    (sample,), reasons, _ = read(tmp_path, images, row, family=None)
+    assert (sample.labels, len(sample.objects), reasons) == (("dog",), 1, [])
 
 
 def test_a_family_has_to_be_named_where_no_row_tells_the_frame(tmp_path, images):

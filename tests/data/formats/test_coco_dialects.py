@@ -54,6 +54,7 @@ def read_row(tmp_path, mode="positive", **changed):
         {"id": "left out"},
         {"image_id": 1.0, "category_id": 1.0},
         {"bbox": ["10", "10", "50.0", "40"], "area": "2000", "iscrowd": "0"},
+        {"bbox": [10, 10, "50", "40"]},
         {"bbox": "[10, 10, 50, 40]"},
         {"bbox": [[10, 10, 50, 40]]},
         {"bbox": {"x": 10, "y": 10, "width": 50, "height": 40}},
@@ -192,7 +193,9 @@ def test_packed_files_and_folders_of_one_file(tmp_path):
     (tmp_path / "rf/other.json").write_bytes(b"{}")
     (tmp_path / "one").mkdir()
     (tmp_path / "one/instances.json").write_bytes(text)
-    for name in ("coco.json.gz", "rf", "one"):
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/instances.json.gz").write_bytes(gzip.compress(text))
+    for name in ("coco.json.gz", "rf", "one", "packed"):
         (sample,) = rows_of(read_coco(tmp_path / name, tmp_path))
         assert boxes_of(sample) == [("dog", BOX)]
     (tmp_path / "one/more.json").write_bytes(b"{}")
@@ -247,6 +250,12 @@ def test_boxes_that_are_corners_are_told_by_their_areas(tmp_path):
     ]
     with pytest.raises(DataError, match="boxes read as x1, y1, x2, y2, as 4 of the first areas"):
         read(tmp_path, document(*rows))
+
+
+@pytest.mark.parametrize("bbox", [[0.1, 0.1, 0.5, 0.4], ["0.1", "0.1", "0.5", "0.4"]])
+def test_boxes_that_are_shares_of_the_image_are_told(tmp_path, bbox):
+    with pytest.raises(DataError, match="no coordinate is more than 1"):
+        read(tmp_path, document(ROW | {"bbox": bbox}, ROW | {"bbox": bbox}))
 
 
 @pytest.mark.parametrize(

@@ -235,8 +235,9 @@ def test_splits_that_are_not_there_are_told(tmp_path):
     write(tmp_path / "data.yaml", "train: images/train\nvalidation: elsewhere\nnames: [dog]\n")
     with pytest.raises(UsageError, match="no split 'tset'; splits: train, validation"):
         read_yolo(labels, images, split="tset")
-    with pytest.raises(DataError, match="'elsewhere' is neither folder nor list"):
-        read_yolo(labels, images, split="val")
+    for split in ("val", "valid", "validation"):
+        with pytest.raises(DataError, match="'elsewhere' is neither folder nor list"):
+            read_yolo(labels, images, split=split)
 
 
 def test_images_without_objects_are_negatives_and_counted(tmp_path):
@@ -378,6 +379,17 @@ def test_a_label_file_without_image_is_rejected(tmp_path):
     (images / "b.png").unlink()
     _, (told,), _ = read(labels, images)
     assert told.startswith(f"{labels / 'b.txt'}:1: no image b.jpg")
+
+
+def test_label_files_of_another_split_s_images_are_left_out_and_told(tmp_path):
+    _, images = yolo_folder(tmp_path)
+    write_image(tmp_path / "images/val/c.jpg")
+    write(tmp_path / "labels/val/c.txt", BOX)
+    write(tmp_path / "labels/val/gone.txt", BOX)
+    samples, (told,), notes = read(tmp_path, images)
+    assert list(samples) == ["a"]
+    assert told.startswith(f"{tmp_path / 'labels/val/gone.txt'}:1: no image gone.jpg")
+    assert f"1 label files are of images outside of {images} and are left out" in notes
 
 
 def test_without_names_it_says_where_they_may_lie(tmp_path):

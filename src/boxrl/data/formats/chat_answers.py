@@ -23,6 +23,9 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
+_MASK_TOKENS = re.compile(r"<seg\d{3}>")
+"""Of PaliGemma's `segment`, between its box and the label."""
+
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
 
 
@@ -53,6 +56,7 @@ def read_boxes(
         DataError: it cannot be read whole, or a box lies outside of the frame.
         UsageError: JSON, and no family was named.
     """
+    answer = _MASK_TOKENS.sub("", answer)
     if (sign := find_sign(answer)) is not None:
         family = FAMILIES[sign]
     if family is None:
@@ -87,5 +91,9 @@ def _check_frame(written: Any, family: Family, size_wh: tuple[int, int], where: 
                 "is it of another family?"
             )
     values = [value for box in written for value in box]
-    if family.frame == "grid" and values and max(values) <= 1:
-        raise DataError(f"{where}: boxes are shares of the image, and {family.name} has a grid")
+    if family.frame in ("grid", "original", "resized") and values and max(values) <= 1:
+        raise DataError(
+            f"{where}: boxes are shares of the image, and {family.name} has "
+            f"{'a grid' if family.frame == 'grid' else 'pixels'}; name a family with shares: "
+            "--family FILE.yaml"
+        )

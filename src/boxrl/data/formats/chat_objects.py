@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from boxrl.data.files import is_number
 from boxrl.data.formats.chat_answers import Box
+from boxrl.data.formats.reading import refuse_shares
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
@@ -153,6 +154,8 @@ def _placed(box: Any, kind: str, size_wh: tuple[int, int], where: str) -> Box:
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise DataError(f"{where}: bbox {box!r:.80}; expected x1, y1, x2, y2")
     whole = _SCALES[kind]
+    if not whole:
+        refuse_shares(box, where)
     width, height = (side / whole if whole else 1 for side in size_wh)
     xs, ys = sorted((box[0] * width, box[2] * width)), sorted((box[1] * height, box[3] * height))
     return xs[0], ys[0], xs[1], ys[1]

@@ -15,10 +15,10 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from boxrl.data.files import is_number, is_whole
+from boxrl.data.files import is_number, is_whole, number_or_none
 from boxrl.data.formats.documents import Document, Record
 from boxrl.data.formats.image_folder import ImageFolder
-from boxrl.data.formats.reading import size_of
+from boxrl.data.formats.reading import refuse_shares, size_of
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
 
@@ -96,7 +96,7 @@ def open_coco(path: Path) -> Document:
         path: the file, packed by gzip or not, or the folder that holds it alone.
 
     Raises:
-        DataError: no such file, not JSON, or boxes that are x1, y1, x2, y2.
+        DataError: no such file, not JSON, or boxes that are x1, y1, x2, y2 or shares of the image.
     """
     document = Document(_file(path), _Plain, _Instances)
     if isinstance(document.content, dict) and isinstance(document.content.get("annotations"), list):
@@ -106,7 +106,7 @@ def open_coco(path: Path) -> Document:
             raise DataError(f"{path}: its labels are words of captions; the format odvg reads it")
         if first.get("segments_info") is not None:
             document = _Panoptic(document)
-        _refuse_corners(document.path, document.content["annotations"])
+        _refuse_other_boxes(document.path, document.content["annotations"])
     return document
 
 
@@ -116,7 +116,7 @@ def _file(path: Path) -> Path:
         return path
     if (path / ROBOFLOW).is_file():
         return path / ROBOFLOW
-    found = sorted(path.glob("*.json"))
+    found = sorted([*path.glob("*.json"), *path.glob("*.json.gz")])
     if len(found) != 1:
         names = ", ".join(file.name for file in found[:5]) or "none"
         raise DataError(f"{path}: a folder; expected one .json file in it, found {names}")
@@ -161,13 +161,17 @@ class _Panoptic(Document):
         return self._document.where(key, self._owners[index] if key == "annotations" else index)
 
 
-def _refuse_corners(path: Path, rows: Sequence[Any]) -> None:
-    """Stop where the areas say that the boxes are x1, y1, x2, y2: many of these pass as others."""
+def _refuse_other_boxes(path: Path, rows: Sequence[Any]) -> None:
+    """Stop where the boxes are shares of the image, or x1, y1, x2, y2: many would pass as others.
+
+    Corners are told by the areas beside them.
+    """
+    found = [(bbox, area) for bbox, area in map(_box_and_area, rows[:LOOKED_AT]) if bbox]
+    refuse_shares((max(x + width, y + height) for (x, y, width, height), _ in found), f"{path}:1")
     sides = corners = 0
-    for bbox, area in map(_box_and_area, rows[:LOOKED_AT]):
-        if bbox is None:
+    for (x, y, width, height), area in found:
+        if area is None:
             continue
-        x, y, width, height = bbox
         if math.isclose(area, width * height, rel_tol=1e-3):
             sides += 1
         else:
@@ -179,13 +183,13 @@ def _refuse_corners(path: Path, rows: Sequence[Any]) -> None:
         )
 
 
-def _box_and_area(row: Any) -> tuple[Any, Any]:
+def _box_and_area(row: Any) -> tuple[Any, float | None]:
     """Numbers of an annotation, or None where one of them is none."""
     if isinstance(row, PlainAnnotation):
-        return (None if row.area is None else row.bbox), row.area
+        return row.bbox, row.area
     bbox, area = (row.get("bbox"), row.get("area")) if isinstance(row, dict) else (None, None)
-    is_box = isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, [*bbox, area]))
-    return (bbox if is_box else None), area
+    bbox = [*map(number, bbox)] if isinstance(bbox, list) and len(bbox) == 4 else []
+    return (bbox if bbox and all(map(is_number, bbox)) else None), number_or_none(number(area))
 
 
 def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[int, int]:
@@ -237,7 +241,7 @@ def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
     bbox = row.get("bbox")
     if isinstance(bbox, tuple):
         return [number(value) for value in bbox]
-    if isinstance(bbox, list) and len(bbox) == 4 and type(bbox[0]) is not str:
+    if isinstance(bbox, list) and len(bbox) == 4 and str not in map(type, bbox):
         return bbox
     bbox = _unwrapped(bbox)
     if isinstance(bbox, list) and bbox:

@@ -49,7 +49,7 @@ COLUMNS = {
     "h": ("h", "height", "bboxheight", "bboxh"),
     "bbox": ("bbox", "box"),
     "boxes": ("annotations",),
-    "group": ("isgroupof", "iscrowd"),
+    "group": ("isgroupof", "iscrowd", "difficult", "ignore"),
     "image_width": ("width", "imagewidth", "imgwidth"),
     "image_height": ("height", "imageheight", "imgheight"),
 }  # fmt: skip
@@ -153,11 +153,12 @@ class _Table:
             for role, names in COLUMNS.items()
             if any(name in bare for name in names)
         }
-        forms = (("x1", "y1", "x2", "y2"), ("x", "y", "w", "h"), ("bbox",), ("boxes",))
+        forms = (("x1", "y1", "x2", "y2"), ("x", "y", "w", "h"), ("x1", "y1", "w", "h"), ("bbox",),
+                 ("boxes",))  # fmt: skip
         form = next((form for form in forms if all(role in places for role in form)), None)
         if "image" not in places or form is None:
             return self._unnamed()
-        if form == ("x", "y", "w", "h"):
+        if "w" in form:
             places.pop("image_width", None)
             places.pop("image_height", None)
         kept = {"image", "label", "group", "image_width", "image_height", *form}
@@ -291,14 +292,7 @@ def _form(rows: Sequence[_Row], table: _Table, boxes: BoxForm | None) -> BoxForm
     if "bbox" in table.columns:
         sized = ((row.box, None, _declared(row)) for row in rows if row.box is not None)
         return tell_form(sized, str(table.path), boxes)
-    form: BoxForm = "xywh" if "x" in table.columns or "boxes" in table.columns else "xyxy"
-    flat = [value for row in rows if isinstance(row.box, list) for value in row.box]
-    values = [value for value in flat if is_number(value)]
-    if values and not table.open_images and max(values) <= 1:
-        raise DataError(
-            f"{table.path}: no coordinate is more than 1, so that these are shares of the image; "
-            "write pixels"
-        )
+    form: BoxForm = "xywh" if "w" in table.columns or "boxes" in table.columns else "xyxy"
     return form
 
 

@@ -1,8 +1,9 @@
 """CVAT's XML for images to samples: boxes, outlines, ellipses and masks in pixels.
 
 Source: docs.cvat.ai, "CVAT for images 1.1"; datumaro 1.13. A box or ellipse turns clockwise about
-its centre; a mask runs over its own window. Lines, points and tags have no box: a label that an
-image has as such alone is not asked for there. All names of the project stand in `meta`.
+its centre; a mask runs over its own window; an attribute such as `difficult` says that nobody has
+to find a shape. Lines, points and tags have no box: a label that an image has as such alone is not
+asked for there. All names of the project stand in `meta`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark, unboxed
 from boxrl.data.formats.outlines import around_ellipse, around_turned, hull, middle
-from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, size_of
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -108,7 +109,8 @@ def _add(item: Element, file: Path, collection: Collection) -> None:
         corners = _SHAPES[shape.tag](shape) if shape.tag in _SHAPES else None
         if shape.tag in _SHAPES or label is None:
             row = {"shape": shape.tag, **shape.attributes}
-            marks.append(Mark(label, corners, f"{file}:{shape.line}", row=row))
+            told = {a.attributes.get("name", ""): a.text for a in shape.all("attribute")}
+            marks.append(Mark(label, corners, f"{file}:{shape.line}", is_uncounted(told), row))
         else:
             lost.append(label)
     key = str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))

@@ -23,7 +23,7 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.parquet import ImageWriter, read_label_names, read_parquet
-from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, bare_name, is_uncounted
 from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of
 from boxrl.data.formats.yolo_places import find_names
 from boxrl.data.images import read_header
@@ -174,8 +174,10 @@ def _objects(item: _Item) -> list[Row]:
         raise DataError(f"{item.where}: no boxes; expected objects with bbox and categories")
     lists = {key: value for key, value in objects.items() if isinstance(value, list)}
     wrong = [key for key, value in lists.items() if len(value) != len(boxes)]
-    if wrong and _first(objects, LABELS) is lists.get(wrong[0]):
-        raise DataError(f"{item.where}: {len(boxes)} boxes, but {len(lists[wrong[0]])} {wrong[0]}")
+    told = _first(objects, LABELS)
+    for key in wrong:
+        if lists[key] is told or bare_name(key) in UNCOUNTED:
+            raise DataError(f"{item.where}: {len(boxes)} boxes, but {len(lists[key])} {key}")
     return [
         {key: value[place] for key, value in lists.items() if len(value) == len(boxes)}
         for place in range(len(boxes))
@@ -226,8 +228,7 @@ def _add(
         if type(label) is int:
             label = names.get(label, str(label) if numbered else None)
         corners = corners_of(_first(entry, BOXES), form)
-        crowd = entry.get("iscrowd") in (1, True)
-        marks.append(Mark(label, corners, item.where, crowd, entry))
+        marks.append(Mark(label, corners, item.where, is_uncounted(entry), entry))
     key = str(PurePosixPath(item.image).with_suffix(""))
     known = item.row.get("image_id")
     picture = Picture(

@@ -18,7 +18,7 @@ from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark, unboxed
 from boxrl.data.formats.outlines import Corners, around_circle, hull
-from boxrl.data.formats.pictures import Asking, Picture, bare_name
+from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, require, size_of
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -26,9 +26,6 @@ from boxrl.errors import DataError
 
 NO_BOX = ("point", "points", "line", "linestrip")
 """Shapes without an inside."""
-
-UNCOUNTED = frozenset({"crowd", "iscrowd", "difficult", "ignore", "ignored", "groupof"})
-"""Flags of regions in which nothing is counted, letters alone."""
 
 
 def read_labelme(
@@ -118,7 +115,9 @@ def _marks(shapes: list[dict[str, Any]], document: Document) -> Iterable[Mark]:
         where = document.where("shapes", place)
         label, group = shape.get("label"), shape.get("group_id")
         row = {**shape, "mask": None}
-        mark = Mark(label, _corners(shape), where, _uncounted(shape.get("flags")), row)
+        flags = shape.get("flags")
+        crowd = is_uncounted({**shape, **(flags if isinstance(flags, dict) else {})})
+        mark = Mark(label, _corners(shape), where, crowd, row)
         key = (str(label), str(group)) if group is not None else place
         objects[key] = _joined(objects[key], mark) if key in objects else mark
     return objects.values()
@@ -143,9 +142,3 @@ def _corners(shape: dict[str, Any]) -> Corners | None:
     except (TypeError, ValueError):
         return None
     return (x1, y1, x2 + 1, y2 + 1) if kind == "mask" else (x1, y1, x2, y2)
-
-
-def _uncounted(flags: Any) -> bool:
-    return isinstance(flags, dict) and any(
-        value is True and bare_name(str(name)) in UNCOUNTED for name, value in flags.items()
-    )

@@ -25,7 +25,7 @@ from boxrl.data.formats.pictures import (
     ignore,
     shown_elsewhere,
 )
-from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require
+from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, refuse_shares, require
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
 from boxrl.types import Object
@@ -89,7 +89,7 @@ class Collection:
         """
         self.annotations += 1
         self.rows.append(Rejected(str(error), row))
-        self._strays |= {label} if _is_label(label) else set()
+        self._strays |= {named} if (named := _label(label)) else set()
 
     def add(
         self, picture: Picture, marks: Iterable[Mark], where: str, lost: Iterable[str | None] = ()
@@ -104,14 +104,14 @@ class Collection:
         """
         self.total += 1
         regions: list[Instance] = []
-        hidden = set(lost)
+        hidden = set(map(_label, lost))
         for mark in marks:
             self.annotations += 1
             try:
                 instance = self._instance(mark, picture.size_wh)
             except DataError as error:
                 self.rows.append(Rejected(str(error), mark.row))
-                hidden.add(mark.label if _is_label(mark.label) else None)
+                hidden.add(_label(mark.label))
                 continue
             of_all = bare_name(instance.object.label) in IGNORED
             (regions if of_all else picture.instances).append(instance)
@@ -139,6 +139,7 @@ class Collection:
             names: every label of the source, in order; those that occur, sorted, where None.
 
         Raises:
+            DataError: no box is larger than a pixel.
             UsageError: see `pictures.ask`.
         """
         self._part_twins()
@@ -146,12 +147,14 @@ class Collection:
         for picture in self._pictures() if self._strays else ():
             picture.hidden |= self._strays
         if self._strays:
-            names = ", ".join(map(repr, sorted(self._strays)[:5]))
-            self.notes.append(f"{names}: asked for nowhere, because some belong to no image")
-        used = {item.object.label for picture in self._pictures() for item in picture.instances}
+            lost = ", ".join(map(repr, sorted(self._strays)[:5]))
+            self.notes.append(f"{lost}: asked for nowhere, because some belong to no image")
+        shown = [item.object for picture in self._pictures() for item in picture.instances]
+        refuse_shares((side for item in shown for side in item.bbox[2:]), self._first_where())
+        used = {item.label for item in shown}
         if names is None:
             names = self.labels()
-        ids = {name: number for number, name in enumerate(names, start=1)}
+        ids = {name.strip(): number for number, name in enumerate(names, start=1)}
         for name in [name for name in ids if bare_name(name) in BACKGROUND | IGNORED]:
             if name not in used:
                 self.notes.append(f"label {name!r} is not asked for: it names no object")
@@ -163,6 +166,9 @@ class Collection:
         """Every label that occurs, sorted."""
         shown = {item.object.label for picture in self._pictures() for item in picture.instances}
         return sorted(shown.union(*(picture.hidden for picture in self._pictures())))
+
+    def _first_where(self) -> str:
+        return next(iter(self._wheres.values()), "")
 
     def _pictures(self) -> list[Picture]:
         return [row for row in self.rows if isinstance(row, Picture)]
@@ -226,12 +232,13 @@ def unboxed(labels: Iterable[Any], marks: Iterable[Mark]) -> list[str | None]:
         labels: of those objects; what is no label is none that could be asked for.
         marks: of the same image.
     """
-    boxed = {mark.label for mark in marks if _is_label(mark.label)}
-    return [label for label in labels if _is_label(label) and label not in boxed]
+    boxed = {_label(mark.label) for mark in marks}
+    return [name for label in labels if (name := _label(label)) and name not in boxed]
 
 
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _label(value: Any) -> str | None:
+    """The label without blanks around it; None where it is none."""
+    return (value.strip() or None) if isinstance(value, str) else None
 
 
 def _boxes_by_label(picture: Picture) -> Shown:

@@ -28,6 +28,11 @@ BACKGROUND = frozenset(
 )
 """Names, letters alone, of what is no object; left out where nothing is annotated with them."""
 
+UNCOUNTED = frozenset(
+    {"crowd", "iscrowd", "difficult", "isdifficult", "ignore", "ignored", "groupof", "isgroupof"}
+)
+"""Flags, letters alone, of an object that nobody has to find; see `is_uncounted`."""
+
 IGNORED = frozenset({"ignore", "ignored", "ignoredregion", "ignoredregions", "dontcare"})
 """Names, letters alone, of regions in which nobody annotated anything."""
 
@@ -319,6 +324,18 @@ def ignore(picture: Picture, regions: Sequence[Instance]) -> Picture:
     picture.instances += crowd
     picture.verified = frozenset()
     return picture
+
+
+def is_uncounted(flags: Mapping[str, Any]) -> bool:
+    """Whether one of UNCOUNTED is set.
+
+    Args:
+        flags: what the source says about an object, by name.
+    """
+    return any(
+        bare_name(str(name)) in UNCOUNTED and str(value).strip().lower() in ("1", "1.0", "true")
+        for name, value in flags.items()
+    )
 
 
 def bare_name(name: str) -> str:

@@ -8,7 +8,7 @@ writes the samples file decides whether to stop at it or to leave it out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,6 +205,23 @@ def placed_xyxy(
     except (TypeError, ValueError):
         inside = corners
     return checked_bbox(inside, size_wh, where)
+
+
+def refuse_shares(coordinates: Iterable[float], where: str) -> None:
+    """Stop where all boxes would lie in the first pixel: they are shares of the image.
+
+    Args:
+        coordinates: of boxes that are expected in pixels.
+        where: start of the error message.
+
+    Raises:
+        DataError: there are some, and none is more than 1.
+    """
+    if max(coordinates, default=2.0) <= 1:
+        raise DataError(
+            f"{where}: no coordinate is more than 1, so that these are shares of the image; "
+            "write pixels"
+        )
 
 
 def text_list(value: Any, what: str, where: str) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.files import is_number
 from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import (
@@ -22,6 +23,7 @@ from boxrl.data.formats.reading import (
     Rejected,
     placed_xyxy,
     read_records,
+    refuse_shares,
     require,
     size_of,
 )
@@ -105,6 +107,7 @@ def _expression_objects(
     row: dict[str, Any], size_wh: tuple[int, int], where: str
 ) -> tuple[Object, ...]:
     solution = require(row, "solution", list, where)
+    refuse_shares(filter(is_number, solution), where)
     return (Object(placed_xyxy(solution, size_wh, where), row["normal_caption"]),)
 
 
@@ -201,6 +204,7 @@ def _answer_objects(
         return None
     if not expression and not all(map(str.strip, rows.labels)):
         raise DataError(f"{where}: a label of the answer holds nothing, or nothing but a tag")
+    refuse_shares((side for box in rows.boxes for side in box), where)
     return tuple(
         Object(placed_xyxy(box, size_wh, where), expression or label)
         for box, label in zip(rows.boxes, rows.labels, strict=True)

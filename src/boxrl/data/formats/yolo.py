@@ -69,10 +69,24 @@ def read_yolo(
     files = LabelFiles(annotations, images)
     _collect(collection, reader, _assign(files, found))
     if split is None:
-        for file in files.unused():
-            error = DataError(f"{file}:1: no image {file.stem}.jpg (or .png, ...) in {images}")
-            collection.reject(error, file.name, count_lines(file))
+        _tell_unused(collection, files)
     return collection.reading(asking, [names.by_class[key] for key in sorted(names.by_class)])
+
+
+def _tell_unused(collection: Collection, files: LabelFiles) -> None:
+    """Reject label files without an image; those of images elsewhere are another split's."""
+    elsewhere = 0
+    for file in files.unused():
+        if files.is_elsewhere(file):
+            elsewhere += 1
+            continue
+        where = f"{file.stem}.jpg (or .png, ...) in {collection.images.folder}"
+        collection.reject(DataError(f"{file}:1: no image {where}"), file.name, count_lines(file))
+    if elsewhere:
+        collection.notes.append(
+            f"{elsewhere:,} label files are of images outside of {collection.images.folder} and "
+            "are left out"
+        )
 
 
 class _Assigned(NamedTuple):

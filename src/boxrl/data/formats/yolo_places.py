@@ -25,6 +25,10 @@ NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
 """Where labelImg, CVAT, Roboflow and Label Studio write the names, one a line but for the last."""
 
 
+VALIDATION = ("val", "validation", "valid")
+"""What the held-out split is called."""
+
+
 class Names(NamedTuple):
     """What data.yaml, or a file of names alone, says.
 
@@ -119,6 +123,8 @@ def _read_list(path: Path) -> Names:
 
 
 def _unique(names: dict[int, str], path: Path) -> dict[int, str]:
+    """The names without blanks around them, each of one class."""
+    names = {number: name.strip() for number, name in names.items()}
     classes: dict[str, int] = {}
     for number, name in names.items():
         if name in classes:
@@ -154,10 +160,10 @@ def find_images(names: Names, images: ImageFolder, split: str | None) -> list[st
 def _entries(names: Names, split: str) -> list[str]:
     """What data.yaml lists for a split: folders or lists of images."""
     content = names.content
-    alike = {"val": ("val", "validation", "valid")}.get(split, (split,))
+    alike = (split, *VALIDATION) if split in VALIDATION else (split,)
     entry = next((content[key] for key in alike if content.get(key)), None)
     if entry is None:
-        known = [key for key in ("train", "val", "validation", "test") if content.get(key)]
+        known = [key for key in ("train", *VALIDATION, "test") if content.get(key)]
         raise UsageError(
             f"{names.path}: no split {split!r}; splits: {', '.join(known) or 'none'}"
             f"{did_you_mean(known, split)}"
@@ -223,6 +229,7 @@ class LabelFiles:
         self.named = None if annotations.is_file() else annotations.absolute().as_posix()
         self._listings: dict[str, dict[str, list[str]]] = {}
         self._used: set[str] = set()
+        self._elsewhere: dict[str, list[str]] = {}
 
     def of(self, image: str) -> Path | None:
         """The label file of an image; None where it has none and so shows nothing.
@@ -272,6 +279,25 @@ class LabelFiles:
             for name in names
         }
         return [path for path in map(Path, sorted(listed - self._used)) if _holds_labels(path)]
+
+    def is_elsewhere(self, file: Path) -> bool:
+        """Whether the image of a label file lies outside of the images folder, as another split's.
+
+        Args:
+            file: of `unused`.
+        """
+        folder, marked, below = file.parent.as_posix().rpartition("/labels")
+        place = f"{folder}/images{below}"
+        if not marked or f"{place}/".startswith(f"{self.images}/") or not Path(place).is_dir():
+            return False
+        stem = fold_path(file.stem)
+        return any(fold_path(image).rpartition(".")[0] == stem for image in self._images_in(place))
+
+    def _images_in(self, folder: str) -> list[str]:
+        if folder not in self._elsewhere:
+            names = os.listdir(folder)  # noqa: PTH208 - names alone
+            self._elsewhere[folder] = [n for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES]
+        return self._elsewhere[folder]
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
         if folder not in self._listings:
