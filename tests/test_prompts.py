@@ -131,7 +131,7 @@ def test_gold_answers_have_the_tags_that_the_prompt_asks_for(instruction, opened
         ("detect: 'Find {label}'", r"unknown placeholder {label}; known: {label_list}, {labels}"),
         ("detect: 'Find {labels'", "write {{ and }} for braces"),
         ("placement: top", "unknown placement 'top'; placements: user-suffix"),
-        ("form: dense", "unknown form 'dense'; forms: family, compact"),
+        ("form: dense", "unknown form 'dense'; forms: family, compact, scored"),
         ("a: [", "not YAML"),
     ],
 )

@@ -53,7 +53,7 @@ SCORED = (
 )
 
 Placement = Literal["user-suffix", "user-prefix", "system", "both"]
-Form = Literal["family", "compact", "scored"]
+Form = Literal["family", "compact", "scored", "points"]
 
 _PLACEHOLDERS = {
     "detect": {"labels", "label_list", "output"},
@@ -79,7 +79,8 @@ class Prompt:
         label: how each label, or the expression, is written, with `{label}`.
         separator: between labels.
         form: how boxes are asked for and written: as the `family` does, in `compact` JSON, each
-            label once with all of its boxes, or in `scored` JSON, each box with a score.
+            label once with all of its boxes, or in `scored` JSON, each box with a score; `points`
+            asks for points, of which samples hold none, so that no gold answer can be written.
     """
 
     name: str
@@ -110,6 +111,12 @@ class Prompt:
     def name_labels(self, *labels: str) -> str:
         """Labels as the prompt writes them."""
         return self.separator.join(self.label.format(label=label) for label in labels)
+
+
+POINT = (
+    "Point to {what}. Answer in JSON format with one point in each object: "
+    '[{{{{"point_2d": [x, y], "label": "name"}}}}]. If there are none, answer with None.'
+)
 
 
 def _native(name: str, detect: str, ground: str, **parts: Any) -> Prompt:
@@ -163,6 +170,16 @@ NATIVE: tuple[Prompt, ...] = (
         separator=", ",
     ),
     _native(
+        "point",
+        POINT.format(what="each of the following: {labels}"),
+        POINT.format(what="{expression}"),
+        separator=", ",
+        form="points",
+    ),
+    _native(
+        "rex-point", "Point to {labels}.", "Point to {expression}.", separator=", ", form="points"
+    ),
+    _native(
         "locate-native",
         "Locate all the instances that matches the following description: {labels}.",
         "Locate a single instance that matches the following description: {expression}.",
@@ -190,7 +207,8 @@ NATIVE: tuple[Prompt, ...] = (
         separator=". ",
     ),
 )
-"""Prompts in the words of models' makers; each asks for the form that its family answers in.
+"""Prompts in the words of models' makers; each asks for the form that its family answers in;
+`point` asks for points in JSON, `rex-point` for Rex-Omni's.
 
 Source: QwenLM/Qwen3-VL evaluation/ODinW-13, Google's Gemini API documentation, OpenGVLab/InternVL
 625 and its demo, the READMEs of zai-org/GLM-V, IDEA-Research/Rex-Omni and NVlabs/Eagle,
@@ -332,21 +350,23 @@ def render_problem(
     labels = prompt.name_labels(*sample.labels)
     if sample.task == "detection":
         problem = prompt.detect.format(
-            labels=labels,
-            label_list=list(sample.labels),
-            output=render_output(family, prompt.form),
+            labels=labels, label_list=list(sample.labels), output=_output(prompt, family)
         )
         return f"{sample.question}\n\n{problem}" if sample.question else problem
     if sample.task == "grounding":
         expression = (sample.question or "; ".join(sample.labels)).rstrip(".")
         expression = prompt.name_labels(expression)
-        output = render_output(family, prompt.form)
-        return prompt.ground.format(expression=expression, output=output)
+        return prompt.ground.format(expression=expression, output=_output(prompt, family))
     if sample.question or not sample.objects:
         return sample.question or ""
     boxes = Detections.from_objects(sample.objects[:1]).boxes
     region = family.render_boxes(boxes, sample.size_wh)[0]
     return prompt.region.format(region=region, labels=labels)
+
+
+def _output(prompt: Prompt, family: Family) -> str:
+    asked = "{output}" in prompt.detect + prompt.ground
+    return render_output(family, prompt.form) if asked else ""
 
 
 def render_text(sample: Sample, prompt: Prompt, family: Family = FAMILIES["plain"]) -> str:
@@ -458,7 +478,15 @@ def render_completion(answer: str, sample: Sample, prompt: Prompt, opened: bool 
         sample: what the thought is about.
         prompt: how it is asked.
         opened: whether the chat template opens the thought.
+
+    Raises:
+        UsageError: the prompt asks for points.
     """
+    if prompt.form == "points":
+        raise UsageError(
+            f"prompt {prompt.name!r} asks for points, and samples hold boxes: there is no gold "
+            "answer to train on or to check"
+        )
     thought = f"<think>{render_think(sample)}</think>\n"
     if prompt.answer_tag == "required":
         return f"{thought}<answer>{answer}</answer>"

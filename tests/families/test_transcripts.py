@@ -58,7 +58,7 @@ def test_makers_answers_are_read_to_the_pixel(case):
 @pytest.mark.parametrize("case", [case for case in CASES if "points" in case], ids=name)
 def test_points_are_read_to_the_pixel(case):
     points = read_points(case["text"], FAMILIES[case["family"]], tuple(case["size_wh"]))
-    np.testing.assert_allclose(points, case["points"], rtol=0, atol=1e-3)
+    np.testing.assert_allclose([point[:2] for point in points], case["points"], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(

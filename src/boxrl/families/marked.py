@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from boxrl.families.syntax import Box, Coordinate, Found, Item, Point
+from boxrl.families.syntax import Box, Coordinate, Found, Item, Named
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LONGEST_NUMBER = 20
@@ -33,7 +33,7 @@ class _Blocks:
 
     def read(self, text: str) -> Found:
         items: list[Item] = []
-        points: list[Point] = []
+        points: list[Named] = []
         label, broken, none = "", 0, False
         for match in self._scan.finditer(text):
             name, body, end = match.groups()
@@ -46,7 +46,7 @@ class _Blocks:
                 none, broken = none or says_none, broken + (not says_none)
                 continue
             items += [(_box(group), label) for group in groups if len(group) == 4]
-            points += [(group[0], group[1]) for group in groups if len(group) == 2]
+            points += [((group[0], group[1]), label) for group in groups if len(group) == 2]
             unread = sum(len(group) not in (2, 4) for group in groups)
             broken += unread or end is None
         return Found(items, broken, points, none and not items and not points)
@@ -167,7 +167,7 @@ def read_florence(text: str) -> Found:
     return Found(items, broken, none=not text.strip())
 
 
-_POINTS = re.compile(r'<points coords="([^"<>]*)"')
+_POINTS = re.compile(r'<points coords="([^"<>]*)"[^<>]*(?:>([^<>]*))?')
 
 
 def read_molmo(text: str) -> Found:
@@ -175,10 +175,12 @@ def read_molmo(text: str) -> Found:
 
     JSON, in which it may be asked for boxes, is not for it.
     """
-    points: list[Point] = []
+    points: list[Named] = []
     broken = 0
     for match in _POINTS.finditer(text):
         numbers = _numbers(match[1])[1:]
-        points += [(numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers) - 2, 3)]
+        label = (match[2] or "").strip()
+        starts = range(0, len(numbers) - 2, 3)
+        points += [((numbers[at + 1], numbers[at + 2]), label) for at in starts]
         broken += len(numbers) % 3 > 0
     return Found([], broken, points, text.strip() == "There are none.")

@@ -11,6 +11,7 @@ Coordinate = int | float | str
 Box = Sequence[Coordinate]
 Item = tuple[tuple[float, float, float, float], str]
 Point = tuple[float, float]
+Named = tuple[Point, str]
 
 
 class Found(NamedTuple):
@@ -19,13 +20,13 @@ class Found(NamedTuple):
     Attributes:
         items: (box as written, label) in order; the label is empty where none is written.
         broken: boxes that were begun and cannot be read.
-        points: as written.
+        points: (x, y) as written and label, as of items.
         none: whether the text says in the syntax's own words that there is nothing.
     """
 
     items: list[Item]
     broken: int
-    points: Sequence[Point] = ()
+    points: Sequence[Named] = ()
     none: bool = False
 
 

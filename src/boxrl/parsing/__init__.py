@@ -19,7 +19,10 @@ from boxrl.families import Family, build_family
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
+from boxrl.parsing.points import NamedPoint, read_points
 from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, fold_label
+
+__all__ = ["AnswerTag", "NamedPoint", "ReadingRule", "parse", "read_points"]
 
 AnswerTag = Literal["required", "optional"]
 ReadingRule = Literal["strict", "tolerant"]
@@ -81,30 +84,6 @@ def parse(
     status: Status = "empty" if rest.says_nothing else "malformed"
     reason = "" if rest.says_nothing else rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
-
-
-def read_points(
-    text: str,
-    family: Family,
-    size_wh: tuple[int, int],
-    input_size_wh: tuple[int, int] | None = None,
-) -> list[tuple[float, float]]:
-    """The points that a completion names in the family's own syntax.
-
-    Args:
-        text: as of `parse`; all that stands behind the thought where no answer is tagged.
-        family: in whose frame and syntax they are.
-        size_wh: size of the original image.
-        input_size_wh: as of `parse`.
-
-    Returns:
-        (x, y) in pixels of the original image, in order; none where the syntax has no points.
-    """
-    read = SYNTAXES[family.syntax].read
-    points = read(find_answer(text).answer).points if read else ()
-    corners = np.array([(*point, *point) for point in points], float).reshape(-1, 4)
-    placed = clip(family.from_frame(corners, size_wh, input_size_wh), size_wh)
-    return [(x, y) for x, y, _, _ in placed.tolist()]
 
 
 def _mend(answer: str, family: Family) -> str:

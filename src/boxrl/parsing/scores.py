@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
 from typing import Any
 
+from boxrl.parsing.objects import find_objects
 from boxrl.types import Parsed
 
 KEYS = ("score", "confidence")
 """Of an object, the first that holds a number from 0 to 1 counts."""
 
-MOST_WRAPPINGS = 64
-"""Objects without a box that are decoded in search of those inside; bounds hostile input."""
-
-_OBJECT = re.compile(r"\{(?=\s*\")")
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+Scored = tuple[list[Any], float | None]
+"""Boxes of an object, four numbers as written each, and its score."""
 
 
 def written_scores(parsed: Parsed) -> tuple[float | None, ...]:
@@ -28,7 +23,7 @@ def written_scores(parsed: Parsed) -> tuple[float | None, ...]:
     Returns:
         One per detection, in [0, 1]; None where the answer states none.
     """
-    found = list(_objects(parsed.answer)) if parsed.items else []
+    found = list(find_objects(parsed.answer, _scored_box)) if parsed.items else []
     scores: list[float | None] = []
     place = len(found)
     for box, _ in reversed(parsed.items):  # a later array is the one that counts
@@ -42,21 +37,10 @@ def written_scores(parsed: Parsed) -> tuple[float | None, ...]:
     return tuple(scores if parsed.kept is None else [scores[k] for k in parsed.kept])
 
 
-def _objects(answer: str) -> Iterator[tuple[list[Any], float | None]]:
-    """(four numbers as written, the score) of every object with a box, in order."""
-    position = wrappings = 0
-    while wrappings < MOST_WRAPPINGS and (opening := _OBJECT.search(answer, position)):
-        position = opening.start() + 1
-        try:
-            value, end = _DECODER.raw_decode(answer, opening.start())
-        except (ValueError, RecursionError):
-            wrappings += 1
-            continue
-        if boxes := [item for item in value.values() if _is_box(item)]:
-            yield boxes, _score(value)
-            position = end
-        else:
-            wrappings += 1
+def _scored_box(item: dict[str, Any]) -> Scored | None:
+    """The object's boxes as written and its score; None where it has no box."""
+    boxes = [value for value in item.values() if _is_box(value)]
+    return (boxes, _score(item)) if boxes else None
 
 
 def _is_box(value: Any) -> bool:

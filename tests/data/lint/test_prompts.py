@@ -56,7 +56,7 @@ def test_good_prompts_have_no_defects(text):
     "prompt", [p for p in PROMPTS.values() if p not in NATIVE], ids=lambda prompt: prompt.name
 )
 def test_every_prompt_of_ours_is_clean_in_every_family_but_the_seeds_defect(prompt, family):
-    if prompt.form == "compact" and not SYNTAXES[family.syntax].is_json:
+    if prompt.form in ("compact", "scored") and not SYNTAXES[family.syntax].is_json:
         with pytest.raises(UsageError, match="asks for JSON"):
             lint_rendered(DOGS, prompt, family)
         return

@@ -139,6 +139,7 @@ def _example(text: str, family: Family) -> Iterator[PromptDefect]:
     for name, value in _NUMBERS.items():
         example = example.replace(f"<loc_{name}>", f"<loc{value:04d}>")
         example = re.sub(rf"\b{name}\b", str(value), example)
+    example = example.replace(": score", ": 0.5")
     readable = (
         read(example).items
         if read
