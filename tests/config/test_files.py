@@ -7,7 +7,7 @@ import pytest
 from boxrl.config import Recipe, dump_recipe, load_recipe
 from boxrl.errors import RecipeError, UsageError
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 MINIMAL = "name: x\nmethod: grpo\nout: runs/x\ndata: {synthetic: {}}\n"
 WORLD = "name: x\nmethod: grpo\ndata: {{synthetic: {{world: {}}}}}\n"
 
