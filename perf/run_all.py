@@ -27,7 +27,7 @@ SIZES = (256, 576, 1024)
 """Image tokens of which README.md names the gain."""
 BENCHMARKS = (
     "rewards", "parse", "evaluate", "coco_eval", "data", "convert", "generate", "grpo_step",
-    "full_size", "growth", "report", "cli", "quickstart",
+    "sft_step", "full_size", "growth", "report", "cli", "quickstart",
 )  # fmt: skip
 BESIDE_PEERS = {"parse", "coco_eval", "convert"}
 """Those that run in the peers' Python; `data` starts its peers there by itself."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from boxrl.config import Recipe
+from boxrl.data.samples import read_samples, write_samples
+from boxrl.data.synthetic import LABELS
 
 NO_DEEPSPEED = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None,
@@ -48,3 +51,15 @@ def tiny_recipe(
             "engine": {"device": "cpu", "dtype": "float32", "threads": 1, **(engine or {})},
         }
     )
+
+
+def write_questions(scenes: Path, file: Path, each: int = 2) -> Path:
+    """Up to three questions about every image of `scenes`; the second has no answer."""
+    asked = []
+    for sample in read_samples(scenes / "samples.jsonl"):
+        absent = next(label for label in LABELS if label not in sample.labels)
+        none = replace(sample, id=f"{sample.id}-no", labels=(absent,), objects=())
+        more = replace(sample, id=f"{sample.id}-more", labels=(*sample.labels, absent))
+        asked += [sample, none, more][:each]
+    write_samples(file, asked)
+    return file

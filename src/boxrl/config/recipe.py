@@ -187,8 +187,9 @@ class EngineSettings(Section):
     threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
     shared_prefix: bool | Literal["if_exact"] = Field(
         True,
-        description="run a group's prompt once (GRPO); the first micro-batch is compared with "
-        "TRL's path, and a difference stops the run, or with if_exact takes that path",
+        description="run a group's prompt once (GRPO), pack samples and share their images (SFT); "
+        "the first micro-batch is compared with TRL's path, and a difference stops the run, or "
+        "with if_exact takes that path",
     )
     attention: Literal["auto", "sdpa", "varlen", "flex"] = Field(
         "auto",
@@ -297,8 +298,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _images_shared_with_prompts(self) -> Recipe:
-        several = self.method == "grpo" and self.train.prompts_per_image > 1
-        if several and not self.engine.shared_prefix:
+        if self.train.prompts_per_image > 1 and not self.engine.shared_prefix:
             raise ValueError("train.prompts_per_image needs engine.shared_prefix")
         return self
 

@@ -58,7 +58,7 @@ class Name(NamedTuple):
         )
 
 
-GRPO, TRAINER = "trl.GRPOTrainer", "transformers.Trainer"
+GRPO, SFT, TRAINER = "trl.GRPOTrainer", "trl.SFTTrainer", "transformers.Trainer"
 HEAD = "trl.kernels.chunked_logprob"
 OVERRIDDEN = (
     Name(GRPO, "_generate_and_score_completions", "images are prepared once a group", "inputs"),
@@ -81,6 +81,10 @@ OVERRIDDEN = (
     ),
     Name(GRPO, "_get_train_sampler", "orders samples by the number of the epoch", "dataset"),
     Name(GRPO, "_load_optimizer_and_scheduler", "takes up pending completions", "checkpoint"),
+    Name(
+        SFT, "compute_loss", "hands over one packed row",
+        "model inputs return_outputs num_items_in_batch",
+    ),
     Name(TRAINER, "_save_checkpoint", "adds recipe and pending completions", "model trial"),
     Name(TRAINER, "_save", "names tied weights once", "output_dir state_dict"),
     Name(
@@ -94,6 +98,8 @@ OVERRIDDEN = (
 
 REPLACED = (
     Name("trl.trainer.grpo_trainer", "shuffle_sequence_dict", "by one of whole groups", "seq_dict"),
+    Name(GRPO, "vllm_importance_sampling_correction",
+         "set to False where the training's forward pass has the ratio", on_instances=True),
     Name("trl.generation.vllm_generation.VLLMGeneration", "generate",
          "by one that takes unexpanded prompts", "prompts images num_generations profiler"),
     Name("trl.generation.vllm_generation.VLLMGeneration", "sync_weights",

@@ -1,4 +1,4 @@
-"""Five GRPO steps of every architecture, run by one process or by each of several.
+"""Five steps of GRPO and SFT in several settings, run by one process or by each of several.
 
     accelerate launch --config_file FILE -m tests.engines.training.dealt_out FOLDER
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ from accelerate.utils import DistributedType, is_deepspeed_available
 from transformers import PrinterCallback, TrainerCallback
 
 from boxrl.config import Recipe
-from boxrl.data.samples import read_samples, write_samples
-from boxrl.data.synthetic import LABELS
 from boxrl.engines.loading import load, quiet
-from boxrl.engines.training import grpo
-from boxrl.engines.training.train import training_samples
+from boxrl.engines.training.train import BUILD_TRAINER, training_samples
 from boxrl.families import read_family
 from boxrl.generation.model_folders import model_folder
 from tests.support.random_models import (
@@ -35,14 +31,19 @@ from tests.support.random_models import (
     build_plain_model,
     build_processor,
 )
-from tests.support.recipes import tiny_recipe
+from tests.support.recipes import tiny_recipe, write_questions
 
 STEPS = 5
+FIGURES = {
+    "grpo": ("loss", "grad_norm", "reward"),
+    "sft": ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens"),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {"beta": 0.1, "learning_rate": 1e-3},
     "tiny, LoRA": {"beta": 0.1, "lora": {"r": 2, "alpha": 4}},
     "tiny, some groups alike": {"learning_rate": 1e-3, "micro_batch_prompts": 1},
     "tiny, two prompts an image": {"beta": 0.1, "learning_rate": 1e-3, "prompts_per_image": 2},
+    "tiny, SFT": {"method": "sft", "learning_rate": 1e-3, "prompts_per_image": 2},
     **{kind: {} for kind in KINDS},
 }
 
@@ -75,18 +76,10 @@ def build_recipe(folder: Path, setting: str, **trl: Any) -> Recipe:
     recipe = tiny_recipe(folder, folder / setting, **options)
     if recipe.train.prompts_per_image == 1:
         return recipe
-    data = recipe.data.model_copy(update={"train": write_questions(folder)})
+    data = recipe.data.model_copy(
+        update={"train": write_questions(folder, folder / "questions.jsonl")}
+    )
     return recipe.model_copy(update={"data": data})
-
-
-def write_questions(folder: Path) -> Path:
-    """Two questions about every image of `folder`, of which the second has no answer."""
-    samples = []
-    for sample in read_samples(folder / "samples.jsonl"):
-        absent = next(label for label in LABELS if label not in sample.labels)
-        samples += [sample, replace(sample, id=f"{sample.id}-no", labels=(absent,), objects=())]
-    write_samples(folder / "questions.jsonl", samples)
-    return folder / "questions.jsonl"
 
 
 def build_model(setting: str) -> tuple[Any, Any]:
@@ -115,8 +108,9 @@ def train(recipe: Recipe, setting: str, model: Any, processor: Any) -> dict[str,
     """Loss, gradient norm and reward of every step, and how the trainer shared the work."""
     recipe.out.mkdir(parents=True, exist_ok=True)
     family = read_family(model_folder("tiny"))
-    trainer = grpo.build_trainer(recipe, model, processor, family, *training_samples(recipe))
-    if setting in KINDS or recipe.train.prompts_per_image > 1:
+    build = BUILD_TRAINER[recipe.method]
+    trainer = build(recipe, model, processor, family, *training_samples(recipe))
+    if recipe.method == "grpo" and (setting in KINDS or recipe.train.prompts_per_image > 1):
         trainer.reward_funcs = [letters] * len(trainer.reward_funcs)
     draws = SameDraws(recipe.train.prompts_per_step * recipe.train.num_generations)
     trainer.add_callback(draws)
@@ -131,7 +125,7 @@ def train(recipe: Recipe, setting: str, model: Any, processor: Any) -> dict[str,
         "zero_stage": trainer._dist.zero_stage,
         "fsdp_version": trainer._dist.fsdp_version,
         "share_held": share_held(trainer.model),
-        **{name: [row[name] for row in steps] for name in ("loss", "grad_norm", "reward")},
+        **{name: [row[name] for row in steps] for name in FIGURES[recipe.method]},
     }
 
 

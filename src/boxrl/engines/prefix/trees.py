@@ -89,6 +89,16 @@ def same_image(one: dict[str, Tensor] | None, other: dict[str, Tensor] | None) -
 def find_shared(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
     """Tokens that prompts of one image begin with, all of the image among them, or why not.
 
+    Arguments as `find_beginning`.
+    """
+    if RECURRENT.intersection(layer_kinds(model.config.get_text_config())):
+        return LOOKS_BACK
+    return find_beginning(model, rows, firsts)
+
+
+def find_beginning(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
+    """As `find_shared`, where all that follows on a beginning is one part, answers included.
+
     At least one token of every prompt is not among them: the last, which answers begin with.
 
     Args:
@@ -96,10 +106,7 @@ def find_shared(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
         rows: the batch.
         firsts: a row of each prompt.
     """
-    config = model.config
-    if RECURRENT.intersection(layer_kinds(config.get_text_config())):
-        return LOOKS_BACK
-    first = firsts[0]
+    config, first = model.config, firsts[0]
     ids, mask = (x[list(firsts)].tolist() for x in (rows.prompt_ids, rows.prompt_mask))
     prompts = [
         [token for token, real in zip(*pair, strict=True) if real]

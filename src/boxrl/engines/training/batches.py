@@ -13,6 +13,7 @@ from boxrl.engines.prefix.images import (
     BY_IMAGE,
     BY_PART,
     BY_TOKEN,
+    TYPES,
     row_images,
     spread_images,
     token_types,
@@ -98,6 +99,27 @@ def split_rows(inputs: dict[str, Any], n: int) -> Rows:
         ids[:, :-n], mask[:, :-n], ids[:, -n:], mask[:, -n:],
         None if types is None else types[:, :-n], row_images(inputs, len(ids)),
     )  # fmt: skip
+
+
+def join_rows(model: Any, rows: Rows, inputs: dict[str, Any]) -> dict[str, Any]:
+    """TRL's arguments for rows that have an image each: the inverse of `split_rows`.
+
+    Args:
+        model: unwrapped.
+        rows: the batch.
+        inputs: where the rows come from; they name what the processor says of each token.
+    """
+    joined = {
+        "input_ids": torch.cat([rows.prompt_ids, rows.completion_ids], 1),
+        "attention_mask": torch.cat([rows.prompt_mask, rows.completion_mask], 1),
+        **spread_images(rows.images),
+    }
+    if rows.types is not None:
+        name = next(name for name in TYPES if inputs.get(name) is not None)
+        joined[name] = torch.cat([rows.types, torch.zeros_like(rows.completion_ids)], 1)
+    width, length = rows.prompt_ids.shape[1], joined["input_ids"].shape[1]
+    mark_answers(model, joined, torch.arange(length, device=rows.prompt_ids.device) >= width)
+    return joined
 
 
 def find_groups(rows: Rows) -> list[int]:

@@ -49,43 +49,46 @@ def build_trainer(
         UsageError: the machine does not run the attention that is asked for.
     """
     config = build_config(recipe, model, banned_token_ids(processor, family))
-    half = config.bf16 or config.fp16 or model.dtype != torch.float32
-    refuse_attention(recipe.engine.attention, model.device, half)
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxGRPOTrainer(
-        **common_arguments(recipe, model, processor, family),
-        args=config,
+        **common_arguments(recipe, model, processor, family, config),
         reward_funcs=[
             TRLReward(entry.reward, family, opened=thinking.opened, answer_tag=prompt.answer_tag)
             for entry in recipe.rewards
         ],
         train_dataset=build_dataset(samples, images, prompt, family),
-        shared_prefix=recipe.engine.shared_prefix,
-        attention=recipe.engine.attention,
-        prompts_per_image=recipe.train.prompts_per_image,
         completions_path=recipe.out / "completions.jsonl",
         opened=thinking.opened,
         answer_tag=prompt.answer_tag,
     )
 
 
-def common_arguments(recipe: Recipe, model: Any, processor: Any, family: Family) -> dict[str, Any]:
-    """What both trainers are built with; arguments as `build_trainer`.
+def common_arguments(
+    recipe: Recipe, model: Any, processor: Any, family: Family, config: Any
+) -> dict[str, Any]:
+    """What both trainers are built with; arguments as `build_trainer`, and TRL's config.
 
     Raises:
-        UsageError: the recipe's adapters cannot be merged into the model.
+        UsageError: the recipe's adapters cannot be merged into the model, or the machine does not
+            run the attention that is asked for.
     """
+    half = config.bf16 or config.fp16 or model.dtype != torch.float32
+    refuse_attention(recipe.engine.attention, model.device, half)
     lora = build_lora(recipe, family)
     refuse_tied(model, lora)
     set_seed(recipe.seed)  # adapters are drawn before TRL seeds
     return {
         "model": model,
+        "args": config,
         "processing_class": processor,
         "peft_config": lora,
         "family": family,
         "recipe": dump_recipe(recipe),
         "vision_learning_rate": recipe.train.vision_learning_rate,
+        "shared_prefix": recipe.engine.shared_prefix,
+        "attention": recipe.engine.attention,
+        "prompts_per_image": recipe.train.prompts_per_image,
     }
 
 

@@ -23,7 +23,7 @@ from boxrl.data.samples import parse_line
 from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.rows import Rows
-from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, plain_windows, unwrap
 from boxrl.engines.prefix.trees import why_apart
 from boxrl.engines.seam import replaced
 from boxrl.engines.training.batches import (
@@ -36,14 +36,13 @@ from boxrl.engines.training.batches import (
     shuffle_groups,
     split_rows,
 )
-from boxrl.engines.training.bundles import BundleSampler
 from boxrl.engines.training.frozen_tower import find_frozen
 from boxrl.engines.training.idle_groups import (
     earned_alike,
     log_probs_of_learning,
     rows_at_rest,
 )
-from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
+from boxrl.engines.training.importance import Divergence, correction_of_forward
 from boxrl.engines.training.preprocessing import (
     decode_once,
     once_per_image,
@@ -58,7 +57,6 @@ from boxrl.engines.training.vllm_sync import (
     unexpanded,
 )
 from boxrl.engines.training.warnings import describe_answers
-from boxrl.errors import UsageError
 from boxrl.parsing import AnswerTag
 from boxrl.types import Sample
 
@@ -75,27 +73,20 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         completions_path: Path,
         opened: bool = False,
         answer_tag: AnswerTag = "required",
-        shared_prefix: bool | str = True,
         attention: str = "auto",
-        prompts_per_image: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        self.prompts_per_image = prompts_per_image
-        self._bundles_seen = prompts_per_image == 1
-        self.shared_prefix = bool(shared_prefix) and self._can_share()
-        self._fall_back = shared_prefix == "if_exact"
-        self._checked = self._inexact = False
+        super().__init__(*args, attention=attention, **kwargs)
         self.completions_path = completions_path
         self._describe = partial(describe_answers, opened=opened, answer_tag=answer_tag)
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._tower = None if sharded else find_frozen(self.model)
-        checkpointing = self.args.gradient_checkpointing_kwargs or {}
-        # Reentrant checkpointing differentiates with respect to all weights or none.
-        self._differentiates = not sharded and not checkpointing.get("use_reentrant")
         self._rests = self.shared_prefix and not sharded and self._loss_is_by_advantage()
         self._idle: set[int] = set()
+        self._correction = correction_of_forward(self) if self.shared_prefix else None
+        self._divergence = Divergence()
+        self._unweighed: dict[str, Any] | None = None
         self._rewards = torch.zeros(0)
         self._buffered_inputs: Any
         self._colocated = self.use_vllm and self.vllm_mode == "colocate"
@@ -108,19 +99,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             # transformers asks it whether generation must keep the processes in step; accelerate,
             # which shards the model, does not say so.
             unwrap(self.model)._is_fsdp_managed_module = True
-        if self.shared_prefix:
-            enable(self.accelerator.unwrap_model(self.model), attention)
-            if self.ref_model is not None:
-                enable(self.accelerator.unwrap_model(self.ref_model), attention)
-
-    def _can_share(self) -> bool:
-        """Whether the prompt can be shared exactly; says once why not."""
-        why = path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
-        if why:
-            self.notices["trl_path"] = (
-                f"training takes TRL's path, which runs the prompt for every completion: {why}"
-            )
-        return why is None
+        if self.shared_prefix and self.ref_model is not None:
+            enable(self.accelerator.unwrap_model(self.ref_model), attention)
 
     def _loss_is_by_advantage(self) -> bool:
         """Whether rows of advantage 0 add nothing to the loss; says once why they do."""
@@ -152,7 +132,11 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             self._tower.forget()
         processor, rows = self.processing_class.image_processor, decode_once(inputs)
         once = once_per_image(processor, size) if self.shared_prefix else nullcontext()
-        with refusals_by_sample(rows, processor), once:
+        corrects = self.vllm_importance_sampling_correction
+        if self._correction and self.model.training:
+            corrects = False  # a pass of its own; see `_weigh`
+        later = replaced(self, "vllm_importance_sampling_correction", corrects)
+        with refusals_by_sample(rows, processor), once, later:
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
@@ -194,10 +178,23 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """TRL's; rows of advantage 0 are scored without a backward pass where that is exact."""
         rests = self._rests and torch.is_grad_enabled()
         self._idle = rows_at_rest(inputs["advantages"]) if rests else set()
+        if self._correction and "importance_sampling_ratio" not in inputs:
+            self._unweighed = inputs
         try:
             return super()._compute_loss(model, inputs)
         finally:
-            self._idle = set()
+            self._idle, self._unweighed = set(), None
+
+    def _weigh(self, inputs: dict[str, Any], trained: Tensor) -> None:
+        """Add the ratio that TRL reads behind its forward pass, and log its figures once a step."""
+        assert self._correction is not None
+        sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"]
+        ratio = self._correction.ratio(trained, sampled, mask)
+        inputs["importance_sampling_ratio"] = ratio
+        self._divergence.add(trained, sampled, mask, ratio)
+        if (self._step + 1) % self.args.steps_per_generation == 0:
+            for name, value in self._divergence.take(self.accelerator).items():
+                self._metrics["train"][name].append(value)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -217,15 +214,25 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self.shared_prefix and not self._checked and not self._inexact:
             self._check_first(model, inputs, logits_to_keep)
         if not self.shared_prefix or self._inexact:
-            return self._score_by_trl(
+            found = self._score_by_trl(
                 model, inputs, logits_to_keep, batch_size, compute_entropy, compute_aux_loss
             )
-        rows = split_rows(inputs, logits_to_keep)
+        else:
+            rows = split_rows(inputs, logits_to_keep)
+            found = self._score_packed(model, rows, batch_size or len(input_ids), compute_entropy)
+        if self._unweighed is not None:
+            self._weigh(self._unweighed, found[0].detach())
+        return found
+
+    def _score_packed(
+        self, model: Any, rows: Rows, max_rows: int, compute_entropy: bool
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """As TRL's method: log-probabilities and entropies, each prompt run once."""
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
-        for groups in chunk_groups(find_groups(rows), batch_size or len(input_ids)):
+        for groups in chunk_groups(find_groups(rows), max_rows):
             if not self._bundles_seen:
-                self._look_at_bundles(model, rows, groups)
+                self._say_why_apart(why_apart(unwrap(model), rows, groups))
             start, end = groups[0][0], groups[-1][-1] + 1
             part = rows.between(start, end)
             local = [[row - start for row in group] for group in groups]
@@ -239,13 +246,6 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
                 entropies.append(entropy)
         return torch.cat(logps), torch.cat(entropies) if entropies else None, None
 
-    def _look_at_bundles(self, model: Any, rows: Rows, groups: list[list[int]]) -> None:
-        """Say once why prompts of one image do not share it."""
-        why = why_apart(unwrap(model), rows, groups)
-        self._bundles_seen = why is not None
-        if why:
-            self.notices["image_trees"] = f"prompts of one image do not share its tokens: {why}"
-
     def _score_by_trl(self, model: Any, inputs: dict[str, Any], n: int, *options: Any) -> Any:
         """TRL's own log-probabilities of completions of `n` tokens; every row brings its image."""
         filled = fill_images(inputs)
@@ -253,39 +253,6 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         answers = torch.arange(ids.shape[1], device=ids.device) >= ids.shape[1] - n
         mark_answers(unwrap(model), filled, answers)
         return super()._get_per_token_logps_and_entropies(model, ids, mask, n, *options, **filled)
-
-    def _check_first(self, model: Any, inputs: dict[str, Any], n: int) -> None:
-        """Compare both paths on a few completions, on every process alike.
-
-        Gradients, too, once they are asked for.
-
-        Raises:
-            UsageError: they differ by more than rounding, and the recipe wants no other path.
-        """
-        backwards = self._differentiates and torch.is_grad_enabled()
-        halves = {torch.bfloat16: self.args.bf16, torch.float16: self.args.fp16}
-        dtype = next((half for half, on in halves.items() if on), unwrap(model).dtype)
-        found, tokens = compare_first(
-            model, inputs, n, self._score_shared, self._score_plainly, dtype, backwards=backwards
-        )
-        said = describe_difference(self.accelerator.gather(found[None]))
-        # Else all completions were cut and masked, or gradients are still to come.
-        seen = bool(self.accelerator.gather(tokens).any())
-        self._checked, self._inexact = seen and backwards == self._differentiates, bool(said)
-        if said and not self._fall_back:
-            raise UsageError(
-                f"engine.shared_prefix: {said}; set it to false, or to if_exact to take TRL's "
-                "path by itself, and report this model"
-            )
-        if said:
-            self.notices["trl_path"] = f"training takes TRL's path: {said}"
-
-    def _score_shared(
-        self, model: Any, groups: list[range], inputs: dict[str, Any], n: int
-    ) -> Tensor:
-        """Log-probabilities "b c" of rows in groups, whose prompts are run once."""
-        with self.accelerator.autocast():
-            return log_probs(model, split_rows(inputs, n), groups)[0]
 
     def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
         """TRL's log-probabilities "b c", with nothing of ours in them: not the tower's either."""
@@ -374,13 +341,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self.prompts_per_image > 1:
             with replaced(self, "shuffle_dataset", False):
                 inner = super()._get_train_sampler(dataset)
-            images = list((dataset or self.train_dataset)["image"])
-            if len(set(images)) == len(images):
-                self.notices["image_trees"] = (
-                    "no image has several prompts, so train.prompts_per_image changes nothing"
-                )
             room = max(self.args.per_device_train_batch_size // self.num_generations, 1)
-            return BundleSampler(inner, images, self.prompts_per_image, room, seed)
+            return self._bundled(inner, dataset or self.train_dataset, room)
         sampler = super()._get_train_sampler(dataset)
         sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
         return sampler

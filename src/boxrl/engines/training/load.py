@@ -40,7 +40,7 @@ class Load:
         completion: tokens of the longest completion.
         groups: prompts in a forward pass.
         group: completions per prompt; 1 for SFT.
-        shared: whether the prompt is run once per group.
+        shared: whether the prompt is run once per group, and samples of SFT are packed.
     """
 
     text: int
@@ -99,7 +99,7 @@ def build_load(
         ),
         groups=train.micro_batch_prompts or max(train.prompts_per_step // processes, 1),
         group=train.num_generations if grpo else 1,
-        shared=grpo and bool(recipe.engine.shared_prefix)
+        shared=bool(recipe.engine.shared_prefix)
         and path_of_trl(model, train.trl.get("router_aux_loss_coef")) is None,
     )  # fmt: skip
 

@@ -1,17 +1,26 @@
-"""SFT on the same samples and prompts: TRL's trainer on gold completions."""
+"""SFT on the same samples and prompts: TRL's trainer on gold completions.
+
+The samples of a micro-batch stand in one row without padding, and those of one image share it;
+the loss is TRL's own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils.data import SequentialSampler
 from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
 from boxrl.engines.build import find_thinking, recipe_options
-from boxrl.engines.prefix.shared_prefix import unwrap
-from boxrl.engines.training.batches import mark_answers
+from boxrl.engines.prefix.answered import UNLABELLED, pack_answered, split_answered
+from boxrl.engines.prefix.shared_prefix import plain_windows, unwrap
+from boxrl.engines.training.batches import join_rows, mark_answers
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo import (
     checked_config,
@@ -19,15 +28,24 @@ from boxrl.engines.training.grpo import (
     common_options,
     split_step,
 )
-from boxrl.engines.training.preprocessing import decode_once, refusals_by_sample
+from boxrl.engines.training.preprocessing import (
+    decode_once,
+    once_per_image,
+    refusals_by_sample,
+)
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
 
+SHOWN = "shown"
+"""In a batch the number of each row's image, Long "b"; of TRL's path it has none."""
+
 
 class BoxSFTTrainer(BoxTrainer, SFTTrainer):
     """SFT whose loss is the mean over all answer tokens of a step, however it is cut up."""
+
+    REPEATS = "pads samples to the longest of their micro-batch"
 
     data_collator: Any
 
@@ -39,13 +57,67 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         self._collate = self.data_collator
         self.data_collator = self._collate_answers
 
+    def _unshared(self) -> str | None:
+        """Beside the model's reasons those of options that need the logits of prompts."""
+        if not self.args.completion_only_loss:
+            return "train.trl.completion_only_loss=false has it learn its prompts, too"
+        if self.args.label_smoothing_factor:
+            return "train.trl.label_smoothing_factor asks for the logits of all tokens"
+        return super()._unshared()
+
     def _collate_answers(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """TRL's batch; images as `predict` shows them, answers of the type that they have."""
-        decoded = decode_once(rows)
-        with refusals_by_sample(decoded, self.processing_class.image_processor):
+        paths = [row["image"] for row in rows]
+        decoded, processor = decode_once(rows), self.processing_class.image_processor
+        repeated = len(set(paths)) < len(paths)
+        with (
+            refusals_by_sample(decoded, processor),
+            once_per_image(processor) if repeated else nullcontext(),
+        ):
             batch: dict[str, Any] = self._collate(decoded)
-        mark_answers(unwrap(self.model), batch, batch["labels"] != -100)
+        mark_answers(unwrap(self.model), batch, batch["labels"] != UNLABELLED)
+        if self.shared_prefix:
+            batch[SHOWN] = torch.tensor([paths.index(path) for path in paths])
         return batch
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's, or one that has samples of one image stand together."""
+        if self.prompts_per_image == 1:
+            return super()._get_train_sampler(dataset)
+        dataset = dataset or self.train_dataset
+        room = self.args.per_device_train_batch_size
+        return self._bundled(SequentialSampler(dataset), dataset, room)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """TRL's, of one row without padding."""
+        images = inputs.pop(SHOWN, None)
+        if images is not None and not return_outputs:
+            answered = split_answered(model, inputs, images)
+            if not self._bundles_seen:
+                self._say_why_apart(answered.apart)
+            if not self._checked:
+                rows = answered.rows
+                joined = join_rows(unwrap(self.model), rows, inputs)
+                self._check_first(model, joined, rows.completion_ids.shape[1])
+            if not self._inexact:
+                inputs = pack_answered(model, answered)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
+        """The last `n` tokens by the model itself."""
+        batch = {name: x for name, x in inputs.items() if name not in ("num_images", "num_tiles")}
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, UNLABELLED)
+        labels[:, :-n] = UNLABELLED
+        with plain_windows(model):
+            output = model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
+        scored: Tensor = output.log_probs[:, -n:]
+        return scored
 
 
 def build_trainer(
@@ -63,8 +135,7 @@ def build_trainer(
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxSFTTrainer(
-        **common_arguments(recipe, model, processor, family),
-        args=build_config(recipe, model),
+        **common_arguments(recipe, model, processor, family, build_config(recipe, model)),
         train_dataset=build_dataset(samples, images, prompt, family, gold=True, thinking=thinking),
     )
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from boxrl.data.files import share_weights, write_atomic
-from boxrl.engines.prefix.shared_prefix import unwrap
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.training.batches import split_rows
+from boxrl.engines.training.bundles import BundleSampler
 from boxrl.engines.training.checkpoints import RECIPE
+from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
 from boxrl.engines.training.weights import ChangedWeights, keep_in_float32
+from boxrl.errors import UsageError
 from boxrl.families import Family
 
 
@@ -23,7 +29,12 @@ class BoxTrainer:
         recipe: as YAML; every checkpoint keeps it.
         vision_learning_rate: the vision tower's own; None leaves it at the recipe's.
         notices: what the run has to say once, by kind.
+        shared_prefix: whether prompts are shared and rows packed; False is TRL's own path.
+        prompts_per_image: samples of one image that stand behind each other, at most.
     """
+
+    REPEATS = "runs the prompt for every completion"
+    """What TRL's path does instead."""
 
     accelerator: Any
     model: Any
@@ -39,6 +50,9 @@ class BoxTrainer:
         family: Family,
         recipe: str,
         vision_learning_rate: float | None = None,
+        shared_prefix: bool | str = True,
+        attention: str = "auto",
+        prompts_per_image: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +65,81 @@ class BoxTrainer:
         text_config = unwrap(self.model).config.get_text_config()
         if hasattr(text_config, "output_router_logits"):
             text_config.output_router_logits = False
+        self.shared_prefix = bool(shared_prefix) and self._can_share()
+        self._fall_back = shared_prefix == "if_exact"
+        self.prompts_per_image = prompts_per_image
+        self._bundles_seen = prompts_per_image == 1
+        self._checked = self._inexact = False
+        checkpointing = self.args.gradient_checkpointing_kwargs or {}
+        # Reentrant checkpointing differentiates with respect to all weights or none.
+        self._differentiates = not (
+            self.is_fsdp_enabled or self.is_deepspeed_enabled or checkpointing.get("use_reentrant")
+        )
+        if self.shared_prefix:
+            enable(self.accelerator.unwrap_model(self.model), attention)
+
+    def _can_share(self) -> bool:
+        """Whether the prompt can be shared exactly; says once why not."""
+        why = self._unshared()
+        if why:
+            self.notices["trl_path"] = f"training takes TRL's path, which {self.REPEATS}: {why}"
+        return why is None
+
+    def _unshared(self) -> str | None:
+        """Why training has to take TRL's path; None where it has not."""
+        return path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
+
+    def _bundled(self, inner: Any, dataset: Any, room: int) -> BundleSampler:
+        """The order of `inner` over bundles of samples of one image; says where there are none."""
+        images = list(dataset["image"])
+        if len(set(images)) == len(images):
+            self.notices["image_trees"] = (
+                "no image has several prompts, so train.prompts_per_image changes nothing"
+            )
+        return BundleSampler(inner, images, self.prompts_per_image, room, self.args.seed)
+
+    def _say_why_apart(self, why: str | None) -> None:
+        """Say once why prompts of one image do not share it; None where none were there yet."""
+        self._bundles_seen = why is not None
+        if why:
+            self.notices["image_trees"] = f"prompts of one image do not share its tokens: {why}"
+
+    def _check_first(self, model: Any, inputs: dict[str, Any], n: int) -> None:
+        """Compare both paths on a few completions, on every process alike.
+
+        Gradients, too, once they are asked for.
+
+        Raises:
+            UsageError: they differ by more than rounding, and the recipe wants no other path.
+        """
+        backwards = self._differentiates and torch.is_grad_enabled()
+        halves = {torch.bfloat16: self.args.bf16, torch.float16: self.args.fp16}
+        dtype = next((half for half, on in halves.items() if on), unwrap(model).dtype)
+        found, tokens = compare_first(
+            model, inputs, n, self._score_shared, self._score_plainly, dtype, backwards=backwards
+        )
+        said = describe_difference(self.accelerator.gather(found[None]))
+        # Else all completions were cut and masked, or gradients are still to come.
+        seen = bool(self.accelerator.gather(tokens).any())
+        self._checked, self._inexact = seen and backwards == self._differentiates, bool(said)
+        if said and not self._fall_back:
+            raise UsageError(
+                f"engine.shared_prefix: {said}; set it to false, or to if_exact to take TRL's "
+                "path by itself, and report this model"
+            )
+        if said:
+            self.notices["trl_path"] = f"training takes TRL's path: {said}"
+
+    def _score_shared(
+        self, model: Any, groups: list[range], inputs: dict[str, Any], n: int
+    ) -> Tensor:
+        """Log-probabilities "b c" of rows in groups, whose prompts are run once."""
+        with self.accelerator.autocast():
+            return log_probs(model, split_rows(inputs, n), groups)[0]
+
+    def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
+        """TRL's log-probabilities "b c", with nothing of boxrl's in them."""
+        raise NotImplementedError
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""
