@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
 
 from boxrl.config import Recipe
 from boxrl.data.samples import write_samples
-from boxrl.engines.training import grpo_trainer
+from boxrl.engines.training import trainer_mixin
 from boxrl.engines.training.failures import training_errors
 from boxrl.generation.model_folders import model_folder
 from boxrl.types import Object, Sample
@@ -225,7 +225,7 @@ def measure(
     ):
         hollow(patch, lengths)
         if not check:
-            patch.setattr(grpo_trainer.BoxGRPOTrainer, "_check_first", lambda *_: None)
+            patch.setattr(trainer_mixin.BoxTrainer, "_check_first", lambda *_: None)
         trainer = build(recipe)
         step, loss = trainer.training_step, trainer.compute_loss
         before: list[int] = []

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines.prefix import attention, shared_prefix  # noqa: E402
-from boxrl.engines.training import grpo_trainer, paths  # noqa: E402
+from boxrl.engines.training import paths, trainer_mixin  # noqa: E402
 from boxrl.engines.training.batches import (  # noqa: E402
     fill_images,
     find_groups,
@@ -95,13 +95,13 @@ def test_gradients_are_compared_when_there_are_any(
 ) -> None:
     """Old log-probabilities are scored before, without."""
     backwards = []
-    original = grpo_trainer.compare_first
+    original = trainer_mixin.compare_first
 
     def counted(*args: Any, **options: Any) -> Any:
         backwards.append(options["backwards"])
         return original(*args, **options)
 
-    monkeypatch.setattr(grpo_trainer, "compare_first", counted)
+    monkeypatch.setattr(trainer_mixin, "compare_first", counted)
     run(scene_folder, tmp_path / "run", True, trl={"num_iterations": 2})
     assert backwards == [False, True]
 
