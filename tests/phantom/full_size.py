@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
 
 from boxrl.config import Recipe
 from boxrl.data.samples import write_samples
-from boxrl.engines.training import trainer_mixin
+from boxrl.engines.training import grpo_trainer, trainer_mixin
 from boxrl.engines.training.failures import training_errors
 from boxrl.generation.model_folders import model_folder
 from boxrl.types import Object, Sample

@@ -54,7 +54,12 @@ class Divergence:
         self._ratios: list[Tensor] = []
 
     def add(self, trained: Tensor, sampled: Tensor, mask: Tensor, ratio: Tensor) -> None:
-        """Take in a micro-batch; arguments as of `Correction.ratio`, and what it returned."""
+        """Take in a micro-batch.
+
+        Args:
+            trained, sampled, mask: "b c", as of `Correction.ratio`.
+            ratio: what that returned.
+        """
         difference = (trained - sampled).abs()
         self._differences.append(difference[mask.bool() & ~difference.isnan()])
         self._ratios.append(ratio[mask.bool()] if ratio.shape == mask.shape else ratio.flatten())
