@@ -57,7 +57,9 @@ class Divergence:
         """Take in a micro-batch.
 
         Args:
-            trained, sampled, mask: "b c", as of `Correction.ratio`.
+            trained: "b c", as of `Correction.ratio`.
+            sampled: "b c", likewise.
+            mask: "b c", likewise.
             ratio: what that returned.
         """
         difference = (trained - sampled).abs()

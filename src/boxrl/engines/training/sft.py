@@ -95,7 +95,14 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """TRL's, of one row without padding."""
+        """TRL's, of one row without padding.
+
+        Args:
+            model: as it is trained.
+            inputs: of the collator.
+            return_outputs: the loss with the model's outputs, which are then of TRL's path.
+            num_items_in_batch: labelled tokens of the whole step, of all processes.
+        """
         images = inputs.pop(SHOWN, None)
         if images is not None and not return_outputs:
             answered = split_answered(model, inputs, images)
