@@ -26,6 +26,7 @@ from boxrl.config.recipe import (
     Synthetic,
     Train,
     WeightedReward,
+    WorldChoice,
     default_out,
     is_hub_id,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Synthetic",
     "Train",
     "WeightedReward",
+    "WorldChoice",
     "build_recipe",
     "default_out",
     "describe_mistakes",
