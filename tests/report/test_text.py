@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxrl.report.gallery import shared_ends
-from boxrl.report.glyphs import draw_interval, dumbbell, shares
+from boxrl.report.glyphs import draw_axis, draw_interval, dumbbell, shares
 from boxrl.report.plots import HEIGHT, WIDTH, Line, PlotMark, histogram, line_chart, nice_axis, thin
 from boxrl.report.text import extract_thinking, visible
 from boxrl.report.thinking import normalise_thinking, thinking_patterns
@@ -137,9 +137,25 @@ def test_shares_fill_the_bar_in_proportion() -> None:
 
 
 def test_small_charts_are_well_formed() -> None:
-    for svg in (draw_interval(0.1, -0.2, 5.0, 1.0), dumbbell(None, 0.5), dumbbell(0.0, 1.0)):
+    intervals = (
+        draw_interval(0.1, (-0.2, 5.0), (-1, 1), 0),
+        draw_interval(0.1, None, (0, 1), None),
+    )
+    for svg in (*intervals, draw_axis(-1, 1), dumbbell(None, 0.5), dumbbell(0.0, 1.0)):
         ElementTree.fromstring(svg)
     assert dumbbell(None, None).count("circle") == 0
+
+
+def test_intervals_stand_on_the_axis_that_is_drawn_over_them() -> None:
+    axis = (-0.4, 0.4)
+    ticks = [float(x) for x in re.findall(r'x="([\d.]+)" y="11"', draw_axis(*axis))]
+    assert re.findall(r">([^<]+)</text>", draw_axis(*axis)) == ["\u22120.4", "0", "+0.4"]
+    assert re.findall(r">([^<]+)</text>", draw_axis(0, 1)) == ["0", "0.5", "1"]
+    dots = [
+        numbers(draw_interval(value, None, axis, None), r'cx="([\d.]+)"')[0]
+        for value in (-0.4, 0.0, 0.4, 7.0)
+    ]
+    assert dots[:3] == ticks and dots[3] == ticks[2]
 
 
 def test_thinning_keeps_extremes_and_order() -> None:

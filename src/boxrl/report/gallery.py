@@ -130,6 +130,7 @@ class Gallery:
             ],
             "missed": [place for place, item in enumerate(row.objects) if item.missed] or None,
             "said": visible(row.parse.answer, MAX_LABEL) if row.f1 is None else None,
+            "ok": 1 if row.is_faultless else None,
             "score": round(row.score, 4),
             "rewards": score_all(self._scores, written, Target.from_sample(row.sample)),
             "tokens": row.n_tokens,

@@ -13,6 +13,12 @@ from boxrl.report.plots import WIDTH, svg, tag
 Points = Sequence[tuple[float, float]]
 """(recall, precision) by rising recall; a single one is a point and not a curve."""
 
+Ends = tuple[float, float]
+"""From where to where."""
+
+ACROSS = 96
+"""Width of an interval's picture."""
+
 SIDE, EDGE, TOP = 116, 26, 6
 """Side of the square of a precision-recall plot, room for its axes, and above it."""
 
@@ -33,21 +39,43 @@ def shares(parts: Sequence[tuple[str, int, str]], title: str) -> Markup:
     return svg(out, WIDTH, 18, "shares", f"{title}: {words}", preserveAspectRatio="none")
 
 
-def draw_interval(value: float, low: float, high: float, reach: float) -> Markup:
-    """A difference `value` with its interval from `low` to `high`, zero marked.
+def draw_interval(value: float, ends: Ends | None, axis: Ends, mark: float | None) -> Markup:
+    """A value with its interval over an axis; what lies beyond stands at the axis' end.
 
-    The axis goes from -`reach` to +`reach`; what lies beyond stands at its end.
+    Args:
+        value: drawn as a dot.
+        ends: of the interval; None draws none.
+        axis: from where to where.
+        mark: what the value is held against, a line across; None draws none.
     """
+    parts = []
+    if mark is not None:
+        x = _on_axis(mark, axis)
+        parts.append(tag("line", x1=x, x2=x, y1=1, y2=19, class_="mark"))
+    if ends is not None:
+        x1, x2 = (_on_axis(end, axis) for end in ends)
+        parts.append(tag("line", x1=x1, x2=x2, y1=10, y2=10, class_="whisker"))
+    parts.append(tag("circle", cx=_on_axis(value, axis), cy=10, r=3.2, class_="dot"))
+    return svg(parts, ACROSS, 20, "interval")
 
-    def place(x: float) -> float:
-        return 40 + 36 * max(-1.0, min(1.0, x / reach))
 
-    parts = [
-        tag("line", x1=40, x2=40, y1=2, y2=18, class_="zero"),
-        tag("line", x1=place(low), x2=place(high), y1=10, y2=10, class_="whisker"),
-        tag("circle", cx=place(value), cy=10, r=3.2, class_="dot"),
-    ]
-    return svg(parts, 80, 20, "interval")
+def draw_axis(low: float, high: float) -> Markup:
+    """The axis of `draw_interval` with its ends and its middle, for the head of their column."""
+    sign = "+" if low < 0 else ""
+    parts = [tag("line", x1=_on_axis(low, (low, high)), x2=_on_axis(high, (low, high)), y1=19,
+                 y2=19, class_="grid")]  # fmt: skip
+    for value, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "end")):
+        x = _on_axis(value, (low, high))
+        words = f"{value:{sign}g}".replace("-", "\u2212") if value else "0"
+        parts.append(tag("line", x1=x, x2=x, y1=15, y2=19, class_="grid"))
+        parts.append(tag("text", words, x=x, y=11, text_anchor=anchor))
+    return svg(parts, ACROSS, 20, "interval")
+
+
+def _on_axis(value: float, axis: Ends) -> float:
+    low, high = axis
+    share = (value - low) / (high - low)
+    return 4 + (ACROSS - 8) * min(1.0, max(0.0, share))
 
 
 def dumbbell(before: float | None, after: float | None) -> Markup:

@@ -13,6 +13,7 @@ from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import box_table
 from boxrl.metrics.average_precision import Floats
 from boxrl.metrics.precision_recall import RECALLS
+from boxrl.report.confusion import ConfusionTable, confusion_table
 from boxrl.report.glyphs import Points, dumbbell, precision_recall
 from boxrl.report.reading import ShownEvaluation
 from boxrl.types import fold_label
@@ -76,6 +77,7 @@ class LabelTable:
         paired: whether there is an earlier evaluation.
         ranked: whether boxes have confidences of their own, so that there are curves.
         rows, plots: labels that were to be found, most targets first.
+        confusion: which label was answered by which; None where there is but one.
     """
 
     title: str
@@ -83,6 +85,7 @@ class LabelTable:
     ranked: bool
     rows: list[LabelRow]
     plots: list[LabelPlot]
+    confusion: ConfusionTable | None
 
 
 def label_table(title: str, before: ShownEvaluation | None, after: ShownEvaluation) -> LabelTable:
@@ -99,7 +102,12 @@ def label_table(title: str, before: ShownEvaluation | None, after: ShownEvaluati
             LabelRow(label, new.targets[label], new.predicted[label], precision, recall, *plots)
         )
     return LabelTable(
-        title, before is not None, after.ranked, rows, _plots(labels, (before, after), (old, new))
+        title,
+        before is not None,
+        after.ranked,
+        rows,
+        _plots(labels, (before, after), (old, new)),
+        confusion_table(before.rows if before is not None else None, after.rows),
     )
 
 

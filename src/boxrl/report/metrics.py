@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,14 @@ from markupsafe import Markup
 from boxrl.data.files import is_number
 from boxrl.evaluate.summary import METRICS, Better, Metric, find_entry, look_up
 from boxrl.evaluate.verdict import HEADLINES
-from boxrl.report.glyphs import draw_interval
+from boxrl.report.glyphs import Ends, draw_axis, draw_interval
 from boxrl.report.reading import ShownEvaluation, mapping
 from boxrl.report.text import visible
 
 MINUS = "\u2212"
+ENDS = ("low", "high")
+UNIT: Ends = (0.0, 1.0)
+"""The axis of a single evaluation's rates."""
 
 HEADLINE_NAMES = tuple(metric.name for key in HEADLINES for metric in METRICS if metric.key == key)
 """Metrics of which the first that is known stands at the top of a page."""
@@ -52,6 +56,23 @@ class MetricRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Headline:
+    """What a table comes to, in one sentence.
+
+    Attributes:
+        title: what was measured.
+        verdict: `better`, `worse`, or empty.
+        words: the verdict in words, empty where nothing is compared.
+        figures: the metric behind it.
+    """
+
+    title: str
+    verdict: str
+    words: str
+    figures: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A sentence under a table, and whether it is bad news."""
 
@@ -67,6 +88,7 @@ class MetricTable:
         title: what was measured.
         columns: names of the two columns that are compared; None for a single evaluation.
         rows: the metrics.
+        axis: of the rows' pictures.
         gained, lost: samples that only the second, or only the first, answers without fault;
             None where samples were not paired.
         notes: whether the model is better than answering blind, in words, and what makes the
@@ -77,27 +99,33 @@ class MetricTable:
     title: str
     columns: tuple[str, str] | None
     rows: list[MetricRow]
+    axis: Markup
     gained: int | None
     lost: int | None
     notes: list[Note]
     protocol: list[tuple[str, str]]
 
     @property
-    def headline(self) -> str:
-        """What the table comes to, in one sentence; empty where it has no headline metric."""
+    def headline(self) -> Headline | None:
+        """Its first headline metric as a sentence; None where it has none."""
         rows = {row.name: row for row in self.rows}
         row = next((rows[name] for name in HEADLINE_NAMES if name in rows), None)
         if row is None:
-            return ""
+            return None
         title = f"{self.title[:1].upper()}{self.title[1:]}"
         if not row.difference.value:
-            span = f" (95 % {row.after.interval})" if row.after.interval else ""
-            return f"{title}: {row.name} {row.after.value}{span}"
+            return Headline(title, "", "", _alone(row))
         span = f", 95 % {row.difference.interval}" if row.difference.interval else ""
-        change = f"{row.before.value} → {row.after.value} ({row.difference.value}{span})"
-        said = row.verdict or "no difference told apart"
-        flipped = f"; {self.gained} gained, {self.lost} lost" if self.gained is not None else ""
-        return f"{title}: {row.name} {change}, {said}{flipped}"
+        change = f"{row.name} {row.before.value} → {row.after.value} ({row.difference.value}{span})"
+        if self.gained is not None:
+            change += f"; {self.gained} samples gained, {self.lost} lost"
+        return Headline(title, row.verdict, row.verdict or "no difference told apart", change)
+
+
+def _alone(row: MetricRow) -> str:
+    span = f" (95 % {row.after.interval})" if row.after.interval else ""
+    blind = f"; answering blind gives {row.blind}" if row.blind else ""
+    return f"{row.name} {row.after.value}{span}{blind}"
 
 
 def metric_table(
@@ -120,10 +148,13 @@ def metric_table(
     gained, lost = (flipped.get(key) for key in ("gained", "lost"))
     latest = after if after.metrics else before
     shown = zip(columns or ("",), (before, after) if columns else (after,), strict=True)
+    paired = mapping(compared.get("metrics"))
+    axis = _axis_of_differences(paired) if columns else UNIT
     return MetricTable(
         title,
         columns,
-        compare_metrics(before.metrics, after.metrics, mapping(compared.get("metrics"))),
+        compare_metrics(before.metrics, after.metrics, paired),
+        draw_axis(*axis),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
         [*_hints(shown), *_notes(latest.metrics)],
@@ -181,35 +212,42 @@ def compare_metrics(
         after: metrics.json of the second, over the same samples.
         paired: metric -> `{"difference", "low", "high"}`; may be empty.
     """
-    shown = [metric for metric in METRICS if not metric.detail]
-    drawn = [row for m in shown if m.is_rate and _is_interval(row := find_entry(paired, m.key))]
-    reach = max((abs(_end(row)) for row in drawn), default=0.0) or 1.0
+    axis = _axis_of_differences(paired)
     rows = []
-    for metric in shown:
+    for metric in METRICS:
         old, new = look_up(before, metric.key), look_up(after, metric.key)
-        if old is None and new is None:
-            continue
-        rows.append(_compare(metric, before, after, find_entry(paired, metric.key), reach))
+        if not metric.detail and (old, new) != (None, None):
+            rows.append(_compare(metric, before, after, find_entry(paired, metric.key), axis))
     return rows
 
 
+def _axis_of_differences(paired: Mapping[str, Any]) -> Ends:
+    """Zero in its middle, tenths at its ends, and every rate's interval inside."""
+    rows = [find_entry(paired, metric.key) for metric in METRICS if _is_drawn(metric)]
+    reach = max((abs(row[end]) for row in rows if _is_interval(row) for end in ENDS), default=0.1)
+    tenths = max(1, math.ceil(10 * min(reach, 1.0)))
+    return -tenths / 10, tenths / 10
+
+
+def _is_drawn(metric: Metric) -> bool:
+    return metric.is_rate and not metric.detail
+
+
 def _compare(
-    metric: Metric,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    paired: Any,
-    reach: float,
+    metric: Metric, before: Mapping[str, Any], after: Mapping[str, Any], paired: Any, axis: Ends
 ) -> MetricRow:
     old, new = look_up(before, metric.key), look_up(after, metric.key)
     blind = look_up(mapping(after.get("blind") or before.get("blind")), metric.key)
     difference = Entry("" if old is None or new is None else _signed(new - old, metric.digits))
     verdict, picture = "", Markup("")
     if _is_interval(paired):
-        value, low, high = (float(paired[k]) for k in ("difference", "low", "high"))
+        value, low, high = (float(paired[k]) for k in ("difference", *ENDS))
         difference = Entry(_signed(value, metric.digits), _between(low, high, metric.digits, "+"))
         verdict = _verdict(metric.better, low, high)
         if metric.is_rate:
-            picture = draw_interval(value, low, high, reach)
+            picture = draw_interval(value, (low, high), axis, 0.0)
+    elif old is None and new is not None and metric.is_rate:
+        picture = draw_interval(new, _ends(after, metric), UNIT, blind)
     return MetricRow(
         metric.name,
         "" if blind is None else f"{blind:.{metric.digits}f}",
@@ -224,12 +262,17 @@ def _compare(
 def _cell(metrics: Mapping[str, Any], metric: Metric, value: float | None) -> Entry:
     if value is None:
         return Entry("—")
+    ends = _ends(metrics, metric)
+    between = _between(*ends, metric.digits) if ends else ""
+    return Entry(f"{value:,.{metric.digits}f}", between)
+
+
+def _ends(metrics: Mapping[str, Any], metric: Metric) -> Ends | None:
+    """The value's interval, where metrics.json has one."""
     match mapping(metrics.get("intervals")).get(metric.key):
         case [low, high] if is_number(low) and is_number(high):
-            between = _between(low, high, metric.digits)
-        case _:
-            between = ""
-    return Entry(f"{value:,.{metric.digits}f}", between)
+            return low, high
+    return None
 
 
 def _verdict(better: Better, low: float, high: float) -> str:
@@ -239,12 +282,7 @@ def _verdict(better: Better, low: float, high: float) -> str:
 
 
 def _is_interval(row: Any) -> bool:
-    keys = ("difference", "low", "high")
-    return isinstance(row, Mapping) and all(is_number(row.get(k)) for k in keys)
-
-
-def _end(row: Mapping[str, Any]) -> float:
-    return max(row["low"], row["high"], key=abs)  # type: ignore[no-any-return]
+    return isinstance(row, Mapping) and all(is_number(row.get(k)) for k in ("difference", *ENDS))
 
 
 def _between(low: float, high: float, digits: int, sign: str = "") -> str:

@@ -23,7 +23,7 @@ from boxrl.report.colours import COLOURS
 from boxrl.report.gallery import Gallery
 from boxrl.report.images import place_thumbnails, read_thumbnails
 from boxrl.report.labels import LabelTable
-from boxrl.report.metrics import MetricTable
+from boxrl.report.metrics import Headline, MetricTable
 from boxrl.report.recipe import About
 from boxrl.report.text import visible
 from boxrl.report.thinking import ThoughtTable
@@ -66,10 +66,15 @@ class Page:
     benchmarks: Sequence[BenchmarkTable] = ()
 
     @property
+<<<<<<< HEAD
     def headlines(self) -> list[str]:
         """What its tables come to, one sentence each; of one benchmark its own headline."""
         if len(self.benchmarks) == 1 and self.benchmarks[0].headline:
             return [self.benchmarks[0].headline]
+=======
+    def headlines(self) -> list[Headline]:
+        """What its tables come to, one sentence each."""
+>>>>>>> b5f4c28 (Reports open with a verdict and six pictures; labels mixed up have a table)
         return [said for table in self.metrics if (said := table.headline)][:MOST_HEADLINES]
 
 

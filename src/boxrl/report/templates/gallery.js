@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("payload").textContent);
   const form = document.getElementById("filters");
-  const { h } = boxrl;
+  const { h, count } = boxrl;
   const UNREADABLE = ["malformed", "missing"];
 
   for (const evaluation of data.evaluations) {
@@ -15,16 +15,10 @@
 
   // ---- choosing ----
 
-  const SIZES = { small: [0, 32 ** 2], medium: [32 ** 2, 96 ** 2], large: [96 ** 2, Infinity] };
-  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
-
   function hasOutcome(row, outcome) {
-    if (row.said !== undefined) return outcome === (row.score === 1 ? "faultless" : "mistake");
-    const faulty = row.missed.length > 0 || row.boxes.some((box) => !["right", "crowd"].includes(box[5]));
-    const unreadable = UNREADABLE.includes(row.status);
-    if (outcome === "faultless") return !faulty && !unreadable;
-    if (outcome === "mistake") return faulty || unreadable;
-    if (outcome === "malformed") return unreadable;
+    if (outcome === "faultless") return row.ok === 1;
+    if (outcome === "mistake") return row.ok !== 1;
+    if (outcome === "malformed") return UNREADABLE.includes(row.status);
     if (outcome === "missed") return row.missed.length > 0;
     if (outcome === "unasked") return row.boxes.some((box) => box[7]);
     return row.boxes.some((box) => box[5] === outcome);
@@ -41,33 +35,50 @@
       const label = Number(form.label.value);
       if (!sample.asked.includes(label) && !boxes.some((box) => box[4] === label)) return false;
     }
-    if (form.size.value) {
-      const [low, high] = SIZES[form.size.value];
-      if (!boxes.some((box) => low <= area(box) && area(box) < high)) return false;
-    }
+    if (form.size.value && !boxrl.hasSize(boxes, form.size.value)) return false;
     const find = form.find.value.trim().toLowerCase();
     return !find || sample.id.toLowerCase().includes(find) || row.text.toLowerCase().includes(find);
   }
 
+  // What the rightmost evaluation gained on the leftmost: samples that it alone answers without
+  // fault; lost ones the other way round. `by` is the change of mean F1.
+  function change(number) {
+    const [old, now] = [view()[0].rows[number], judged().rows[number]];
+    if (view().length < 2 || !old) return null;
+    const kind = old.ok === now.ok ? "same" : now.ok ? "gained" : "lost";
+    return { kind, by: now.score - old.score };
+  }
+
+  const ORDERS = {
+    worst: (a, b) => a.score - b.score,
+    best: (a, b) => b.score - a.score,
+    file: () => 0,
+    long: (a, b) => (b.tokens ?? 0) - (a.tokens ?? 0),
+  };
+
   function choose() {
     const rows = judged().rows;
-    const before = view()[0].rows;
-    const gain = (n) => rows[n].score - (before[n] ? before[n].score : rows[n].score);
-    const orders = {
-      worst: (a, b) => rows[a].score - rows[b].score,
-      best: (a, b) => rows[b].score - rows[a].score,
-      file: () => 0,
-      gained: (a, b) => gain(b) - gain(a),
-      lost: (a, b) => gain(a) - gain(b),
-      long: (a, b) => (rows[b].tokens ?? 0) - (rows[a].tokens ?? 0),
-    };
-    const shown = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
-    shown.sort((a, b) => orders[form.sort.value](a, b) || a - b);
-    const total = Object.keys(rows).length.toLocaleString("en");
+    const numbers = Object.keys(rows).map(Number).filter((n) => passes(n, rows[n]));
     document.getElementById("count").textContent =
-      `${shown.length.toLocaleString("en")} of ${total} samples; filters and score (mean F1) read “${judged().title}”`;
-    clear.hidden = FILTERS.every((name) => form[name].value.trim() === "");
-    show(shown);
+      `${count(numbers.length)} of ${count(Object.keys(rows).length)} samples; filters and score (mean F1) read “${judged().title}”`;
+    form.sort.options[0].disabled = view().length < 2;
+    if (form.sort.value === "change" && view().length < 2) form.sort.value = "worst";
+    if (form.sort.value === "change") show(byChange(numbers));
+    else show([["", numbers.sort((a, b) => ORDERS[form.sort.value](rows[a], rows[b]) || a - b)]]);
+  }
+
+  // Gains and losses apart, as the table of metrics counts them; the largest change first.
+  function byChange(numbers) {
+    const groups = { gained: [], lost: [], same: [] };
+    for (const number of numbers) groups[change(number)?.kind || "same"].push(number);
+    const size = (number) => Math.abs(change(number)?.by || 0);
+    const last = judged().title;
+    return Object.entries({
+      gained: `Gained: only “${last}” answers without fault`,
+      lost: `Lost: only “${view()[0].title}” answers without fault`,
+      same: "Neither gained nor lost",
+    }).map(([kind, title]) => [
+      `${title} (${count(groups[kind].length)})`, groups[kind].sort((a, b) => size(b) - size(a) || a - b)]);
   }
 
   // ---- drawing ----
@@ -75,11 +86,65 @@
   function card(number) {
     const sample = data.samples[number];
     const rows = view().map((evaluation) => evaluation.rows[number]);
+    const captions = rows.map((row, i) =>
+      h("div", null, h("b", null, view()[i].title), h("span", null, summary(sample, row))));
     return h("button", { type: "button", className: "card", "aria-label": `Open ${sample.id}` },
-      h("div", { className: "panes" }, ...rows.map((row) => h("div", { className: "pane" }, scene(sample, row)))),
-      h("div", { className: "asked", dir: "auto" }, h("span", null, "asked: "), askedFor(sample)),
-      h("div", { className: "caption" }, ...rows.map((row, i) =>
-        h("div", null, h("b", null, view()[i].title), h("span", null, summary(sample, row))))));
+      ...pictured(sample, rows, badge(number)), h("div", { className: "caption" }, ...captions));
+  }
+
+  // One of the first six: as small as it is clear.
+  function smallCard(number) {
+    const sample = data.samples[number];
+    const rows = view().map((evaluation) => evaluation.rows[number]);
+    const found = badge(number) || h("b", { className: "badge" }, `F1 ${judged().rows[number].score.toFixed(2)}`);
+    return h("button", { type: "button", className: "card", "aria-label": `Open ${sample.id}` },
+      ...pictured(sample, rows, found));
+  }
+
+  const pictured = (sample, rows, mark) => [
+    h("div", { className: "panes" }, ...rows.map((row) => h("div", { className: "pane" }, scene(sample, row)))),
+    h("div", { className: "asked", dir: "auto" }, mark, h("span", null, "asked: "), askedFor(sample)),
+  ];
+
+  function badge(number) {
+    const found = change(number);
+    if (!found) return null;
+    const [sign, names] = found.by > 0 ? ["▲ +", "better"] : found.by < 0 ? ["▼ −", "worse"] : ["= ", ""];
+    return h("b", { className: `badge ${names}` }, `${sign}${Math.abs(found.by).toFixed(2)} F1`);
+  }
+
+  // Six samples before everything else: what changed most, both ways; or from worst to best.
+  function highlights() {
+    const numbers = Object.keys(judged().rows).map(Number);
+    const root = document.getElementById("highlights");
+    root.className = view().length > 1 ? "" : "alone";
+    let said = "From the worst answer to the best";
+    let chosen = [];
+    if (view().length > 1) {
+      const changed = numbers.filter((n) => change(n)?.by).sort((a, b) => change(b).by - change(a).by);
+      const lost = distinct(changed.filter((n) => change(n).by < 0).reverse(), 2).reverse();
+      const gained = distinct(changed.filter((n) => change(n).by > 0), 6 - lost.length);
+      chosen = [...gained, ...lost];
+      said = `${view().map((one) => one.title).join(" | ")}: what changed most, ${gained.length} gains and ${lost.length} losses of mean F1`;
+    } else {
+      numbers.sort((a, b) => judged().rows[a].score - judged().rows[b].score || a - b);
+      const places = [0, 1, 2, 3, 4, 5].map((i) => Math.round(i * (numbers.length - 1) / 5));
+      chosen = [...new Set(places)].map((place) => numbers[place]);
+    }
+    document.getElementById("highlights-note").textContent = chosen.length ? said : "";
+    addCards(root, chosen, chosen, 6, smallCard);
+  }
+
+  // The first so many, each under another question and at most one of them a negative, where there
+  // are enough.
+  function distinct(numbers, most) {
+    const asked = new Map();
+    for (const number of numbers) {
+      const sample = data.samples[number];
+      const question = sample.targets.length ? askedFor(sample) : "";
+      if (!asked.has(question)) asked.set(question, number);
+    }
+    return [...new Set([...asked.values(), ...numbers])].slice(0, most);
   }
 
   const askedFor = (sample) => sample.question || sample.asked.map((label) => data.labels[label]).join("; ");
@@ -117,8 +182,9 @@
     const sample = data.samples[number];
     return [
       sample.id,
-      h("p", { className: "note", dir: "auto" }, "asked: ", askedFor(sample)),
+      h("p", { className: "note", dir: "auto" }, badge(number), "asked: ", askedFor(sample)),
       h("div", { className: "pair" }, ...view().map((evaluation) => side(sample, evaluation, evaluation.rows[number]))),
+      h("h4", null, "Rewards"), rewardTable(view().map((evaluation) => evaluation.rows[number]).filter(Boolean)),
       h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, judged().prompt.join(judged().rows[number].prompt) || "(not known)"),
     ];
   }
@@ -129,7 +195,6 @@
     const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens?.toLocaleString("en") ?? "?"} tokens`];
     if (row.finish) facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
     root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
-    root.append(h("h4", null, "Rewards"), rewardTable(row));
     root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === undefined ? "(none)" : row.think || "(empty)"));
     root.append(h("h4", null, "Raw completion"), h("pre", { tabIndex: 0, dir: "auto" }, row.text || "(empty)"));
     return root;
@@ -148,31 +213,40 @@
     return h("div", { className: "scroll" }, h("table", null, head, body));
   }
 
-  function rewardTable(row) {
-    const lines = data.rewards.map(([name, part, trained], i) => [name, part, trained, row.rewards[i]]);
-    const known = lines.filter((line) => line[3] !== null);
-    return h("dl", { className: "rewards" }, ...known.map(([name, part, trained, value]) =>
-      h("div", { className: `${part ? "part" : ""} ${trained ? "trained" : ""}` },
-        h("dt", { title: trained ? "trained on" : "" }, name), h("dd", null, value.toFixed(3)))));
+  // Every reward with its parts: one value for each answer, and what the last differs by.
+  function rewardTable(rows) {
+    const lines = data.rewards.map(([name, part, trained], i) => [name, part, trained, rows.map((row) => row.rewards[i])]);
+    return h("dl", { className: "rewards" }, ...lines.filter((line) => !line[3].includes(null)).map(([name, part, trained, values]) => {
+      const by = values.at(-1) - values[0];
+      return h("div", { className: `${part ? "part" : ""} ${trained ? "trained" : ""}` },
+        h("dt", { title: trained ? "trained on" : "" }, name),
+        h("dd", null, values.map((value) => value.toFixed(3)).join(" → "),
+          by ? h("b", { className: by > 0 ? "better" : "worse" }, ` ${by > 0 ? "+" : "−"}${Math.abs(by).toFixed(3)}`) : null));
+    }));
   }
 
   // ---- events ----
 
   data.views.forEach((numbers, i) => form.view.append(
     h("option", { value: i }, numbers.map((number) => data.evaluations[number].title).join("  |  "))));
-  const used = new Set(data.samples.flatMap((sample) => [...sample.asked, ...sample.targets.map((box) => box[4])]));
-  [...used].sort((a, b) => data.labels[a].localeCompare(data.labels[b]))
-    .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", choose);
-  const FILTERS = ["outcome", "label", "size", "score", "find"];
-  const clear = document.getElementById("clear");
-  clear.addEventListener("click", () => {
-    FILTERS.forEach((name) => { form[name].value = ""; });
-    choose();
+  boxrl.fillLabels(form.label, data.samples.flatMap((sample) =>
+    [...sample.asked, ...sample.targets.map((box) => box[4])]), data.labels);
+  form.sort.value = "change";  // what changed comes first
+  const { show, addCards, openLinked } = boxrl.gallery({
+    card,
+    fill: detail,
+    link: (number) => `#${new URLSearchParams({ sample: data.samples[number].id, view: form.view.value })}`,
+    find: (address) => {
+      const known = [...form.view.options].some((option) => option.value === address.get("view"));
+      if (known && address.get("view") !== form.view.value) {
+        form.view.value = address.get("view");
+        choose();
+      }
+      return data.samples.findIndex((sample, number) => sample.id === address.get("sample") && judged().rows[number]);
+    },
   });
-  if (view().length > 1) form.sort.value = "gained";  // what changed comes first
-  const { show, openLinked } = boxrl.gallery(card, detail);
-  choose();
+  const run = boxrl.filters(form, ["outcome", "label", "size", "score", "find"], choose);
+  highlights();
+  run();
   openLinked();
 })();

@@ -3,11 +3,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("payload").textContent);
   const form = document.getElementById("filters");
-  const { h } = boxrl;
+  const { h, area, count } = boxrl;
   const COLOURS = 6;  // style.css has them as c0 to c5
 
-  const SIZES = { small: [0, 32 ** 2], medium: [32 ** 2, 96 ** 2], large: [96 ** 2, Infinity] };
-  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
   const name = (box) => data.labels[box[4]];
   const fact = (sample, key) => (sample.facts.find((pair) => pair[0] === key) || ["", ""])[1];
   const counted = (sample) => sample.targets.filter((box) => !box[5]);
@@ -28,10 +26,7 @@
       const label = Number(form.label.value);
       if (!sample.asked.includes(label) && !boxes.some((box) => box[4] === label)) return false;
     }
-    if (form.size.value) {
-      const [low, high] = SIZES[form.size.value];
-      if (!boxes.some((box) => low <= area(box) && area(box) < high)) return false;
-    }
+    if (form.size.value && !boxrl.hasSize(boxes, form.size.value)) return false;
     const find = form.find.value.trim().toLowerCase();
     return !find || [sample.id, fact(sample, "image"), sample.question || ""].some((text) => text.toLowerCase().includes(find));
   }
@@ -49,8 +44,8 @@
     const shown = data.samples.map((_, number) => number).filter((number) => passes(data.samples[number]));
     shown.sort((a, b) => ORDERS[form.sort.value](data.samples[a], data.samples[b]) || a - b);
     document.getElementById("count").textContent =
-      `${shown.length.toLocaleString("en")} of ${data.samples.length.toLocaleString("en")} samples`;
-    show(shown);
+      `${count(shown.length)} of ${count(data.samples.length)} samples`;
+    show([["", shown]]);
   }
 
   // One colour for each label of the sample, in the order in which it asks for them.
@@ -96,7 +91,7 @@
     const body = h("tbody", null, ...lines.map(([box, what, names]) => h("tr", null,
       h("th", { scope: "row", dir: "auto" }, name(box)),
       h("td", { className: names }, h("span", { className: "swatch" }), what),
-      h("td", null, Math.round(area(box)).toLocaleString("en")), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
+      h("td", null, count(Math.round(area(box)))), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
     return h("div", { className: "scroll" }, h("table", null, head, body));
   }
 
@@ -114,12 +109,14 @@
     ];
   }
 
-  const used = new Set(data.samples.flatMap((sample) => [...sample.asked, ...[...sample.targets, ...sample.others].map((box) => box[4])]));
-  [...used].sort((a, b) => data.labels[a].localeCompare(data.labels[b]))
-    .forEach((label) => form.label.append(h("option", { value: label }, data.labels[label])));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", choose);
-  const { show, openLinked } = boxrl.gallery(card, detail);
-  choose();
+  boxrl.fillLabels(form.label, data.samples.flatMap((sample) =>
+    [...sample.asked, ...[...sample.targets, ...sample.others].map((box) => box[4])]), data.labels);
+  const { show, openLinked } = boxrl.gallery({
+    card,
+    fill: detail,
+    link: (number) => `#sample=${encodeURIComponent(data.samples[number].id)}`,
+    find: (address) => data.samples.findIndex((sample) => sample.id === address.get("sample")),
+  });
+  boxrl.filters(form, ["kind", "task", "label", "size", "find"], choose)();
   openLinked();
 })();

@@ -16,6 +16,33 @@ const boxrl = (() => {
     return element;
   }
 
+  const SIZES = { small: [0, 32 ** 2], medium: [32 ** 2, 96 ** 2], large: [96 ** 2, Infinity] };
+  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+  const hasSize = (boxes, size) => boxes.some((box) => SIZES[size][0] <= area(box) && area(box) < SIZES[size][1]);
+  const count = (number) => number.toLocaleString("en");
+
+  // The named filters of a form: `choose` is called when one changes, and by the function returned;
+  // a button empties them, and is there while one of them is set.
+  function filters(form, names, choose) {
+    const clear = document.getElementById("clear");
+    const run = () => {
+      clear.hidden = names.every((name) => form[name].value.trim() === "");
+      choose();
+    };
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", run);
+    clear.addEventListener("click", () => {
+      names.forEach((name) => { form[name].value = ""; });
+      run();
+    });
+    return run;
+  }
+
+  function fillLabels(select, numbers, labels) {
+    [...new Set(numbers)].sort((a, b) => labels[a].localeCompare(labels[b]))
+      .forEach((label) => select.append(h("option", { value: label }, labels[label])));
+  }
+
   // boxes: [box, class names]; chips: [box, class name, text in a card, text in the dialog].
   function scene(sample, url, boxes, chips) {
     const place = (box) => ({
@@ -38,7 +65,7 @@ const boxrl = (() => {
     const sx = width / root.sample.w, sy = height / root.sample.h;
     const taken = [];
     const small = width < 260;  // a card shows what is wrong, the dialog also under which name
-    if (small && root.chips.length > MAX_CHIPS) return;
+    if (width < 120 || (small && root.chips.length > MAX_CHIPS)) return;
     for (const [box, name, short, long] of root.chips) {
       const chip = h("span", { className: `chip ${name}`, dir: "auto" }, small ? short : long);
       root.append(chip);
@@ -57,58 +84,74 @@ const boxrl = (() => {
     }
   }
 
-  // Cards of the chosen samples, and the dialog. `card` gives a sample's button, `fill` its title
-  // and what stands in the dialog.
-  function gallery(card, fill) {
-    const cards = document.getElementById("cards");
-    const more = document.getElementById("more");
+  // Cards in groups, and the dialog. Of a sample, `card` gives the button, `fill` what stands in
+  // the dialog and `link` the address that opens it; `find` gives the sample of such an address.
+  function gallery({ card, fill, link, find }) {
     const dialog = document.getElementById("detail");
-    let shown = [];  // numbers of the chosen samples, in order
-    let drawn = 0;   // how many of them have a card
-    let opened = -1; // place in `shown` of the sample in the dialog
+    let shown = [];           // samples in the order of their cards
+    let opened = [[], -1];    // those that the dialog steps through, and the place of the open one
 
-    function show(numbers) {
-      shown = numbers;
-      drawn = 0;
-      cards.replaceChildren();
+    // groups: [title, samples]; every one has its own button for more.
+    function show(groups) {
+      const filled = groups.filter(([, numbers]) => numbers.length);
+      shown = filled.flatMap(([, numbers]) => numbers);
+      const page = filled.length > 1 ? PAGE / 2 : PAGE;
+      const root = document.getElementById("cards");
+      root.replaceChildren();
+      for (const [title, numbers] of filled) {
+        if (title) root.append(h("h3", null, title));
+        addCards(root, numbers, shown, page);
+      }
+    }
+
+    function addCards(root, numbers, among, page, draw = card) {
+      const grid = h("div", { className: "cards" });
+      const more = h("button", { type: "button", className: "more" }, "Show more");
+      let drawn = 0;
+      const drawMore = () => {
+        grid.append(...numbers.slice(drawn, drawn + page).map((number) => {
+          const button = draw(number);
+          button.addEventListener("click", () => open(among, among.indexOf(number)));
+          return button;
+        }));
+        drawn += page;
+        more.hidden = drawn >= numbers.length;
+        grid.querySelectorAll(".scene:not(.placed)").forEach(placeChips);
+      };
+      more.addEventListener("click", drawMore);
+      root.append(grid, more);
       drawMore();
     }
 
-    function drawMore() {
-      const next = shown.slice(drawn, drawn + PAGE);
-      cards.append(...next.map((number, i) => {
-        const button = card(number), place = drawn + i;
-        button.addEventListener("click", () => open(place));
-        return button;
-      }));
-      drawn += next.length;
-      more.hidden = drawn >= shown.length;
-      cards.querySelectorAll(".scene:not(.placed)").forEach(placeChips);
-    }
-
-    function open(place) {
-      opened = place;
-      const [title, ...body] = fill(shown[place]);
-      document.getElementById("detail-title").textContent = `${title} – ${place + 1} of ${shown.length}`;
+    function open(numbers, place) {
+      opened = [numbers, place];
+      const [title, ...body] = fill(numbers[place]);
+      document.getElementById("detail-title").textContent = `${title} – ${place + 1} of ${numbers.length}`;
       document.getElementById("detail-body").replaceChildren(...body);
       document.getElementById("previous").disabled = place === 0;
-      document.getElementById("next").disabled = place === shown.length - 1;
+      document.getElementById("next").disabled = place === numbers.length - 1;
       if (!dialog.open) dialog.showModal();
-      history.replaceState(null, "", `#sample=${shown[place]}`);  // a link to this sample
+      document.getElementById("link").href = link(numbers[place]);
+      history.replaceState(null, "", link(numbers[place]));
       dialog.scrollTop = 0;
       dialog.querySelectorAll(".scene").forEach(placeChips);
     }
 
-    // What the address names, once the first samples are shown.
+    // What the address names, even where the filters leave it out.
     function openLinked() {
-      const place = shown.indexOf(Number(location.hash.match(/^#sample=(\d+)$/)?.[1] ?? NaN));
-      if (place >= 0) open(place);
+      const number = find(new URLSearchParams(location.hash.slice(1)));
+      if (number < 0) return;
+      const place = shown.indexOf(number);
+      if (place < 0) open([number], 0);
+      else open(shown, place);
     }
 
-    more.addEventListener("click", drawMore);
     dialog.addEventListener("close", () => history.replaceState(null, "", "#gallery"));
     window.addEventListener("hashchange", openLinked);
-    const step = (by) => { if (shown[opened + by] !== undefined) open(opened + by); };
+    const step = (by) => {
+      const [numbers, place] = opened;
+      if (numbers[place + by] !== undefined) open(numbers, place + by);
+    };
     document.getElementById("previous").addEventListener("click", () => step(-1));
     document.getElementById("next").addEventListener("click", () => step(1));
     document.getElementById("close").addEventListener("click", () => dialog.close());
@@ -135,8 +178,8 @@ const boxrl = (() => {
       clearTimeout(resizing);
       resizing = setTimeout(replaceChips, 150);
     });
-    return { show, openLinked };
+    return { show, addCards, openLinked };
   }
 
-  return { h, scene, gallery };
+  return { h, scene, gallery, filters, fillLabels, hasSize, area, count };
 })();
