@@ -296,7 +296,7 @@ def test_labels_of_boxes_stay_inside_and_apart(report: Path, visit: Visit) -> No
 def test_contrast_and_labels_pass_axe(report: Path, visit: Visit, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = visit(report, color_scheme=scheme, reduced_motion="reduce").page
-    assert page.locator("#cards .card").count() > 10
+    assert page.locator("#cards .card").count() > 0
     assert axe.run(page).generate_report().splitlines()[0] == "Found 0 accessibility violations:"
     page.locator("#cards .card").first.click()
     results = axe.run(page)

@@ -60,7 +60,7 @@ class Headline:
     """What a table comes to, in one sentence.
 
     Attributes:
-        title: what was measured.
+        title: what was measured, empty where the figures say it.
         verdict: `better`, `worse`, or empty.
         words: the verdict in words, empty where nothing is compared.
         figures: the metric behind it.

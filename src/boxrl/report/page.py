@@ -66,15 +66,10 @@ class Page:
     benchmarks: Sequence[BenchmarkTable] = ()
 
     @property
-<<<<<<< HEAD
-    def headlines(self) -> list[str]:
+    def headlines(self) -> list[Headline]:
         """What its tables come to, one sentence each; of one benchmark its own headline."""
         if len(self.benchmarks) == 1 and self.benchmarks[0].headline:
-            return [self.benchmarks[0].headline]
-=======
-    def headlines(self) -> list[Headline]:
-        """What its tables come to, one sentence each."""
->>>>>>> b5f4c28 (Reports open with a verdict and six pictures; labels mixed up have a table)
+            return [Headline("", "", "", self.benchmarks[0].headline)]
         return [said for table in self.metrics if (said := table.headline)][:MOST_HEADLINES]
 
 

@@ -58,30 +58,41 @@ const boxrl = (() => {
   }
 
   // Labels go where they cover no other label and stay inside: above, inside, below their box.
-  function placeChips(root) {
-    root.classList.add("placed");
-    const width = root.clientWidth, height = root.clientHeight;
-    if (!width) { root.classList.remove("placed"); return; }
-    const sx = width / root.sample.w, sy = height / root.sample.h;
-    const taken = [];
-    const small = width < 260;  // a card shows what is wrong, the dialog also under which name
-    if (width < 120 || (small && root.chips.length > MAX_CHIPS)) return;
-    for (const [box, name, short, long] of root.chips) {
-      const chip = h("span", { className: `chip ${name}`, dir: "auto" }, small ? short : long);
-      root.append(chip);
-      const w = chip.offsetWidth, tall = chip.offsetHeight;
-      const x1 = box[0] * sx, x2 = box[2] * sx, y1 = box[1] * sy, y2 = box[3] * sy;
-      const spots = [];
-      for (const y of [y1 - tall, y2, y1 + 2, y2 - tall - 2]) for (const x of [x1, x2 - w]) spots.push([x, y]);
-      for (let step = 1; step <= 4; step++) spots.push([x1, y2 + step * tall], [x1, y1 - (step + 1) * tall]);
-      const inside = spots.map(([x, y]) => [
-        Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - tall))]);
-      const free = inside.find(([x, y]) => !taken.some((t) =>
-        x < t[0] + t[2] && t[0] < x + w && y < t[1] + t[3] && t[1] < y + tall)) || inside[0];
-      chip.style.left = `${free[0]}px`;
-      chip.style.top = `${free[1]}px`;
-      taken.push([free[0], free[1], w, tall]);
+  // All are written, then all measured, then all moved: a browser lays a page out once for that.
+  function placeChips(roots) {
+    const sized = [...roots].map((root) => [root, root.clientWidth, root.clientHeight]);
+    const written = sized.filter(([, width]) => width).map(([root, width, height]) => {
+      root.classList.add("placed");
+      const small = width < 260;  // a card shows what is wrong, the dialog also under which name
+      const hidden = width < 120 || (small && root.chips.length > MAX_CHIPS);
+      const chips = (hidden ? [] : root.chips).map(([box, name, short, long]) =>
+        [box, h("span", { className: `chip ${name}`, dir: "auto" }, small ? short : long)]);
+      root.append(...chips.map(([, chip]) => chip));
+      return [root, width, height, chips];
+    });
+    const measured = written.map(([root, width, height, chips]) =>
+      [root, width, height, chips.map(([box, chip]) => [box, chip, chip.offsetWidth, chip.offsetHeight])]);
+    for (const [root, width, height, chips] of measured) {
+      const taken = [];
+      for (const [box, chip, w, tall] of chips) {
+        const [x, y] = findSpot(box, [width / root.sample.w, height / root.sample.h], [w, tall], [width, height], taken);
+        chip.style.left = `${x}px`;
+        chip.style.top = `${y}px`;
+        taken.push([x, y, w, tall]);
+      }
     }
+  }
+
+  // The first place at its box that is free, else the first.
+  function findSpot(box, [sx, sy], [w, tall], [width, height], taken) {
+    const x1 = box[0] * sx, x2 = box[2] * sx, y1 = box[1] * sy, y2 = box[3] * sy;
+    const spots = [];
+    for (const y of [y1 - tall, y2, y1 + 2, y2 - tall - 2]) for (const x of [x1, x2 - w]) spots.push([x, y]);
+    for (let step = 1; step <= 4; step++) spots.push([x1, y2 + step * tall], [x1, y1 - (step + 1) * tall]);
+    const inside = spots.map(([x, y]) => [
+      Math.max(0, Math.min(x, width - w)), Math.max(0, Math.min(y, height - tall))]);
+    return inside.find(([x, y]) => !taken.some((t) =>
+      x < t[0] + t[2] && t[0] < x + w && y < t[1] + t[3] && t[1] < y + tall)) || inside[0];
   }
 
   // Cards in groups, and the dialog. Of a sample, `card` gives the button, `fill` what stands in
@@ -95,20 +106,20 @@ const boxrl = (() => {
     function show(groups) {
       const filled = groups.filter(([, numbers]) => numbers.length);
       shown = filled.flatMap(([, numbers]) => numbers);
-      const page = filled.length > 1 ? PAGE / 2 : PAGE;
+      const first = filled.length > 1 ? PAGE / 4 : PAGE;
       const root = document.getElementById("cards");
       root.replaceChildren();
       for (const [title, numbers] of filled) {
         if (title) root.append(h("h3", null, title));
-        addCards(root, numbers, shown, page);
+        addCards(root, numbers, shown, first);
       }
     }
 
-    function addCards(root, numbers, among, page, draw = card) {
+    function addCards(root, numbers, among, first, draw = card) {
       const grid = h("div", { className: "cards" });
       const more = h("button", { type: "button", className: "more" }, "Show more");
       let drawn = 0;
-      const drawMore = () => {
+      const drawMore = (page) => {
         grid.append(...numbers.slice(drawn, drawn + page).map((number) => {
           const button = draw(number);
           button.addEventListener("click", () => open(among, among.indexOf(number)));
@@ -116,11 +127,11 @@ const boxrl = (() => {
         }));
         drawn += page;
         more.hidden = drawn >= numbers.length;
-        grid.querySelectorAll(".scene:not(.placed)").forEach(placeChips);
+        placeChips(grid.querySelectorAll(".scene:not(.placed)"));
       };
-      more.addEventListener("click", drawMore);
+      more.addEventListener("click", () => drawMore(PAGE));
       root.append(grid, more);
-      drawMore();
+      drawMore(first);
     }
 
     function open(numbers, place) {
@@ -134,7 +145,7 @@ const boxrl = (() => {
       document.getElementById("link").href = link(numbers[place]);
       history.replaceState(null, "", link(numbers[place]));
       dialog.scrollTop = 0;
-      dialog.querySelectorAll(".scene").forEach(placeChips);
+      placeChips(dialog.querySelectorAll(".scene"));
     }
 
     // What the address names, even where the filters leave it out.
@@ -155,10 +166,10 @@ const boxrl = (() => {
     document.getElementById("previous").addEventListener("click", () => step(-1));
     document.getElementById("next").addEventListener("click", () => step(1));
     document.getElementById("close").addEventListener("click", () => dialog.close());
-    const replaceChips = () => document.querySelectorAll(".scene").forEach((root) => {
-      root.querySelectorAll(".chip").forEach((chip) => chip.remove());
-      placeChips(root);
-    });
+    const replaceChips = () => {
+      document.querySelectorAll(".chip").forEach((chip) => chip.remove());
+      placeChips(document.querySelectorAll(".scene"));
+    };
     const wide = document.getElementById("wide");
     wide.addEventListener("click", () => {
       wide.setAttribute("aria-pressed", dialog.classList.toggle("wide"));
