@@ -10,7 +10,7 @@ from PIL import Image
 
 from boxrl.data.images import as_shown, read_image
 from boxrl.data.samples import parse_objects
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.report.draw import draw_detections
 from boxrl.types import Detections, Object
 
@@ -49,12 +49,14 @@ def open_image(image: object) -> Image.Image:
         image: an image in memory, or the path of one.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: there is no such file, or it cannot be read.
         UsageError: it is something else.
     """
     if isinstance(image, Image.Image):
         return as_shown(image)
     if isinstance(image, str | Path):
+        if not Path(image).exists():
+            raise DataError(f"no image {image}; the working directory is {Path.cwd()}")
         return read_image(Path(image), "image")
     kind = type(image).__name__
     raise UsageError(f"image: expected a PIL image or a path, got {kind}; see PIL.Image.fromarray")
