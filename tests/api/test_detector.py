@@ -118,7 +118,10 @@ def test_images_come_from_paths_and_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("image", "said"),
-    [("no.png", "no image no.png; the working directory is"), (np.zeros((9, 9, 3)), "PIL image or a path, got ndarray")],
+    [
+        ("no.png", "no image no.png; the working directory is"),
+        (np.zeros((9, 9, 3)), "PIL image or a path, got ndarray"),
+    ],
 )
 def test_what_is_no_image_is_told(image: Any, said: str) -> None:
     with pytest.raises((DataError, UsageError), match=re.escape(said)):

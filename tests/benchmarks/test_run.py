@@ -45,6 +45,17 @@ def test_the_tiny_vlm_answers_a_benchmark_and_a_second_call_only_scores(
     assert answers.stat().st_mtime_ns == first
 
 
+def test_a_damaged_image_is_named_with_its_sample(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "val2017" / "a.jpg").write_bytes(b"no image")
+    call = ["benchmark", "run", "coco_pos_1", "--model=tiny", f"--data-root={root}"]
+    assert main([*call, f"--out={root / 'out'}", "--predict-options=--max-new-tokens 9"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "1 completion ended in error, for example " in told
+    assert "a.jpg" in told
+
+
 def test_a_benchmark_runs_from_python_and_prints_nothing(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from boxrl.data.files import write_atomic, write_json
 from boxrl.data.predictions import Prediction, meta_path, render_prediction
 from boxrl.data.samples import read_samples, render_sample, write_samples
 from boxrl.engines.answers import AnswerOptions, answer_samples
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import Evaluation
 from boxrl.evaluate.cost import Price
 from boxrl.evaluate.detectors import ranked_by, read_answers
@@ -66,9 +66,9 @@ def run_benchmark(
         tell: hears of every part whose files are not there, before anything is answered.
 
     Raises:
-        UsageError: nothing of it lies under the root, `out` holds answers to other questions,
-            or some samples have no answer.
-        DataError: a file is damaged, or the predictions are for other samples.
+        UsageError: nothing of it lies under the root, or `out` holds answers to other questions.
+        DataError: a file is damaged, the predictions are for other samples, or some answers ended
+            in error.
     """
     answers = _by_protocol(benchmark, protocol, answers)
     samples, missing = build_samples(benchmark, root, mode, limit, allow_missing)
@@ -82,7 +82,7 @@ def run_benchmark(
     if isinstance(answers, AnswerOptions):
         answered = answer_samples(answers, samples, out / "samples.jsonl", root, path)
         if answered.failed:
-            raise UsageError(f"{path}: some samples have no answer; rerun the same command")
+            raise DataError(f"{path}: {answered.failure}")
     settings, predictions = read_answers(path, samples)
     known = settings_family(settings, family, str(path))
     parts = evaluate_parts(

@@ -144,16 +144,12 @@ def run_predict(args: argparse.Namespace) -> int:
         check_outputs([(args.out, "predictions")], [args.samples])
     samples = read_samples(args.samples)[: args.limit]
     options = answer_options(args, args)
-    family, failed = answer_samples(options, samples, args.samples, args.images, args.out)
-    print(f"family: {family.name}")
+    answered = answer_samples(options, samples, args.samples, args.images, args.out)
+    print(f"family: {answered.family.name}")
     print(f"predictions: {args.out}")
-    if failed:
-        print(
-            f"{len(failed)} completions ended in error, for example {failed[0].id!r}: "
-            f"{failed[0].error}; rerun the same command to retry them",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
+    if answered.failed:
+        print(answered.failure, file=sys.stderr)
+    return 1 if answered.failed else 0
 
 
 def answer_options(args: argparse.Namespace, named: argparse.Namespace) -> AnswerOptions:

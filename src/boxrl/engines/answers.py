@@ -51,6 +51,15 @@ class Answered(NamedTuple):
     family: Family
     failed: list[Prediction]
 
+    @property
+    def failure(self) -> str:
+        """How many completions ended in error, the first one's reason and what to do."""
+        first, count = self.failed[0], len(self.failed)
+        told = f"{count:,} completion{'' if count == 1 else 's'} ended in error"
+        return (
+            f"{told}, for example {first.id!r}: {first.error}; rerun the same command to retry them"
+        )
+
 
 def answer_samples(
     options: AnswerOptions,

@@ -163,7 +163,7 @@ def known_folder(options: EngineOptions) -> Path | None:
         try:
             return config_folder(model)
         except BoxrlError as error:
-            why = f"is unknown here ({error})"
+            why = f"is unknown here ({error})".replace(f"({model}: ", "(", 1)
     raise UsageError(
         f"--model {model} {why}, so its family, and with it the frame of its boxes, is unknown; "
         "name it with --family, or give the model's folder or its id of the hub as --model and "
