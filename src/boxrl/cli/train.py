@@ -139,11 +139,12 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
         steps.insert(1, f"boxrl demo --model {out / 'model'}")
     rows = [row for _, row in read_jsonl(out / "metrics.jsonl")]
     learning = learning_verdict(rows)
-    by_heart = by_heart_verdict(rows, change.after.metrics) if change else ""
-    for said in filter(None, (learning and learning.words, by_heart)):
-        console.print(said, soft_wrap=True, highlight=False)
-    if learning and learning.goes_on and not by_heart:
+    said = by_heart_verdict(rows, change.after.metrics) if change else ""
+    if learning and learning.goes_on and not said:
+        said = "it was still learning when it ended"
         steps.insert(0, further(args, recipe))
+    words = filter(None, (learning and learning.words, said))
+    console.print("; ".join(words), soft_wrap=True, highlight=False)
     print_next(console, *steps)
 
 

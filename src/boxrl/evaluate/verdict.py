@@ -106,10 +106,7 @@ def learning_verdict(steps: Sequence[Mapping[str, Any]]) -> Learning | None:
     rises, fifth = key == "reward", max(len(values) // 5, 1)
     first, last = fmean(values[:fifth]), fmean(values[-fifth:])
     words = f"on its own samples: {key} {first:.3f} -> {last:.3f} in {len(values)} steps"
-    goes_on = _goes_on([value if rises else -value for value in values], fifth)
-    if goes_on:
-        words += f", and still {'rising' if rises else 'falling'} when it ended"
-    return Learning(words, goes_on)
+    return Learning(words, _goes_on([value if rises else -value for value in values], fifth))
 
 
 def by_heart_verdict(steps: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> str:
