@@ -14,6 +14,7 @@ from boxrl.benchmarks.counting import COUNTING
 from boxrl.benchmarks.lvis import LVIS
 from boxrl.benchmarks.published import PUBLISHED
 from boxrl.benchmarks.record import Benchmark, Mean, Part, Published
+from boxrl.benchmarks.rex_pointing import REX_POINTING
 from boxrl.benchmarks.rexomni import REXOMNI
 from boxrl.benchmarks.rf_vl import RF_VL
 from boxrl.errors import UsageError, did_you_mean
@@ -177,7 +178,7 @@ _FIRST: dict[str, Benchmark] = {
 
 BENCHMARKS: dict[str, Benchmark] = {
     **{name: replace(item, published=PUBLISHED.get(name, ())) for name, item in _FIRST.items()},
-    **{item.name: item for item in (*RF_VL, REXOMNI, LVIS, *COUNTING)},
+    **{item.name: item for item in (*RF_VL, REXOMNI, REX_POINTING, LVIS, *COUNTING)},
 }
 """Every benchmark by name."""
 

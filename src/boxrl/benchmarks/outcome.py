@@ -22,6 +22,8 @@ class Outcome:
         missing: part -> why its files are not there.
         variant: the protocol by which it was scored, where that is not boxrl's.
         intervals: 95 % intervals of its means over several parts, by figure.
+        protocol: what its parts' protocols have in common.
+        n: how many questions were answered.
     """
 
     benchmark: Benchmark
@@ -30,6 +32,8 @@ class Outcome:
     missing: dict[str, str]
     variant: str | None = None
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 0
 
     @property
     def table(self) -> list[tuple[str, str, Any]]:

@@ -77,6 +77,7 @@ class Benchmark:
         headline: column and figure of its table, the main one first; empty: the main figure and
             those that are published.
         means: the means over several parts that it reports, by figure.
+        prompt: what its questions are put by, where that is not the usual one.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Benchmark:
     protocols: tuple[str, ...] = ()
     headline: tuple[tuple[str, str], ...] = ()
     means: Mapping[str, Mean] = field(default_factory=dict)
+    prompt: str | None = None
 
 
 def located(root: Path, paths: tuple[str, ...]) -> Path:

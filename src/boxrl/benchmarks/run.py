@@ -11,6 +11,7 @@ from boxrl.benchmarks.intervals import mean_intervals
 from boxrl.benchmarks.odinw_qwen import PROMPT, QWEN, summarize_qwen
 from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
+from boxrl.benchmarks.rex_pointing import REX_POINTING, summarize_pointing
 from boxrl.benchmarks.rf_vl import INSTRUCTIONS, with_instructions
 from boxrl.benchmarks.samples import build_samples
 from boxrl.benchmarks.summary import evaluate_parts, summarize_benchmark
@@ -25,6 +26,7 @@ from boxrl.evaluate.cost import Price
 from boxrl.evaluate.detectors import ranked_by, read_answers
 from boxrl.evaluate.files import settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence
+from boxrl.evaluate.protocol import how_asked, shared_protocol
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.types import Sample
 
@@ -70,7 +72,7 @@ def run_benchmark(
         DataError: a file is damaged, the predictions are for other samples, or some answers ended
             in error.
     """
-    answers = _by_protocol(benchmark, protocol, answers)
+    answers = _by_own_prompt(benchmark, _by_protocol(benchmark, protocol, answers))
     samples, missing = build_samples(benchmark, root, mode, limit, allow_missing)
     if protocol == INSTRUCTIONS:
         samples = with_instructions(samples, root)
@@ -85,16 +87,25 @@ def run_benchmark(
             raise DataError(f"{path}: {answered.failure}")
     settings, predictions = read_answers(path, samples)
     known = settings_family(settings, family, str(path))
-    parts = evaluate_parts(
-        samples, predictions, known, settings=settings, resamples=resamples,
-        confidence=ranked_by(path, confidence), nms=nms, price=price,
-    )  # fmt: skip
-    if protocol == QWEN:
-        summary, intervals = summarize_qwen(benchmark, samples, predictions, known), {}
+    parts: dict[str, Evaluation] = {}
+    intervals: dict[str, list[float]] = {}
+    asked: dict[str, Any] = how_asked(samples, settings, known)
+    if benchmark is REX_POINTING:
+        summary, intervals = summarize_pointing(
+            samples, predictions, known, resamples, bool(settings.get("opens_thought"))
+        )
     else:
-        summary = summarize_benchmark(benchmark, samples, parts, root)
-        intervals = mean_intervals(benchmark, parts, resamples)
-    outcome = Outcome(benchmark, summary, parts, missing, protocol, intervals)
+        parts = evaluate_parts(
+            samples, predictions, known, settings=settings, resamples=resamples,
+            confidence=ranked_by(path, confidence), nms=nms, price=price,
+        )  # fmt: skip
+        asked = shared_protocol(parts.values())
+        if protocol == QWEN:
+            summary = summarize_qwen(benchmark, samples, predictions, known)
+        else:
+            summary = summarize_benchmark(benchmark, samples, parts, root)
+            intervals = mean_intervals(benchmark, parts, resamples)
+    outcome = Outcome(benchmark, summary, parts, missing, protocol, intervals, asked, len(samples))
     settings |= {"images": str(root.resolve()), "family": known.name}
     write_json(out / "benchmark.json", describe(outcome))
     for name, part in parts.items():
@@ -124,6 +135,13 @@ def _by_protocol(
     if answers.prompt not in ("standard", PROMPT):  # the first is what nobody asked for
         raise UsageError(f"--protocol {protocol} asks by prompt {PROMPT}, not {answers.prompt!r}")
     return replace(answers, prompt=PROMPT)
+
+
+def _by_own_prompt(benchmark: Benchmark, answers: AnswerOptions | Path) -> AnswerOptions | Path:
+    """The options with the benchmark's own prompt, where it has one and no other is asked for."""
+    if isinstance(answers, Path) or benchmark.prompt is None or answers.prompt != "standard":
+        return answers
+    return replace(answers, prompt=benchmark.prompt)
 
 
 def _check_same_samples(out: Path, samples: Sequence[Sample]) -> None:

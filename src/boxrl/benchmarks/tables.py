@@ -10,7 +10,7 @@ from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
 from boxrl.data.files import number_or_none
 from boxrl.evaluate.cost import mean_cost
-from boxrl.evaluate.protocol import shared_protocol
+from boxrl.evaluate.protocol import common
 from boxrl.evaluate.summary import look_up
 from boxrl.evaluate.tables import INTERVAL, Cell, CitedTable, protocol_line
 
@@ -54,18 +54,18 @@ def benchmark_table(outcome: Outcome, detectors: Sequence[Outcome] = ()) -> Cite
     benchmark = outcome.benchmark
     (main, first), *rest = _columns(outcome).items()
     others = dict(rest)
-    protocol = shared_protocol(outcome.parts.values())
+    protocol = outcome.protocol
 
     def cells(one: Outcome, f1: str) -> tuple[Cell, ...]:
         figures = [find_figure(one, first), *_interval(one, first)]
         figures += [find_figure(one, name) for name in others.values()]
         figures += [_part_figure(one, f1)] if detectors else []
-        return (*map(_percent, figures), _answers(one))
+        return (*map(_percent, figures), one.n)
 
     model = str(protocol.get("model") or "this run")
     rows: list[tuple[Cell, ...]] = [(model, *cells(outcome, "f1@0.5"), "this run", "")]
     for one in detectors:
-        model = str(shared_protocol(one.parts.values()).get("model"))
+        model = str(one.protocol.get("model"))
         rows.append((model, *cells(one, BEST), "its results", "confidence: its own scores"))
     unknown = (None,) * (2 if detectors else 1)
     for result in benchmark.published:
@@ -130,10 +130,10 @@ def overview_table(outcomes: Sequence[Outcome]) -> CitedTable:
         name = outcome.benchmark.figure
         value = _percent(find_figure(outcome, name))
         ends = map(_percent, _interval(outcome, name))
-        cells = (name, value, *ends, _answers(outcome), *(found[key] for key in known))
+        cells = (name, value, *ends, outcome.n, *(found[key] for key in known))
         rows.append((outcome.benchmark.name, *cells))
     columns = ("benchmark", "figure", "value", *INTERVAL, "n", *(COSTS[key] for key in known))
-    shared = shared_protocol([part for one in outcomes for part in one.parts.values()])
+    shared = common(one.protocol for one in outcomes)
     facts = {"protocol": protocol_line(shared)}
     return CitedTable(str(shared.get("model") or "this run"), columns, tuple(rows), facts)
 
@@ -193,10 +193,6 @@ def _interval(outcome: Outcome, name: str) -> Sequence[float | None]:
     same = find_figure(outcome, name) == look_up(part.metrics, whole)
     ends: Sequence[float] | None = part.metrics["intervals"].get(whole if same else name)
     return ends or (None, None)
-
-
-def _answers(outcome: Outcome) -> int:
-    return sum(part.metrics["n"] for part in outcome.parts.values())
 
 
 def _percent(value: float | None) -> float | None:

@@ -306,19 +306,17 @@ def print_benchmark(outcome: Outcome) -> None:
     from boxrl.benchmarks.tables import overview_table
     from boxrl.cli.evaluate import print_evaluation
     from boxrl.cli.tables import new_table, print_protocol
-    from boxrl.evaluate.protocol import shared_protocol
 
     console, benchmark = Console(highlight=False), outcome.benchmark
-    metrics = next(iter(outcome.parts.values())).metrics
     if not outcome.table:
-        print_evaluation(metrics)
+        print_evaluation(next(iter(outcome.parts.values())).metrics)
     else:
         table = new_table(f"{benchmark.name}: all its figures, in percent", "", "figure", "value")
         for name, figure, value in outcome.table:
             shown = f"{value * 100:.1f}" if isinstance(value, float) else f"{value or '-'}"
             table.add_row(name, figure, shown)
         console.print(table)
-        print_protocol(console, shared_protocol(outcome.parts.values()))
+        print_protocol(console, outcome.protocol)
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
     print_cited(overview_table([outcome]))
     _print_published(console, benchmark.published)

@@ -48,20 +48,8 @@ def build_protocol(
         errors: what becomes of predictions that ended in error.
         crowds: what becomes of boxes in crowd regions.
     """
-    limits = family.limits()
     return {
-        **{key: _named(samples, key) for key in ("mode", "setting", "split", "subset")},
-        "questions": digest(map(_question, samples)),
-        "images": digest(map(_image, samples)),
-        "model": settings.get("model"),
-        "prompt": settings.get("prompt"),
-        "control": settings.get("control"),
-        "sampling": settings.get("sampling"),
-        "thinking": _thinking(settings),
-        "family": family.name,
-        "frame": family.frame,
-        "min_pixels": limits["min_pixels"],
-        "max_pixels": limits["max_pixels"],
+        **how_asked(samples, settings, family),
         "confidence": rules.confidence,
         "verify": settings.get("verify") if rules.confidence == "verify" else None,
         "nms": rules.nms,
@@ -76,6 +64,33 @@ def build_protocol(
         "average_precision": "COCO, IoU .50:.05:.95, at most 100 boxes per image and label, "
         "original pixels, sizes by the source's areas where it has them, crowd ignored",
         "crowds": crowds,
+    }
+
+
+def how_asked(
+    samples: Sequence[Sample], settings: Mapping[str, Any], family: Family
+) -> dict[str, Any]:
+    """The part of a protocol that says what was asked and how, whatever the answers are.
+
+    Args:
+        samples: what was asked.
+        settings: how the predictions were made (predictions.meta.json).
+        family: the frame in which the model answered.
+    """
+    limits = family.limits()
+    return {
+        **{key: _named(samples, key) for key in ("mode", "setting", "split", "subset")},
+        "questions": digest(map(_question, samples)),
+        "images": digest(map(_image, samples)),
+        "model": settings.get("model"),
+        "prompt": settings.get("prompt"),
+        "control": settings.get("control"),
+        "sampling": settings.get("sampling"),
+        "thinking": _thinking(settings),
+        "family": family.name,
+        "frame": family.frame,
+        "min_pixels": limits["min_pixels"],
+        "max_pixels": limits["max_pixels"],
     }
 
 
@@ -118,7 +133,12 @@ def describe_difference(key: str, pair: Sequence[Any], a: Evaluation, b: Evaluat
 
 def shared_protocol(evaluations: Iterable[Evaluation]) -> dict[str, Any]:
     """What the protocols of several evaluations have in common, in the order of the first."""
-    first, *others = [run.metrics["protocol"] for run in evaluations]
+    return common(run.metrics["protocol"] for run in evaluations)
+
+
+def common(protocols: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What they have in common, in the order of the first."""
+    first, *others = protocols
     return {
         key: value
         for key, value in first.items()

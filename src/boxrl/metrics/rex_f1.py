@@ -201,7 +201,7 @@ def score_points(truth: Mapping[str, Sequence[Any]], answer: Named) -> Scores:
     """One image of pointing: every mask takes the first point of its name that lies in it.
 
     Args:
-        truth: masks by name, Bool "height width" each.
+        truth: masks by name, Bool "height width" each; or boxes, xyxy, where there are none.
         answer: points (x, y) in pixels by name.
     """
     answer = {name.lower(): points for name, points in answer.items()}
@@ -280,5 +280,8 @@ def _nearest_first(overlap: Floats, threshold: float) -> int:
 
 def _lies_in(point: Sequence[float], mask: Any) -> bool:
     x, y = int(point[0]), int(point[1])
+    if len(mask) == 4 and np.ndim(mask) == 1:
+        x1, y1, x2, y2 = mask
+        return bool(x1 <= x <= x2 and y1 <= y <= y2)
     height, width = mask.shape
     return 0 <= x < width and 0 <= y < height and bool(mask[y, x])

@@ -3,7 +3,8 @@
 Source: github.com/IDEA-Research/Rex-Omni, evaluation. A line has `image_path` (from the set's own
 folder), `categories` (what is asked for), `gt` {name: boxes in pixels, xyxy}, `dataset_name` and
 `task_name`; a category without boxes is not in the image. Rows of GUI elements have one box as
-`gt`. Rows of points have boxes here and masks beside them, which are left.
+`gt`. Rows of points have masks beside their boxes, `gt_mask` {name: COCO's run lengths}, which go
+to `meta.masks`. Rows of polygons are refused.
 """
 
 from __future__ import annotations
@@ -57,7 +58,27 @@ def _sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> S
     ]
     picture = Picture(key, image, size_wh, boxes, row=row)
     kinds = {str(name): row[name] for name in ("dataset_name", "task_name") if name in row}
+    if row.get("gt_mask"):
+        kinds["masks"] = _masks(row["gt_mask"], row["gt"], size_wh, where)
     return detection_sample(key, picture, labels, boxes, {}, kinds)
+
+
+def _masks(masks: Any, truth: Any, size_wh: tuple[int, int], where: str) -> list[dict[str, Any]]:
+    """One mask per box, in the order of the boxes."""
+    counts = {name: len(boxes) for name, boxes in truth.items()}
+    if not isinstance(masks, dict) or counts != {
+        name: len(some) for name, some in masks.items() if isinstance(some, list)
+    }:
+        raise DataError(f"{where}: gt_mask; expected a mask for every box of gt, by name")
+    found = [mask for name in truth for mask in masks[name]]
+    for mask in found:
+        known = isinstance(mask, dict) and isinstance(mask.get("counts"), str)
+        if not known or mask.get("size") != [size_wh[1], size_wh[0]]:
+            raise DataError(
+                f"{where}: gt_mask {mask!r:.60}; expected run lengths of an image of "
+                f"{size_wh[0]} x {size_wh[1]}"
+            )
+    return found
 
 
 def _boxes(truth: Any, labels: list[str], where: str) -> Iterator[tuple[str, Any]]:
