@@ -41,7 +41,8 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Attention by a packed row's layout where one is given, else plain SDPA.
 
-    Keys with fewer rows than the query are those of `kv_cache.Draws`: prompts that stand once.
+    Keys that are `kv_cache.ApartLayer`'s, or have fewer rows than the query (`kv_cache.Draws`), are
+    those of draws whose prompt stands once.
 
     Args:
         module: the attention layer.
@@ -60,6 +61,8 @@ def attention(
         "1 total heads d" and None, as transformers expects.
     """
     options: dict[str, Any] = {"scaling": scaling, "dropout": dropout, **kwargs}
+    if hasattr(key, "apart"):
+        return attend_apart(query, key, value, scaling), None
     if key.shape[0] != query.shape[0]:
         return attend_draws(query, key, value, **options), None
     if shared_prefix is None:
@@ -185,6 +188,39 @@ def attend_draws(
         by_head.flatten(2, 3), key, value, mask, scale=scaling
     ).unflatten(2, (shared_by, -1))
     return output.permute(0, 3, 1, 2, 4).reshape(len(query), 1, -1, width)
+
+
+def attend_apart(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+    """One token of every draw over the keys of its prompt and over its own, in one softmax.
+
+    Args:
+        query: "n*g heads 1 d".
+        key: "n*kv_heads*g m d", with its `kv_cache.ApartLayer` as the attribute `apart`.
+        value: as `key`.
+        scaling: of the scores.
+
+    Returns:
+        "n*g 1 heads d".
+    """
+    layer = key.apart  # type: ignore[attr-defined]
+    group, width, p = layer.group, query.shape[-1], layer.prompt_keys.shape[1]
+    scale = width**-0.5 if scaling is None else scaling
+    by_head = query.view(-1, group, layer.heads, query.shape[1] // layer.heads, width)
+    own = by_head.transpose(1, 2).reshape(len(key), -1, width)
+    all_draws = own.view(len(layer.prompt_keys), -1, width)
+    nothing = own.new_zeros(1, 1, 1)
+    unseen = nothing if layer.unseen is None else layer.unseen
+    of_prompt = torch.baddbmm(unseen, all_draws, layer.prompt_keys.mT, alpha=scale)
+    of_own = torch.baddbmm(nothing, own, key.mT, alpha=scale)
+    scores = torch.cat([of_prompt, of_own.reshape(*all_draws.shape[:2], -1)], -1)
+    weights = scores.softmax(-1)
+    output = torch.baddbmm(
+        torch.bmm(weights[..., :p], layer.prompt_values).view_as(own),
+        weights.view(*own.shape[:2], -1)[..., p:],
+        value,
+    )
+    by_draw = output.view(-1, layer.heads, group, *own.shape[1:]).transpose(1, 2)
+    return by_draw.reshape(len(query), 1, -1, width)
 
 
 def register() -> None:

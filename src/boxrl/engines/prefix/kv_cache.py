@@ -101,6 +101,56 @@ class Draws:
         return self._mask
 
 
+class ApartLayer(DynamicLayer):
+    """Keys and values of one layer, those of a prompt's draws in buffers of their own.
+
+    What `update` returns, the draws' "n*heads*g m d", m tokens into the completions, carries the
+    layer as the attribute `apart`, which the attention function reads.
+
+    Attributes:
+        prompt_keys, prompt_values: "n*heads p d".
+        unseen: "n*heads 1 p", -inf on left padding and 0 elsewhere; None where nothing is padded.
+        group: draws per prompt, g.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, group: int, unseen: Tensor | None) -> None:
+        """Go on from a prompt's `keys` and `values`, "n heads p d"."""
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.heads = keys.shape[1]
+        self.prompt_keys, self.prompt_values = keys.flatten(0, 1), values.flatten(0, 1)
+        self.unseen, self.group = unseen, group
+        rows = len(self.prompt_keys) * group
+        self._filled = 0
+        self._buffers = [keys.new_empty(rows, 0, keys.shape[-1]) for _ in range(2)]
+        self.keys, self.values = self._buffers
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        """Append one token per draw, "n*g heads 1 d"; all keys and values of the draws so far."""
+        end = self._filled + 1
+        if end > self._buffers[0].shape[1]:
+            self._buffers = [_with_room(x[None], end + ROOM)[0] for x in self._buffers]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            by_draw = buffer[:, self._filled].view(-1, self.heads, self.group, buffer.shape[-1])
+            by_draw.copy_(new[:, :, 0].unflatten(0, (-1, self.group)).transpose(1, 2))
+        self._filled = end
+        self.keys, self.values = (buffer[:, :end] for buffer in self._buffers)
+        self.keys.apart = self  # type: ignore[attr-defined]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens of a prompt and of one of its draws."""
+        return self.prompt_keys.shape[1] + self._filled
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Not for beams; see `DrawsLayer`.
+
+        Raises:
+            UsageError: always.
+        """
+        refuse_beams()
+
+
 class DrawsLayer(DynamicLayer):
     """Keys and values of one layer for `Draws`: "n heads p+g*m d", m tokens into the completions.
 
@@ -142,7 +192,16 @@ class DrawsLayer(DynamicLayer):
         Raises:
             UsageError: always.
         """
-        raise UsageError("num_beams: beam search over the draws of a prompt; expected sampling")
+        refuse_beams()
+
+
+def refuse_beams() -> None:
+    """Say that draws are sampled.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("num_beams: beam search over the draws of a prompt; expected sampling")
 
 
 def _with_room(states: Tensor, length: int) -> Tensor:
@@ -156,7 +215,9 @@ def _with_room(states: Tensor, length: int) -> Tensor:
 def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
     """Let `group` draws of each row of the cache decode over its one copy.
 
-    States of layers that only look back change with every token, so each draw gets its own.
+    In float32 the draws' tokens stand apart, and each draw looks at its own; in half precision one
+    fused kernel looks at those of all, most of them masked. States of layers that only look back
+    change with every token, so each draw gets its own.
 
     Args:
         cache: of n prompts, filled; its layers are replaced.
@@ -171,12 +232,25 @@ def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
     if any(type(layer) is not DynamicLayer for layer in attending):
         return False
     draws = Draws(prompt_mask.bool(), group)
+    unseen = _unseen(attending[0], draws.prompt_mask) if attending else None
     for number, layer in enumerate(cache.layers):
         if _only_looks_back(layer):
             _repeat_states(layer, group)
+        elif layer.keys.dtype == torch.float32:
+            cache.layers[number] = ApartLayer(layer.keys, layer.values, group, unseen)
         else:
             cache.layers[number] = DrawsLayer(layer.keys, layer.values, draws)
     return True
+
+
+def _unseen(layer: DynamicLayer, prompt_mask: Tensor) -> Tensor | None:
+    """What is added to the scores of prompts; see `ApartLayer`."""
+    if bool(prompt_mask.all()):
+        return None
+    assert layer.keys is not None
+    unseen = torch.zeros_like(prompt_mask, dtype=layer.keys.dtype)
+    unseen.masked_fill_(~prompt_mask, -torch.inf)
+    return unseen[:, None].repeat_interleave(layer.keys.shape[1], 0)
 
 
 @torch.no_grad()
