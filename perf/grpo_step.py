@@ -1,6 +1,6 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python perf/grpo_step.py [--parts train growth memory generate images step]
+    python perf/grpo_step.py [--parts train trees idle growth memory generate images step]
                                    [--rounds 3] [--threads 2] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
@@ -42,6 +42,7 @@ from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.shared_prefix import enable, log_probs
 from boxrl.engines.training import grpo
 from boxrl.engines.training.batches import split_rows
+from boxrl.engines.training.idle_groups import log_probs_of_learning
 from boxrl.engines.training.preprocessing import once_per_image
 from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
@@ -56,6 +57,9 @@ TRAIN = [(tokens, completion, 1) for completion in (100, 200) for tokens in (256
 """Image tokens, completion tokens, groups in the micro-batch."""
 GROWTH = list(product((64, 256, 576), (4, 8, 16), (50, 100, 200)))
 """Image tokens, completions per prompt, completion tokens: one prompt each."""
+TREES = list(product((256, 576, 1024), (2, 4)))
+"""Image tokens, prompts of the image."""
+IDLE = (256, 576)
 TRAINER = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext, is_main_process=True))
 
 
@@ -99,9 +103,12 @@ def build_models() -> dict[str, Any]:
 
 
 def build_batch(
-    tokens: int, completion: int, groups: int, group: int = G, patch: int = 14
+    tokens: int, completion: int, groups: int, group: int = G, patch: int = 14, one: bool = False
 ) -> dict[str, Any]:
-    """A batch as TRL holds it: `groups` prompts, each `group` times, with as many completions."""
+    """A batch as TRL holds it: `groups` prompts, each `group` times, with as many completions.
+
+    With `one`, all prompts are about one image, and begin alike up to its end.
+    """
     generator = torch.Generator().manual_seed(0)
     side = int(tokens**0.5)
 
@@ -109,8 +116,11 @@ def build_batch(
         return torch.randint(10, VOCABULARY, (n,), generator=generator)
 
     image = torch.tensor([START, *[IMAGE] * side**2, END])
-    prompts = [torch.cat([words(30), image, words(TEXT_TOKENS - 30)]) for _ in range(groups)]
+    heads = [torch.cat([words(30), image]) for _ in range(groups)]
     pixels = [torch.randn(4 * side**2, 6 * patch**2, generator=generator) for _ in range(groups)]
+    if one:
+        heads, pixels = heads[:1] * groups, pixels[:1] * groups
+    prompts = [torch.cat([head, words(TEXT_TOKENS - 30)]) for head in heads]
     rows = [torch.cat([p, words(completion)]) for p in prompts for _ in range(group)]
     ids = torch.stack(rows)
     return {
@@ -166,6 +176,48 @@ def bench_train(rounds: int) -> list[dict[str, Any]]:
         difference = float((kept["trl"] - kept["boxrl"]).abs().max())
         row = {"image tokens": tokens, "completion": completion, "groups": groups}
         rows.append(row | compare(calls, rounds) | {"largest difference": difference})
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def bench_trees(rounds: int) -> list[dict[str, Any]]:
+    """Forward + backward of K prompts of one image, in one row and one after the other."""
+    rows = []
+    model = build_model("boxrl")
+
+    def one_by_one(batches: list[dict[str, Any]]) -> None:
+        for batch in batches:
+            train_step(model, batch, 100, "boxrl")
+
+    for tokens, prompts in TREES:
+        together = build_batch(tokens, 100, prompts, one=True)
+        apart = [build_batch(tokens, 100, 1) for _ in range(prompts)]
+        calls = {
+            "one by one": partial(one_by_one, apart),
+            "boxrl": partial(train_step, model, together, 100, "boxrl"),
+        }
+        row = {"image tokens": tokens, "completion": 100, "prompts of the image": prompts}
+        rows.append(row | compare(calls, rounds))
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def bench_idle(rounds: int) -> list[dict[str, Any]]:
+    """Forward + backward of 4 prompts, of one of which all completions earned the same."""
+    rows = []
+    model = build_model("boxrl")
+    for tokens in IDLE:
+        batch = build_batch(tokens, 100, 4)
+        split = split_rows(batch, 100)
+        groups = [list(range(start, start + G)) for start in range(0, 4 * G, G)]
+
+        def step(idle: set[int], split: Any = split, groups: Any = groups) -> None:
+            model.zero_grad(set_to_none=True)
+            log_probs_of_learning(model, split, groups, idle, False)[0].mean().backward()
+
+        calls = {"all backwards": partial(step, set()), "boxrl": partial(step, set(range(G)))}
+        row = {"image tokens": tokens, "completion": 100, "prompts": 4, "of equal rewards": 1}
+        rows.append(row | compare(calls, rounds))
         print(rows[-1], file=sys.stderr)
     return rows
 
@@ -318,6 +370,8 @@ def build_trainer(out: Path, tokens: int, completion: int, shared: bool) -> Any:
 
 PARTS = {
     f"Forward and backward, {G} completions per prompt": bench_train,
+    "Forward and backward of prompts of one image, together and one by one": bench_trees,
+    "Forward and backward where a quarter of the groups earned the same": bench_idle,
     "Forward and backward of one prompt as image, group and completions grow": bench_growth,
     "Peak memory of forward and backward above the loaded model": bench_memory,
     "Generation with transformers": bench_generate,

@@ -31,11 +31,21 @@ def build_inputs(kind: str, size: int, questions: int = 1) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
 @pytest.mark.parametrize("sampled", [False, True])
-@pytest.mark.parametrize(("shared", "questions"), [(False, 1), (True, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("shared", "questions", "apart"),
+    [(False, 1, True), (True, 1, True), (True, 1, False), (True, 2, True)],
+)
 def test_the_tokens_are_those_of_repeated_prompts(
-    kind: str, sampled: bool, shared: bool, questions: int, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    sampled: bool,
+    shared: bool,
+    questions: int,
+    apart: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kv_cache, "ROOM", 5)  # outgrown twice
+    if not apart:  # as in half precision
+        monkeypatch.setattr(kv_cache, "APART", ())
     inputs = build_inputs(kind, 4, questions)
     options = {
         "max_new_tokens": 12,

@@ -16,6 +16,10 @@ from boxrl.errors import UsageError
 ROOM = 256
 """Tokens that a cache grows by at a time."""
 
+APART = frozenset({torch.float32})
+"""Precisions in which draws keep their tokens apart: scores that are added up outside of a fused
+kernel would be rounded in half precision."""
+
 CACHES = ("cache", "past_key_values", "cache_params")
 """What models and layers call the argument that a cache comes in by; the first from 5.24 on."""
 
@@ -236,7 +240,7 @@ def share_prompts(cache: DynamicCache, prompt_mask: Tensor, group: int) -> bool:
     for number, layer in enumerate(cache.layers):
         if _only_looks_back(layer):
             _repeat_states(layer, group)
-        elif layer.keys.dtype == torch.float32:
+        elif layer.keys.dtype in APART:
             cache.layers[number] = ApartLayer(layer.keys, layer.values, group, unseen)
         else:
             cache.layers[number] = DrawsLayer(layer.keys, layer.values, draws)
