@@ -6,7 +6,8 @@ Counted without a GPU, not timed: one prompt and 8 completions, forwards and bac
 activation checkpointing, full fine-tuning. GiB are the peak above weights and gradients, TFLOP
 hold the recomputation, `x` is TRL's figure over boxrl's. Uneven: completions between a quarter and
 all of the longest, .44 of it on average, as detection's are; TRL pads them to even ones. The
-factor of TFLOP is the most that a step can gain beside generation. Shapes run through the models'
+factor of TFLOP is the most that a step can gain beside generation. The first table has TFLOP of a
+prompt and GiB of a micro-batch, of even lengths. Shapes run through the models'
 own modules (`boxrl.engines.training.hollow`), within 5 % of the peak of a phantom GPU that runs the
 whole trainer (`make test-phantom`). Where there is a C++ compiler, that phantom also counts how
 often the host waits for the GPU, at 256 image tokens, for that depends on no length. Counts of one
@@ -47,34 +48,50 @@ GRIDS = {256: (16, 16), 576: (24, 24), 1024: (32, 32), 2048: (32, 64)}
 COMPLETIONS = (200, 1024)
 SHARES = (1, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.3)
 """Of the longest completion, where lengths are uneven."""
+WAYS = (
+    ("TRL", False, 1), ("prompt shared", True, 1), ("2 prompts of an image", True, 2),
+    ("4 prompts of an image", True, 4),
+)  # fmt: skip
+"""A way: whether prompts are shared, and how many of one image stand together."""
 TEXT = 60
 """Tokens of the question."""
 
 
-def recipe_of(model: str, **engine: Any) -> Recipe:
-    """Full fine-tuning as recipes/grpo_ovd_3b.yaml has it."""
+LORA = {"freeze_vision": True, "lora": {"r": 64, "alpha": 128}, "learning_rate": 1e-5}
+
+
+def recipe_of(model: str, **train: Any) -> Recipe:
+    """Full fine-tuning as recipes/grpo_ovd_3b.yaml has it; `train` overrides its section."""
     return Recipe.model_validate(
         {
             "name": "full-size", "method": "grpo", "model": model, "rewards": ["f1"],
             "data": {"train": "none.jsonl", "images": "none"},
-            "train": {"num_generations": 8, "micro_batch_prompts": 1, "learning_rate": 1e-6},
-            "engine": engine,
+            "train": {
+                "num_generations": 8, "micro_batch_prompts": 1, "learning_rate": 1e-6, **train,
+            },
         }
     )  # fmt: skip
 
 
 def take(
-    model: str, tokens: int, completion: int, *, even: bool, shared: bool
+    model: str,
+    tokens: int,
+    completion: int,
+    *,
+    even: bool,
+    shared: bool,
+    prompts: int = 1,
+    **train: Any,
 ) -> tuple[float, float, int]:
-    """TFLOP of a micro-batch, GiB above weights and gradients, kernels."""
-    recipe = recipe_of(model)
+    """TFLOP of a micro-batch of prompts of one image, GiB above weights and gradients, kernels."""
+    recipe = recipe_of(model, **train)
     family = find_known_family(EngineOptions(model))
     rows, columns = (2 * side for side in GRIDS[tokens])  # 2 x 2 patches are a token
-    load = Load(TEXT, tokens, (rows, columns), completion, 1, 8, shared)
+    load = Load(TEXT, tokens, (rows, columns), completion, prompts, 8, shared)
     prepared = prepare(build_empty(recipe), recipe, family, shared=shared)
     counted = count(prepared)
     lengths = () if even else tuple(round(share * completion) for share in SHARES)
-    batch = build_rows(prepared.config, load, lengths)
+    batch = build_rows(prepared.config, load, lengths, prompts)
     work = measure(prepared, load, batch, half=True, again=True, keep_gradients=True)
     above = work.peak - counted.weights - counted.gradients
     return work.flops / 1e12, above / GIB, work.kernels
@@ -121,6 +138,22 @@ def compare(counted: Counted, model: str, tokens: int, completion: int) -> list[
     return rows
 
 
+def count_ways() -> list[dict[str, Any]]:
+    """What a prompt of the 3B model costs, way by way; completions of 200 tokens."""
+    rows = []
+    for tuned, train in (("everything", {}), ("LoRA, frozen vision tower", LORA)):
+        for way, shared, prompts in WAYS:
+            row: dict[str, Any] = {"tuned": tuned, "way": way}
+            for tokens in (256, 576, 1024):
+                flops, above, _ = take(
+                    MODELS[0], tokens, 200, even=True, shared=shared, prompts=prompts, **train
+                )
+                row[f"TFLOP at {tokens}"] = round(flops / prompts, 1)
+            rows.append(row | {"GiB at 1024": round(above, 2)})
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
 def count_syncs(model: str) -> dict[str, Any]:
     """How often the host waits for the GPU in a micro-batch, by the phantom."""
     from tests.phantom import full_size
@@ -156,7 +189,7 @@ def main() -> None:
         for tokens in GRIDS
         for row in compare(counted, model, tokens, completion)
     ]
-    tables = {"One micro-batch, counted": rows}
+    tables = {"A prompt of Qwen2.5-VL-3B": count_ways(), "One micro-batch, counted": rows}
     if NO_PHANTOM:
         print(f"waits of the host are not counted: {NO_PHANTOM}", file=sys.stderr)
     else:

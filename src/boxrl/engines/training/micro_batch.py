@@ -176,13 +176,14 @@ def measure_prefill(model: Any, load: Load, prompts: int, *, half: bool) -> int:
     return gpu.peak - before
 
 
-def build_rows(config: Any, load: Load, lengths: Sequence[int] = ()) -> Rows:
+def build_rows(config: Any, load: Load, lengths: Sequence[int] = (), per_image: int = 1) -> Rows:
     """Rows of the load: one token over and over, an image without numbers.
 
     Args:
         config: of the model.
         load: how many rows, and how long.
         lengths: of the completions of a group where they are not all the longest.
+        per_image: prompts behind each other that show one image and then differ.
     """
     count = load.groups * load.group
     prompt = torch.full((count, load.prompt), TEXT)
@@ -196,7 +197,11 @@ def build_rows(config: Any, load: Load, lengths: Sequence[int] = ()) -> Rows:
     images: list[dict[str, Tensor] | None] = []
     for row in range(count):
         first = row % load.group == 0 or not load.shared
-        images.append(_build_image(config, load) if first else None)
+        number = row // load.group % per_image
+        prompt[row, load.image + 1 :] += number
+        again = number > 0 and load.shared
+        shown = images[row - load.group] if again else _build_image(config, load)
+        images.append(shown if first else None)
     return Rows(
         prompt, torch.ones_like(prompt), completion, mask,
         (prompt == config.image_token_id).long(), images,
