@@ -71,6 +71,8 @@ def test_markdown_has_one_row_per_metric_and_one_footnote() -> None:
     odd = render_tables([ODD], "markdown")
     assert r"name \| it" in odd
     assert "| =SUM(A1) | - |" in odd
+    assert "| :-- | --: |" in odd
+    assert "| :-- | :-- | :-- | :-- |" in render_tables([ALL_PUBLISHED], "markdown")
 
 
 def test_latex_escapes_what_latex_reads() -> None:

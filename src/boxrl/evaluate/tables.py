@@ -141,7 +141,7 @@ def _render_csv(tables: Sequence[CitedTable]) -> str:
 
 
 def _render_markdown(table: CitedTable) -> str:
-    lines = [table.columns, tuple(":--" if k == 0 else "--:" for k in range(len(table.columns)))]
+    lines = [table.columns, tuple(":--" if words else "--:" for words in _are_words(table))]
     lines += [tuple(_shown(cell) for cell in row) for row in table.rows]
     body = "\n".join(f"| {' | '.join(_one_cell(cell) for cell in line)} |" for line in lines)
     return f"**{_one_cell(table.title)}**\n\n{body}\n\n{_one_cell(_facts(table))}"
@@ -150,12 +150,20 @@ def _render_markdown(table: CitedTable) -> str:
 def _render_latex(table: CitedTable) -> str:
     head = _latex_row(table.columns)
     body = "\n".join(_latex_row([_shown(cell) for cell in row]) for row in table.rows)
+    places = "".join("l" if words else "r" for words in _are_words(table))
     return (
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_escape(table.title)}. {_escape(_facts(table))}}}\n"
-        f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}\n\\hline\n"
+        f"\\begin{{tabular}}{{{places}}}\n\\hline\n"
         f"{head}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\end{{table}}"
     )
+
+
+def _are_words(table: CitedTable) -> list[bool]:
+    """Of every column whether it holds words: the first, and those without any number."""
+    columns = zip(*table.rows, strict=True)
+    numbers = [any(isinstance(cell, int | float) for cell in column) for column in columns]
+    return [not number for number in numbers] or [True] * len(table.columns)
 
 
 def _facts(table: CitedTable) -> str:
