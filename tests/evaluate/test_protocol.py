@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from boxrl.benchmarks import build_benchmark
 from boxrl.benchmarks.samples import build_samples
 from boxrl.cli import main
+from boxrl.data.samples import read_samples
 from boxrl.errors import UsageError
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.files import read_evaluation, write_evaluation
@@ -20,6 +22,7 @@ from boxrl.families import FAMILIES
 from boxrl.prompts import render_target
 from boxrl.types import Sample
 from tests.data.formats.test_formats import d3_pickles
+from tests.support.archives import coco_document, write_json
 from tests.support.evaluations import PLAIN, A, B, answer, prediction, sample
 
 SAMPLES = [sample("1", (A, "cat")), sample("2", (B, "dog")), sample("3")]
@@ -136,6 +139,27 @@ def test_d3_intra_against_inter_is_refused(
     told = capsys.readouterr().err
     assert "setting: 'intra' and 'inter'" in told
     assert "ask something else" in told
+
+
+def test_other_negatives_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many as before, drawn by another seed, are other questions too."""
+    document = write_json(tmp_path / "coco.json", coco_document())
+    (tmp_path / "images").mkdir()
+    for name, draw in (("one", "1"), ("two", "2"), ("other", "1")):
+        samples, folder = tmp_path / f"{name}.jsonl", tmp_path / name
+        call = ["data", "convert", "coco", f"--annotations={document}", f"--out={samples}"]
+        call += [f"--images={tmp_path / 'images'}", "--mode=positive", f"--negatives={draw}"]
+        assert main([*call, f"--seed={'7' if name == 'other' else '0'}"]) in (0, None)
+        folder.mkdir()
+        rows = [{"id": s.id, "completion": "None"} for s in read_samples(samples)]
+        predictions = folder / "predictions.jsonl"
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        call = ["evaluate", f"--samples={samples}", f"--predictions={predictions}"]
+        assert main([*call, "--family=plain", f"--out={folder}", "--resamples=0"]) in (0, None)
+    capsys.readouterr()
+    for other in ("two", "other"):
+        assert main(["compare", str(tmp_path / "one"), str(tmp_path / other)]) == 2
+        assert "ask something else" in capsys.readouterr().err
 
 
 def test_nms_judges_the_surest_box_alone() -> None:
