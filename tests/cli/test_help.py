@@ -188,6 +188,23 @@ def test_a_wrong_call_is_told_in_one_line(
     assert told.startswith(line) and told.endswith("--help\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evalute"], "invalid choice: 'evalute'; did you mean evaluate?; see boxrl --help"),
+        (["data", "lnit"], "did you mean lint?"),
+        (["evaluate", "--confidence", "logprobs"], "did you mean logprob?"),
+        (["xyzzy"], "(choose from"),
+    ],
+)
+def test_a_word_that_is_spelt_wrong_is_told_with_the_right_one(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert said in capsys.readouterr().err
+
+
 def test_help_takes_under_half_a_second() -> None:
     took = []
     for _ in range(3):

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, NoReturn
+
+from boxrl.errors import did_you_mean
 
 COLUMN = 24
 """Where the help of options and verbs starts, in every verb alike."""
+
+CHOICE = re.compile(
+    r"(?P<said>.*invalid choice: '(?P<got>.*)') \(choose from (?P<known>.*)\)", re.S
+)
+"""argparse's words on a word that is none of those known."""
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -44,6 +52,10 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program with one line instead of the whole usage."""
+        if (found := CHOICE.fullmatch(message)) and (
+            hint := did_you_mean(re.findall(r"[\w.+-]+", found["known"]), found["got"])
+        ):
+            message = f"{found['said']}{hint}"
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def _print_help(self, args: argparse.Namespace) -> int:
