@@ -161,7 +161,7 @@ def _strange_words(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"none of the {len(labels):,} boxes has a label that was asked for (the first has "
             f"{labels[0]!r:.40}): the model does not know these words, and rewards cannot teach "
-            "them; SFT on samples that ask for them can"
+            "them; SFT on samples that ask for them can (boxrl init --method sft)"
         )
 
 
