@@ -147,7 +147,7 @@ class ApartLayer(DynamicLayer):
         return self.prompt_keys.shape[1] + self._filled
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Not for beams; see `DrawsLayer`.
+        """Not for beams ("n*g" rows in a new order); see `DrawsLayer`.
 
         Raises:
             UsageError: always.
