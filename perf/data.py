@@ -1,6 +1,6 @@
 """How fast `data convert coco` and `data lint` are on annotations of the size of COCO train2017.
 
-    python perf/data.py [--rounds 1] [--peers PYTHON] [--json]
+    python perf/data.py [--rounds 3] [--peers PYTHON] [--json]
 
 The annotations are made up by a fixed seed: 118,287 images and 860,001 boxes, with polygons of
 the length that makes the file about as large as the published one (448 MB). Each step runs in a
@@ -122,7 +122,7 @@ def measure(code: str, python: str) -> dict[str, float]:
 def main() -> int:
     """Make the annotations, run every step, print the table; 1 where a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=sys.executable, help="a Python that has pycocotools")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -104,8 +104,8 @@
       h("div", { className: "pair" },
         h("div", null, h("div", { className: "pane" }, scene(sample)), h("dl", { className: "facts" }, ...facts)),
         h("div", null, boxTable(sample),
-          h("h4", null, "Gold answer"), h("pre", { tabIndex: 0, dir: "auto" }, sample.gold))),
-      h("h4", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, data.prompt.join(sample.prompt)),
+          h("h3", null, "Gold answer"), h("pre", { tabIndex: 0, dir: "auto" }, sample.gold))),
+      h("h3", null, "Prompt"), h("pre", { tabIndex: 0, dir: "auto" }, data.prompt.join(sample.prompt)),
     ];
   }
 
