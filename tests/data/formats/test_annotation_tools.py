@@ -231,6 +231,17 @@ def test_a_label_a_tool_s_user_turned_the_image_for_is_not_read_upright(tmp_path
     assert "turned in the editor" in reasons[0]
 
 
+def test_a_painted_object_hides_its_label_beside_boxes_of_it(tmp_path, images):
+    brush = {
+        "id": "r9",
+        "type": "brushlabels",
+        "value": {"format": "rle", "rle": [1], "brushlabels": ["dog"]},
+    }
+    rows = result(["dog"]), result(["cat"]), brush
+    (sample,), _, _ = studio(tmp_path, images, task(1, "a.png", *rows))
+    assert (sample.labels, sample.meta["unverified"]) == (("cat",), ["dog"])
+
+
 def cvat(tmp_path, images, *items, meta=""):
     text = (
         f'<?xml version="1.0"?>\n<annotations><meta>{meta}</meta>\n{"".join(items)}</annotations>'
@@ -257,6 +268,9 @@ LABELS = "<job><labels>{}</labels></job>".format(
         ('<polygon label="dog" points="10,10;60,20;30,50"/>', (10, 10, 60, 50)),
         ('<ellipse label="dog" cx="50" cy="50" rx="30" ry="20"/>', (20, 30, 80, 70)),
         ('<ellipse label="dog" cx="50" cy="50" rx="30" ry="20" rotation="90"/>', (30, 20, 70, 80)),
+        ('<cuboid label="dog" xtl1="10" ytl1="20" xbl1="10" ybl1="50" xtr1="50" ytr1="20" '
+         'xbr1="50" ybr1="50" xtl2="60" ytl2="10" xbl2="60" ybl2="40" xtr2="20" ytr2="10" '
+         'xbr2="20" ybr2="40"/>', (10, 10, 60, 50)),
         # of a window of 4 x 3: the second row, and two pixels of the third
         ('<mask label="dog" rle="4, 6, 2" left="10" top="20" width="4" height="3"/>',
          (10, 21, 14, 23)),

@@ -335,6 +335,23 @@ def test_two_rows_of_one_size_are_one_image_however_it_is_written(tmp_path):
     assert [sample.size_wh for sample in found] == [(640, 480)] * 3
 
 
+@pytest.mark.parametrize(
+    ("mode", "asked"),
+    [
+        ("all", [("Dog", "cat"), ("dog", "cat"), ("Dog", "dog", "cat")]),
+        ("single_class", [("Dog",), ("dog",)]),
+        ("one_box", [("Dog",), ("dog",)]),
+    ],
+)
+def test_names_that_differ_in_case_are_one_label(tmp_path, mode, asked):
+    names = [{"id": n, "name": name} for n, name in enumerate(("Dog", "dog", "cat"), start=1)]
+    shown = [(1, 1), (2, 2), (3, 1), (3, 2)]
+    boxes = [annotation(n, *pair, [1, 2, 3, 4]) for n, pair in enumerate(shown, start=1)]
+    content = {**document_with(boxes), "categories": names}
+    found = read(write_json(tmp_path / "x.json", content), mode=mode)
+    assert [sample.labels for sample in found] == asked
+
+
 def lvis_document():
     """An image as LVIS v1 has it: no file_name, dogs in part, no person, bottles unknown."""
     image = {
@@ -353,6 +370,13 @@ def test_federated_images_ask_for_what_is_present_and_what_was_found_absent(tmp_
     assert sample.labels == ("dog", "person")
     assert sample.meta["verified_absent"] == ["person"]
     assert sample.meta["unexhausted"] == ["dog"]
+
+
+def test_of_labels_annotated_in_part_none_is_known_to_have_one_box(tmp_path):
+    document = lvis_document()
+    document["annotations"].append(annotation(2, 139, 44, [1, 2, 3, 4]))
+    (sample,) = read(write_json(tmp_path / "lvis.json", document), mode="one_box")
+    assert sample.labels == ("bottle",)
 
 
 def test_federated_images_draw_no_option_that_nobody_looked_for(tmp_path):

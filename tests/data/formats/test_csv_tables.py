@@ -35,6 +35,7 @@ def read(tmp_path, images, text, **options):
         ("image_id;class_name;x_min;y_min;x_max;y_max\na;dog;10;10;60;50\n", {}),
         ("frame,xmin,xmax,ymin,ymax,class_id\na.jpg,10,60,10,50,dog\n", {}),
         ("image,x,y,width,height,label\na.jpg,10,10,50,40,dog\n", {}),
+        ("image,left,top,width,height,label\na.jpg,10,10,50,40,dog\n", {}),
         ("image_id,width,height,bbox,label\na,200,100,\"[10, 10, 50, 40]\",dog\n",
          {"boxes": "xywh"}),
         ("image,xmin,ymin,xmax,ymax\na.jpg,10,10,60,50\n", {"label": "dog"}),
@@ -46,7 +47,7 @@ def read(tmp_path, images, text, **options):
 )  # fmt: skip
 def test_a_box_under_whichever_columns(tmp_path, images, text, options):
     (sample,), reasons, _ = read(tmp_path, images, text, **options)
-    assert (sample.image, sample.size_wh) == ("a.jpg", (200, 100))
+    assert (sample.id, sample.image, sample.size_wh) == ("a", "a.jpg", (200, 100))
     assert (boxes_of(sample), reasons) == ([("dog", BOX)], [])
 
 

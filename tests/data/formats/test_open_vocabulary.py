@@ -148,6 +148,14 @@ def test_rex_omni_asks_what_its_line_asks(tmp_path, images):
     assert samples[0].meta["task_name"] == "common_object_detection"
 
 
+def test_names_are_compared_as_rex_omni_compares_them(tmp_path, images):
+    row = REX_OMNI | {"categories": ["Traffic light"], "gt": {"traffic_light": [[1, 2, 9, 9]]}}
+    path = tmp_path / "COCO.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (sample,), _ = split(read_rexomni(path, images))
+    assert boxes_of(sample) == [("Traffic light", (1, 2, 9, 9))]
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [

@@ -245,7 +245,8 @@ def _add_images(
         collection.stray(error, list(row), row.label)
     paths = {written: _path(written, collection.images) for written in by_image}
     collection.images.settle(paths.values())
-    keys = keys_of(paths.values())
+    located = {path: collection.images.find(path) or path for path in paths.values()}
+    keys = keys_of(located.values())
     form = _form(rows, table, boxes)
     for written, found in by_image.items():
         where = f"{table.path}:{found[0].line}"
@@ -257,7 +258,7 @@ def _add_images(
             continue
         scale = size_wh if table.open_images else (1, 1)
         marks = [mark for row in found for mark in _marks(row, table.path, form, scale)]
-        key = keys[paths[written]]
+        key = keys[located[paths[written]]]
         picture = Picture(key, image, size_wh, [], written, row=written)
         if table.open_images:
             said = table.verified.get(written, Verified(set(), set()))

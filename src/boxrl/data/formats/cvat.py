@@ -1,4 +1,4 @@
-"""CVAT's XML for images to samples: boxes, outlines, ellipses and masks in pixels.
+"""CVAT's XML for images to samples: boxes, outlines, cuboids, ellipses and masks in pixels.
 
 Source: docs.cvat.ai, "CVAT for images 1.1"; datumaro 1.13. A box or ellipse turns clockwise about
 its centre; a mask runs over its own window; an attribute such as `difficult` says that nobody has
@@ -137,6 +137,12 @@ def _polygon(shape: Element) -> Any:
     return hull((float(x), float(y)) for x, y in points)
 
 
+def _cuboid(shape: Element) -> Any:
+    """The box around the eight corners of a cuboid, xtl1 and ytl1 to xbr2 and ybr2."""
+    names = [f"{side}{face}" for face in "12" for side in ("tl", "bl", "tr", "br")]
+    return hull((x, y) for name in names for x, y in [_numbers(shape, f"x{name}", f"y{name}")])
+
+
 def _ellipse(shape: Element) -> Any:
     x, y, radius_x, radius_y = _numbers(shape, "cx", "cy", "rx", "ry")
     return around_ellipse(x, y, radius_x, radius_y, _turn(shape))
@@ -177,6 +183,7 @@ def _read_or_none(read: Callable[[Element], Any]) -> Callable[[Element], Any]:
 _SHAPES = {
     "box": _read_or_none(_box),
     "polygon": _read_or_none(_polygon),
+    "cuboid": _read_or_none(_cuboid),
     "ellipse": _read_or_none(_ellipse),
     "mask": _read_or_none(_mask),
 }

@@ -3,8 +3,8 @@
 Source: github.com/HumanSignal/label-studio-sdk, converter. A task has annotations, an annotation
 results; a rectangle turns clockwise about its top left corner, in pixels. Cancelled annotations and
 tasks without any are left out; an annotation without results shows no object. Predictions are no
-annotations. Brushes and key points have no box here: a label that an image has as such alone is
-not asked for there.
+annotations. What is painted with a brush has no box here, and its label is not asked for there; nor
+is one that an image has as key points alone.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ def read_labelstudio(
         try:
             image = collection.images.locate(paths[item.written], where)
             size_wh = _size(item.results, images / image, where)
-            marks, lost = _marks(item.results, size_wh, where)
+            marks, painted, points = _marks(item.results, size_wh, where)
         except DataError as error:
             collection.reject(error, item.results, max(1, len(item.results)))
             continue
         picture = Picture(item.key, image, size_wh, [], item.key, row=item.key)
-        collection.add(picture, marks, where, unboxed(lost, marks))
+        collection.add(picture, marks, where, [*painted, *unboxed(points, marks)])
     if idle:
         collection.notes.append(f"{idle:,} tasks hold no finished annotation and are left out")
     return collection.reading(asking)
@@ -192,8 +192,8 @@ def _size(results: list[Row], image: Path, where: str) -> tuple[int, int]:
 
 def _marks(
     results: list[Row], size_wh: tuple[int, int], where: str
-) -> tuple[list[Mark], list[str]]:
-    """The boxes of an annotation, and the labels of what has none.
+) -> tuple[list[Mark], list[str], list[str]]:
+    """The boxes of an annotation, the labels of what is painted, and those of key points.
 
     Results that share an id are one region: its shape and its labels can stand apart.
     """
@@ -204,18 +204,19 @@ def _marks(
             region = regions.setdefault(str(item.get("id") or f"#{place}"), {})
             region.update(value if isinstance(value, dict) else {})
     marks: list[Mark] = []
-    lost: list[str] = []
+    painted: list[str] = []
+    points: list[str] = []
     for value in regions.values():
         named = [names for key, names in value.items() if str(key).endswith("labels")]
         labels = [name for names in named if isinstance(names, list) for name in names]
         corners = _corners(value, size_wh)
-        boxless = bool({"rle", "keypointlabels"} & value.keys())
+        boxless = painted if "rle" in value else points if "keypointlabels" in value else None
         for label in labels or [None]:
-            if boxless and isinstance(label, str):
-                lost.append(label)
+            if boxless is not None and isinstance(label, str):
+                boxless.append(label)
             else:
                 marks.append(Mark(label, corners, where, row=value))
-    return marks, lost
+    return marks, painted, points
 
 
 def _corners(value: Row, size_wh: tuple[int, int]) -> Corners | None:

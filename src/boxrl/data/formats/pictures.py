@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from boxrl.data.formats.reading import Rejected
 from boxrl.data.samples import object_row
 from boxrl.data.subsets import Instance, Mode, asked_labels, build_subsets, keep
 from boxrl.errors import DataError, UsageError
-from boxrl.types import Object, Sample
+from boxrl.types import Object, Sample, fold_label
 
 N_OPTIONS = 4
 """Options of a region question: the region's own label and distractors."""
@@ -56,6 +56,7 @@ class Picture:
         unexhausted: labels of which the image may hold more objects than are annotated.
         row: the image's own record in the source.
         place: of that record, from 0.
+        alike: by name, other names of the source that are the same label.
     """
 
     key: str
@@ -68,6 +69,7 @@ class Picture:
     unexhausted: frozenset[str] = frozenset()
     row: Any = None
     place: int = 0
+    alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def present(self) -> set[str]:
@@ -80,9 +82,14 @@ class Picture:
         crowd = {item.object.label for item in self.instances if item.object.iscrowd}
         return (crowd - self.present) | self.hidden if crowd else set(self.hidden)
 
+    def spelled_otherwise(self, names: Collection[str]) -> set[str]:
+        """Other spellings of the names; nearly always none."""
+        return set().union(*(self.alike[name] for name in names if name in self.alike))
+
     def absent(self, names: Iterable[str]) -> list[str]:
         """Those of the names that the image is known not to hold, in their order."""
         ruled_out = self.present | self.unknown
+        ruled_out |= self.spelled_otherwise(ruled_out)
         if self.verified is not None:
             names = [name for name in names if name in self.verified]
         return [name for name in names if name not in ruled_out]
@@ -136,16 +143,44 @@ def _ask(
 ) -> Iterator[Sample | Rejected]:
     rng = random.Random(asking.seed)
     order = {name: place for place, name in enumerate(ids)}
+    alike = _spellings(ids)
     for picture in pictures:
         if isinstance(picture, Rejected):
             yield picture
-        elif asking.task == "region":
+            continue
+        if alike:
+            _heed_spellings(picture, alike, asking.mode)
+        if asking.task == "region":
             yield from _region_samples(picture, ids, asking, rng)
         else:
             absent = picture.absent(ids) if asking.negatives or asking.mode == "all" else []
             if asking.mode != "all":
                 absent = rng.sample(absent, min(asking.negatives, len(absent)))
             yield from _detection_samples(picture, ids, order, asking, absent)
+
+
+def _spellings(names: Iterable[str]) -> dict[str, frozenset[str]]:
+    """By name, the others that differ from it in case and spacing alone, and so are one label."""
+    by_fold: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        by_fold[fold_label(name)].add(name)
+    groups = (group for group in by_fold.values() if len(group) > 1)
+    return {name: frozenset(group - {name}) for group in groups for name in group}
+
+
+def _heed_spellings(picture: Picture, alike: Mapping[str, frozenset[str]], mode: Mode) -> None:
+    """Hide names that another spelling makes doubtful: of a hidden one, or where each stands alone.
+
+    Args:
+        picture: an image of a source some of whose names are one label.
+        alike: those names.
+        mode: what is asked of it.
+    """
+    picture.alike = alike
+    doubtful = picture.spelled_otherwise(picture.unknown)
+    if mode in ("one_box", "single_class"):
+        doubtful |= picture.spelled_otherwise(picture.present) & picture.present
+    picture.hidden |= doubtful
 
 
 def _kept(picture: Picture, subset: Sequence[str]) -> list[Instance]:
@@ -169,7 +204,10 @@ def _detection_samples(
     if asking.subset and not kept:
         return
     meta = {"mode": asking.mode, **_subset_meta(asking)}
-    for labels in asked_labels(asking.mode, kept, picture.hidden, order, absent):
+    hidden = picture.hidden
+    if asking.mode == "one_box":  # which an image may break that has more than is annotated
+        hidden |= picture.unexhausted
+    for labels in asked_labels(asking.mode, kept, hidden, order, absent):
         key = picture.key + (f"/{labels[0]}" if asking.mode == "single_class" else "")
         regions = set(ids) if asking.mode == "all" else ()
         yield detection_sample(key, picture, labels, kept, ids, meta, regions)

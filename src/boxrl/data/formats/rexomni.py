@@ -21,7 +21,7 @@ from boxrl.data.formats.reading import Reading, placed_xyxy, read_records, requi
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
-from boxrl.types import Object, Sample
+from boxrl.types import Object, Sample, fold_label
 
 
 def read_rexomni(annotations: Path, images: Path) -> Reading:
@@ -87,8 +87,14 @@ def _boxes(truth: Any, labels: list[str], where: str) -> Iterator[tuple[str, Any
         truth = {labels[0]: [truth]} if len(labels) == 1 else None
     if not isinstance(truth, dict):
         raise DataError(f"{where}: gt {truth!r:.80}; expected boxes by name")
+    asked = {_bare(label): label for label in labels}
     for label, boxes in truth.items():
         if not isinstance(boxes, list) or not label.strip():
             raise DataError(f"{where}: gt of {label!r:.80}; expected a list of boxes")
         for box in boxes:
-            yield label, box
+            yield asked.get(_bare(label), label), box
+
+
+def _bare(label: str) -> str:
+    """A name as Rex-Omni's evaluation compares names."""
+    return fold_label(label.replace("_", " "))
