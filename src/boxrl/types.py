@@ -78,7 +78,7 @@ class Sample:
         """
         whole = (0.0, 0.0, float(self.width), float(self.height))
         return (
-            *(item for item in self.objects if item.iscrowd),
+            *[item for item in self.objects if item.iscrowd],
             *(
                 Object(tuple(other["bbox"]), other["label"], iscrowd=True)
                 for other in self.meta.get("others", ())

@@ -177,8 +177,9 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
     areas = meta.get("areas", [])
     if not isinstance(areas, list):
         raise DataError(f"{where}: meta.areas must be a list of square pixels, got {areas!r:.80}")
+    of_areas = f"{where}: meta.areas"
     for area in areas:
-        checked_area(area, f"{where}: meta.areas")
+        checked_area(area, of_areas)
     for key in KNOWLEDGE:
         names = meta.get(key, [])
         if not isinstance(names, list) or not _STRINGS.issuperset(map(type, names)):
@@ -253,7 +254,8 @@ def parse_objects(rows: Any, size_wh: tuple[int, int] | None, where: str) -> Ite
         if not isinstance(row, dict) or not isinstance(row.get("label"), str):
             raise DataError(f"{where}: an object needs a bbox and a label, got {row!r:.80}")
         bbox = checked_bbox(row.get("bbox"), size_wh, where)
-        yield Object(bbox, row["label"], checked_crowd(row.get("iscrowd"), where))
+        crowd = row.get("iscrowd")
+        yield Object(bbox, row["label"], crowd is not None and checked_crowd(crowd, where))
 
 
 def checked_crowd(value: Any, where: str, name: str = "iscrowd") -> bool:

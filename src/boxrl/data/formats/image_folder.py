@@ -166,9 +166,10 @@ class ImageFolder:
         for spelled in _spellings(written):
             parts = [part for part in spelled.split("/") if part not in ("", ".")]
             for start in range(len(parts)):
-                if (folder := self._folder(parts[start:-1])) is None:
+                folder = self._folder(parts[start:-1])
+                if folder is None or not (listing := self._listing(folder)):
                     continue
-                if found := self._file(folder, self._listing(folder), parts[-1]):
+                if found := self._file(folder, listing, parts[-1]):
                     return found, start > 0
                 renamed = renamed or self._file(folder, self._stems_of(folder), _stem(parts[-1]))
         return (renamed, True) if renamed else None

@@ -184,6 +184,8 @@ def _heed_spellings(picture: Picture, alike: Mapping[str, frozenset[str]], mode:
 
 
 def _kept(picture: Picture, subset: Sequence[str]) -> list[Instance]:
+    if not subset:
+        return picture.instances
     width, height = picture.size_wh
     return keep(build_subsets(subset), picture.instances, width * height)
 

@@ -142,6 +142,7 @@ class _AcrossRows:
         self.present: set[str] = set()
         self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
         self.interned: dict[Any, Any] = {}
+        self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
         self.large = (0, 0, 0.0)  # first line, boxes, furthest coordinate in large images
 
     def look_at(self, line: int, sample: Sample) -> Iterator[Defect]:
@@ -174,10 +175,11 @@ class _AcrossRows:
         """Shapes that image processors refuse: the named family's, or where none is, any's."""
         width, height = sample.size_wh
         named = self.family.resizing != "unknown"
-        families = [self.family] if named else FAMILIES.values()
-        refusing = [family for family in families if not family.takes(sample.size_wh)]
-        if refusing:
-            names = ", ".join(family.name for family in refusing)
+        if sample.size_wh not in self.refusing:
+            families = [self.family] if named else FAMILIES.values()
+            refusing = [family.name for family in families if not family.takes(sample.size_wh)]
+            self.refusing[sample.size_wh] = ", ".join(refusing)
+        if names := self.refusing[sample.size_wh]:
             yield Defect(
                 line, sample.id, "image-refused", "error" if named else "warning",
                 f"image {sample.image!r} of {width} x {height} px: image processors of {names} "

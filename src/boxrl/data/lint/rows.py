@@ -195,12 +195,13 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
     seen, kept, unasked = set(), [], []
     for index, item in enumerate(sample.objects):
         key = (item.bbox, fold_label(item.label))
-        where = f"objects[{index}]"
         if key in seen:
+            where = f"objects[{index}]"
             change = f"{where}: left out, a duplicate"
             message = f"{where}: duplicate box {item.label!r} {list(item.bbox)}"
             found.warning("box-duplicate", message, "keep one", change)
         elif key[1] not in asked and not item.iscrowd:
+            where = f"objects[{index}]"
             message = f"{where}: label {item.label!r} is not among the labels asked for"
             change = f"{where}: moved to meta.others, not asked for"
             found.error("label-not-asked", message, "ask for it or move it to meta.others", change)
@@ -226,11 +227,12 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
 
 def _check_known(sample: Sample, found: _Findings) -> Sample:
     """Labels asked for that no answer would be known to be right for."""
-    if sample.task != "detection":
+    ignored, unverified = sample.ignored, sample.meta.get("unverified", ())
+    if sample.task != "detection" or not (ignored or unverified):
         return sample
     shown = {fold_label(item.label) for item in sample.targets}
-    crowd = {fold_label(item.label) for item in sample.ignored} - shown
-    doubtful = crowd | {fold_label(label) for label in sample.meta.get("unverified", ())}
+    crowd = {fold_label(item.label) for item in ignored} - shown
+    doubtful = crowd | {fold_label(label) for label in unverified}
     labels = [label for label in sample.labels if fold_label(label) in doubtful]
     fewer = without_labels(sample, labels) if labels else sample
     for label in labels:
