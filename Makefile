@@ -64,7 +64,7 @@ test-next:  ## the newest TRL and transformers instead of the pinned ones; may f
 test-browser: setup  ## a real Chromium, the distribution's
 	@command -v chromium chromium-browser >/dev/null || \
 		{ echo "no chromium; run: sudo apt-get install --yes chromium" >&2; exit 1; }
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[browser,demo]"
 	$(BIN)/pytest -m browser
 
 check: setup  ## lint, format, docstrings, types, import contracts, length of modules

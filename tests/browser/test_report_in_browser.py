@@ -15,12 +15,15 @@ import pytest
 from boxrl.data.files import write_json
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.evaluate.rows import Row
-from boxrl.report import build_report
+from boxrl.prompts import PROMPTS
+from boxrl.report import build_comparison, build_report
 from boxrl.report.live import serve
 from boxrl.report.reading import read_run
+from boxrl.report.samples import build_samples_page
 from tests.browser.conftest import Opened
 from tests.support.report_runs import (
     EVALS,
+    FAMILY,
     faulty_answer,
     training_step,
     write_evaluation,
@@ -301,6 +304,24 @@ def test_contrast_and_labels_pass_axe(report: Path, visit: Visit, scheme: str) -
     page.locator("#cards .card").first.click()
     results = axe.run(page)
     assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_comparisons_and_data_pass_axe(run: Path, tmp_path: Path, visit: Visit, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    build_comparison([run, shutil.copytree(run, tmp_path / "second")], tmp_path / "compare.html")
+    data = run / "data"
+    shown = (data / "test.jsonl", data / "images", tmp_path / "data.html")
+    build_samples_page(*shown, PROMPTS["standard"], FAMILY, limit=100)
+    for name in ("compare.html", "data.html"):
+        scheme = "dark" if width < 400 else "light"
+        size = {"width": width, "height": 844}
+        page = visit(tmp_path / name, color_scheme=scheme, viewport=size).page
+        for summary in page.locator("summary").all():
+            summary.click()
+        assert axe.run(page).violations_count == 0, axe.run(page).generate_report()
+        page.locator("#cards .card").first.click()
+        assert axe.run(page).violations_count == 0, axe.run(page).generate_report()
 
 
 def test_dark_mode_is_dark(report: Path, visit: Visit) -> None:

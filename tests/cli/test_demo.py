@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,14 +19,15 @@ from boxrl.api.answers import Answer
 from boxrl.cli import main
 from boxrl.data.predictions import Prediction
 from boxrl.data.samples import read_samples
-from boxrl.demo import ask
+from boxrl.demo import FRAMES, ask, describe_frame, known_question, score_answer
 from boxrl.errors import DataError, UsageError
 from boxrl.families import build_family
+from boxrl.families.record import Frame
 from boxrl.generation.predict import Draw, Keep, Sampling
 from boxrl.generation.questions import Questions
 from boxrl.prompts import PROMPTS
 from boxrl.report.draw import DETECTIONS_SIDE, draw_detections
-from boxrl.types import Detections
+from boxrl.types import Detections, Object
 from tests.support.chat_server import answer as server_answer
 from tests.support.chat_server import chat_server, image_of
 
@@ -189,6 +190,26 @@ def test_a_server_is_asked_with_the_images_own_bytes() -> None:
     assert np.array_equal(np.asarray(image_of(body)), np.asarray(image))
 
 
+def test_the_frame_says_at_which_size_the_model_sees_the_image() -> None:
+    limited = build_family("qwen2.5-vl", min_pixels=12_544, max_pixels=12_740)
+    said = describe_frame(limited, (224, 224))
+    assert "224 x 224 px, seen at 112 x 112 px (limits: 12,544 to 12,740 px)" in said
+    assert said.endswith("in pixels of the image as the model sees it")
+    assert "grid from 0 to 1,000" in describe_frame(build_family("qwen3-vl"), (640, 480))
+    assert "no pixel limits" in describe_frame(build_family("plain"), (640, 480))
+    assert "200" in describe_frame(limited, (5000, 2))  # the processor's refusal, in its words
+    assert set(FRAMES) == set(get_args(Frame))
+
+
+def test_rewards_of_a_known_scene_come_with_their_parts() -> None:
+    objects = [Object((10, 5, 60, 45), "cat"), Object((0, 0, 9, 9), "cow")]
+    asked = known_question("cat, dog", (100, 50), objects)
+    assert [item.label for item in asked.objects] == ["cat"]
+    found = dict(score_answer(put(BOX), asked))
+    assert found["f1"] == found["f1: IoU .75"] == found["weighted_sum: position"] == 1
+    assert dict(score_answer(put("<answer>None</answer>"), asked))["f1"] == 0
+
+
 def test_a_missing_gradio_names_the_install_line() -> None:
     command = [sys.executable, "-c", WITHOUT_GRADIO, "demo", "--model", "tiny"]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -247,7 +268,10 @@ def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None
         page.close()
     del asking
     gc.collect()  # gradio leaves event loops open; they complain here, not after the session
-    _, summary, thinking, boxes, raw, asked = said
+    picture, summary, frame, rewards, boxes, thinking, raw, asked = said
+    assert picture.startswith('<img src="data:image/webp;base64,') and picture.count("<") == 1
+    assert frame.startswith("100 x 50 px; family plain")
+    assert rewards["data"] == [["what is right is known of the examples only", ""]]
     assert summary == "1 box; parse status ok; 7 tokens"
     assert thinking == "<script>alert(1)</script>⟨U+202E⟩"
     assert boxes["data"] == [["<img>", 10, 5, 60, 45]]

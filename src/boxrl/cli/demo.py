@@ -7,8 +7,9 @@ import html
 import importlib.util
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boxrl.cli.options import MODEL_FAMILY, add_device, add_limits, add_thinking, integer
 from boxrl.cli.parser import add_command
@@ -18,11 +19,10 @@ from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.guard.pages import HOST, MAX_BODY_BYTES, OwnPage
 
 if TYPE_CHECKING:
-    from boxrl.api.answers import Answer
     from boxrl.demo import Kind
-    from boxrl.generation.predict import Engine
+    from boxrl.generation.predict import Engine, Sampling
     from boxrl.prompts import Prompt
-    from boxrl.types import Sample
+    from boxrl.types import Object
 
 MOST_WAITING = 32
 """Questions that wait for the one that is being answered."""
@@ -31,6 +31,20 @@ KEPT_S = 3600
 """Seconds after which gradio deletes images that it was given."""
 
 COLUMNS = ["label", "x1", "y1", "x2", "y2"]
+
+PICTURE_SIDE = 480
+"""Longer side of the answer's picture, in pixels: labels are read on a phone too."""
+
+TO_ANSWER = "() => document.getElementById('answer').scrollIntoView({block: 'nearest'})"
+"""On a phone the answer is below the fold."""
+
+
+class Example(NamedTuple):
+    """A scene to begin with: its image, what is asked for, and all that is in it."""
+
+    image: Any
+    labels: str
+    objects: tuple[Object, ...]
 
 
 def add_verb(verbs: Any) -> None:
@@ -100,7 +114,14 @@ def open_page(page: Any, port: int | None) -> str:
 
     # Fonts of the machine: the page asks nobody else for anything.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    theme.set(block_info_text_color="*neutral_700", block_info_text_color_dark="*neutral_300")
+    # Text stands out from its ground by 4.5 to 1 and more.
+    theme.set(
+        block_info_text_color="*neutral_700", block_info_text_color_dark="*neutral_300",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )  # fmt: skip
     try:
         _, url, _ = page.queue(max_size=MOST_WAITING).launch(
             server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
@@ -125,21 +146,25 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
 
-    from boxrl.demo import ask
     from boxrl.generation.predict import Sampling
+
+    known = _examples()
 
     def respond(image: Any, kind: Kind, text: str, prompt: str, how: str) -> tuple[Any, ...]:
         if image is None:
-            raise gradio.Error("no image; drop one on the left", print_exception=False)
+            raise gradio.Error("no image; choose one above", print_exception=False)
         drawn = how == "sampled"
         seed = random.randrange(2**32) if drawn else 0
         sampling = Sampling(float(drawn), max_new_tokens=max_new_tokens, seed=seed)
+        objects = _find_objects(image, known) if kind == "labels" else None
         try:
-            answer = ask(engine, prompts[prompt], image, text, kind, sampling)
+            return _answer(engine, prompts[prompt], image, text, kind, sampling, objects)
         except BoxrlError as error:
             # gradio shows a message as HTML, and servers' words stand in it.
             raise gradio.Error(html.escape(str(error)), print_exception=False) from error
-        return answer.draw(), *_cells(answer)
+
+    def choose(example: int) -> tuple[Any, ...]:
+        return known[example].image, "labels", known[example].labels
 
     options = {"title": "boxrl demo", "analytics_enabled": False, "delete_cache": (KEPT_S, KEPT_S)}
     with gradio.Blocks(**options) as page:
@@ -147,14 +172,64 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
         gradio.Markdown(_introduction(model, engine))
         with gradio.Row():
             with gradio.Column():
-                question = _question_fields(gradio, list(prompts))
-                button = gradio.Button("Ask", variant="primary")
-                _show_examples(gradio, question)
+                question, button, examples = _question_fields(gradio, list(prompts), known)
             with gradio.Column():
                 answer = _answer_fields(gradio)
-        button.click(respond, question, answer, api_name="ask")
-        question[2].submit(respond, question, answer, api_name=False)  # by Enter
+        asking = {"fn": respond, "inputs": question, "outputs": answer}
+        asked = [
+            button.click(**asking, api_name="ask"),
+            question[2].submit(**asking, api_name=False),  # by Enter
+            examples.click(choose, examples, question[:3], api_name=False).then(
+                **asking, api_name=False
+            ),
+        ]
+        for event in asked:
+            event.then(None, js=TO_ANSWER)
     return page
+
+
+def _find_objects(image: Any, known: Sequence[Example]) -> tuple[Object, ...] | None:
+    """All that is in the image where it is one of the examples, pixel for pixel."""
+    pixels = image.convert("RGB")
+    same = (one for one in known if one.image.size == pixels.size)
+    return next((one.objects for one in same if one.image.tobytes() == pixels.tobytes()), None)
+
+
+def _answer(
+    engine: Engine, prompt: Prompt, image: Any, text: str, kind: Kind, sampling: Sampling,
+    objects: Sequence[Object] | None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The fields of `_answer_fields`; hostile characters visible."""
+    from boxrl.api.notebooks import picture
+    from boxrl.demo import ask, describe_frame, known_question, score_answer
+    from boxrl.report.draw import draw_detections
+    from boxrl.report.text import visible
+    from boxrl.types import Target
+
+    answer = ask(engine, prompt, image, text, kind, sampling)
+    rewards: list[list[Any]] = [["what is right is known of the examples only", ""]]
+    targets = None
+    if objects is not None:
+        asked = known_question(text, answer.image.size, objects)
+        rewards = [list(row) for row in score_answer(answer, asked)]
+        targets = Target.from_sample(asked).detections
+    detections = answer.detections
+    drawn = draw_detections(answer.image, detections, PICTURE_SIDE, targets)
+    boxes = [
+        [visible(label, 200), *(round(value, 1) for value in box)]
+        for label, box in zip(detections.labels, detections.boxes.tolist(), strict=True)
+    ]
+    thinking = "(no <think> tag)" if answer.thinking is None else visible(answer.thinking)
+    return (
+        str(picture(drawn, f"the image with {answer.summary}")),
+        answer.summary,
+        describe_frame(engine.questions.family, answer.image.size),
+        rewards,
+        boxes,
+        thinking,
+        visible(answer.completion),
+        visible(answer.question),
+    )
 
 
 def _introduction(model: str, engine: Engine) -> str:
@@ -166,68 +241,76 @@ def _introduction(model: str, engine: Engine) -> str:
     if model in PACKAGED_MODELS:
         knows = "it knows coloured shapes on plain grounds, as in the examples, and no photographs"
     return (
-        "Choose an image, write what to look for, press Enter or **Ask**. "
+        "Write what to look for and press Enter or **Ask**, or choose an example. "
         f"Model `{shown}`, family `{engine.questions.family.name}`: {knows}."
     )
 
 
-def _question_fields(gradio: Any, prompts: list[str]) -> list[Any]:
-    """Image, kind, text, prompt, greedy or sampled; filled in so that one press shows an answer."""
-    scene, sample = _examples()[0]
-    return [
-        gradio.Image(scene, type="pil", label="Image", sources=["upload", "clipboard"]),
-        gradio.Radio(["labels", "sentence"], value="labels", label="Look for"),
-        gradio.Textbox(
-            ", ".join(sample.labels),
-            label="Labels or sentence",
-            info="labels are separated by commas or semicolons",
-        ),
-        gradio.Dropdown(prompts, value=prompts[0], label="Prompt"),
-        gradio.Radio(
+def _question_fields(
+    gradio: Any, prompts: list[str], known: Sequence[Example]
+) -> tuple[list[Any], Any, Any]:
+    """Image, kind, text, prompt, greedy or sampled; the button; the examples.
+
+    The fields are filled in so that one press shows an answer.
+    """
+    image = gradio.Image(
+        known[0].image,
+        type="pil",
+        label="Image",
+        sources=["upload", "clipboard"],
+        height=260,
+        format="png",
+    )
+    text = gradio.Textbox(
+        known[0].labels,
+        label="Look for",
+        info="labels, separated by commas or semicolons; or one sentence",
+    )
+    button = gradio.Button("Ask", variant="primary")
+    examples = gradio.Dataset(
+        label="Examples", components=["text"], samples=[[one.labels] for one in known],
+        sample_labels=[one.labels for one in known], type="index",
+    )  # fmt: skip
+    with gradio.Accordion("Settings", open=False):
+        kind = gradio.Radio(["labels", "sentence"], value="labels", label="It is")
+        prompt = gradio.Dropdown(prompts, value=prompts[0], label="Prompt")
+        how = gradio.Radio(
             ["greedy", "sampled"],
             value="greedy",
             label="Answer",
             info="sampled: temperature 1, another draw at every press",
-        ),
-    ]
-
-
-def _show_examples(gradio: Any, fields: list[Any]) -> None:
-    """Questions that fill the fields when they are pressed."""
-    rows = [[image, "labels", ", ".join(asked.labels)] for image, asked in _examples()]
-    gradio.Examples(rows, fields[:3], cache_examples=False, label="Examples")
+        )
+    return [image, kind, text, prompt, how], button, examples
 
 
 def _answer_fields(gradio: Any) -> list[Any]:
-    """The picture and, in the order of `_cells`, the texts: plain text fields, no HTML."""
+    """The picture and, in the order of `_answer`, the texts: plain text fields, no HTML."""
+    picture = gradio.HTML("The answer appears here.", elem_id="answer", label="Boxes")
     return [
-        gradio.Image(
-            label="Boxes", format="png", interactive=False, buttons=["download", "fullscreen"]
-        ),
+        picture,
         gradio.Textbox(label="How it read"),
-        gradio.Textbox(label="Thinking", lines=2),
+        gradio.Textbox(label="What the model sees", lines=2),
+        gradio.Dataframe(headers=["reward", "value"], label="Rewards, each with its parts"),
         gradio.Dataframe(headers=COLUMNS, label="Boxes in pixels of the image"),
+        gradio.Textbox(label="Thinking", lines=2),
         gradio.Textbox(label="Raw answer", lines=4),
         gradio.Textbox(label="Exact question", lines=3),
     ]
 
 
-def _cells(answer: Answer) -> tuple[Any, ...]:
-    """Everything but the picture, as the page's fields take it; hostile characters visible."""
-    from boxrl.report.text import visible
-
-    detections = answer.detections
-    rows = [
-        [visible(label, 200), *(round(value, 1) for value in box)]
-        for label, box in zip(detections.labels, detections.boxes.tolist(), strict=True)
-    ]
-    thinking = "(no <think> tag)" if answer.thinking is None else visible(answer.thinking)
-    raw, asked = visible(answer.completion), visible(answer.question)
-    return answer.summary, thinking, rows, raw, asked
-
-
-def _examples() -> list[tuple[Any, Sample]]:
-    """Scenes to begin with, of the world that the tiny VLM was trained on."""
+def _examples() -> list[Example]:
+    """Scenes to begin with, of the world that the tiny VLM was trained on; all objects known."""
     from boxrl.data.synthetic import World, scenes
+    from boxrl.types import Object
 
-    return [(scene.image, scene.sample) for scene in scenes(World(), 4, seed=3, split="demo")]
+    return [
+        Example(
+            scene.image,
+            ", ".join(scene.sample.labels),
+            (
+                *scene.sample.objects,
+                *(Object(tuple(o["bbox"]), o["label"]) for o in scene.sample.meta["others"]),
+            ),
+        )
+        for scene in scenes(World(), 4, seed=3, split="demo")
+    ]
