@@ -202,8 +202,11 @@ def differs(outcome: dict[str, Any], experiment: Experiment) -> str:
     if outcome["gave_up"]:
         return f"was run under a budget, with {', '.join(outcome['gave_up'])}"
     now = {name: test.model_dump(mode="json") for name, test in experiment.tests.items()}
-    shared = {name: {**test, "ways": []} for name, test in outcome["tests"].items()}
-    if shared != {name: {**test, "ways": []} for name, test in now.items()}:
+    then, now = (
+        {name: {**test, "ways": None} for name, test in tests.items()}
+        for tests in (outcome["tests"], now)
+    )  # another way of answering is a figure more or less, of the same set
+    if then != now:
         return "is of another test set than the experiment's file"
     if set(outcome["cells"]) != set(experiment.arms):
         return "has other arms than the experiment's file"
