@@ -54,7 +54,7 @@ def test_ways_are_answered_by_the_last_weights_their_mean_and_against_the_start(
             answers = cell.test_folder(test) / "predictions.jsonl"
             found[cell.arm, test.way] = metrics, answers.read_text() if answers.is_file() else ""
     assert found["untrained", "drift"][0]["drift"] == 0
-    assert found["sft", "drift"][0]["drift"] > 0.001
+    assert found["sft", "drift"][0]["drift"] > 1  # thousandths of a nat
     assert found["untrained", "averaged"][1] == found["untrained", "greedy"][1]
     assert (tmp_path / "cache" / "cells" / cells[1].key / "run" / "average").is_dir()
     assert found["sft", "averaged"][0]["n"] == 4

@@ -34,7 +34,8 @@ def kind_of(recipe: Recipe) -> tuple[Any, ...]:
     train = recipe.train
     return (
         recipe.method, Path(recipe.model).name, train.max_completion_length,
-        train.num_generations, train.prompts_per_image, train.beta > 0, train.lora is not None, train.freeze_vision,
+        train.num_generations, train.prompts_per_image, train.beta > 0,
+        train.lora is not None, train.freeze_vision,
         recipe.engine.shared_prefix, str(train.trl),
     )  # fmt: skip
 

@@ -112,7 +112,10 @@ def _measure_drift(recipe: Recipe, start: Any, engine: Any, item: Mapping[str, A
     folder = Path(item["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     seconds = time.monotonic() - began
-    write_json(folder / "metrics.json", {"n": len(samples), "drift": drift, "seconds": seconds})
+    write_json(
+        folder / "metrics.json",
+        {"n": len(samples), "drift": 1000 * drift, "seconds": seconds},  # thousandths of a nat
+    )
 
 
 def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:
