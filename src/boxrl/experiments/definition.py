@@ -24,8 +24,8 @@ from boxrl.errors import RecipeError
 
 Way = Literal["greedy", "sampled", "averaged", "shuffled_labels", "drift"]
 """How a held-out set is answered: `averaged` is greedy by the mean of the last weights,
-`shuffled_labels` greedy under another scene's question; `drift` is the divergence, in thousandths of
-a nat per token, from the model that the arm starts from, whose answers are drawn."""
+`shuffled_labels` greedy under another scene's question; `drift` is the divergence, in thousandths
+of a nat per token, from the model that the arm starts from, whose answers are drawn."""
 
 TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading")
 """Fields of an experiment that are for reading only."""
