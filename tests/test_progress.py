@@ -29,3 +29,10 @@ def test_a_bar_stays_on_one_line_of_80_columns(
     assert f"{done}/{total}" in lines[0]
     assert ("s/it" if speed < 1 else "123.4/s") in lines[0]
     assert " left " in lines[0]
+
+
+def test_a_process_beside_the_first_draws_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("sft own", 9, shown=False) as bar:
+        bar.advance()
+        bar.note(FIGURES)
+    assert "sft own" not in capsys.readouterr().err

@@ -67,15 +67,18 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
+def progress_bar(
+    description: str, total: int, done: int = 0, *, shown: bool = True
+) -> Iterator[Bar]:
     """A bar on stderr: done of total, rate, time passed, time left.
 
     Args:
         description: what is being done.
         total: units of work.
         done: units finished by an earlier run.
+        shown: False draws none, in a process beside one that does.
     """
-    with _progress() as progress:
+    with _progress(shown) as progress:
         yield Bar(progress, description, total, done)
 
 
@@ -90,7 +93,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], Bar]]:
         yield lambda description, total, done: Bar(progress, description, total, done)
 
 
-def _progress() -> Progress:
+def _progress(shown: bool = True) -> Progress:
     # In a notebook rich draws with widgets, and warns at every bar where there are none.
     widgets = None if importlib.util.find_spec("ipywidgets") else False
     return Progress(
@@ -104,4 +107,5 @@ def _progress() -> Progress:
         _Note(),
         console=Console(stderr=True, force_jupyter=widgets),
         speed_estimate_period=120,
+        disable=not shown,
     )

@@ -242,7 +242,9 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> AverageWeigh
         return average
     cut_back(recipe.out / "completions.jsonl", done)
     with (
-        progress_bar(description, recipe.train.max_steps, done) as bar,
+        progress_bar(
+            description, recipe.train.max_steps, done, shown=Launch.read().is_first
+        ) as bar,
         StopGracefully() as stop,
     ):
         length = recipe.train.max_completion_length
