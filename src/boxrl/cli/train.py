@@ -126,7 +126,8 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
-    console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
+    if not args.launch:  # else its first process has said so
+        console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
     change = measure_change(recipe)
     steps = [f"boxrl report {out}", f"boxrl export {out} --out MODEL"]
     if change is None:
