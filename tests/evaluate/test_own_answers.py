@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
+
 import pytest
 
 from boxrl.evaluate import evaluate
@@ -12,25 +15,44 @@ from boxrl.prompts import PROMPTS, render_target
 from tests.support.evaluations import PLAIN, A, C, answer, prediction, sample
 
 SAMPLES = [sample("1", (A, "cat")), sample("2", (A, "cat")), sample("3"), sample("4", (A, "cat"))]
-HALF = [A[0], A[1], A[2], A[3] * 0.8]
 ANSWERS = {
-    "1": prediction("1", answer((HALF, "cat"), (C, "dog"), (A, "dog"))),
-    "2": prediction("2", "no idea"),
-    "3": prediction("3", "<answer>None</answer>"),
-    "4": prediction("4", answer((A, "cat"), (A, "cat"))),
+    "1": prediction("1", answer((A, "cat"), (C, "dog")), box_logprobs=(-0.1, -3.0)),
+    "2": prediction("2", "no idea", box_logprobs=()),
+    "3": prediction("3", "<answer>None</answer>", box_logprobs=()),
+    "4": prediction("4", answer((A, "cat")), box_logprobs=(-0.2,)),
 }
 
 
-def test_a_right_box_is_worth_its_iou_and_a_false_one_nothing() -> None:
-    found = scored_samples(SAMPLES, evaluate(SAMPLES, ANSWERS, PLAIN, resamples=0))
+def test_what_was_right_and_sure_is_worth_more() -> None:
+    evaluation = evaluate(SAMPLES, ANSWERS, PLAIN, confidence="logprob", resamples=0)
+    found = scored_samples(SAMPLES, evaluation)
     assert [item.id for item in found] == ["1", "3", "4"]  # an answer that nobody can read is none
-    assert [item.meta["scores"] for item in found] == [[0.8, 0.0, 0.0], [], [1.0, 0.0]]
-    assert [item.bbox for item in found[0].objects] == [tuple(HALF), tuple(C), tuple(A)]
+    assert [item.meta["scores"] for item in found] == [[1.0, 0.0], [], [1.0]]
+    assert [item.bbox for item in found[0].objects] == [tuple(A), tuple(C)]
+
+
+def test_a_score_is_the_share_of_its_bin_that_is_right() -> None:
+    """200 boxes, the surer the likelier right: of every ten bins of twenty the right share."""
+    samples = [sample(f"{k:03d}", (A, "cat")) for k in range(200)]
+    rows = {
+        item.id: prediction(
+            item.id, answer((A if (k * 7) % 200 < k else C, "cat")), box_logprobs=(-3 + k / 100,)
+        )
+        for k, item in enumerate(samples)
+    }
+    evaluation = evaluate(samples, rows, PLAIN, confidence="logprob", resamples=0)
+    right = {row.id: row.predictions[0].kind == "right" for row in evaluation.rows}
+    bins = defaultdict(list)
+    for item in scored_samples(samples, evaluation):
+        bins[item.meta["scores"][0]].append(right[item.id])
+    assert len(bins) > 5
+    for score, hits in bins.items():
+        assert sum(hits) / len(hits) == pytest.approx(score, abs=0.005)
 
 
 def test_the_gold_answer_states_them_and_is_read_back() -> None:
-    [first, *_] = scored_samples(SAMPLES, evaluate(SAMPLES, ANSWERS, PLAIN, resamples=0))
+    evaluation = evaluate(SAMPLES, ANSWERS, PLAIN, confidence="logprob", resamples=0)
+    first = replace(scored_samples(SAMPLES, evaluation)[0], meta={"scores": [0.8, 0.05]})
     text = render_target(first, PLAIN, prompt=PROMPTS["scored"])
     assert '"label": "cat", "score": 0.80}' in text
-    parsed = parse(text, PLAIN, first.size_wh)
-    assert written_scores(parsed) == pytest.approx((0.8, 0.0, 0.0))
+    assert written_scores(parse(text, PLAIN, first.size_wh)) == pytest.approx((0.8, 0.05))
