@@ -92,7 +92,7 @@ def _boxes(truth: Any, labels: list[str], where: str) -> Iterator[tuple[str, Any
         if not isinstance(boxes, list) or not label.strip():
             raise DataError(f"{where}: gt of {label!r:.80}; expected a list of boxes")
         for box in boxes:
-            yield asked.get(_bare(label), label), box
+            yield asked.get(_bare(label), str(label)), box
 
 
 def _bare(label: str) -> str:

@@ -53,7 +53,7 @@ def _lines(
     yield from ("library_name: transformers", "pipeline_tag: image-text-to-text")
     yield f"tags: [boxrl, object-detection{', ' + method.lower() if method else ''}]"
     yield from ("---", "", f"# {_word(recipe.get('name') or out.name)}", "")
-    start = f"`{_word(base if _is_public(base) else Path(base).name)}`"
+    start = f"`{_word(base if _is_public(base) else _last_name(base))}`"
     yield (
         f"A vision-language model that answers with bounding boxes, trained by {method or 'boxrl'} "
         f"from {start} with boxrl {__version__}."
@@ -65,6 +65,12 @@ def _lines(
         yield from _figures(run)
     elif run:
         yield from _figures_at(run, step)
+
+
+def _last_name(folder: str) -> str:
+    """What tells a folder from others: its name, or its run's, of which it is the model."""
+    path = Path(folder)
+    return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name
 
 
 def _is_public(base: str) -> bool:
