@@ -24,6 +24,7 @@ class BenchmarkTable:
         rows: cells as text, as many as columns.
         protocol: how it is scored.
         headline: the figures that it is known by, in one line.
+        words: of every column whether it holds words and no number.
     """
 
     title: str
@@ -31,6 +32,7 @@ class BenchmarkTable:
     rows: tuple[tuple[str, ...], ...]
     protocol: str
     headline: str = ""
+    words: tuple[bool, ...] = ()
 
 
 def read_benchmark(path: Path) -> BenchmarkTable | None:
@@ -56,6 +58,10 @@ def read_benchmark(path: Path) -> BenchmarkTable | None:
         tuple(tuple(map(_shown, row)) for row in rows),
         _text(content.get("protocol")),
         _text(content.get("headline")),
+        tuple(
+            not any(isinstance(cell, int | float) for cell in column)
+            for column in zip(*rows, strict=True)
+        ),
     )
 
 
