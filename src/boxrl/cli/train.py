@@ -138,14 +138,16 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
         print_change(console, title, change.difference, change.before.metrics["blind"])
         print_hints(console, change.after.metrics.get("hints", ()))
         steps.insert(1, f"boxrl demo --model {out / 'model'}")
-    rows = [row for _, row in read_jsonl(out / "metrics.jsonl")]
+    log = out / "metrics.jsonl"  # not there where logging_steps are more than the run's
+    rows = [row for _, row in read_jsonl(log)] if log.is_file() else []
     learning = learning_verdict(rows)
     said = by_heart_verdict(rows, change.after.metrics) if change else ""
     if learning and learning.goes_on and not said:
         said = "it was still learning when it ended"
         steps.insert(0, further(args, recipe))
-    words = filter(None, (learning and learning.words, said))
-    console.print("; ".join(words), soft_wrap=True, highlight=False)
+    if learning is not None:
+        words = "; ".join(filter(None, (learning.words, said)))
+        console.print(words, soft_wrap=True, highlight=False)
     print_next(console, *steps)
 
 
