@@ -338,7 +338,10 @@ def image_path(images: Path, sample: Sample) -> Path:
     if not path.is_file():
         raise DataError(f"sample {sample.id!r}: no image {path}; --images names their folder")
     if not path.resolve().is_relative_to(images.resolve()):
-        raise DataError(f"sample {sample.id!r}: image {path} is a link out of the images folder")
+        raise DataError(
+            f"sample {sample.id!r}: image {path} is a link out of the images folder, which may "
+            "be a link itself, but hold none; link the folder above, or copy the images"
+        )
     return path
 
 
