@@ -258,6 +258,12 @@ def test_boxes_that_are_shares_of_the_image_are_told(tmp_path, bbox):
         read(tmp_path, document(ROW | {"bbox": bbox}, ROW | {"bbox": bbox}))
 
 
+def test_boxes_of_nothing_are_no_shares(tmp_path):
+    samples, (told,) = read(tmp_path, document(ROW | {"bbox": [0, 0, 0, 0]}), mode="all")
+    assert samples[0].labels == ("cat", "bird")
+    assert "zero width" in told.reason
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

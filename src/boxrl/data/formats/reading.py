@@ -217,7 +217,7 @@ def refuse_shares(coordinates: Iterable[float], where: str) -> None:
     Raises:
         DataError: there are some, and none is more than 1.
     """
-    if max(coordinates, default=2.0) <= 1:
+    if 0 < max(coordinates, default=0.0) <= 1:
         raise DataError(
             f"{where}: no coordinate is more than 1, so that these are shares of the image; "
             "write pixels"
