@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
 
 from boxrl.config import Recipe
 from boxrl.data.samples import write_samples
-from boxrl.engines.training import grpo_trainer, trainer_mixin
+from boxrl.engines.training import grpo_trainer, train, trainer_mixin
 from boxrl.engines.training.failures import training_errors
 from boxrl.generation.model_folders import model_folder
 from boxrl.types import Object, Sample
@@ -224,6 +224,8 @@ def measure(
         training_errors(recipe, lambda: len(found)),
     ):
         hollow(patch, lengths)
+        # Nothing is left to the phantom's memory: activations are computed again by default.
+        patch.setattr(train, "_settle", lambda recipe: (recipe, ""))
         if not check:
             patch.setattr(trainer_mixin.BoxTrainer, "_check_first", lambda *_: None)
         trainer = build(recipe)

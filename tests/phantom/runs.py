@@ -25,6 +25,8 @@ def recipe_of(folder: Path, out: Path, device: str, **options: Any) -> Recipe:
         "learning_rate": 1e-4, "prompts_per_step": 2, "max_completion_length": 24,
         **options, "trl": STEADY | options.get("trl", {}),
     }  # fmt: skip
+    if device != "cpu":  # else the phantom's memory chooses
+        section["trl"] = {"activation_checkpointing": True, **section["trl"]}
     engine = {**section.pop("engine", {}), "device": device}
     return tiny_recipe(folder, out, engine=engine, **section)
 

@@ -202,14 +202,16 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     from boxrl.data.summary import read_summary
     from boxrl.engines.build import recipe_options
     from boxrl.engines.known_models import find_known_family
-    from boxrl.engines.training.memory import GIB, estimate, visible_memory, vllm_share
+    from boxrl.engines.training.memory import GIB, visible_memory, vllm_share
+    from boxrl.engines.training.recompute import settle
 
     processes, strategy, gpu_memory = args.num_processes, args.strategy, args.gpu_memory
     samples = None
     if args.summary is not None:
         family = find_known_family(recipe_options(recipe, recipe.model))
         samples = read_summary(args.summary).largest(family)
-    found = estimate(recipe, processes, strategy, samples)
+    available = gpu_memory * 1e9 if gpu_memory else visible_memory()
+    _, found, said = settle(recipe, available, processes, strategy, samples)
     of = "the process" if processes == 1 else f"each of {processes} processes, {strategy}"
     table = Table()
     table.add_column(f"memory of {of}")
@@ -221,9 +223,9 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     table.add_row("peak, generating", f"{found.generating / GIB:.2f}")
     console = Console(highlight=False)
     console.print(table)
-    for line in found.facts:
-        console.print(line, soft_wrap=True)
-    available = gpu_memory * 1e9 if gpu_memory else visible_memory()
+    for line in (*found.facts, said):
+        if line:
+            console.print(line, soft_wrap=True)
     if available is None:
         console.print("no GPU here; give its memory with --gpu-memory GB")
         return 0

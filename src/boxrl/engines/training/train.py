@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,6 +31,8 @@ from boxrl.engines.training.checkpoints import cut_back, last_whole, require_sam
 from boxrl.engines.training.export import merge
 from boxrl.engines.training.failures import build_errors, training_errors
 from boxrl.engines.training.frozen_tower import run_frozen
+from boxrl.engines.training.memory import visible_memory
+from boxrl.engines.training.recompute import is_open, settle
 from boxrl.engines.training.vllm_sync import require_vllm
 from boxrl.errors import DataError, UsageError
 from boxrl.families import Family
@@ -43,6 +46,9 @@ from boxrl.types import Sample
 
 ScoreAnswers = Callable[[Sequence[Sample], dict[str, Prediction], Questions], dict[str, Any]]
 """Metrics of samples and their answers by a family to a prompt; `boxrl.evaluate`, in practice."""
+
+SHARDING = ("FSDP", "DEEPSPEED")
+"""What accelerate says of the processes it starts."""
 
 PATIENCE_S = 120
 """How long a further process waits for the first one to begin drawing."""
@@ -131,7 +137,12 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     )  # fmt: skip
     if recipe.train.freeze_vision:
         run_frozen(model, family.vision_module)
-    trainer = BUILD_TRAINER[recipe.method](recipe, model, processor, family, samples, images)
+    settled, told = _settle(recipe)
+    trainer = BUILD_TRAINER[recipe.method](settled, model, processor, family, samples, images)
+    # As it was given: on another GPU a resumed run may choose otherwise.
+    trainer.recipe = dump_recipe(recipe)
+    if told:
+        trainer.notices["activations"] = told
     if said:
         trainer.notices["one_gpu"] = said
     if recipe.train.average_last and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
@@ -142,6 +153,19 @@ def _build(recipe: Recipe, source: Path, score: ScoreAnswers | None) -> Any:
     if recipe.train.validate_samples and score is not None:
         trainer.add_callback(_validation(recipe, trainer, family, images, score))
     return trainer
+
+
+def _settle(recipe: Recipe) -> tuple[Recipe, str]:
+    """The recipe with what it leaves to the GPU's memory, and what was chosen, in words."""
+    processes, available = Launch.read().world, visible_memory()
+    shares = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in SHARDING)
+    if not is_open(recipe, available, processes, shares):
+        return recipe, ""
+    try:
+        settled, _, said = settle(recipe, available, processes)
+    except UsageError:  # a model whose steps cannot be counted
+        return recipe, ""
+    return settled, said
 
 
 def _save(trainer: Any, recipe: Recipe, source: Path) -> Path:
