@@ -102,8 +102,8 @@ def pack_answered(model: Any, answered: Answered) -> dict[str, Any]:
         answered: of `split_answered`.
     """
     inputs, layout = pack(model, answered.rows, answered.groups)
-    labels = answered.labels[answered.rows.completion_mask.bool()]
-    inputs["shift_labels"][0, layout.completions] = labels
+    labels = answered.labels.masked_select(answered.rows.completion_mask.bool())
+    inputs["shift_labels"][0].index_copy_(0, layout.completions, labels)
     mask = inputs["attention_mask"].expand(1, 1, 1, answered.tokens)
     return inputs | {"attention_mask": mask, "shared_prefix": layout}
 

@@ -137,22 +137,21 @@ def _attend_siblings(
     Query heads that share a key head stand behind each other as queries of that head, so that
     keys and values are not repeated for them.
     """
-    context, rows = layout.blocks[number].context, layout.rows[number]
-    shared_by = query.shape[1] // key.shape[1]
-    own = [
-        x[0].index_select(1, rows.flatten()).unflatten(1, rows.shape).transpose(0, 1)
-        for x in (query, key, value)
-    ]
-    keys, values = (
-        torch.cat(
-            [x[:, :, seen.start : seen.end].expand(len(rows), -1, -1, -1) for seen in context]
-            + [part],
-            2,
+    block, shared_by = layout.blocks[number], query.shape[1] // key.shape[1]
+    own, keys, values = (_spans_of(x, layout, number) for x in (query, key, value))
+    if block.adjoins:
+        keys, values = (x[:, :, block.context[0].start : block.spans[0].end] for x in (key, value))
+    else:
+        keys, values = (
+            torch.cat(
+                [x[:, :, s.start : s.end].expand(len(own), -1, -1, -1) for s in block.context]
+                + [part],
+                2,
+            )
+            for x, part in ((key, keys), (value, values))
         )
-        for x, part in zip((key, value), own[1:], strict=True)
-    )
     output = F.scaled_dot_product_attention(
-        own[0].unflatten(1, (-1, shared_by)).flatten(2, 3),
+        own.unflatten(1, (-1, shared_by)).flatten(2, 3),
         keys,
         values,
         mask.repeat(shared_by, 1)[None, None],
@@ -160,7 +159,18 @@ def _attend_siblings(
         scale=scaling,
     )
     by_row = output.unflatten(2, (shared_by, -1)).flatten(1, 2).transpose(1, 2)
+    if len(by_row) == 1:  # without padding
+        return by_row
     return by_row.flatten(0, 1).index_select(0, layout.real[number])[None]
+
+
+def _spans_of(states: Tensor, layout: Layout, number: int) -> Tensor:
+    """The spans of a block as a batch, "g heads c d", of states "1 heads tokens d"."""
+    spans, rows = layout.blocks[number].spans, layout.rows[number]
+    if len(spans) == 1:
+        return states[:, :, spans[0].start : spans[0].end]
+    chosen = states[0].index_select(1, rows.flatten())
+    return chosen.unflatten(1, rows.shape).transpose(0, 1)
 
 
 def attend_draws(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,12 @@ class Siblings(NamedTuple):
     spans: list[Span]
     context: list[Span]
     answers: bool = False
+
+    @property
+    def adjoins(self) -> bool:
+        """Whether it is one span that goes on where what it sees ends, without gaps."""
+        row = [*self.context, *self.spans]
+        return len(self.spans) == 1 and all(one.end == other.start for one, other in pairwise(row))
 
 
 class Layout:

@@ -107,7 +107,8 @@ def find_beginning(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
         firsts: a row of each prompt.
     """
     config, first = model.config, firsts[0]
-    ids, mask = (x[list(firsts)].tolist() for x in (rows.prompt_ids, rows.prompt_mask))
+    index = torch.tensor(firsts, device=rows.prompt_ids.device)
+    ids, mask = (x.index_select(0, index).tolist() for x in (rows.prompt_ids, rows.prompt_mask))
     prompts = [
         [token for token, real in zip(*pair, strict=True) if real]
         for pair in zip(ids, mask, strict=True)

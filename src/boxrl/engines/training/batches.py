@@ -171,7 +171,8 @@ def take_rows(inputs: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
     """
     filled = fill_images(inputs)
     images = row_images(filled, len(filled["input_ids"]))
-    texts = {name: x[list(chosen)] for name, x in _without_images(filled).items()}
+    index = torch.tensor(chosen, device=filled["input_ids"].device)
+    texts = {name: x.index_select(0, index) for name, x in _without_images(filled).items()}
     return texts | spread_images([images[row] for row in chosen])
 
 
