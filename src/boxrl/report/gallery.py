@@ -59,8 +59,8 @@ class Gallery:
             pictures: URLs in the order of `image_paths`.
         """
         content = {
-            # name, 1 for a part of the reward before it, 1 for a reward of the recipe
-            "rewards": [(s.name, int(s.part), int(s.trained)) for s in self._scores],
+            # name, 1 for a part of the reward before it, 1 for a reward of the recipe, what it pays
+            "rewards": [(s.name, int(s.part), int(s.trained), s.meaning) for s in self._scores],
             "labels": list(self._labels),
             "samples": self._sample_rows,
             "evaluations": self._evaluations,

@@ -21,6 +21,7 @@ from boxrl.report.answers import Answers
 from boxrl.report.benchmark import BenchmarkTable
 from boxrl.report.colours import COLOURS
 from boxrl.report.gallery import Gallery
+from boxrl.report.glossary import Terms, anchor
 from boxrl.report.images import place_thumbnails, read_thumbnails
 from boxrl.report.labels import LabelTable
 from boxrl.report.metrics import Headline, MetricTable
@@ -90,6 +91,8 @@ def write_page(page: Page, out: Path, live: bool = False) -> None:
         page=page,
         without_pictures=all(url is None for url in pictures),
         kinds=KINDS,
+        term=Terms(),
+        anchor=anchor,
     )
 
 

@@ -48,6 +48,13 @@ class Scored:
     trained: bool
     score: Scorer
 
+    @property
+    def meaning(self) -> str:
+        """What it pays, in one line; empty for a part."""
+        if self.part:
+            return ""
+        return (REWARDS[self.name].__doc__ or "").partition("\n")[0].replace("`", "")
+
 
 class Scores(NamedTuple):
     """What a page computes of a recipe's rewards, and what it does not.

@@ -73,12 +73,14 @@
     for (const number of numbers) groups[change(number)?.kind || "same"].push(number);
     const size = (number) => Math.abs(change(number)?.by || 0);
     const last = judged().title;
+    const changed = groups.gained.length + groups.lost.length;
+    const first = { gained: 3, lost: 3, same: changed ? 0 : undefined };
     return Object.entries({
       gained: `Gained: only “${last}” answers without fault`,
       lost: `Lost: only “${view()[0].title}” answers without fault`,
       same: "Neither gained nor lost",
     }).map(([kind, title]) => [
-      `${title} (${count(groups[kind].length)})`, groups[kind].sort((a, b) => size(b) - size(a) || a - b)]);
+      `${title} (${count(groups[kind].length)})`, groups[kind].sort((a, b) => size(b) - size(a) || a - b), first[kind]]);
   }
 
   // ---- drawing ----
@@ -215,11 +217,11 @@
 
   // Every reward with its parts: one value for each answer, and what the last differs by.
   function rewardTable(rows) {
-    const lines = data.rewards.map(([name, part, trained], i) => [name, part, trained, rows.map((row) => row.rewards[i])]);
-    return h("dl", { className: "rewards" }, ...lines.filter((line) => !line[3].includes(null)).map(([name, part, trained, values]) => {
+    const lines = data.rewards.map(([name, part, trained, meaning], i) => [name, part, trained, rows.map((row) => row.rewards[i]), meaning]);
+    return h("dl", { className: "rewards" }, ...lines.filter((line) => !line[3].includes(null)).map(([name, part, trained, values, meaning]) => {
       const by = values.at(-1) - values[0];
       return h("div", { className: `${part ? "part" : ""} ${trained ? "trained" : ""}` },
-        h("dt", { title: trained ? "trained on" : "" }, name),
+        h("dt", { title: [meaning, trained ? "Trained on." : ""].join(" ").trim() }, name),
         h("dd", null, values.map((value) => value.toFixed(3)).join(" → "),
           by ? h("b", { className: by > 0 ? "better" : "worse" }, ` ${by > 0 ? "+" : "−"}${Math.abs(by).toFixed(3)}`) : null));
     }));

@@ -102,14 +102,13 @@ const boxrl = (() => {
     let shown = [];           // samples in the order of their cards
     let opened = [[], -1];    // those that the dialog steps through, and the place of the open one
 
-    // groups: [title, samples]; every one has its own button for more.
+    // groups: [title, samples, how many of them at first]; every one has its own button for more.
     function show(groups) {
       const filled = groups.filter(([, numbers]) => numbers.length);
       shown = filled.flatMap(([, numbers]) => numbers);
-      const first = filled.length > 1 ? PAGE / 4 : PAGE;
       const root = document.getElementById("cards");
       root.replaceChildren();
-      for (const [title, numbers] of filled) {
+      for (const [title, numbers, first = PAGE] of filled) {
         if (title) root.append(h("h3", null, title));
         addCards(root, numbers, shown, first);
       }
