@@ -216,7 +216,14 @@ def _sum_products(total: Phantom, a: Phantom, b: Phantom, *_: Any, out: Phantom,
     return out.inner
 
 
+def _same(one: Phantom, other: Phantom) -> bool:
+    """Tensors without numbers are equal where they are one."""
+    places = [(x.inner.untyped_storage()._cdata, x.inner.storage_offset()) for x in (one, other)]
+    return one.shape == other.shape and places[0] == places[1]
+
+
 HOLLOW = {
+    aten.equal.default: _same,
     aten.multinomial.default: _sample,
     aten.masked_select.default: _select,
     aten.masked_scatter_backward.default: _unscatter,
