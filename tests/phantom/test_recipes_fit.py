@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,8 @@ def shipped(name: str, folder: Path, *more: str) -> Recipe:
 
 def test_the_recipe_for_one_gpu_of_24_gb_fits_there(tmp_path: Path) -> None:
     """With two of the sixteen prompts of a step, one after the other as all of them are."""
-    steps = measure(shipped("grpo_ovd_3b_lora", tmp_path), memory=int(USABLE * 24e9))
+    told = shipped("grpo_ovd_3b_lora", tmp_path)
+    steps = measure(told, memory=int(USABLE * 24e9), check=True)
     assert len(steps) == 2
 
 
@@ -64,3 +67,28 @@ def test_a_process_of_eight_fits_even_if_it_held_all_weights(name: str, tmp_path
 def test_the_dry_run_of_eight_fits(name: str, tmp_path: Path) -> None:
     recipe = shipped(name, tmp_path, "train.prompts_per_step=16")
     assert estimate(recipe, 8, "zero3").peak < USABLE * 80e9
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "gpu.md"
+TRAINED: dict[str, dict[str, Any]] = {
+    "QLoRA": {"lora": {"r": 64, "alpha": 128, "quantize": "4bit"}, "freeze_vision": True},
+    "LoRA": {"lora": {"r": 64, "alpha": 128}, "freeze_vision": True},
+    "everything": {},
+}
+"""What gpu.md's table trains."""
+
+
+def test_the_page_s_table_is_what_is_counted(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| (Qwen\S+) \| (\w+).*?\| ([\d.]+) \| (\d+) GB", PAGE.read_text(), re.M)
+    assert len(rows) == 5
+    for number, (model, trained, said, card) in enumerate(rows):
+        name, folder = model.lower(), tmp_path / str(number)
+        full_size.save_folder(name, folder / name)
+        full_size.save_scenes(folder / "data", name, (32, 32))
+        recipe = full_size.recipe_of(
+            folder / "data", folder / name, folder / "run", prompts_per_step=8,
+            max_completion_length=1024, **TRAINED[trained],
+        )  # fmt: skip
+        peak = estimate(recipe).peak
+        assert float(said) == pytest.approx(peak / full_size.GIB, abs=0.06), (model, trained)
+        assert peak < USABLE * float(card) * 1e9
