@@ -62,4 +62,4 @@ def letters(completions: Any, **_: Any) -> list[float]:
 @pytest.fixture
 def reward_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models are paid for what they can do."""
-    monkeypatch.setattr(grpo, "TRLReward", lambda *_: letters)
+    monkeypatch.setattr(grpo, "TRLReward", lambda *_, **__: letters)

@@ -23,6 +23,7 @@ from boxrl.engines.training.batches import (  # noqa: E402
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.paths import (  # noqa: E402
     compare_paths,
+    rounding_anew,
     sample_weights,
     without_dropout,
 )
@@ -30,12 +31,13 @@ from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
 from tests.support.architectures import ARCHITECTURES  # noqa: E402
-from tests.support.random_models import build_batch  # noqa: E402
+from tests.support.random_models import build_batch, build_model  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 
 def run(scenes: Path, out: Path, shared: bool | str, **options: Any) -> list[dict[str, Any]]:
-    recipe = tiny_recipe(scenes, out, engine={"shared_prefix": shared}, **options)
+    engine = {"shared_prefix": shared, **options.pop("engine", {})}
+    recipe = tiny_recipe(scenes, out, engine=engine, **options)
     with Run(recipe.out, dump_recipe(recipe), {"name": "tiny"}, False):
         train(recipe)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -75,7 +77,11 @@ def wrong_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("wrong_gradients")
-@pytest.mark.parametrize("options", [{}, {"lora": {"r": 4, "alpha": 8}, "beta": 0.1}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lora": {"r": 4, "alpha": 8}, "beta": 0.1}, {"engine": {"dtype": "bfloat16"}}],
+    ids=["full", "LoRA and KL", "half precision"],
+)
 def test_gradients_that_differ_stop_the_run(
     options: dict[str, Any], scene_folder: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +121,21 @@ def test_layers_are_computed_again_while_nothing_is_dropped() -> None:
     with torch.no_grad(), without_dropout(layers.eval()):
         assert not any(module.training for module in layers.modules())
     assert not layers.training
+
+
+def test_layers_round_anew_within_the_block_alone() -> None:
+    batch = build_batch("qwen2.5-vl", 1, 2, (3, 3))
+    model = build_model("qwen2.5-vl")
+
+    @torch.no_grad()
+    def score() -> Any:
+        return model(input_ids=batch.input_ids, **batch.images).logits
+
+    plain = score()
+    with rounding_anew(model, torch.bfloat16):
+        anew = score()
+    assert torch.equal(score(), plain)
+    assert 1e-4 < float((anew - plain).norm() / plain.norm()) < 2e-2
 
 
 def test_a_sample_of_weights_is_the_same_every_time_and_small(

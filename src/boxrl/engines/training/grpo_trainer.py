@@ -8,7 +8,8 @@ path throughout.
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from boxrl.data.samples import parse_line
 from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.rows import Rows
-from boxrl.engines.prefix.shared_prefix import enable, plain_windows, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, unwrap
 from boxrl.engines.prefix.trees import why_apart
 from boxrl.engines.seam import replaced
 from boxrl.engines.training.batches import (
@@ -255,10 +256,15 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(model, ids, mask, n, *options, **filled)
 
     def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
-        """TRL's log-probabilities "b c", with nothing of ours in them: not the tower's either."""
-        with plain_windows(model), self._tower.keeping(False) if self._tower else nullcontext():
-            logps: Tensor = self._score_by_trl(model, inputs, n, 1)[0]
+        """TRL's log-probabilities "b c", row by row for its path needs memory for each."""
+        logps: Tensor = self._score_by_trl(model, inputs, n, 1)[0]
         return logps
+
+    @contextmanager
+    def _plainly(self, model: Any) -> Iterator[None]:
+        """Nothing of ours in the tower either."""
+        with super()._plainly(model), self._tower.keeping(False) if self._tower else nullcontext():
+            yield
 
     # --- generation ----------------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from boxrl.engines.prefix.images import row_images, spread_images
 from boxrl.engines.prefix.kinds import unshared
@@ -22,6 +23,7 @@ from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.prefix.trees import find_trees
 from boxrl.engines.training.batches import chunk_groups, find_groups, split_rows, take_rows
 from boxrl.engines.training.projections import relative_difference
+from boxrl.engines.training.shapes import mapped
 
 ROWS, ROWS_BACKWARDS = 4, 2
 """Completions that are compared: few, for TRL's path needs memory for each."""
@@ -29,7 +31,7 @@ NUMBERS = 2**24
 """Of weights whose gradients are compared."""
 ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Mean difference of log-probabilities that other kernels alone may make, by precision."""
-GRADIENT_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+GRADIENT_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 """The same of gradients, relative to their norm."""
 SLACK = 5.0
 """How many times TRL's own rounding it may be where that is more."""
@@ -82,6 +84,7 @@ def compare_first(
     n: int,
     ours: Callable[..., Tensor],
     trl: Callable[..., Tensor],
+    plainly: Callable[[Any], AbstractContextManager[None]],
     dtype: torch.dtype,
     *,
     backwards: bool,
@@ -94,6 +97,8 @@ def compare_first(
         n: tokens of a completion, padding included.
         ours: `Scores` of a model and the rows of each prompt, which is run once.
         trl: `Scores` of a model, as TRL has them.
+        plainly: a block in which a model is TRL's, forwards and, where layers are computed again,
+            backwards.
         dtype: that the model computes in.
         backwards: whether gradients are compared, too; the process then holds whole weights.
 
@@ -103,13 +108,21 @@ def compare_first(
     """
     batch, groups = compared_rows(unwrap(model), inputs, n, ROWS)
     with torch.no_grad(), without_dropout(model):
-        found = [compare_paths(ours(model, groups, batch, n), batch, partial(trl, model), dtype)]
+        scores = ours(model, groups, batch, n)
+        with plainly(model):
+            found = [compare_paths(scores, batch, partial(trl, model), dtype)]
     if backwards:
         batch, groups = compared_rows(unwrap(model), inputs, n, ROWS_BACKWARDS)
+        single = getattr(model, "module", model)  # DDP would wait for all gradients
+        weights = sample_weights(single)
         with without_dropout(model):
-            single = getattr(model, "module", model)  # DDP would wait for all gradients
-            paths = partial(ours, single, groups), partial(trl, single)
-            found.append(compare_gradients(*paths, batch, n, sample_weights(single), dtype))
+            gradients = differentiate(ours(single, groups, batch, n), weigh(batch, n), weights)
+            with plainly(single):
+                found.append(
+                    compare_gradients(
+                        single, gradients, batch, n, partial(trl, single), weights, dtype
+                    )
+                )
     return torch.stack(found), batch["attention_mask"][:, -n:].sum()
 
 
@@ -159,48 +172,100 @@ def compare_paths(ours: Tensor, batch: dict[str, Any], trl: Scores, dtype: torch
 
 
 def compare_gradients(
-    ours: Scores,
-    trl: Scores,
+    model: nn.Module,
+    ours: dict[str, Tensor],
     batch: dict[str, Any],
     n: int,
+    trl: Scores,
     weights: dict[str, Tensor],
     dtype: torch.dtype,
 ) -> Tensor:
     """How far a shared prompt's gradients are from TRL's, against TRL's own rounding.
 
-    TRL differentiates completions together, padded, and one by one, without padding.
+    TRL differentiates completions together, padded, every layer's output rounded anew, and one by
+    one, without padding: what differs between these two is rounding.
 
     Args:
-        ours: scores TRL's arguments with the prompt run once.
-        trl: as TRL scores them.
+        model: that is differentiated.
+        ours: "*" by name, of `differentiate`.
         batch: as of `compare_paths`.
         n: tokens of a completion, padding included.
-        weights: whose gradients are compared, by name.
+        trl: scores TRL's arguments.
+        weights: "*" whose gradients are compared, by name.
         dtype: that the model computes in.
 
     Returns:
         Float "2": norm of the difference over the gradients', NaN without any, and the largest
         that is rounding.
     """
-    real = batch["attention_mask"][:, -n:].bool()
-    # Every token counts differently, so none makes up for another.
-    factors = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).to(real.device)
-
-    def differentiate(scores: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        total = (scores * factors).sum()
-        found = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
-        return {name: x.float() for name, x in zip(weights, found, strict=True)}
-
-    shared, padded = (differentiate(score(batch, n), factors * real) for score in (ours, trl))
-    alone = {name: torch.zeros_like(x) for name, x in shared.items()}
-    for row, length in enumerate(real.sum(1).tolist()):
+    factors = weigh(batch, n)
+    with rounding_anew(model, dtype):
+        scores = trl(batch, n)
+    padded = differentiate(scores, factors, weights)
+    alone = {name: torch.zeros_like(x) for name, x in padded.items()}
+    for row, length in enumerate(batch["attention_mask"][:, -n:].sum(1).tolist()):
         if length:
             scores = trl(pick_row(batch, row), length)
-            for name, x in differentiate(scores, factors[row : row + 1, :length]).items():
-                alone[name] += x
-    found, rounding = (relative_difference(x, alone) for x in (shared, padded))
+            own = differentiate(scores, factors[row : row + 1, :length], weights)
+            alone = {name: x + own[name] for name, x in alone.items()}
+    found, rounding = (relative_difference(x, alone) for x in (ours, padded))
     allowed = max(SLACK * rounding, GRADIENT_ROUNDING[dtype])
-    return torch.tensor([found, allowed], device=real.device)
+    return torch.tensor([found, allowed], device=factors.device)
+
+
+def differentiate(scores: Tensor, factors: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients "*" by name, in float32, of a sum of scores.
+
+    Args:
+        scores: Float "b c".
+        factors: Float "b c", of each in the sum.
+        weights: "*" by name.
+    """
+    total = (scores * factors).sum()
+    found = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
+    return {name: x.float() for name, x in zip(weights, found, strict=True)}
+
+
+def weigh(batch: dict[str, Any], n: int) -> Tensor:
+    """Float "b n", 0 on padding: every token counts differently, so none makes up for another.
+
+    Args:
+        batch: as of `compare_paths`.
+        n: tokens of a completion, padding included.
+    """
+    real = batch["attention_mask"][:, -n:]
+    return (
+        torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).to(real.device) * real
+    )
+
+
+@contextmanager
+def rounding_anew(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Within the block every layer's output is one that `dtype` might as well have made of it.
+
+    Args:
+        model: of transformers.
+        dtype: that it computes in.
+    """
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+    def shift(place: int, _: Any, __: Any, output: Any) -> Any:
+        def shifted(x: Tensor) -> Tensor:
+            if not x.is_floating_point():
+                return x
+            waves = torch.cos(place + place * torch.arange(x.shape[-1], device=x.device))
+            return (x * (1 + torch.finfo(dtype).eps / 2 * waves)).to(x.dtype)
+
+        return mapped(shifted, output)
+
+    handles = [
+        layer.register_forward_hook(partial(shift, place)) for place, layer in enumerate(layers, 1)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def sample_weights(model: nn.Module) -> dict[str, Tensor]:

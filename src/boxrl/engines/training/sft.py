@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from boxrl.config import Recipe
 from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.prefix.answered import UNLABELLED, pack_answered, split_answered
-from boxrl.engines.prefix.shared_prefix import plain_windows, unwrap
+from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.training.batches import join_rows, mark_answers
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo import (
@@ -121,8 +121,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         batch = {name: x for name, x in inputs.items() if name not in ("num_images", "num_tiles")}
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, UNLABELLED)
         labels[:, :-n] = UNLABELLED
-        with plain_windows(model):
-            output = model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
+        output = model(**batch, labels=labels, fused_lm_head=True, use_cache=False)
         scored: Tensor = output.log_probs[:, -n:]
         return scored
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from boxrl.data.files import share_weights, write_atomic
-from boxrl.engines.prefix.shared_prefix import enable, log_probs, unwrap
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.bundles import BundleSampler
 from boxrl.engines.training.checkpoints import RECIPE
@@ -115,9 +116,8 @@ class BoxTrainer:
         backwards = self._differentiates and torch.is_grad_enabled()
         halves = {torch.bfloat16: self.args.bf16, torch.float16: self.args.fp16}
         dtype = next((half for half, on in halves.items() if on), unwrap(model).dtype)
-        found, tokens = compare_first(
-            model, inputs, n, self._score_shared, self._score_plainly, dtype, backwards=backwards
-        )
+        paths = self._score_shared, self._score_plainly, self._plainly
+        found, tokens = compare_first(model, inputs, n, *paths, dtype, backwards=backwards)
         said = describe_difference(self.accelerator.gather(found[None]))
         # Else all completions were cut and masked, or gradients are still to come.
         seen = bool(self.accelerator.gather(tokens).any())
@@ -138,8 +138,12 @@ class BoxTrainer:
             return log_probs(model, split_rows(inputs, n), groups)[0]
 
     def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
-        """TRL's log-probabilities "b c", with nothing of boxrl's in them."""
+        """TRL's log-probabilities "b c"."""
         raise NotImplementedError
+
+    def _plainly(self, model: Any) -> AbstractContextManager[None]:
+        """A block in which nothing of boxrl's is in the model, forwards and backwards."""
+        return plain_windows(model)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: recipe.yaml and environment.json of the run folder say more."""
