@@ -54,5 +54,15 @@ def test_a_table_that_is_none_is_told(table: object, tmp_path: Path) -> None:
         read_benchmark(write_json(tmp_path / "benchmark.json", {"table": table}))
 
 
+def test_words_and_numbers_are_told_apart(tmp_path: Path) -> None:
+    table = {"title": "t", "columns": ["model", "mAP", "remark"], "rows": [["m", 1.5, None]]}
+    found = read_benchmark(write_json(tmp_path / "benchmark.json", {"table": table}))
+    assert found is not None
+    assert found.words == (True, False, True)
+    empty = read_benchmark(write_json(tmp_path / "b.json", {"table": table | {"rows": []}}))
+    assert empty is not None
+    assert empty.words == (True, True, True)
+
+
 def test_a_run_of_an_earlier_version_has_no_table(tmp_path: Path) -> None:
     assert read_benchmark(write_json(tmp_path / "benchmark.json", {"summary": {}})) is None

@@ -59,8 +59,7 @@ def read_benchmark(path: Path) -> BenchmarkTable | None:
         _text(content.get("protocol")),
         _text(content.get("headline")),
         tuple(
-            not any(isinstance(cell, int | float) for cell in column)
-            for column in zip(*rows, strict=True)
+            not any(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))
         ),
     )
 
