@@ -18,6 +18,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, is_deepspeed_available
 from transformers import PrinterCallback, TrainerCallback
+from trl.distributed import DistributedBackend
 
 from boxrl.config import Recipe
 from boxrl.engines.loading import load, quiet
@@ -120,10 +121,11 @@ def train(recipe: Recipe, setting: str, model: Any, processor: Any) -> dict[str,
     trainer.save_model(str(recipe.out / "model"))
     steps = trainer.state.log_history[:STEPS]
     assert "image_trees" not in trainer.notices
+    backend = DistributedBackend(trainer.accelerator)
     return {
         "processes": trainer.accelerator.num_processes,
-        "zero_stage": trainer._dist.zero_stage,
-        "fsdp_version": trainer._dist.fsdp_version,
+        "zero_stage": backend.zero_stage,
+        "fsdp_version": backend.fsdp_version,
         "share_held": share_held(trainer.model),
         **{name: [row[name] for row in steps] for name in FIGURES[recipe.method]},
     }
