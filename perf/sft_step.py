@@ -1,19 +1,20 @@
 """How fast a step of SFT is beside TRL's own path: same model, samples and loss, interleaved.
 
-    python perf/sft_step.py [--rounds 3] [--threads 2] [--json]
+    python perf/sft_step.py [--rounds 3] [--json]
 
 The model is that of perf/grpo_step.py. Micro-batches of 4 samples as TRL's collator leaves them,
 padded to the longest: prompts of an image between 20 tokens of text that all begin with and a
 question of 60, answers of uneven length. TRL's column is SFTTrainer's own loss of the padded batch,
 its fused head scoring answers only, as it does on a GPU; boxrl's is the same loss of one row
 without padding, in which the questions of an image share it. Tokens are those that run through the
-language model. The paths take turns in one process.
+language model. The paths take turns in one process, on one core, in CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import defaultdict
 from functools import partial
 from types import SimpleNamespace
@@ -136,7 +137,9 @@ def bench(rounds: int) -> list[dict[str, Any]]:
         kept = {path: call() for path, call in calls.items()}
         row = {"4 samples": case.name, "tokens": f"{kept['trl'][1]:,} / {kept['boxrl'][1]:,}"}
         difference = abs(kept["trl"][0] - kept["boxrl"][0])
-        rows.append(row | compare(calls, rounds) | {"difference of losses": difference})
+        rows.append(
+            row | compare(calls, rounds, time.process_time) | {"difference of losses": difference}
+        )
         print(rows[-1], file=sys.stderr)
     return rows
 
@@ -145,11 +148,10 @@ def main() -> None:
     """Run the cases and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     quiet()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     # TRL's fused head then scores labelled positions alone, as it does on a GPU.
     trl.trainer.utils._use_triton = lambda device: True
     print_rows(bench(args.rounds), args.json)
