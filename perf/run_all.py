@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,9 @@ PAGE, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
 KEPT = ROOT / "runs" / "full_size.jsonl"
 """What a run of `full_size` counted before it was cut."""
 BEGIN, END = "<!-- shared prefix: begin -->", "<!-- shared prefix: end -->"
+SEEN = ROOT / "docs" / "shared_prefix.csv"
+"""Every measurement of what sharing the prompt gains, for it differs by machine: commit, machine,
+and how many times as fast as TRL forward and backward are at each of SIZES."""
 SIZES = (256, 576, 1024)
 """Image tokens of which README.md names the gain."""
 BENCHMARKS = (
@@ -33,6 +37,7 @@ BESIDE_PEERS = {"parse", "coco_eval", "convert"}
 """Those that run in the peers' Python; `data` starts its peers there by itself."""
 INTRODUCTION = """# Performance
 
+{lead}
 boxrl beside its peers, in one process or interleaved processes, on the same input. Read the
 ratios; absolute times belong to the machine that is named in each section. `make bench` rewrites
 this page.
@@ -86,35 +91,114 @@ def read_sections() -> dict[str, str]:
     return {part[3:].partition(":")[0]: part for part in parts}
 
 
+def read_table(section: str, first: str) -> list[dict[str, str]]:
+    """Rows of the first table of a section whose first column is named `first`."""
+    found = re.search(rf"^\| {re.escape(first)} \|.*\n(?:\|.*\n)+", f"{section}\n", re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{PAGE.name}: no table that begins with {first!r}")
+    head, _, *lines = (line.strip("| ").split(" | ") for line in found[0].splitlines())
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def read_seen() -> list[list[float]]:
+    """Factors of every measurement, by SIZES."""
+    lines = SEEN.read_text("utf-8").splitlines()[1:]
+    return [[float(value) for value in line.split(",")[2:]] for line in lines]
+
+
+def note_gain(section: str) -> None:
+    """Add what `grpo_step` has measured to SEEN."""
+    found = []
+    for size in SIZES:
+        row = re.search(rf"^\| {size} \| 100 \| 1 \|[^|]*\|[^|]*\| ([\d.]+)", section, re.MULTILINE)
+        if row is None:
+            raise SystemExit(f"{PAGE.name}: no row of {size} image tokens under grpo_step")
+        found.append(row[1])
+    machine = describe_machine().partition(", Python")[0].replace(",", ";")
+    with SEEN.open("a", encoding="utf-8") as handle:
+        handle.write(",".join([read_commit(), machine, *found]) + "\n")
+
+
+def render_lead(sections: dict[str, str]) -> str:
+    """The table that the page begins with: what a prompt costs by each way."""
+    lowest, highest = _range(read_seen())
+    together = {
+        int(row["image tokens"]): float(row["times as fast"].split()[0])
+        for row in read_table(sections["grpo_step"], "image tokens | completion | prompts of")
+        if row["prompts of the image"] == "4"
+    }
+    step = "Forward and backward of a prompt, 8 completions"
+    rows = [[step, *(f"{size:,} image tokens" for size in SIZES)], ["---"] * 4]
+    rows.append(["**CPU, measured**: TRL", *["1"] * 3])
+    spread = [f"{a} to {b} times as fast" for a, b in zip(lowest, highest, strict=True)]
+    rows.append(["the prompt shared", *spread])
+    rows.append(
+        ["and 4 prompts of an image together"]
+        + [
+            f"{_down(low * together[size])} times as fast"
+            for low, size in zip(lowest, SIZES, strict=True)
+        ]
+    )
+    for row in read_table(sections["full_size"], "tuned"):
+        work = [float(row[f"TFLOP at {size}"]) for size in SIZES]
+        if row["way"] == "TRL":
+            trl = work
+            name = f"**Qwen2.5-VL-3B, counted**, {row['tuned']}: TRL"
+            rows.append([name, *(f"{value:.0f} TFLOP" for value in work)])
+            continue
+        gains = zip(work, trl, strict=True)
+        rows.append([row["way"], *(f"{a:.0f} TFLOP, {b / a:.1f} times less" for a, b in gains)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _range(seen: list[list[float]]) -> tuple[list[float], list[float]]:
+    """Lowest and highest factor by size, rounded down to a tenth."""
+    columns = list(zip(*seen, strict=True))
+    return [_down(min(column)) for column in columns], [_down(max(column)) for column in columns]
+
+
+def _down(value: float) -> float:
+    return math.floor(10 * value) / 10
+
+
 def write_page(sections: dict[str, str]) -> None:
     """The page of all sections, in the order of BENCHMARKS."""
     body = "\n".join(sections[name].strip() + "\n" for name in BENCHMARKS if name in sections)
     seconds = sum(map(int, re.findall(r"; took (\d+) s\.\*$", body, re.MULTILINE)))
     total = f"The sections below took {seconds / 60:.0f} minutes in all.\n"
-    PAGE.write_text(f"{INTRODUCTION}\n{total}\n{body}", "utf-8")
+    head = INTRODUCTION.format(lead=render_lead(sections))
+    PAGE.write_text(f"{head}\n{total}\n{body}", "utf-8")
 
 
-def render_gain(section: str) -> str:
-    """The sentence of README.md: what sharing the prompt gains, rounded down to a tenth.
+def render_gain(sections: dict[str, str]) -> str:
+    """The sentence of README.md: the lowest gain of sharing the prompt that was seen, and others.
 
     Args:
-        section: of `grpo_step`; its rows of 8 completions of 100 tokens for one prompt are read.
+        sections: of the page; of `full_size` the work of a 3B model by both ways is read.
     """
-    gains = []
-    for size in SIZES:
-        row = re.search(rf"^\| {size} \| 100 \| 1 \|[^|]*\|[^|]*\| ([\d.]+)", section, re.MULTILINE)
-        if row is None:
-            raise SystemExit(f"{PAGE.name}: no row of {size} image tokens under grpo_step")
-        gains.append(f"{math.floor(10 * float(row[1])) / 10}")
-    *first, last = gains
+    lowest, highest = _range(read_seen())
+    trl, ours = (
+        next(row for row in read_table(sections["full_size"], "tuned") if row["way"] == way)
+        for way in ("TRL", "prompt shared")
+    )
+    work = [float(trl[f"TFLOP at {n}"]) / float(ours[f"TFLOP at {n}"]) for n in SIZES]
+    return (
+        f"{_listed(lowest)} times as fast (elsewhere up to {_listed(highest)}) at "
+        f"{_listed([f'{size:,}' for size in SIZES])} image tokens, and of Qwen2.5-VL-3B at full "
+        f"size they are {_listed([_down(value) for value in work])} times less work, counted"
+    )
+
+
+def _listed(values: Sequence[object]) -> str:
+    *first, last = map(str, values)
     return f"{', '.join(first)} and {last}"
 
 
-def write_readme(section: str) -> None:
+def write_readme(sections: dict[str, str]) -> None:
     """Put the gain between its marks."""
     before, _, rest = README.read_text("utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}{render_gain(section)}{END}{after}", "utf-8")
+    README.write_text(f"{before}{BEGIN}{render_gain(sections)}{END}{after}", "utf-8")
 
 
 def main() -> None:
@@ -127,9 +211,10 @@ def main() -> None:
     for name in args.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr)
         sections[name] = run_benchmark(name, args.peers)
-        write_page(sections)  # after each: what was measured stays, whatever ends the rest
         if name == "grpo_step":
-            write_readme(sections[name])
+            note_gain(sections[name])
+        write_page(sections)  # after each: what was measured stays, whatever ends the rest
+        write_readme(sections)
 
 
 if __name__ == "__main__":

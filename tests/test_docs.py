@@ -232,9 +232,15 @@ def test_python_of_a_page_gives_what_its_last_comment_says(page: str) -> None:
 
 def test_the_readme_says_what_the_benchmark_measured() -> None:
     module = run_path(str(ROOT / "perf" / "run_all.py"))
-    measured = module["render_gain"](module["read_sections"]()["grpo_step"])
+    measured = module["render_gain"](module["read_sections"]())
     readme = (ROOT / "README.md").read_text("utf-8")
     assert readme.partition(module["BEGIN"])[2].partition(module["END"])[0] == measured
+
+
+def test_the_performance_page_begins_with_what_a_prompt_costs() -> None:
+    module = run_path(str(ROOT / "perf" / "run_all.py"))
+    page = module["PAGE"].read_text("utf-8")
+    assert page.startswith(f"# Performance\n\n{module['render_lead'](module['read_sections']())}")
 
 
 def test_every_file_that_code_and_pages_name_exists() -> None:
