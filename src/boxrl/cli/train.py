@@ -202,7 +202,12 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     from boxrl.data.summary import read_summary
     from boxrl.engines.build import recipe_options
     from boxrl.engines.known_models import find_known_family
-    from boxrl.engines.training.memory import GIB, visible_memory, vllm_share
+    from boxrl.engines.training.memory import (
+        GIB,
+        needed_with_vllm,
+        visible_memory,
+        vllm_share,
+    )
     from boxrl.engines.training.recompute import settle
 
     processes, strategy, gpu_memory = args.num_processes, args.strategy, args.gpu_memory
@@ -230,8 +235,11 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
         console.print("no GPU here; give its memory with --gpu-memory GB")
         return 0
     share = vllm_share(recipe)
-    needed = found.peak + share * available
-    beside = f", {share * available / GIB:.1f} of them vLLM's" if share else ""
+    needed = needed_with_vllm(recipe, found, available)
+    own = f"{share * available / GIB:.1f}"
+    beside = f", {own} of them vLLM's" if share else ""
+    if share and recipe.train.trl.get("vllm_enable_sleep_mode"):
+        beside = f", vLLM's {own} while it generates"
     fits = needed <= 0.92 * available  # the rest goes to CUDA itself and to fragmentation
     console.print(
         f"{'fits' if fits else 'does not fit'}: {needed / GIB:.1f} GiB{beside}, of "

@@ -81,7 +81,9 @@ def test_a_narrow_model_gets_settings_that_teach_it(
     model: str, scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(init(scene_folder, model=model)) == 0
-    (tmp_path / "recipe.yaml").write_text(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "vllm" not in text
+    (tmp_path / "recipe.yaml").write_text(text)
     train = load_recipe(tmp_path / "recipe.yaml").train
     quickstart = load_recipe(find_recipe("quickstart")).train
     assert train.learning_rate == quickstart.learning_rate
@@ -167,6 +169,8 @@ def test_a_limit_that_is_named_is_kept(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(init(folder, model=model, gpu_memory="24", **named)) == 0
     text = capsys.readouterr().out
     assert "min_pixels: 50176\nmax_pixels: 401408 # 494 tokens an image" in text
+    proposed = "  # trl: {use_vllm: true, vllm_enable_sleep_mode: true} # vLLM draws the completions"
+    assert f"{proposed}, in 6.7 GiB that sleep while it trains" in text
     assert main(init(folder, model=model, gpu_memory="2", **named)) == 2
     assert "at a time and images of 401,408 pixels needs" in capsys.readouterr().err
     assert main(init(folder, model=model, max_pixels="100")) == 2

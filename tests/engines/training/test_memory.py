@@ -222,6 +222,10 @@ def test_a_colocated_vllm_takes_its_share(
     told = capsys.readouterr().out
     assert f"{0.3 * 8e9 / GIB:.1f} of them vLLM's" in told
     assert "KV cache" not in told
+    asleep = "train.trl.vllm_enable_sleep_mode=true"
+    assert main([*dry, "train.trl.use_vllm=true", asleep]) == 0
+    told = capsys.readouterr().out
+    assert f"vLLM's {0.3 * 8e9 / GIB:.1f} while it generates" in told
     whole = "train.trl.vllm_gpu_memory_utilization=0.95"
     assert main([*dry, "train.trl.use_vllm=true", whole]) == 1
     assert main([*dry, "train.trl.use_vllm=true", whole, "train.trl.vllm_mode=server"]) == 0

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,14 @@ from boxrl.engines.build import EngineOptions
 from boxrl.engines.known_models import find_config, find_known_family
 from boxrl.engines.steps import plan_steps
 from boxrl.engines.training.load import token_counter
-from boxrl.engines.training.memory import GIB, Estimate, estimate, least
+from boxrl.engines.training.memory import (
+    GIB,
+    Estimate,
+    estimate,
+    least,
+    needed_with_vllm,
+    vllm_share,
+)
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import render_target
@@ -179,7 +187,7 @@ def _limits(family: Family, *, named: bool) -> Iterator[Family]:
 
 def _pace(model: str, method: str, answer: int) -> tuple[int, dict[str, Any]]:
     """Times through few samples, and keys of `train`, by the width of the model."""
-    narrow = find_config(model).get_text_config().hidden_size < NARROW
+    narrow = _is_narrow(model)
     length = max(96 if narrow else 1024, -(-answer * 3 // 64) * 32)
     if narrow:
         rate = {"learning_rate": NARROW_RATE[method]}
@@ -277,6 +285,29 @@ class Facts(NamedTuple):
     answer: int
 
 
+def _is_narrow(model: str) -> bool:
+    """Whether a model is too small for the settings of large ones."""
+    return bool(find_config(model).get_text_config().hidden_size < NARROW)
+
+
+def _vllm_line(recipe: Recipe, facts: Facts) -> str:
+    """A proposal that vLLM draw the completions, where it fits beside what the trainer keeps."""
+    if recipe.method != "grpo" or _is_narrow(recipe.model):
+        return ""
+    asleep = {"use_vllm": True, "vllm_enable_sleep_mode": True}
+    train = recipe.train.model_copy(update={"trl": asleep})
+    with_vllm, available = recipe.model_copy(update={"train": train}), facts.gpu_memory * 1e9
+    kept = replace(facts.need, generating=facts.need.kept)
+    needed = needed_with_vllm(with_vllm, kept, available)
+    if needed > 0.9 * available:
+        return ""
+    return (
+        "  # trl: {use_vllm: true, vllm_enable_sleep_mode: true} # vLLM draws the completions, in "
+        f"{vllm_share(with_vllm) * available / GIB:.1f} GiB that sleep while it trains; "
+        f"{needed / GIB:.1f} GiB in all\n"
+    )
+
+
 def _render(recipe: Recipe, facts: Facts) -> str:
     train, data, gpus = recipe.train, recipe.data, facts.gpus
     several = f" --launch accelerate --num-processes {gpus} --strategy zero3" if gpus > 1 else ""
@@ -318,4 +349,4 @@ train:
   freeze_vision: {str(train.freeze_vision).lower()}
 {lora}  save_steps: {train.save_steps}
 {validate}
-"""  # noqa: E501
+{_vllm_line(recipe, facts)}"""  # noqa: E501

@@ -39,6 +39,8 @@ from boxrl.types import Sample
 GIB = 2**30
 NF4_BYTES = 0.53
 """Bytes of a weight in 4 bits with its doubly quantized scales."""
+KEPT = ("weights", "optimizer", "images")
+"""Parts of the memory that are held all the time."""
 SHARES_WEIGHTS = frozenset({"zero3", "fsdp2"})
 SHARES_STATE = SHARES_WEIGHTS | {"zero2"}
 LIVE, BUCKET = 1_000_000_000, 500_000_000
@@ -62,6 +64,11 @@ class Estimate:
     stepping: float
     generating: float
     facts: list[str]
+
+    @property
+    def kept(self) -> float:
+        """What is held all the time: weights, the optimizer's state, images."""
+        return sum(self.memory[name] for name in KEPT)
 
     @property
     def peak(self) -> float:
@@ -236,6 +243,22 @@ def vllm_share(recipe: Recipe) -> float:
     if not options.get("use_vllm") or options.get("vllm_mode", "colocate") != "colocate":
         return 0.0
     return float(options.get("vllm_gpu_memory_utilization", 0.3))
+
+
+def needed_with_vllm(recipe: Recipe, found: Estimate, available: float) -> float:
+    """Bytes of one GPU that a process needs together with a vLLM in it.
+
+    A vLLM with TRL's `vllm_enable_sleep_mode` gives its memory back while the process trains.
+
+    Args:
+        recipe: see `vllm_share`.
+        found: what the process needs by itself.
+        available: bytes of the GPU.
+    """
+    share = vllm_share(recipe) * available
+    if not recipe.train.trl.get("vllm_enable_sleep_mode"):
+        return found.peak + share
+    return max(found.training, found.stepping, found.generating + share)
 
 
 def visible_memory() -> int | None:
