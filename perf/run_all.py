@@ -124,7 +124,9 @@ def render_lead(sections: dict[str, str]) -> str:
     lowest, highest = _range(read_seen())
     together = {
         int(row["image tokens"]): float(row["times as fast"].split()[0])
-        for row in read_table(sections["grpo_step"], "image tokens | completion | prompts of")
+        for row in read_table(
+            sections["grpo_step"], "image tokens | completion | prompts of the image"
+        )
         if row["prompts of the image"] == "4"
     }
     step = "Forward and backward of a prompt, 8 completions"
@@ -135,7 +137,7 @@ def render_lead(sections: dict[str, str]) -> str:
     rows.append(
         ["and 4 prompts of an image together"]
         + [
-            f"{_down(low * together[size])} times as fast"
+            f"{_down(low * together[size])} times as fast" if size in together else "not measured"
             for low, size in zip(lowest, SIZES, strict=True)
         ]
     )
