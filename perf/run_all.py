@@ -129,13 +129,13 @@ def render_lead(sections: dict[str, str]) -> str:
         )
         if row["prompts of the image"] == "4"
     }
-    step = "Forward and backward of a prompt, 8 completions"
+    step = "Forward and backward of a prompt, 8 completions of 100 tokens (counted: of 200)"
     rows = [[step, *(f"{size:,} image tokens" for size in SIZES)], ["---"] * 4]
     rows.append(["**CPU, measured**: TRL", *["1"] * 3])
     spread = [f"{a} to {b} times as fast" for a, b in zip(lowest, highest, strict=True)]
-    rows.append(["the prompt shared", *spread])
+    rows.append(["prompt shared", *spread])
     rows.append(
-        ["and 4 prompts of an image together"]
+        ["4 prompts of an image"]
         + [
             f"{_down(low * together[size])} times as fast" if size in together else "not measured"
             for low, size in zip(lowest, SIZES, strict=True)

@@ -39,7 +39,7 @@ from boxrl.types import Sample
 GIB = 2**30
 NF4_BYTES = 0.53
 """Bytes of a weight in 4 bits with its doubly quantized scales."""
-KEPT = ("weights", "optimizer", "images")
+KEPT = ("weights", "optimizer", "images", "average")
 """Parts of the memory that are held all the time."""
 SHARES_WEIGHTS = frozenset({"zero3", "fsdp2"})
 SHARES_STATE = SHARES_WEIGHTS | {"zero2"}
@@ -68,7 +68,7 @@ class Estimate:
     @property
     def kept(self) -> float:
         """What is held all the time: weights, the optimizer's state, images."""
-        return sum(self.memory[name] for name in KEPT)
+        return sum(self.memory.get(name, 0) for name in KEPT)
 
     @property
     def peak(self) -> float:
@@ -114,7 +114,7 @@ def estimate(
         memory["activations"] -= counted.gradients
     if lora_bits(recipe):
         memory["activations"] += counted.largest  # a layer's weights, as they are computed with
-    kept = sum(memory.get(name, 0) for name in ("weights", "optimizer", "images", "average"))
+    kept = sum(memory.get(name, 0) for name in KEPT)
     training = kept + memory["gradients"] + memory["activations"] + memory.get("gathered", 0)
     stepping = kept + max(memory["gradients"], 0 if shares else gradient_copies(counted))
     generating = 0.0
