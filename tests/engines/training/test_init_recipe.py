@@ -169,8 +169,8 @@ def test_a_limit_that_is_named_is_kept(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(init(folder, model=model, gpu_memory="24", **named)) == 0
     text = capsys.readouterr().out
     assert "min_pixels: 50176\nmax_pixels: 401408 # 494 tokens an image" in text
-    proposed = "  # trl: {use_vllm: true, vllm_enable_sleep_mode: true} # vLLM draws the completions"
-    assert f"{proposed}, in 6.7 GiB that sleep while it trains" in text
+    proposed = "  # trl: {use_vllm: true, vllm_enable_sleep_mode: true} # vLLM draws"
+    assert f"{proposed} the completions, in 6.7 GiB that sleep while it trains" in text
     assert main(init(folder, model=model, gpu_memory="2", **named)) == 2
     assert "at a time and images of 401,408 pixels needs" in capsys.readouterr().err
     assert main(init(folder, model=model, max_pixels="100")) == 2
