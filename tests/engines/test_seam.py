@@ -217,6 +217,16 @@ def test_tied_weights_are_named(model: Any) -> None:
         assert weights[output] is weights[source]
 
 
+@of("transformers.modeling_layers.GradientCheckpointingLayer")
+def test_layers_of_text_and_tower_are_of_one_class(model: Any) -> None:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    modules = dict(model.named_modules())
+    found = [name for name, x in modules.items() if isinstance(x, GradientCheckpointingLayer)]
+    assert found
+    assert found == [name for name in modules if re.search(r"\.(layers|blocks)\.\d+$", name)]
+
+
 @of("transformers.masking_utils.sdpa_mask", "transformers.masking_utils.create_masks_for_generate")
 def test_masks_are_made_by_name_of_attention(model: Any) -> None:
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask

@@ -68,7 +68,7 @@ def test_what_a_library_refuses_names_the_key(
     options: dict[str, Any], said: str, scene_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=said) as told:
-        train(tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, **options))
+        train_run(tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, **options))
     assert "\n" not in str(told.value)
 
 

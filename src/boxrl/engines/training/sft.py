@@ -58,9 +58,11 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         self.data_collator = self._collate_answers
 
     def _unshared(self) -> str | None:
-        """Beside the model's reasons those of options that need the logits of prompts."""
+        """Beside the model's reasons those of options that learn prompts, or cut them."""
         if not self.args.completion_only_loss:
             return "train.trl.completion_only_loss=false has it learn its prompts, too"
+        if self.args.max_length is not None:
+            return "train.trl.max_length cuts samples, images among them"
         if self.args.label_smoothing_factor:
             return "train.trl.label_smoothing_factor asks for the logits of all tokens"
         return super()._unshared()
