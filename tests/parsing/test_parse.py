@@ -85,6 +85,11 @@ HOSTILE = {
 }
 
 
+LINEAR_S = 0.5
+"""CPU seconds for a megabyte: twice what the slowest takes; reading it again for each piece takes
+minutes."""
+
+
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
@@ -94,9 +99,9 @@ def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
         start = time.process_time()
         parsed = parse(text, family, (640, 480))
         best = min(best, time.process_time() - start)
-        if best < 0.25:
+        if best < LINEAR_S:
             break
-    assert best < 0.25
+    assert best < LINEAR_S
     assert parsed.detections.boxes.shape[1] == 4
 
 
