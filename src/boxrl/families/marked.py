@@ -45,9 +45,14 @@ class _Blocks:
                 says_none = end is not None and _NOTHING.fullmatch(body) is not None
                 none, broken = none or says_none, broken + (not says_none)
                 continue
-            items += [(_box(group), label) for group in groups if len(group) == 4]
-            points += [((group[0], group[1]), label) for group in groups if len(group) == 2]
-            unread = sum(len(group) not in (2, 4) for group in groups)
+            unread = 0
+            for group in groups:
+                if len(group) == 4:
+                    items.append((_box(group), label))
+                elif len(group) == 2:
+                    points.append(((group[0], group[1]), label))
+                else:
+                    unread += 1
             broken += unread or end is None
         return Found(items, broken, points, none and not items and not points)
 
@@ -60,9 +65,9 @@ class _Blocks:
 def _numbers(text: str) -> list[float]:
     """The numbers in a text; a single one, so that it is no box, where one is overlong."""
     found = _NUMBER.findall(text)
-    if any(len(number) > _LONGEST_NUMBER for number in found):
+    if len(text) > _LONGEST_NUMBER and any(len(number) > _LONGEST_NUMBER for number in found):
         return [0.0]
-    return [float(number) for number in found]
+    return list(map(float, found))
 
 
 def _box(numbers: Sequence[float]) -> tuple[float, float, float, float]:
