@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
@@ -185,3 +186,16 @@ def build_batch(
     elif kind.startswith(("gemma3", "paligemma")):
         images["token_type_ids"] = types
     return Batch(ids, mask, n_completion, images)
+
+
+def adapt(model: Any, reentrant: bool = False) -> Any:
+    """The model in training, with LoRA that changes it and activations that are computed again."""
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    return model

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from peft import LoraConfig, get_peft_model  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 from trl.trainer.utils import add_fused_lm_head  # noqa: E402
@@ -27,7 +26,7 @@ from tests.support.architectures import (  # noqa: E402
     VOCABULARY,
     draw_image,
 )
-from tests.support.random_models import KINDS, build_plain_model  # noqa: E402
+from tests.support.random_models import KINDS, adapt, build_plain_model  # noqa: E402
 from tests.support.trl_sft import loss_of_trl  # noqa: E402
 from tests.support.varlen import reference_varlen  # noqa: E402
 
@@ -130,14 +129,7 @@ def test_loss_figures_and_gradients_equal_trl(kind: str) -> None:
 @pytest.mark.parametrize("kind", [*KINDS, "qwen3.5"])
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_equal_with_lora_and_gradient_checkpointing(kind: str) -> None:
-    model = get_peft_model(build_model(kind), LoraConfig(r=4, target_modules="all-linear"))
-    torch.manual_seed(2)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model.train()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.enable_input_require_grads()
+    model = adapt(build_model(kind))
     assert_equal_to_trl(model, build_samples(kind), items=77)
 
 

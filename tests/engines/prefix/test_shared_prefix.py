@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 from contextlib import nullcontext  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
-from peft import LoraConfig, get_peft_model  # noqa: E402
 from trl import GRPOTrainer  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
@@ -26,7 +25,7 @@ from boxrl.engines.training.batches import (  # noqa: E402
 )
 from boxrl.errors import UsageError  # noqa: E402
 from tests.support.architectures import ARCHITECTURES  # noqa: E402
-from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
+from tests.support.random_models import KINDS, Batch, adapt, build_batch, build_model  # noqa: E402
 from tests.support.varlen import reference_varlen  # noqa: E402
 
 UNEVEN = (9, 4, 1, 7, 9, 2)
@@ -92,14 +91,7 @@ def test_log_probs_and_gradients_equal_trl(kind: str) -> None:
 # Reentrant checkpointing cuts LoRA gradients of the vision tower, in TRL's path as in ours.
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_equal_with_lora_and_gradient_checkpointing(kind: str, reentrant: bool) -> None:
-    model = get_peft_model(build_model(kind), LoraConfig(r=4, target_modules="all-linear"))
-    torch.manual_seed(2)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model.train()
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    model.enable_input_require_grads()
+    model = adapt(build_model(kind), reentrant)
     assert_equal_to_trl(model, build_batch(kind, groups=2, size=3, lengths=UNEVEN), 3)
 
 

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from peft import LoraConfig, get_peft_model  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
 from boxrl.engines.prefix import kernels, shared_prefix, trees  # noqa: E402
@@ -21,7 +20,7 @@ from tests.engines.prefix.test_shared_prefix import (  # noqa: E402
     trl_log_probs,
 )
 from tests.support.architectures import ARCHITECTURES, IMAGE  # noqa: E402
-from tests.support.random_models import KINDS, Batch, build_batch, build_model  # noqa: E402
+from tests.support.random_models import KINDS, Batch, adapt, build_batch, build_model  # noqa: E402
 from tests.support.varlen import reference_varlen  # noqa: E402
 
 UNEVEN = (9, 4, 1, 7, 9, 2)
@@ -61,14 +60,7 @@ def test_where_they_cannot_be_shared_each_has_its_image(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [*KINDS, "gemma3, short window"])
 def test_equal_with_lora_and_gradient_checkpointing(kind: str) -> None:
-    model = get_peft_model(build_model(kind), LoraConfig(r=4, target_modules="all-linear"))
-    torch.manual_seed(2)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model.train()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.enable_input_require_grads()
+    model = adapt(build_model(kind))
     assert_equal_to_trl(model, build(kind), 2)
 
 
