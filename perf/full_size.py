@@ -138,19 +138,19 @@ def compare(counted: Counted, model: str, tokens: int, completion: int) -> list[
     return rows
 
 
-def count_ways() -> list[dict[str, Any]]:
+def count_ways(counted: Counted) -> list[dict[str, Any]]:
     """What a prompt of the 3B model costs, way by way; completions of 200 tokens."""
     rows = []
     for tuned, train in (("everything", {}), ("LoRA, frozen vision tower", LORA)):
         for way, shared, prompts in WAYS:
             row: dict[str, Any] = {"tuned": tuned, "way": way}
             for tokens in (256, 576, 1024):
-                flops, above, _ = take(
-                    MODELS[0], tokens, 200, even=True, shared=shared, prompts=prompts, **train
+                several = {"prompts": prompts} if prompts > 1 else {}
+                flops, above, _ = counted.take(
+                    take, MODELS[0], tokens, 200, even=True, shared=shared, **several, **train
                 )
                 row[f"TFLOP at {tokens}"] = round(flops / prompts, 1)
             rows.append(row | {"GiB at 1024": round(above, 2)})
-            print(rows[-1], file=sys.stderr)
     return rows
 
 
@@ -189,7 +189,7 @@ def main() -> None:
         for tokens in GRIDS
         for row in compare(counted, model, tokens, completion)
     ]
-    tables = {"A prompt of Qwen2.5-VL-3B": count_ways(), "One micro-batch, counted": rows}
+    tables = {"A prompt of Qwen2.5-VL-3B": count_ways(counted), "One micro-batch, counted": rows}
     if NO_PHANTOM:
         print(f"waits of the host are not counted: {NO_PHANTOM}", file=sys.stderr)
     else:
