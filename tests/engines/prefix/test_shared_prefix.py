@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from contextlib import nullcontext  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
+from transformers.modeling_layers import GradientCheckpointingLayer  # noqa: E402
 from trl import GRPOTrainer  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
@@ -253,3 +254,18 @@ def test_a_part_of_a_group_is_refused() -> None:
 def test_chunks_hold_whole_groups_and_respect_the_limit_where_they_can() -> None:
     assert chunk_groups([0, 0, 1, 1, 2, 2], 4) == [[[0, 1], [2, 3]], [[4, 5]]]
     assert chunk_groups([0, 0, 0, 1], 2) == [[[0, 1, 2]], [[3]]]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "qwen3-vl-moe", "lfm2-vl"])
+def test_the_last_layer_feeds_completions_alone_forward(kind: str) -> None:
+    batch, model = build_batch(kind, groups=2, size=3, lengths=UNEVEN), build_model(kind)
+    enable(model)
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)][-2:]
+    rows: list[int] = []
+    for layer in layers:
+        part = layer.mlp if hasattr(layer, "mlp") else layer.feed_forward
+        part.register_forward_hook(lambda *made: rows.append(int(made[-1].any(-1).sum())))
+    with torch.no_grad():
+        shared_log_probs(model, batch, 3)
+    before, last = rows
+    assert last == int(batch.completion_mask.sum()) < before

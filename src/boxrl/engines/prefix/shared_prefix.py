@@ -45,6 +45,7 @@ from boxrl.engines.prefix.kinds import (
     sight,
     split_mask,
 )
+from boxrl.engines.prefix.last_layer import leave_prompts_out
 from boxrl.engines.prefix.layout import Layout, Siblings, Span
 from boxrl.engines.prefix.recurrent import share_states
 from boxrl.engines.prefix.rows import Rows
@@ -75,6 +76,7 @@ def enable(model: Any, attention: str = "auto") -> None:
         tower = TOWER if on_gpu(base.device) and attention != "sdpa" else "sdpa"
         base.config.vision_config._attn_implementation = tower
     share_states(base)
+    leave_prompts_out(base)
 
 
 def _has_windows(model: Any) -> bool:
