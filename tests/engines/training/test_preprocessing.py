@@ -1,4 +1,4 @@
-"""Images are decoded and preprocessed once each, with the same result."""
+"""Images are decoded and prepared once each, texts read once each, with the same result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from boxrl.engines.loading import (  # noqa: E402
 )
 from boxrl.engines.prefix.images import count_first, row_images  # noqa: E402
 from boxrl.engines.training import grpo, preprocessing  # noqa: E402
-from boxrl.engines.training.preprocessing import once_per_image  # noqa: E402
+from boxrl.engines.training.preprocessing import once_per_image, once_per_text  # noqa: E402
 from boxrl.engines.training.train import training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
@@ -68,6 +68,38 @@ def test_a_picture_is_read_once_however_many_rows_show_it(
     prepared = 2  # torchvision reads what it makes a tensor of
     assert len(read) <= len(pictures) * (1 + prepared)
     assert copy.deepcopy(pictures[0]) is not pictures[0]  # outside
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_equal_texts_are_read_once_into_the_same_rows(
+    padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = load_processor(model_folder("tiny"))
+    options = {"padding": True, "return_tensors": "pt"} if padded else {}
+    token, own = processor.image_token, processor.tokenizer
+    pictures = [Image.new("RGB", (56 * k, 56), "red") for k in (1, 1, 2, 1, 2, 2)]
+    texts = [f"{token} {word}" for word in ("cat", "cat", "cat", "a white dog", "cat", "cat")]
+    expected = processor(images=pictures, text=texts, **options)
+    reader = type(own)
+    original, read = reader.__call__, []
+
+    def counted(self: Any, text: Any, **kwargs: Any) -> Any:
+        read.append(text)
+        return original(self, text, **kwargs)
+
+    with once_per_text(processor):
+        single = processor.tokenizer("cat").input_ids
+        monkeypatch.setattr(reader, "__call__", counted)
+        got = processor(images=pictures, text=texts, **options)
+    assert processor.tokenizer is own
+    assert single == own("cat").input_ids
+    assert {len(batch) for batch in read} == {3}
+    assert got.keys() == expected.keys()
+    for name in expected:
+        same = torch.equal if torch.is_tensor(expected[name]) else list.__eq__
+        assert same(got[name], expected[name])
+    rows = got["input_ids"]
+    assert padded or rows[0] is not rows[1]  # who changes one changes no other
 
 
 def test_a_group_s_pixels_are_there_once(scene_folder: Path) -> None:

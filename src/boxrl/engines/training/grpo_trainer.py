@@ -46,7 +46,7 @@ from boxrl.engines.training.idle_groups import (
 from boxrl.engines.training.importance import Divergence, correction_of_forward
 from boxrl.engines.training.preprocessing import (
     decode_once,
-    once_per_image,
+    once_per_group,
     refusals_by_sample,
 )
 from boxrl.engines.training.trainer_mixin import BoxTrainer
@@ -127,17 +127,17 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return size
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """TRL's; every image is prepared and held once a group."""
+        """TRL's; every image is prepared and held once a group, every prompt read once."""
         size = self._group_size
         if self._tower:
             self._tower.forget()
-        processor, rows = self.processing_class.image_processor, decode_once(inputs)
-        once = once_per_image(processor, size) if self.shared_prefix else nullcontext()
+        processor, rows = self.processing_class, decode_once(inputs)
+        once = once_per_group(processor, size) if self.shared_prefix else nullcontext()
         corrects = self.vllm_importance_sampling_correction
         if self._correction and self.model.training:
             corrects = False  # a pass of its own; see `_weigh`
         later = replaced(self, "vllm_importance_sampling_correction", corrects)
-        with refusals_by_sample(rows, processor), once, later:
+        with refusals_by_sample(rows, processor.image_processor), once, later:
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)

@@ -1,21 +1,75 @@
-"""Images decoded and preprocessed once each, however many completions a prompt has."""
+"""Images decoded and prepared once each, texts read once each, however many rows have them."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers import BatchEncoding
 from transformers.feature_extraction_utils import BatchFeature
 
 from boxrl.data.samples import parse_line
 from boxrl.engines.loading import refusal
+from boxrl.engines.seam import replaced
 from boxrl.errors import DataError
 from boxrl.generation.questions import load_image
+
+
+@contextmanager
+def once_per_group(processor: Any, group: int) -> Iterator[None]:
+    """Within the block `once_per_image` and `once_per_text` hold.
+
+    Args:
+        processor: the model's, of texts and images.
+        group: rows that have a prompt, one after the other.
+    """
+    with once_per_image(processor.image_processor, group), once_per_text(processor):
+        yield
+
+
+@contextmanager
+def once_per_text(processor: Any) -> Iterator[None]:
+    """Within the block `processor` reads equal texts of a batch once.
+
+    TRL has it read the prompt of every completion, with a token for every patch of its image.
+    Law: the same rows of tokens.
+
+    Args:
+        processor: the model's, of texts and images.
+    """
+    with replaced(processor, "tokenizer", _OncePerText(processor.tokenizer)):
+        yield
+
+
+class _OncePerText:
+    """A tokenizer in everything but that it reads equal texts of a batch once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: Any, **options: Any) -> Any:
+        if not isinstance(text, list) or not all(isinstance(own, str) for own in text):
+            return self._tokenizer(text, **options)
+        places = {own: place for place, own in enumerate(dict.fromkeys(text))}
+        read = self._tokenizer([*places], **options)
+        rows = [places[own] for own in text]
+        return BatchEncoding({name: _take(values, rows) for name, values in read.items()})
+
+
+def _take(values: Any, rows: list[int]) -> Any:
+    """Rows of a tensor or list, each its own."""
+    if isinstance(values, list):
+        return [copy(values[row]) for row in rows]
+    return values[rows]
 
 
 @contextmanager
