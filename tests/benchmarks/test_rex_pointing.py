@@ -44,7 +44,7 @@ def write_set(root: Path, name: str) -> None:
             "gt_mask": row["gt"], "task_name": "pointing", "dataset_name": name,
         }  # fmt: skip
         lines.append(json.dumps(asked))
-        key = f"{name}/{name}/{Path(row['image_path']).stem}"
+        key = f"{name}/{Path(row['image_path']).stem}"
         said = row["raw_response"].replace("<|im_end|>", "")
         answers.append(json.dumps({"id": key, "completion": said, "finish_reason": "stop"}))
     (root / f"_annotations/point_eval/{name}.jsonl").write_text("\n".join(lines) + "\n")

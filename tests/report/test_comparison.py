@@ -46,6 +46,23 @@ def test_evaluations_of_one_name_stand_side_by_side(runs: list[Path], tmp_path: 
     assert "Reward f1" in page.text
 
 
+def test_folders_of_one_evaluation_each_are_paired_whatever_their_names(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    build_comparison([runs[1] / "evals" / name for name in EVALS[:2]], tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
+    assert [one["title"] for one in page.payload["evaluations"]] == list(EVALS[:2])
+    assert page.payload["views"] == [[0, 1]]
+    assert f"{EVALS[0]} to {EVALS[1]}" in page.text and "by one only: " in page.text
+
+
+def test_evaluations_of_one_name_are_named_by_their_runs(runs: list[Path], tmp_path: Path) -> None:
+    folders = [run / "evals" / "after_greedy" for run in runs]
+    build_comparison(folders, tmp_path / "report.html")
+    titles = [one["title"] for one in Page(tmp_path / "report.html").payload["evaluations"]]
+    assert titles == ["first", "second"]
+
+
 def test_gains_and_losses_are_counted(runs: list[Path], tmp_path: Path) -> None:
     build_comparison(runs, tmp_path / "report.html")
     rows = read_run(runs[0]).evaluations["before_sampled"].rows

@@ -83,6 +83,17 @@ def test_whole_run_shows_figures_curves_and_gallery(run: Path, tmp_path: Path) -
     assert sum(tag == "path" for tag, _ in page.elements) >= 8
 
 
+def test_run_that_nobody_evaluated_says_what_it_came_to(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evals", "data"))
+    facts = json.loads((copy / "run.json").read_text())
+    write_json(copy / "run.json", facts | {"evals": [], "pairs": []})
+    page = report(copy, tmp_path / "report.html")
+    text = " ".join(page.text.split())
+    assert re.search("not evaluated ?, trained with GRPO from tiny; on its own samples: rew", text)
+    assert "Next: boxrl predict --model RUN/model" in text
+    assert "not evaluated" not in report(run, tmp_path / "whole.html").text
+
+
 def test_page_asks_for_nothing(run: Path, tmp_path: Path) -> None:
     page = report(run, tmp_path / "report.html")
     sources = [a[key] for _, a in page.elements for key in ("src", "href") if a.get(key)]

@@ -105,4 +105,6 @@ def _part_samples(
 def _placed(sample: Sample, part: Part, prefix: Path) -> Sample:
     meta = {**sample.meta, "part": part.name}
     image = (prefix / sample.image).as_posix()
-    return replace(sample, id=f"{part.name}/{sample.id}", image=image, meta=meta)
+    named = sample.id.startswith(f"{part.name}/")  # some readers say the file's name themselves
+    key = sample.id if named else f"{part.name}/{sample.id}"
+    return replace(sample, id=key, image=image, meta=meta)

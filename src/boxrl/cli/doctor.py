@@ -34,6 +34,9 @@ from boxrl.errors import UsageError, require_train_extra
 
 SHOWN_IDS = 3
 
+COMPARED_REWARDS = "ap,od_length,weighted_sum,f1"
+"""What `doctor rewards` shows unless rewards are named, each by itself: nobody adds these up."""
+
 LEAK = 0.05
 """Share of samples from which on a verdict names a probe; a box may truly fill its image."""
 
@@ -71,8 +74,10 @@ def _add_rewards(checks: Any) -> None:
     )  # fmt: skip
     add_samples(verb)
     verb.add_argument(
-        "--rewards", default="ap,od_length,weighted_sum,f1", metavar="a,b,c", help=REWARDS
-    )
+        "--rewards", metavar="a,b,c",
+        help=f"{REWARDS}; several are also summed, as a trainer does (default: each of "
+        f"{COMPARED_REWARDS})",
+    )  # fmt: skip
     verb.add_argument(
         "--margin", type=number(0), default=0.1, metavar="X",
         help="a worse answer must earn this much less than gold",
@@ -179,7 +184,7 @@ def probe_rewards(args: argparse.Namespace) -> None:
     from boxrl.errors import DataError
     from boxrl.rewards.probes import run_probes
 
-    rewards = read_rewards(args.rewards)
+    rewards = read_rewards(args.rewards or COMPARED_REWARDS)
     samples = read_samples(args.samples)
     samples = [sample for sample in samples if sample.task in ("detection", "grounding")]
     if not samples:
@@ -187,6 +192,8 @@ def probe_rewards(args: argparse.Namespace) -> None:
     if len(samples) > args.limit:
         samples = random.Random(args.seed).sample(samples, args.limit)
     results = run_probes(samples, rewards, args.margin, args.seed)
+    if args.rewards is None:
+        del results["rewards"]["sum"]
     if args.json:
         print_json(results)
     else:
@@ -217,7 +224,7 @@ def print_probes(results: Mapping[str, Any]) -> None:
             table.add_section()
         table.add_row(probe, *(_cell(reward["probes"][probe]) for reward in rewards.values()))
     console = Console(highlight=False)
-    Console(highlight=False, width=max(console.width, 18 + 13 * len(rewards))).print(table)
+    Console(highlight=False, width=max(console.width, 24 + 13 * len(rewards))).print(table)
     console.print(
         f"[bold red]▲[/] pays a worse answer within {results['margin']:g} of gold, in that share "
         "of samples   [bold yellow]▼[/] pays an answer as good as gold less"
@@ -238,7 +245,7 @@ def select_by_rewards(args: argparse.Namespace) -> None:
             "--select and --predictions go together: completions of boxrl predict --n 8 "
             "--temperature 1"
         )
-    rewards = read_rewards(args.rewards)
+    rewards = read_rewards(args.rewards or COMPARED_REWARDS)
     settings = read_settings(args.predictions)
     results = measure_selection(
         read_samples(args.samples),

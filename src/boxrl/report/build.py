@@ -10,14 +10,20 @@ from boxrl.evaluate import Evaluation, compare
 from boxrl.report.answers import Answers, tabulate_answers
 from boxrl.report.gallery import Gallery
 from boxrl.report.labels import LabelTable, label_table
-from boxrl.report.metrics import MetricTable, metric_table
+from boxrl.report.metrics import Headline, MetricTable, metric_table
 from boxrl.report.page import Page, write_page
 from boxrl.report.reading import RunFolder, ShownEvaluation, mapping, read_run
 from boxrl.report.recipe import describe_run
 from boxrl.report.reward_parts import Scores, build_scores
 from boxrl.report.text import visible
 from boxrl.report.thinking import describe_thinking
-from boxrl.report.training import compared_curves, training_curves, training_warnings
+from boxrl.report.training import (
+    compared_curves,
+    training_curves,
+    training_headline,
+    training_warnings,
+)
+from boxrl.runs import run_of
 
 
 def build_report(
@@ -60,6 +66,7 @@ def build_report(
         thinking=[describe_thinking(title, found) for title, found in titled.items()],
         views=views,
         benchmarks=[run.benchmark] if run.benchmark else [],
+        trainings=_trainings({"": run}),
     )
     write_page(page, out, live)
     return page.missing
@@ -70,7 +77,7 @@ def build_comparison(
 ) -> Sequence[str]:
     """Write one page about several runs, what each gained and lost against the first.
 
-    Evaluations of the same name stand side by side.
+    Evaluations of the same name stand side by side; folders that are one evaluation each, too.
 
     Args:
         run_dirs: two or more run folders.
@@ -95,13 +102,12 @@ def build_comparison(
     tables, labels = [], []
     answered: dict[str, ShownEvaluation] = {}
     views: list[tuple[int, ...]] = []
-    for kind in dict.fromkeys(key for run in read for key in run.evaluations):
-        found = _answered(kind, runs)
-        titles = {name: f"{name}: {eval_title(kind)}" for name in found}
+    for kind, found in _side_by_side(runs).items():
+        titles = {name: f"{name}: {eval_title(kind)}" if kind else name for name in found}
         views += [tuple(gallery.add(titles[n], one) for n, one in found.items())] if found else []
         answered |= {titles[name]: one for name, one in found.items()}
         for columns in [(next(iter(found)), name) for name in list(found)[1:]]:
-            title = f"{eval_title(kind)}: {' to '.join(columns)}"
+            title = f"{eval_title(kind)}: {' to '.join(columns)}" if kind else " to ".join(columns)
             pair = (found[columns[0]], found[columns[1]])
             tables.append(_paired_table(title, columns, pair, unpaired))
             labels.append(label_table(title, *pair))
@@ -124,6 +130,7 @@ def build_comparison(
         thinking=[describe_thinking(title, found) for title, found in answered.items()],
         views=views,
         benchmarks=[run.benchmark for run in runs.values() if run.benchmark],
+        trainings=_trainings(runs),
     )
     write_page(page, out)
     return page.missing
@@ -135,13 +142,31 @@ def _not_computed(scores: Scores) -> Iterator[str]:
         yield f"reward {name} is not computed: a report runs no code that a run names"
 
 
-def _answered(kind: str, runs: Mapping[str, RunFolder]) -> dict[str, ShownEvaluation]:
-    """That evaluation by run, of the runs that have answers of it."""
-    return {
-        name: run.evaluations[kind]
-        for name, run in runs.items()
-        if kind in run.evaluations and run.evaluations[kind].rows
-    }
+def _trainings(runs: Mapping[str, RunFolder]) -> list[Headline]:
+    """A sentence for each run that trained and answered nothing, then what would judge it."""
+    unjudged = {name: run for name, run in runs.items() if not _has_answers(run) and run.steps}
+    said = [training_headline(name, run.facts, run.steps) for name, run in unjudged.items()]
+    command = "boxrl predict --model RUN/model --samples VAL.jsonl --images DIR"
+    next_step = f"{command} --out RUN/evals/val/predictions.jsonl"
+    return [*said, Headline("Next", "", "", next_step)] if said else []
+
+
+def _has_answers(run: RunFolder) -> bool:
+    return any(found.rows for found in run.evaluations.values())
+
+
+def _side_by_side(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, ShownEvaluation]]:
+    """Evaluations that have answers, by name, then by run.
+
+    Folders that are one evaluation each stand under "", as `boxrl.evaluate.files` pairs them.
+    """
+    alone = all(run.is_evaluation for run in runs.values())
+    kinds: dict[str, dict[str, ShownEvaluation]] = {}
+    for name, run in runs.items():
+        for kind, found in run.evaluations.items():
+            if found.rows:
+                kinds.setdefault("" if alone else kind, {})[name] = found
+    return kinds
 
 
 def _answers(answered: Mapping[str, ShownEvaluation]) -> list[Answers]:
@@ -157,9 +182,14 @@ def eval_title(name: str) -> str:
 
 
 def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
-    """Names of the runs; their folders where names repeat, numbers where those do too."""
-    folders = [visible(run.path.resolve().name) for run in runs]
-    for names in ([run.name for run in runs], folders):
+    """Names of the runs; their folders, or the runs that these lie in, where names repeat."""
+    folders = [run.path.resolve() for run in runs]
+    owners = [run_of(folder) for folder in folders]
+    for names in (
+        [run.name for run in runs],
+        [visible(folder.name) for folder in folders],
+        [visible(owner.name) for owner in owners],
+    ):
         if len(set(names)) == len(names):
             return names
     return [f"{run.name} {number}" for number, run in enumerate(runs, start=1)]

@@ -51,6 +51,7 @@ class Page:
         thinking: the commonest thoughts.
         views: what the gallery shows side by side: numbers of the gallery's evaluations.
         benchmarks: tables beside published results.
+        trainings: what runs came to that were not evaluated; said where no table has a headline.
     """
 
     title: str
@@ -65,13 +66,15 @@ class Page:
     thinking: Sequence[ThoughtTable]
     views: Sequence[tuple[int, ...]]
     benchmarks: Sequence[BenchmarkTable] = ()
+    trainings: Sequence[Headline] = ()
 
     @property
     def headlines(self) -> list[Headline]:
         """What its tables come to, one sentence each; of one benchmark its own headline."""
         if len(self.benchmarks) == 1 and self.benchmarks[0].headline:
             return [Headline("", "", "", self.benchmarks[0].headline)]
-        return [said for table in self.metrics if (said := table.headline)][:MOST_HEADLINES]
+        said = [said for table in self.metrics if (said := table.headline)] or self.trainings
+        return list(said[:MOST_HEADLINES])
 
 
 def write_page(page: Page, out: Path, live: bool = False) -> None:

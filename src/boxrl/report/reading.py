@@ -116,6 +116,7 @@ class RunFolder:
         comparisons: compare.json: "before|after" -> what `boxrl.evaluate.compare` says.
         missing: a sentence for everything that a whole run has and this one lacks.
         benchmark: the table of benchmark.json; None of other runs.
+        is_evaluation: it is one evaluation by itself.
     """
 
     path: Path
@@ -127,6 +128,7 @@ class RunFolder:
     comparisons: dict[str, Any]
     missing: tuple[str, ...]
     benchmark: BenchmarkTable | None = None
+    is_evaluation: bool = False
 
     @property
     def name(self) -> str:
@@ -220,7 +222,10 @@ def _lone_evaluation(reader: _Reader, found: FoundRun) -> RunFolder:
     (name,) = found.evaluations
     evaluation = _read_evaluation(reader, name, "")
     facts = {"name": name, "model": evaluation.meta.get("model")}
-    return RunFolder(reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing))
+    return RunFolder(
+        reader.path, facts, {}, "", (), {name: evaluation}, {}, tuple(reader.missing),
+        is_evaluation=True,
+    )  # fmt: skip
 
 
 def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:

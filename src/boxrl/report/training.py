@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from boxrl.data.files import number_or_none
+from boxrl.evaluate.verdict import learning_verdict
 from boxrl.metrics.convergence import half_rise
+from boxrl.report.metrics import Headline
 from boxrl.report.plots import Line, PlotMark, line_chart
 from boxrl.report.reading import mapping
 
@@ -71,6 +73,22 @@ def training_warnings(steps: Sequence[Step]) -> list[str]:
         for text in found.values() if isinstance(found, dict) else ():
             told.setdefault(str(text), f"step {step['step']}: {text}")
     return list(told.values())
+
+
+def training_headline(name: str, facts: Mapping[str, Any], steps: Sequence[Step]) -> Headline:
+    """What a run that nobody evaluated came to on its own samples.
+
+    Args:
+        name: of the run, empty where the page is about it alone.
+        facts: run.json.
+        steps: rows of metrics.jsonl.
+    """
+    method, model = str(facts.get("method") or "").upper(), facts.get("model")
+    how = f"trained{f' with {method}' if method else ''}{f' from {model}' if model else ''}"
+    logged = [{key: _drawable(step.get(key)) for key in ("reward", "loss")} for step in steps]
+    learned = learning_verdict(logged)
+    figures = f"{how}; {learned.words.replace('->', '→')}" if learned else how
+    return Headline(name, "", "not evaluated", figures)
 
 
 def compared_curves(runs: Sequence[tuple[str, Sequence[Step]]]) -> list[Chart]:
