@@ -23,7 +23,7 @@ quickstart: setup  ## evaluate, train and evaluate the tiny VLM; ends with the r
 	$(BIN)/boxrl quickstart $(if $(OUT),--out $(OUT)) $(if $(SEED),--seed $(SEED))
 
 test: setup  ## the fast tests
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/phantom
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --ignore tests/phantom
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/phantom
 
 test-slow: setup test-phantom  ## minutes long: fuzzing, documents, the fault campaign

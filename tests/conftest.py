@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.guard.unpickling.answers import answer
 from boxrl.types import Sample
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a full garbage collection, of many, need not walk it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

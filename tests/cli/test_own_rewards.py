@@ -45,25 +45,45 @@ def boxrl(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.fixture
+def beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`folder` as the current one, and `sys.path` as in `boxrl`, in this process."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(
+        sys, "path", [each for each in sys.path if each not in ("", str(Path.cwd()))]
+    )
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    return folder
+
+
+def test_a_reward_module_beside_the_command_is_found(folder: Path) -> None:
+    words = "score --completions c.jsonl --rewards f1,my_rewards:half --json"
+    result = boxrl(folder, *words.split())
+    assert "my_rewards:half" in json.loads(result.stdout)["rewards"], result.stderr
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        "score --completions c.jsonl --rewards f1,my_rewards:half --json",
         "doctor rewards --samples train.jsonl --rewards my_rewards:half --json",
         "validate recipe.yaml --json",
         "validate quickstart rewards=[my_rewards:half] data.synthetic.train=2 --json",
     ],
 )
-def test_a_reward_module_beside_the_command_is_found(folder: Path, call: str) -> None:
-    result = boxrl(folder, *call.split())
-    assert "cannot be imported" not in result.stderr
-    assert "my_rewards:half" in json.loads(result.stdout)["rewards"], result.stderr
+@pytest.mark.usefixtures("beside")
+def test_every_verb_finds_the_reward_module(call: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(call.split())
+    said = capsys.readouterr()
+    assert "cannot be imported" not in said.err
+    assert "my_rewards:half" in json.loads(said.out)["rewards"], said.err
 
 
-def test_training_finds_the_reward_module_of_its_recipe(folder: Path) -> None:
+@pytest.mark.usefixtures("beside")
+def test_training_finds_the_reward_module_of_its_recipe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("torch")
-    result = boxrl(folder, "train", "recipe.yaml", "--dry-run")
-    assert result.returncode == 0, result.stderr
+    assert main(["train", "recipe.yaml", "--dry-run"]) in (0, None), capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def test_train_says_what_changed_and_what_to_do_next(
 def test_a_finished_folder_is_replaced_by_a_flag_that_says_so(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, call = tmp_path / "run", ["train", str(recipe)]
+    quick = ["train.max_completion_length=8", "train.validate_samples=1"]
+    run, call = tmp_path / "run", ["train", str(recipe), *quick]
     assert main(call) in (0, None)
     (run / "notes.txt").write_text("mine")
     assert main(call) == 2

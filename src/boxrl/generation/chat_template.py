@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,24 @@ class ChatTemplate:
         Raises:
             UsageError: the template is broken, or refuses these messages.
         """
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda _: ""}
         known = {"add_generation_prompt": True} | dict(self.tokens) | arguments
         try:
-            return environment.from_string(self.text).render(messages=messages, **known)
+            return _compiled(self.text).render(messages=messages, **known)
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError) as error:
             said = " ".join(str(error).split())
             raise UsageError(
                 f"{self.where}: the chat template cannot be rendered ({said})"
             ) from error
+
+
+@lru_cache(maxsize=16)
+def _compiled(text: str) -> jinja2.Template:
+    """Compiled once: that takes far longer than to render, and every template is asked often."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda _: ""}
+    return environment.from_string(text)
 
 
 def read_chat_template(folder: Path) -> ChatTemplate | None:
