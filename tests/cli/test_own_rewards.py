@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,14 @@ def boxrl(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`folder` as the current one, and `sys.path` as in `boxrl`, in this process."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(
-        sys, "path", [each for each in sys.path if each not in ("", str(Path.cwd()))]
+        sys, "path", [place for place in sys.path if place not in ("", str(folder))]
     )
-    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
-    return folder
+    yield
+    sys.modules.pop("my_rewards", None)
 
 
 def test_a_reward_module_beside_the_command_is_found(folder: Path) -> None:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from PIL import Image
@@ -301,9 +301,14 @@ class Endpoint:
 
 def _about_grey(size_wh: Size) -> list[dict[str, Any]]:
     """A question about a plain image."""
-    url = _data_url(_png(Image.new("RGB", size_wh, GREY)), "image/png")
-    content = [_image_part(url), {"type": "text", "text": "Which colour is this?"}]
+    content = [_image_part(_grey(size_wh)), {"type": "text", "text": "Which colour is this?"}]
     return [{"role": "user", "content": content}]
+
+
+@lru_cache(maxsize=64)
+def _grey(size_wh: Size) -> str:
+    """A plain image, drawn once: while limits are looked for, most sizes are asked about again."""
+    return _data_url(_png(Image.new("RGB", size_wh, GREY)), "image/png")
 
 
 def _image_part(url: str) -> dict[str, Any]:
