@@ -108,7 +108,7 @@ notebooks: setup  ## runs docs/notebooks and keeps what they show
 tiny: setup  ## trains the tiny VLM from nothing, `tiny-taught` and `tiny`, about 20 minutes
 	$(BIN)/python -m boxrl.engines.tiny.teach --out runs/tiny
 
-tiny-reading: setup  ## teaches a tiny VLM to read its instruction, about 10 minutes
+tiny-reading: setup  ## teaches a tiny VLM to read its instruction, twice 6 minutes
 	$(BIN)/python -m boxrl.engines.tiny.teach_reading --out models/tiny-reading
 	$(BIN)/python -m boxrl.engines.tiny.teach_reading --system 0.2 --out models/tiny-reading-system
 

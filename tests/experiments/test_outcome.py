@@ -107,6 +107,16 @@ def test_rows_where_a_reward_did_not_apply_are_left_out() -> None:
     assert learning_figures(rows, ["ap"]) == {"accuracy.start": 0.5, "accuracy.plateau": 0.5}
 
 
+def test_what_is_learned_a_minute_is_the_rise_by_the_time_of_all_steps() -> None:
+    rows = [
+        {"step": k, "time_s": 5.0 + 3 * k, "rewards": {"ap": 0.2 if k < 15 else 0.8}}
+        for k in range(1, 21)
+    ]
+    figures = learning_figures(rows, ["ap"])
+    assert figures["seconds_per_step"] == 3.0
+    assert figures["accuracy.per_minute"] == pytest.approx(0.6)
+
+
 def test_nested_metrics_are_flat_under_dotted_names() -> None:
     metrics = {"mAP": 0.5, "precision@0.5": 1, "tokens": {"mean": 2.0, "max": None}, "x": True}
     assert flatten(metrics) == {"mAP": 0.5, "precision@0.5": 1, "tokens.mean": 2.0}

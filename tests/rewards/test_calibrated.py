@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,16 @@ A, B, C = (0.0, 0.0, 40.0, 40.0), (50.0, 50.0, 90.0, 90.0), (0.0, 50.0, 40.0, 90
 TARGET = Target.from_objects([Object(A, "cat"), Object(B, "cat")])
 
 
-def paid(*items: tuple[tuple[float, ...], float | None], target: Target = TARGET) -> float | None:
+def paid(
+    *items: tuple[tuple[float, ...], float | None], target: Target = TARGET, **settings: Any
+) -> float | None:
     rows = [
         {"bbox_2d": box, "label": "cat"} | ({} if score is None else {"score": score})
         for box, score in items
     ]
     text = f"<answer>{json.dumps(rows)}</answer>"
-    return calibrated(Completion(text, parse(text, FAMILIES["plain"], (100, 100))), target)
+    completion = Completion(text, parse(text, FAMILIES["plain"], (100, 100)))
+    return calibrated(completion, target, **settings)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,31 @@ def test_a_box_earns_most_where_it_says_how_likely_it_is_right(p: float) -> None
     best = max(grid, key=mean)
     assert best == pytest.approx(p, abs=0.05)
     assert mean(p) == pytest.approx(0.5 + p**2 / 2)
+
+
+SHORT = (0.0, 0.0, 40.0, 32.0)
+"""IoU .8 with A."""
+
+
+@pytest.mark.parametrize(
+    ("items", "value"),
+    [
+        (((A, 1), (B, None)), 1.0),
+        (((SHORT, 0.8),), 0.8**2 / 2),
+        (((SHORT, 1),), (2 * 0.8 - 1) / 2),
+        (((SHORT, 0.8), (C, 0.5)), (0.8**2 - 0.25) / 2),
+        (((SHORT, 1), (A, 1)), 0.0),  # one target, one box: the worse one is false
+    ],
+)
+def test_by_hand_where_the_fit_is_what_a_box_is_worth(
+    items: tuple[tuple[tuple[float, ...], float | None]], value: float
+) -> None:
+    assert paid(*items, worth="iou") == pytest.approx(value)
+
+
+def test_a_box_earns_most_where_it_says_how_well_it_fits() -> None:
+    def at(score: float) -> float:
+        return paid((SHORT, score), worth="iou") or 0.0
+
+    assert max((k / 20 for k in range(21)), key=at) == 0.8
+    assert max((k / 20 for k in range(21)), key=lambda s: paid((SHORT, s)) or 0.0) == 1.0

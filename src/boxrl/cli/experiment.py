@@ -51,6 +51,9 @@ def add_verb(verbs: Any) -> None:
         "--workers", type=int, metavar="N",
         help="runs side by side (default: one per CPU core, or one on a GPU)",
     )  # fmt: skip
+    run.add_argument(
+        "--dry-run", action="store_true", help="say what would run and how long; run nothing"
+    )
     add_json(run)
     run.set_defaults(run=run_run)
     recipes = add_command(
@@ -110,17 +113,22 @@ def run_run(args: argparse.Namespace) -> int:
     from boxrl.experiments.learning import draw_learning
     from boxrl.experiments.markdown import render_markdown
     from boxrl.experiments.run import run_experiment
+    from boxrl.experiments.teaching import teach_missing
 
     path = find_experiment(args.name)
-    experiment = load_experiment(path, args.overrides)
+    experiment = load_experiment(path, args.overrides, check_files=False)
     seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
     budget = parse_duration(args.budget) if args.budget else None
     if args.workers is not None and args.workers < 1:
         raise UsageError(f"--workers {args.workers}: expected 1 or more")
+    if args.dry_run:
+        return print_expected(experiment, seeds, args)
     require_train_extra("boxrl experiment run")
     out = args.out or Path("runs/experiments") / experiment.name
     check_outputs([(out / "results.json", "experiment"), (out / "finding.md", "finding")], [path])
     try:
+        teach_missing(experiment.teaches)
+        experiment = load_experiment(path, args.overrides)
         outcome = run_experiment(
             experiment,
             seeds,
@@ -144,6 +152,23 @@ def run_run(args: argparse.Namespace) -> int:
         return 0
     print_outcome(outcome)
     print(f"results: {out / 'results.json'}   section: {out / 'finding.md'}")
+    return 0
+
+
+def print_expected(experiment: Any, seeds: list[int], args: argparse.Namespace) -> int:
+    """Say what a run would do."""
+    from boxrl.experiments.run import expect
+
+    found = expect(experiment, seeds, args.cache)
+    if args.json:
+        print_json(found)
+        return 0
+    print(
+        f"{experiment.name}: {found['cells']} cells, {found['finished']} of them finished; about "
+        f"{found['processor_minutes']:.0f} processor minutes"
+    )
+    for folder in found["teach"]:
+        print(f"to be taught before: {folder} ({experiment.teaches[folder]})")
     return 0
 
 

@@ -14,7 +14,7 @@ from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.engines.build import EngineOptions, build_engine
 from boxrl.errors import UsageError
-from boxrl.evaluate import Evaluation, evaluate
+from boxrl.evaluate import Confidence, Evaluation, evaluate
 from boxrl.evaluate.files import read_settings, write_evaluation
 from boxrl.families import Family
 from boxrl.generation.predict import Engine, Sampling, predict
@@ -120,6 +120,7 @@ def answer_and_evaluate(
     description: str,
     *,
     asked: Sequence[Sample] | None = None,
+    confidence: Confidence = "constant",
     resamples: int = RESAMPLES,
     timed: bool = False,
 ) -> Evaluation:
@@ -133,11 +134,12 @@ def answer_and_evaluate(
         facts: what else the predictions depend on, see `predict`.
         description: shown beside the progress bar.
         asked: what is asked in place of the samples, ids unchanged; see `data.controls`.
+        confidence: what ranks boxes, see `boxrl.evaluate.evaluate`.
         resamples: of the bootstrap; 0 leaves intervals out.
         timed: also state the `seconds` that answering and scoring took.
 
     Raises:
-        DataError: an answer ended in error.
+        DataError: an answer ended in error, or none states what the confidence is read from.
         UsageError: the folder holds predictions made with other settings.
     """
     began, path, scored = time.monotonic(), folder / "predictions.jsonl", read_samples(samples)
@@ -147,6 +149,7 @@ def answer_and_evaluate(
         read_predictions(path),
         engine.questions.family,
         settings=read_settings(path),
+        confidence=confidence,
         resamples=resamples,
     )
     if timed:

@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from boxrl.config import (
     Recipe,
@@ -21,11 +21,13 @@ from boxrl.config import (
     set_key,
 )
 from boxrl.errors import RecipeError
+from boxrl.experiments.teaching import check_teaching
 
-Way = Literal["greedy", "sampled", "averaged", "shuffled_labels", "drift"]
-"""How a held-out set is answered: `averaged` is greedy by the mean of the last weights,
-`shuffled_labels` greedy under another scene's question; `drift` is the divergence, in thousandths
-of a nat per token, from the model that the arm starts from, whose answers are drawn."""
+Way = Literal["greedy", "sampled", "averaged", "written", "shuffled_labels", "drift"]
+"""How a held-out set is answered: `averaged` is greedy by the mean of the last weights, `written`
+greedy, boxes ranked by the scores that the model writes beside them, `shuffled_labels` greedy under
+another scene's question; `drift` is the divergence, in thousandths of a nat per token, from the
+model that the arm starts from, whose answers are drawn."""
 
 TEXTS = ("name", "finding", "title", "question", "setting", "published_from", "reading")
 """Fields of an experiment that are for reading only."""
@@ -121,6 +123,10 @@ class Experiment(Section):
     starts: list[str] = Field(
         default_factory=list,
         description="models that runs start from in turn, seed by seed; else the base's own",
+    )
+    teaches: dict[str, Annotated[str, AfterValidator(check_teaching)]] = Field(
+        default_factory=dict,
+        description="model folder -> what teaches it where it is missing, such as teach --seed 1",
     )
     columns: list[Column] = Field(min_length=1)
     published: dict[str, dict[str, float]] = Field(

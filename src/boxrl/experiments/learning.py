@@ -54,10 +54,14 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
 
     Returns:
         `format.` and `accuracy.` with `start` (mean of the first two steps), `plateau` (mean of
-        the last tenth of the steps) and `half_rise` (see `metrics.convergence.half_rise`); what is
-        not defined is left out.
+        the last tenth of the steps), `half_rise` (see `metrics.convergence.half_rise`) and
+        `per_minute` (what plateau has over start, by the minutes of training), and
+        `seconds_per_step`; what is not defined is left out.
     """
     figures: dict[str, float] = {}
+    times = [row["time_s"] for row in rows if "time_s" in row]
+    if len(times) > 1:
+        figures["seconds_per_step"] = (times[-1] - times[0]) / (len(times) - 1)
     for title, name in (("format", "format"), ("accuracy", accuracy_reward(names))):
         curve = reward_curve(rows, name) if name else []
         if not curve:
@@ -68,6 +72,9 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         step = half_rise(steps, values)
         if step is not None:
             figures[f"{title}.half_rise"] = step
+        if pace := figures.get("seconds_per_step"):
+            rise = figures[f"{title}.plateau"] - figures[f"{title}.start"]
+            figures[f"{title}.per_minute"] = 60 * rise / (pace * len(rows))
     return figures
 
 

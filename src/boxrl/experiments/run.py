@@ -11,9 +11,10 @@ from typing import Any
 
 from boxrl.data.files import write_json
 from boxrl.experiments import grid, outcome
-from boxrl.experiments.budget import Cost, Plan, fit, measured_costs, workload
+from boxrl.experiments.budget import Cost, Plan, arm_seconds, fit, measured_costs, workload
 from boxrl.experiments.cells import Cell, build_cells
 from boxrl.experiments.definition import TEXTS, Experiment, HeldOutTest, arm_recipe, is_trained
+from boxrl.experiments.teaching import untaught
 from boxrl.guard.files import read_json_object
 from boxrl.runs import run_environment
 
@@ -66,6 +67,33 @@ def run_experiment(
     }
     write_json(out / "results.json", content)
     return content | {"cells_run": ran}
+
+
+def expect(experiment: Experiment, seeds: Sequence[int], cache_folder: Path) -> dict[str, Any]:
+    """What `run_experiment` would do; nothing is run or taught.
+
+    Args:
+        experiment: what to run.
+        seeds: every arm runs under each.
+        cache_folder: of the cells, which also tell what steps cost here.
+
+    Returns:
+        `cells` in all, `finished` ones, models to `teach` first, and the `processor_minutes` that
+        the cells should take, teaching left out. Without a cache, and before models are taught, no
+        cell is known to be finished, nor to be one with another arm's.
+    """
+    costs, teach = measured_costs(cache_folder), untaught(experiment.teaches)
+    teach, begun = untaught(experiment.teaches), (cache_folder / "cells").is_dir()
+    cells = build_cells(experiment, seeds, cache_folder) if begun and not teach else []
+    waiting = list({cell.folder: cell.arm for cell in cells if not cell.is_done()}.values())
+    arms = waiting if cells else [arm for _ in seeds for arm in experiment.arms]
+    costs = measured_costs(cache_folder)
+    return {
+        "cells": len(seeds) * len(experiment.arms),
+        "finished": sum(cell.is_done() for cell in cells),
+        "teach": teach,
+        "processor_minutes": sum(arm_seconds(experiment, arm, 1.0, costs) for arm in arms) / 60,
+    }
 
 
 def _outcome(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, Any]:

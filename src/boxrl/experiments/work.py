@@ -134,6 +134,7 @@ def _test_once(recipe: Recipe, engine: Engine, item: Mapping[str, Any]) -> None:
         {},
         f"{item['name']} {way}",
         asked=asked,
+        confidence="written" if way == "written" else "constant",
         resamples=0,
         timed=True,
     )

@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.data.synthetic import World, scenes  # noqa: E402
+from boxrl.engines.tiny.onward import OnwardTeacher  # noqa: E402
 from boxrl.engines.tiny.teach_reading import (  # noqa: E402
     ReadingEncoder,
-    ReadingTeacher,
+    build_reading_processor,
     build_reading_tokenizer,
 )
 from boxrl.engines.tiny.tokenizer import build_tokenizer  # noqa: E402
@@ -97,7 +98,7 @@ def test_gold_answers_have_the_asked_form_and_faulty_ones_often_another() -> Non
 
 
 def test_the_reading_model_starts_as_the_packaged_one() -> None:
-    teacher = ReadingTeacher(0, 0.02)
+    teacher = OnwardTeacher(0, build_reading_processor())
     from boxrl.engines.loading import load
 
     start, processor = load("tiny-taught")

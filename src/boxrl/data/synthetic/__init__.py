@@ -11,7 +11,7 @@ one seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ from boxrl.data.synthetic.world import (
     check_worlds,
 )
 from boxrl.progress import progress_bar
-from boxrl.types import Sample
+from boxrl.types import Object, Sample
 
 __all__ = [
     "CELL_PX",
@@ -47,7 +47,7 @@ __all__ = [
     "Scene",
     "World",
     "Worlds",
-    "ask_of_absent",
+    "ask_again",
     "check_worlds",
     "draw_files",
     "draw_scene",
@@ -70,12 +70,9 @@ def scenes(world: World, count: int, seed: int, split: str) -> Iterator[Scene]:
     stream, so a test scene is no training scene.
     """
     rng = random.Random(f"{split}/{seed}")
-    first: Scene | None = None
+    before: list[Scene] = []
     for number in range(count):
-        sample_id = f"{split}-{seed}-{number:05d}"
-        scene = ask_of_absent(first, rng, sample_id) if first else draw_scene(world, rng, sample_id)
-        yield scene
-        first = scene if world.pairs and first is None else None
+        yield _next_scene(world, rng, f"{split}-{seed}-{number:05d}", before)
 
 
 def mixed_scenes(
@@ -99,21 +96,25 @@ def mixed_scenes(
     order = [name for name, n in zip(shares, counts, strict=True) for _ in range(n)]
     random.Random(f"{split}/{seed}/order").shuffle(order)
     rng = random.Random(f"{split}/{seed}")
-    first: dict[str, Scene] = {}
+    before: dict[str, list[Scene]] = {name: [] for name in shares}
     for number, name in enumerate(order):
         world, sample_id = WORLDS[name], f"{split}-{seed}-{number:05d}"
         if p_absent is not None and world.p_absent:
             world = replace(world, p_absent=p_absent)
-        if name in first:
-            scene = ask_of_absent(first.pop(name), rng, sample_id)
-        else:
-            scene = draw_scene(world, rng, sample_id)
-            if world.pairs:
-                first[name] = scene
+        scene = _next_scene(world, rng, sample_id, before[name])
         if len(shares) > 1:
             meta = {**scene.sample.meta, "source": name}
             scene = Scene(scene.image, replace(scene.sample, meta=meta))
         yield scene
+
+
+def _next_scene(world: World, rng: random.Random, sample_id: str, before: list[Scene]) -> Scene:
+    """The next of a world's scenes; `before` keeps those that ask of the last image."""
+    if len(before) == world.questions:
+        before.clear()
+    scene = ask_again(before, rng, sample_id) if before else draw_scene(world, rng, sample_id)
+    before.append(scene)
+    return scene
 
 
 def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
@@ -142,25 +143,34 @@ def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
     return Scene(asked.image, sample)
 
 
-def ask_of_absent(scene: Scene, rng: random.Random, sample_id: str) -> Scene:
-    """The same image, asked for a label that is not there and shares a word with one that is.
+def ask_again(before: Sequence[Scene], rng: random.Random, sample_id: str) -> Scene:
+    """The same image, asked for another label: in turn for one that is not there and one that is.
+
+    What is not there shares a word with what was asked for last.
 
     Args:
-        scene: that asks for one label.
+        before: the scenes that ask of the image, each for one label, the first for one that is
+            there.
         rng: chooses among such labels.
         sample_id: of the new question.
     """
+    scene = before[-1]
     shown = [{"bbox": list(item.bbox), "label": item.label} for item in scene.sample.objects]
-    others = [*shown, *scene.sample.meta["others"]]
-    words = set(scene.sample.labels[0].split())
-    absent = [label for label in LABELS if label not in {item["label"] for item in others}]
-    near = [label for label in absent if words & set(label.split())]
+    shown += scene.sample.meta["others"]
+    there = {item["label"] for item in shown}
+    if len(before) % 2:
+        words = set(scene.sample.labels[0].split())
+        absent = [label for label in LABELS if label not in there]
+        label = rng.choice([label for label in absent if words & set(label.split())] or absent)
+    else:
+        asked = {label for one in before for label in one.sample.labels}
+        label = rng.choice(sorted(there - asked or there))
     sample = replace(
         scene.sample,
         id=sample_id,
-        labels=(rng.choice(near or absent),),
-        objects=(),
-        meta={"others": others},
+        labels=(label,),
+        objects=tuple(Object(tuple(o["bbox"]), label) for o in shown if o["label"] == label),
+        meta={"others": [o for o in shown if o["label"] != label]},
     )
     return Scene(scene.image, sample)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from boxrl.errors import UsageError, did_you_mean
@@ -46,8 +46,9 @@ class World:
             place. The standard world, on which the packaged weights were trained, leaves it to
             chance.
         ask: what is asked, see `boxrl.data.synthetic.asking`.
-        pairs: every scene is asked twice in a row: for a label that is there, then for one that
-            differs from it in one word and is not. Half are negatives then, whatever `p_absent`.
+        questions: how often a scene is asked in a row, in turn for a label that is there and for
+            one that differs from it in one word and is not. Of an even number half are negatives,
+            whatever `p_absent`.
     """
 
     scale: int = 2
@@ -61,8 +62,10 @@ class World:
     max_objects: int = MAX_OBJECTS
     asked_first: bool = False
     ask: Ask = "labels"
-    pairs: bool = False
+    questions: int = 1
 
+
+_NEAR_MISS = World(p_absent=0.0, n_labels=(1.0,), distractors=(2, 4), p_near=1.0, asked_first=True)
 
 WORLDS: dict[str, World] = {
     "standard": World(),
@@ -70,9 +73,9 @@ WORLDS: dict[str, World] = {
     "large": World(sides=range(41, 49), copies=(1.0,), distractors=(1, 2), asked_first=True),
     "single_box": World(p_absent=0.0, n_labels=(1.0,), copies=(1.0,), asked_first=True),
     "near_miss": World(distractors=(2, 4), p_near=1.0, asked_first=True),
-    "near_miss_pairs": World(
-        p_absent=0.0, n_labels=(1.0,), distractors=(2, 4), p_near=1.0, asked_first=True, pairs=True
-    ),
+    "near_miss_one": replace(_NEAR_MISS, p_absent=0.5),
+    "near_miss_pairs": replace(_NEAR_MISS, questions=2),
+    "near_miss_fours": replace(_NEAR_MISS, questions=4),
     "relations": World(sides=range(14, 29), copies=(0.2, 0.5, 0.3), ask="relation"),
     "negation": World(copies=(0.5, 0.35, 0.15), distractors=(0, 2), ask="negation"),
     "counting": World(

@@ -15,20 +15,16 @@ depends on it.
 
 from __future__ import annotations
 
-import argparse
 import random
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
-from boxrl.engines.loading import load
 from boxrl.engines.tiny.faults import P_BROKEN_FORMAT, render_faulty_answer
-from boxrl.engines.tiny.model import PACKAGED, SIZES, build_processor
-from boxrl.engines.tiny.teach import Batch, Encoder, Teacher
+from boxrl.engines.tiny.model import PACKAGED, build_processor
+from boxrl.engines.tiny.onward import OnwardTeacher, build_parser
+from boxrl.engines.tiny.teach import Encoder
 from boxrl.engines.tiny.tokenizer import NUMBERS, build_tokenizer
 from boxrl.engines.tiny.wordings import (
     FORMS,
@@ -40,8 +36,6 @@ from boxrl.engines.tiny.wordings import (
 )
 from boxrl.prompts import Prompt, render_answer, render_think
 from boxrl.types import Detections, Sample
-
-START = "tiny-taught"
 
 
 def build_reading_tokenizer() -> PreTrainedTokenizerFast:
@@ -75,58 +69,15 @@ class ReadingEncoder(Encoder):
         return prompt, render_form(answer, render_think(sample), form)
 
 
-class ReadingTeacher(Teacher):
-    """Starts from the packaged model, whose tokens keep their meaning; new words mean nothing."""
-
-    def __init__(self, seed: int, p_system: float) -> None:
-        super().__init__(seed, SIZES["base"], PACKAGED, build_reading_processor())
-        self.build_encoder = partial(ReadingEncoder, p_system)
-        model, processor = load(START, "float32", "cpu")
-        take_over(self.model, model, self.tokenizer, processor.tokenizer)
-
-    def loss(self, phase: str, batch: Batch) -> Tensor:
-        """A scalar: that of the answers. The packaged model looks already."""
-        return self.answer_loss(batch, self.hidden(batch))
-
-
-@torch.no_grad()
-def take_over(
-    model: Any, start: Any, tokenizer: PreTrainedTokenizerFast, old: PreTrainedTokenizerFast
-) -> None:
-    """Give `model` every weight of `start`, and each token the embedding it had there.
-
-    Args:
-        model: under `tokenizer`.
-        start: of the same widths, under `old`.
-        tokenizer: of the model.
-        old: of `start`.
-    """
-    weights = {k: v for k, v in start.state_dict().items() if "embed_tokens" not in k}
-    model.load_state_dict({k: v for k, v in weights.items() if "lm_head" not in k}, strict=False)
-    known = old.get_vocab()
-    rows = model.get_input_embeddings().weight
-    for token, row in tokenizer.get_vocab().items():
-        if token in known:
-            rows[row] = start.get_input_embeddings().weight[known[token]]
-
-
 def main() -> None:
     """Teach both models; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for both models")
+    parser = build_parser(__doc__, "read", 600, 240)
     parser.add_argument("--system", type=float, default=0.02, help="share of system messages")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--read", type=int, default=1400, help="steps of phase 1")
-    parser.add_argument("--fault", type=int, default=240, help="steps of phase 2")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    teacher = ReadingTeacher(args.seed, args.system)
-    torch.manual_seed(args.seed + 1)
-    teacher.train("read", args.read, args.read, 0, args.seed, rate=0.25)
-    teacher.save(args.out / "taught")
-    teacher.train("fault", args.fault, args.fault, 0, args.seed + 1, rate=0.15)
-    teacher.save(args.out / "half_taught")
+    teacher = OnwardTeacher(args.seed, build_reading_processor())
+    teacher.build_encoder = partial(ReadingEncoder, args.system)
+    teacher.teach("read", args.read, args.fault, args.seed, 0.3, args.out)
 
 
 if __name__ == "__main__":

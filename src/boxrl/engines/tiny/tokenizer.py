@@ -52,17 +52,27 @@ SPLIT = "|".join(
     + [r", \d+", r"\d+", r" ?[A-Za-z]+", r"\n", r"[^\n]"]
 )
 
-# The text stands before the image whatever the order in the message: image tokens can then
-# look at the question, and one small model learns to look far sooner.
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}"
+_TEXT = "{% for c in m['content'] %}{% if 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}"
+_IMAGE = (
     "{% for c in m['content'] %}{% if c['type'] == 'image' or 'image' in c or 'image_url' in c %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}"
-    "{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def _template(content: str) -> str:
+    return (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['content'] is string %}{{ m['content'] }}{% else %}" + content +
+        "{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )  # fmt: skip
+
+
+# The text stands before the image whatever the order in the message: image tokens can then
+# look at the question, and one small model learns to look far sooner.
+CHAT_TEMPLATE = _template(_TEXT + _IMAGE)
+IMAGE_FIRST = _template(_IMAGE + _TEXT)
+"""As most models have it: prompts of one image can share its tokens."""
 
 
 def build_tokenizer(
