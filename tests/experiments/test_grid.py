@@ -52,7 +52,7 @@ def test_a_dry_run_tells_what_is_left_and_runs_nothing(tmp_path: Path) -> None:
     after = run.expect(experiment, [0, 1, 2], cache)
     assert (after["cells"], after["finished"]) == (12, 8)
     # Three trained arms of ten steps of 2 s are left, and four times two answers of .5 s.
-    assert after["processor_minutes"] == pytest.approx((3 * 20 + 4 * (5 + 4 * 0.5)) / 60)
+    assert after["processor_minutes"] == pytest.approx((3 * 20 + 4 * (15 + 4 * 0.5)) / 60)
     taught = experiment.model_copy(update={"teaches": {str(tmp_path / "none"): "teach"}})
     assert run.expect(taught, [0], cache)["teach"] == [str(tmp_path / "none")]
 
@@ -171,13 +171,13 @@ def test_progress_counts_steps_and_batches_of_answers(tmp_path: Path) -> None:
 
 def test_a_budget_is_kept_by_a_grid_that_goes_on(tmp_path: Path) -> None:
     run_it(tmp_path, FakeCells())  # its cells tell what a step costs: 2 s
-    outcome = run_it(tmp_path, FakeCells(), budget=70.0)
+    outcome = run_it(tmp_path, FakeCells(), budget=100.0)
     assert outcome["steps"] == {"ap": 5, "ap50": 5, "later": 5}
     assert outcome["seeds"] == [0, 1]
     assert outcome["gave_up"] == ["5 of 10 steps"]
     plan = (tmp_path / "out" / "plan.json").read_text()
     fake = FakeCells()
-    run_it(tmp_path, fake, budget=70.0)
+    run_it(tmp_path, fake, budget=100.0)
     assert fake.started == []
     assert (tmp_path / "out" / "plan.json").read_text() == plan
     assert json.loads(plan)["share"] == 0.5

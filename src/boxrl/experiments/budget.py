@@ -20,7 +20,7 @@ SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1)
 ENOUGH = 0.5
 """From this share of the steps down, fewer seeds are given up before more steps."""
 
-START_S = 5.0
+START_S = 15.0
 """Starting a process, loading libraries and model."""
 
 ROW_S, ANSWER_S = 0.01, 0.008
