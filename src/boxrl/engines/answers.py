@@ -14,8 +14,9 @@ from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.engines.build import EngineOptions, build_engine
 from boxrl.errors import UsageError
-from boxrl.evaluate import Confidence, Evaluation, evaluate
+from boxrl.evaluate import Evaluation, evaluate
 from boxrl.evaluate.files import read_settings, write_evaluation
+from boxrl.evaluate.judging import Confidence
 from boxrl.families import Family
 from boxrl.generation.predict import Engine, Sampling, predict
 from boxrl.generation.questions import Questions

@@ -155,9 +155,9 @@ def ask_again(before: Sequence[Scene], rng: random.Random, sample_id: str) -> Sc
         sample_id: of the new question.
     """
     scene = before[-1]
-    shown = [{"bbox": list(item.bbox), "label": item.label} for item in scene.sample.objects]
-    shown += scene.sample.meta["others"]
-    there = {item["label"] for item in shown}
+    others = [Object(tuple(o["bbox"]), o["label"]) for o in scene.sample.meta["others"]]
+    shown = [*scene.sample.objects, *others]
+    there = {item.label for item in shown}
     if len(before) % 2:
         words = set(scene.sample.labels[0].split())
         absent = [label for label in LABELS if label not in there]
@@ -169,8 +169,14 @@ def ask_again(before: Sequence[Scene], rng: random.Random, sample_id: str) -> Sc
         scene.sample,
         id=sample_id,
         labels=(label,),
-        objects=tuple(Object(tuple(o["bbox"]), label) for o in shown if o["label"] == label),
-        meta={"others": [o for o in shown if o["label"] != label]},
+        objects=tuple(item for item in shown if item.label == label),
+        meta={
+            "others": [
+                {"bbox": list(item.bbox), "label": item.label}
+                for item in shown
+                if item.label != label
+            ]
+        },
     )
     return Scene(scene.image, sample)
 
