@@ -4,7 +4,8 @@
     python perf/findings.py [runs/experiments/rewards ...]
 
 The results.json of each folder named goes to docs/findings/NAME.json; then the page is written
-from all that lie there, and from the texts of the experiment files as they are now.
+from all that lie there, from what perf/selection.py wrote, and from the texts of the experiment
+files as they are now.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ from boxrl.experiments.statistics import ClaimStatus, adjust
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "docs" / "findings"
+PROBE = RESULTS / "probe" / "selection.json"
+"""What perf/selection.py writes."""
+
+TRAITS = ("tokens", "boxes too many", "precision", "recall", "F1")
 STEP_S, GPUS, STEPS = (25, 30), 8, 500
 """Seconds of a step of the published trainer on so many A100, and the steps of its checkpoints:
 reported by its users (github.com/om-ai-lab/VLM-R1, issues 30, 77, 145, 178 and 336)."""
@@ -320,6 +325,40 @@ def render_section(outcome: dict[str, Any]) -> str:
     return f"{render_markdown(outcome, pictures)}\n{price}"
 
 
+def render_probe(probe: dict[str, Any]) -> str:
+    """The section on what rewards select for, a table per policy."""
+    parts = [
+        f"""## What rewards select for
+
+No training: {probe["draws"]} completions to each of {probe["scenes"]} held-out scenes of the
+standard world, drawn by one policy at T = 1, and every reward on the same completions (`boxrl
+doctor rewards --select`, which takes your own model's as well). A figure is by how much a step of
+unit size would move the mean of a trait, to first order, with the 95 % interval over scenes;
+precision, recall and F1 in points. It tells what a reward asks for at that policy, not where
+training ends. *Flat* is the share of scenes all of whose completions earn alike, which teach
+nothing. Commit {probe["commit"]}."""
+    ]
+    for policy, found in probe["policies"].items():
+        head = f"| {policy} | flat | {' | '.join(TRAITS)} |\n{'|---' * (len(TRAITS) + 2)}|"
+        rows = [
+            f"| {name} | {100 * row['flat_groups']:.0f} % "
+            f"| {' | '.join(_moved(row['traits'][trait], trait) for trait in TRAITS)} |"
+            for name, row in found["rewards"].items()
+            if name != "sum"
+        ]
+        parts.append("\n".join([head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _moved(found: dict[str, float] | None, trait: str) -> str:
+    """By how much a trait moves, lengths and boxes as they are, shares in points."""
+    if found is None:
+        return "-"
+    unit, digits = (1, 2) if trait in ("tokens", "boxes too many") else (100, 1)
+    mean, low, high = (unit * found[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
 def picture_links(outcome: dict[str, Any]) -> dict[str, str]:
     """Reward -> its curves, as seen from the page."""
     name = outcome["name"]
@@ -337,6 +376,8 @@ def render_page() -> str:
         low=low, high=high, steps=STEPS, a=STEP_S[0], b=STEP_S[1], gpus=GPUS,
     )  # fmt: skip
     parts = [introduction + render_summary(outcomes), *map(render_section, outcomes)]
+    if PROBE.is_file():
+        parts.append(render_probe(json.loads(PROBE.read_text("utf-8"))))
     if missing:
         names = ", ".join(f"`boxrl experiment run {name}`" for name in missing)
         parts.append(f"## Not run yet\n\nReady to run, without an outcome here: {names}.\n")

@@ -33,6 +33,26 @@ def test_no_figure_of_the_page_is_typed_by_hand(findings: ModuleType) -> None:
     assert findings.PAGE.read_text("utf-8") == findings.render_page()
 
 
+def test_what_rewards_select_for_is_a_table_per_policy(findings: ModuleType) -> None:
+    def trait(mean: float) -> dict[str, float]:
+        return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 300}
+
+    rows = {"flat_groups": 0.254, "traits": {name: trait(0.0312) for name in findings.TRAITS}}
+    rows["traits"]["recall"] = None
+    probe = {"commit": "abc", "scenes": 300, "draws": 8}
+    text = findings.render_probe(
+        probe | {"policies": {"start": {"rewards": {"f1": rows, "sum": rows}}}}
+    )
+    assert text.startswith(
+        "## What rewards select for\n\nNo training: 8 completions to each of 300"
+    )
+    assert (
+        "| f1 | 25 % | +0.03 [+0.02, +0.04] | +0.03 [+0.02, +0.04] | +3.1 [+2.1, +4.1] | - | "
+        "+3.1 [+2.1, +4.1] |\n"
+    ) in text
+    assert "| sum |" not in text
+
+
 def test_every_picture_of_the_page_is_there(findings: ModuleType) -> None:
     outcomes, _ = findings.read_outcomes()
     links = [link for item in outcomes for link in findings.picture_links(item).values()]
@@ -112,6 +132,14 @@ def differences(cells: dict[str, Any], claim: Claim) -> list[float]:
     return found
 
 
+def is_share(name: str, claim: Claim) -> bool:
+    """Whether the page shows the claim's figure times 100."""
+    columns = load_experiment(experiments_folder() / f"{name}.yaml", check_files=False).columns
+    asked = (claim.figure, claim.test, claim.way)
+    shown = [c.percent for c in columns if (c.figure, c.test, c.way) == asked]
+    return shown[0] if shown else not claim.figure.startswith("tokens.")
+
+
 def test_every_difference_interval_and_p_of_the_page_follows_from_the_stored_cells() -> None:
     rows = [line.split(" | ") for line in (ROOT / "docs/findings.md").read_text().splitlines()]
     shown = {(row[0].split()[-1], row[1]): row for row in rows if len(row) == 7}
@@ -123,7 +151,7 @@ def test_every_difference_interval_and_p_of_the_page_follows_from_the_stored_cel
             if len(values) < 2:
                 assert "is not defined" in row[3]
                 continue
-            scale = 1 if claim.figure.startswith("tokens.") else 100
+            scale = 100 if is_share(path.stem, claim) else 1
             low, high = (
                 stats.t.interval(0.95, len(values) - 1, fmean(values), stats.sem(values))
                 if len(set(values)) > 1
