@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxrl.boxes import iou
@@ -97,8 +97,19 @@ def test_counts_are_those_of_precision_and_recall(targets: list[Object], said: N
     assert all(0 <= overlap <= 1 for overlap in verdict.ious)
 
 
+@settings(max_examples=25)
 @given(objects, items)
 def test_errors_count_as_tide_counts_them(objects: list[Object], said: Named) -> None:
+    assert_counted_as_by_tide(objects, said)
+
+
+@pytest.mark.slow
+@given(objects, items)
+def test_many_errors_count_as_tide_counts_them(objects: list[Object], said: Named) -> None:
+    assert_counted_as_by_tide(objects, said)
+
+
+def assert_counted_as_by_tide(objects: list[Object], said: Named) -> None:
     """Where no two targets of a label overlap, so that every way of matching gives the same."""
     wanted = apart(detections([(item.bbox, item.label) for item in objects]))
     preds = detections([(box, label) for box, label in said if label != "bird"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from PIL import Image
@@ -213,16 +214,30 @@ PARTS = (
 )
 
 
+@pytest.fixture(scope="module")
+def piped(sent: Path, tmp_path_factory: pytest.TempPathFactory) -> CompletedProcess[str]:
+    """One process that reads the run with one part after the other a pipe."""
+    runs = {}
+    for part in PARTS:
+        runs[part] = str(shutil.copytree(sent, tmp_path_factory.mktemp("piped") / "run"))
+        Path(runs[part], part).unlink(missing_ok=True)
+        os.mkfifo(Path(runs[part], part))
+    code = (
+        "from boxrl.cli import main\n"
+        f"for part, run in {runs}.items():\n"
+        f"    for call in ['report'], ['watch'], ['compare', {str(sent)!r}]:\n"
+        "        main([*call, run, *(['--resamples', '10'] if len(call) > 1 else [])])\n"
+        "        print('over:', part, flush=True)\n"
+    )
+    call = [sys.executable, "-c", code]
+    return subprocess.run(call, capture_output=True, text=True, timeout=240)
+
+
 @pytest.mark.parametrize("part", PARTS)
-def test_pipes_are_not_waited_for(part: str, sent: Path, run: Path) -> None:
-    (run / part).unlink(missing_ok=True)
-    os.mkfifo(run / part)
-    calls = (["report", run], ["watch", run], ["compare", sent, run, "--resamples", "10"])
-    words = [[str(word) for word in call] for call in calls]
-    code = f"from boxrl.cli import main\nfor call in {words}: main(call)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
+def test_pipes_are_not_waited_for(part: str, piped: CompletedProcess[str]) -> None:
+    assert piped.returncode == 0, piped.stderr[-2000:]
+    assert piped.stdout.splitlines().count(f"over: {part}") == 3
+    assert "Traceback" not in piped.stderr
 
 
 def test_a_prompt_that_is_a_pipe_is_not_waited_for(run: Path) -> None:
@@ -240,18 +255,15 @@ def test_a_recipe_that_fills_the_memory_does_not(target: str, run: Path) -> None
         (run / "recipe.yaml").symlink_to(target)
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
-        "from boxrl.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from boxrl.cli import main\n"
+        "for verb in ('report', 'watch'): print(verb, main([verb, sys.argv[1]]))"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    for verb in ("report", "watch"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, verb, str(run)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert "Traceback" not in done.stderr, done.stderr[-2000:]
-        assert "memory" not in done.stderr
+    call = [sys.executable, "-c", code, str(run)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=240)
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "memory" not in done.stderr
+    assert "\nwatch " in f"\n{done.stdout}"
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
 
 

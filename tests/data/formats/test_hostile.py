@@ -202,8 +202,11 @@ TEXTS = {
 
 
 @pytest.mark.usefixtures("pickles_read_here")
+@pytest.mark.parametrize("count", [40, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("archive", ARCHIVES)
-def test_readers_reject_or_convert_and_what_they_convert_is_a_valid_sample(tmp_path, archive):
+def test_readers_reject_or_convert_and_what_they_convert_is_a_valid_sample(
+    tmp_path, archive, count
+):
     build, options = ARCHIVES[archive]
     reader = READERS[archive.partition(",")[0]]
     write_image(tmp_path / "a.png")
@@ -212,7 +215,7 @@ def test_readers_reject_or_convert_and_what_they_convert_is_a_valid_sample(tmp_p
         write_image(tmp_path / name, (640, 480))
     rng = random.Random(archive)
     outcomes = Counter()
-    for _ in range(100):
+    for _ in range(count):
         annotations = build(tmp_path, lambda content: spoiled(content, rng))
         outcomes += outcome(reader, annotations, tmp_path, options)
     assert outcomes["samples"] > 0
@@ -239,8 +242,9 @@ def outcome(reader, annotations, images, options):
     return outcomes
 
 
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TEXTS)
-def test_readers_of_texts_reject_or_convert_whatever_stands_in_them(tmp_path, name):
+def test_readers_of_texts_reject_or_convert_whatever_stands_in_them(tmp_path, name, count):
     file, content, options = TEXTS[name]
     for image in ("a.png", "street.png", "empty.png", "sub/street.png"):
         write_image(tmp_path / "images" / image, (640, 480))
@@ -249,7 +253,7 @@ def test_readers_of_texts_reject_or_convert_whatever_stands_in_them(tmp_path, na
     (tmp_path / "labels/street.txt").write_text(content)
     rng = random.Random(name)
     outcomes = Counter()
-    for _ in range(300):
+    for _ in range(count):
         path = tmp_path / "labels" / file
         path.write_text(spoiled_text(content, rng), "utf-8")
         annotations = path if name in ("cvat", "csv") else path.parent

@@ -171,7 +171,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("unshuffled")
 @pytest.mark.parametrize(
     "setting",
-    quick_among(SETTINGS, "one prompt a pass", "two iterations", "LoRA", "dr_grpo"),
+    quick_among(SETTINGS, "two iterations", "LoRA", "dr_grpo"),
 )
 def test_two_steps_are_those_of_trl(
     setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

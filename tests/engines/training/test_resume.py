@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,15 @@ from tests.support.quick import quick_among  # noqa: E402
 from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
-PAIR = ("whole", "killed")
+SHORT = {"prompts_per_step": 2, "num_generations": 2, "max_completion_length": 8}
+"""Where it does not matter what is learned."""
+
 FACTS = {"name": "tiny", "method": "grpo", "model": "tiny"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "LoRA and a reference": {"lora": {"r": 4, "alpha": 8}, "beta": 0.1},
     "SFT": {"method": "sft"},
+    "LoRA": {"lora": {"r": 4, "alpha": 8}},
     "in the second epoch": {"prompts_per_step": 6, "save_steps": 3},
     "Qwen3.5": {"kind": "qwen3.5", "lora": {"r": 4, "alpha": 8}},
     "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
@@ -74,42 +79,56 @@ def run_until_killed(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch)
         run(recipe)
 
 
+@pytest.fixture(scope="module")
+def whole_of(
+    scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[dict[str, Any], Path]]:
+    """Of a setting the options, and the folder of a run of five steps that nothing interrupted."""
+
+    @cache
+    def train_whole(setting: str) -> tuple[dict[str, Any], Path]:
+        folder = tmp_path_factory.mktemp("whole")
+        options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
+        if kind := options.pop("kind", None):
+            options["model"] = str(save_folder(kind, folder / kind))
+        run(tiny_recipe(scene_folder, folder / "run", **options))
+        return options, folder / "run"
+
+    return train_whole
+
+
 @pytest.mark.parametrize("setting", quick_among(SETTINGS, "GRPO", "SFT"))
 def test_a_killed_run_gives_the_same_figures(
-    setting: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: str, whole_of: Any, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"max_steps": 5, "save_steps": 2, "learning_rate": 1e-3, **SETTINGS[setting]}
-    if kind := options.pop("kind", None):
-        options["model"] = str(save_folder(kind, tmp_path / kind))
-    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
-    run(whole)
+    options, whole = whole_of(setting)
+    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
     run_until_killed(recipe, 4, monkeypatch)
     assert len(rows(recipe.out)) == 4
     run(recipe, resume=True)
-    assert_same_rows(rows(recipe.out), rows(whole.out))
+    assert_same_rows(rows(recipe.out), rows(whole))
     if recipe.method == "grpo":
-        assert rows(recipe.out, "completions.jsonl") == rows(whole.out, "completions.jsonl")
+        assert rows(recipe.out, "completions.jsonl") == rows(whole, "completions.jsonl")
 
 
-@pytest.mark.parametrize("method", quick_among(["grpo", "sft"], "sft"))
+@pytest.mark.parametrize("setting", quick_among(["GRPO", "SFT"], "SFT"))
 def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
-    method: str, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: str, whole_of: Any, scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"method": method, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
-    whole, recipe = (tiny_recipe(scene_folder, tmp_path / name, **options) for name in PAIR)
-    run(whole)
+    options, whole = whole_of(setting)
+    recipe = tiny_recipe(scene_folder, tmp_path / "killed", **options)
     run_until_killed(recipe, 3, monkeypatch)
     run(tiny_recipe(scene_folder, recipe.out, micro_batch_prompts=1, **options), resume=True)
     # Two figures of the log are means over micro-batches, whatever their numbers of tokens.
     averages = {"entropy": 0.0, "token_accuracy": 0.0}
-    got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole.out))
+    got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole))
     assert_same_rows(got, expected)
 
 
 def test_ctrl_c_ends_the_step_and_keeps_it(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=4, save_steps=50)
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=3, save_steps=50, **SHORT)
     original = training_log.MetricsLog.on_log
 
     def interrupt(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
@@ -125,14 +144,29 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     last = last_whole(recipe.out / "checkpoints")
     assert last is not None and last.name == "checkpoint-2"
     run(recipe, resume=True)
-    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows(recipe.out)] == [1, 2, 3]
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    scene_folder: Path, tmp_path: Path
-) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
+TWO_STEPS = {"max_steps": 2, "save_steps": 1, **SHORT}
+
+
+@pytest.fixture(scope="module")
+def trained(scene_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps, with a checkpoint of each."""
+    recipe = tiny_recipe(scene_folder, tmp_path_factory.mktemp("trained") / "run", **TWO_STEPS)
     run(recipe)
+    return recipe.out
+
+
+@pytest.fixture
+def finished(trained: Path, scene_folder: Path, tmp_path: Path) -> Recipe:
+    """The recipe of `trained`, in a folder of the test's own."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tiny_recipe(scene_folder, tmp_path / "run", **TWO_STEPS)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished: Recipe, tmp_path: Path) -> None:
+    recipe = finished
     folder = recipe.out / "checkpoints"
     assert last_whole(folder) == folder / "checkpoint-2"
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
@@ -147,10 +181,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert [row["step"] for row in rows(recipe.out)] == [1, 2]
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1)
-    run(recipe)
-    other = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, save_steps=1, beta=0.1)
+def test_a_checkpoint_of_another_recipe_is_refused(finished: Recipe, scene_folder: Path) -> None:
+    other = tiny_recipe(scene_folder, finished.out, **TWO_STEPS, beta=0.1)
     with pytest.raises(UsageError, match=r"another recipe: train\.beta: 0\.0, now 0\.1; "):
         run(other, resume=True)
 
@@ -167,19 +199,17 @@ def test_a_checkpoint_of_another_recipe_is_refused(scene_folder: Path, tmp_path:
     ],
 )
 def test_a_checkpoint_put_there_from_another_run_is_refused(
-    change: Any, words: str, scene_folder: Path, tmp_path: Path
+    change: Any, words: str, finished: Recipe, scene_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=2, save_steps=1)
-    other = tiny_recipe(
-        scene_folder, tmp_path / "other", max_steps=2, save_steps=1, **(change or {})
-    )
-    run(recipe)
-    run(other)
+    recipe = finished
     there = recipe.out / "checkpoints" / "checkpoint-2"
-    shutil.rmtree(there)
-    shutil.copytree(other.out / "checkpoints" / "checkpoint-2", there)
     if change is None:
         (there / "recipe.yaml").unlink()
+    else:
+        other = tiny_recipe(scene_folder, tmp_path / "other", **TWO_STEPS | change)
+        run(other)
+        shutil.rmtree(there)
+        shutil.copytree(other.out / "checkpoints" / "checkpoint-2", there)
     with pytest.raises(UsageError, match=rf"checkpoint-2: .*{words}"):
         run(recipe, resume=True)
     shutil.rmtree(there)  # as the message says
@@ -187,34 +217,28 @@ def test_a_checkpoint_put_there_from_another_run_is_refused(
     assert [row["step"] for row in rows(recipe.out)] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"method": "sft"}, pytest.param({"lora": {"r": 4, "alpha": 8}}, marks=pytest.mark.slow)],
-    ids=["GRPO", "SFT", "LoRA"],
-)
+@pytest.mark.parametrize("setting", quick_among(["GRPO", "SFT", "LoRA"], "GRPO", "SFT"))
 def test_a_finished_run_is_trained_further(
-    options: dict[str, Any], scene_folder: Path, tmp_path: Path
+    setting: str, whole_of: Any, scene_folder: Path, tmp_path: Path
 ) -> None:
-    options = {"save_steps": 50, "learning_rate": 1e-3, **options}
-    whole = tiny_recipe(scene_folder, tmp_path / "whole", max_steps=4, **options)
-    run(whole)
+    options, whole = whole_of(setting)
+    options = {**options, "save_steps": 50}
     grown = tmp_path / "grown"
-    run(tiny_recipe(scene_folder, grown, max_steps=2, **options))
-    run(tiny_recipe(scene_folder, grown, max_steps=4, **options), resume=True)
-    assert_same_rows(rows(grown), rows(whole.out))
-    assert "max_steps: 4" in (grown / "recipe.yaml").read_text()
+    run(tiny_recipe(scene_folder, grown, **options | {"max_steps": 2}))
+    run(tiny_recipe(scene_folder, grown, **options), resume=True)
+    assert_same_rows(rows(grown), rows(whole))
+    assert "max_steps: 5" in (grown / "recipe.yaml").read_text()
     assert json.loads((grown / "run.json").read_text())["status"] == "done"
-    shorter = tiny_recipe(scene_folder, grown, max_steps=3, **options)
-    with pytest.raises(UsageError, match=r"another recipe: train\.max_steps: 4, now 3"):
+    shorter = tiny_recipe(scene_folder, grown, **options | {"max_steps": 3})
+    with pytest.raises(UsageError, match=r"another recipe: train\.max_steps: 5, now 3"):
         run(shorter, resume=True)
-    other = tiny_recipe(scene_folder, grown, max_steps=5, **options | {"learning_rate": 0.1})
+    other = tiny_recipe(scene_folder, grown, **options | {"max_steps": 6, "learning_rate": 0.1})
     with pytest.raises(UsageError, match=r"another recipe: train\.learning_rate: 0\.001, now 0"):
         run(other, resume=True)
 
 
-def test_a_run_folder_goes_on_where_it_was_moved_to(scene_folder: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "small", max_steps=2, save_steps=1)
-    run(recipe)
+def test_a_run_folder_goes_on_where_it_was_moved_to(finished: Recipe, tmp_path: Path) -> None:
+    recipe = finished
     moved = recipe.model_copy(update={"out": tmp_path / "large"})
     shutil.move(recipe.out, moved.out)
     shutil.rmtree(moved.out / "checkpoints" / "checkpoint-2")
@@ -256,7 +280,8 @@ def test_an_image_spoilt_in_the_middle_is_named_and_repaired(
 ) -> None:
     folder = tmp_path / "scenes"
     shutil.copytree(scene_folder, folder)
-    recipe = tiny_recipe(folder, tmp_path / "run", method=method, max_steps=3, save_steps=1)
+    options = {**SHORT, "max_steps": 3, "save_steps": 1}
+    recipe = tiny_recipe(folder, tmp_path / "run", method=method, **options)
     original = training_log.MetricsLog.on_log
 
     def spoil(self: Any, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
@@ -290,7 +315,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=3, save_steps=1)
+    options = {**SHORT, "max_steps": 3, "save_steps": 1}
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", **options)
     save = BoxGRPOTrainer._save_checkpoint
 
     def fail_at_two(self: Any, *args: Any) -> None:
