@@ -158,10 +158,11 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
         sampling = Sampling(float(drawn), max_new_tokens=max_new_tokens, seed=seed)
         objects = _find_objects(image, known) if kind == "labels" else None
         try:
-            return _answer(engine, prompts[prompt], image, text, kind, sampling, objects)
+            shown = _answer(engine, prompts[prompt], image, text, kind, sampling, objects)
         except BoxrlError as error:
             # gradio shows a message as HTML, and servers' words stand in it.
             raise gradio.Error(html.escape(str(error)), print_exception=False) from error
+        return *shown, gradio.Column(visible=True)
 
     def choose(example: int) -> tuple[Any, ...]:
         return known[example].image, "labels", known[example].labels
@@ -174,8 +175,8 @@ def build_page(engine: Engine, model: str, prompts: dict[str, Prompt], max_new_t
             with gradio.Column():
                 question, button, examples = _question_fields(gradio, list(prompts), known)
             with gradio.Column():
-                answer = _answer_fields(gradio)
-        asking = {"fn": respond, "inputs": question, "outputs": answer}
+                answer, filled = _answer_fields(gradio)
+        asking = {"fn": respond, "inputs": question, "outputs": [*answer, filled]}
         asked = [
             button.click(**asking, api_name="ask"),
             question[2].submit(**asking, api_name=False),  # by Enter
@@ -283,19 +284,23 @@ def _question_fields(
     return [image, kind, text, prompt, how], button, examples
 
 
-def _answer_fields(gradio: Any) -> list[Any]:
-    """The picture and, in the order of `_answer`, the texts: plain text fields, no HTML."""
+def _answer_fields(gradio: Any) -> tuple[list[Any], Any]:
+    """The picture and, in the order of `_answer`, the texts: plain text fields, no HTML.
+
+    And the column of the texts, hidden until there is an answer.
+    """
     picture = gradio.HTML("The answer appears here.", elem_id="answer", label="Boxes")
-    return [
-        picture,
-        gradio.Textbox(label="How it read"),
-        gradio.Textbox(label="What the model sees", lines=2),
-        gradio.Dataframe(headers=["reward", "value"], label="Rewards, each with its parts"),
-        gradio.Dataframe(headers=COLUMNS, label="Boxes in pixels of the image"),
-        gradio.Textbox(label="Thinking", lines=2),
-        gradio.Textbox(label="Raw answer", lines=4),
-        gradio.Textbox(label="Exact question", lines=3),
-    ]
+    with gradio.Column(visible=False) as filled:
+        texts = [
+            gradio.Textbox(label="How it read"),
+            gradio.Textbox(label="What the model sees", lines=2),
+            gradio.Dataframe(headers=["reward", "value"], label="Rewards, each with its parts"),
+            gradio.Dataframe(headers=COLUMNS, label="Boxes in pixels of the image"),
+            gradio.Textbox(label="Thinking", lines=2),
+            gradio.Textbox(label="Raw answer", lines=4),
+            gradio.Textbox(label="Exact question", lines=3),
+        ]
+    return [picture, *texts], filled
 
 
 def _examples() -> list[Example]:
