@@ -57,6 +57,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made here."""
     made = {name: move_links((ROOT / source).read_text("utf-8"))
             for source, name in PAGES_OF_THE_ROOT.items()}  # fmt: skip
+    # Home is alone in its section: there is nothing to navigate beside it.
+    made["index.md"] = f"---\nhide: [navigation]\n---\n\n{made['index.md']}"
     made["reference/cli.md"] = render_command_line()
     made |= {f"notebooks/{path.stem}.md": render_notebook(path)
              for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}  # fmt: skip
