@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,9 +24,11 @@ UNREADABLE: tuple[Status, ...] = ("malformed", "missing")
 """Statuses of answers that say nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
-    """One annotated object: `bbox` is (x1, y1, x2, y2) in original pixels."""
+class Object(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One annotated object: `bbox` is (x1, y1, x2, y2) in original pixels.
+
+    Made in a tenth of a dataclass's time, and written as samples files hold it.
+    """
 
     bbox: tuple[float, float, float, float]
     label: str
@@ -76,16 +79,14 @@ class Sample:
         Crowd regions, those in `meta.others` too, and for labels that the source annotated in
         part alone (`meta.unexhausted`) the whole image.
         """
-        whole = (0.0, 0.0, float(self.width), float(self.height))
-        return (
-            *[item for item in self.objects if item.iscrowd],
-            *(
-                Object(tuple(other["bbox"]), other["label"], iscrowd=True)
-                for other in self.meta.get("others", ())
-                if other.get("iscrowd")
-            ),
-            *(Object(whole, label, iscrowd=True) for label in self.meta.get("unexhausted", ())),
-        )
+        regions = [item for item in self.objects if item.iscrowd]
+        for other in self.meta.get("others", ()):
+            if other.get("iscrowd"):
+                regions.append(Object(tuple(other["bbox"]), other["label"], iscrowd=True))
+        for label in self.meta.get("unexhausted", ()):
+            whole = (0.0, 0.0, float(self.width), float(self.height))
+            regions.append(Object(whole, label, iscrowd=True))
+        return tuple(regions)
 
     @property
     def is_negative(self) -> bool:

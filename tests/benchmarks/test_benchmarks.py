@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
 from boxrl.benchmarks.ovdeval import ASPECTS
@@ -171,7 +172,7 @@ def test_refcoco_scores_every_split_that_is_there(
     (tmp_path / "images" / "mscoco" / "images" / "train2014").mkdir(parents=True)
 
     def first_only(sample: Sample) -> Sample:
-        moved = replace(sample.objects[0], bbox=(0, 0, 5, 5))
+        moved = structs.replace(sample.objects[0], bbox=(0, 0, 5, 5))
         return sample if sample.question == "right man" else replace(sample, objects=(moved,))
 
     result = run(capsys, tmp_path, "refcoco", spoil=first_only)

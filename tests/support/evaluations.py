@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from boxrl.data.predictions import Prediction
 from boxrl.data.synthetic import World, scenes
@@ -47,7 +48,7 @@ def spoil(samples: list[Sample], share: float, seed: int) -> dict[str, Predictio
     for item in samples:
         if rng.random() < share:
             moved = [
-                replace(o, bbox=(o.bbox[0], o.bbox[1], o.bbox[2] - 8, o.bbox[3] - 8))
+                structs.replace(o, bbox=(o.bbox[0], o.bbox[1], o.bbox[2] - 8, o.bbox[3] - 8))
                 for o in item.objects
                 if rng.random() < 0.8
             ]

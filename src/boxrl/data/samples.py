@@ -78,16 +78,13 @@ def render_sample(sample: Sample) -> str:
         "height": sample.height,
         "task": sample.task,
         "labels": sample.labels,
-        "objects": [
-            object_row(item) if item.iscrowd else {"bbox": item.bbox, "label": item.label}
-            for item in sample.objects
-        ],
+        "objects": sample.objects,
     }
     optional = {"question": sample.question, "answer": sample.answer, "meta": sample.meta}
     row.update({key: value for key, value in optional.items() if value})
     line = _ENCODER.encode(row)
     if b"null" in line:  # as which msgspec writes NaN and infinity; json refuses them
-        json.dumps(row, allow_nan=False)
+        json.dumps(row, allow_nan=False, default=msgspec.to_builtins)
     return line.decode()
 
 
@@ -172,8 +169,8 @@ def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:
     """Refuse what evaluation would stumble over; all stays as it is, whatever else it says."""
     if not isinstance(meta, dict):
         raise DataError(f"{where}: meta must be an object, got {type(meta).__name__}")
-    for _ in parse_objects(meta.get("others", ()), size_wh, f"{where}: meta.others"):
-        pass
+    if "others" in meta:
+        tuple(parse_objects(meta["others"], size_wh, f"{where}: meta.others"))
     areas = meta.get("areas", [])
     if not isinstance(areas, list):
         raise DataError(f"{where}: meta.areas must be a list of square pixels, got {areas!r:.80}")

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from boxrl.data.files import is_number
 from boxrl.data.formats.image_folder import inside_folder
 from boxrl.data.images import Header, check_pixels, turn_box
@@ -323,7 +325,7 @@ def _turn(sample: Sample, header: Header) -> Sample:
         x1, y1, x2, y2 = bbox
         return turn_box((x1, y1, x2, y2), header.stored_wh, header.orientation)
 
-    objects = tuple(replace(item, bbox=turned(item.bbox)) for item in sample.objects)
+    objects = tuple(msgspec.structs.replace(o, bbox=turned(o.bbox)) for o in sample.objects)
     meta = dict(sample.meta)
     if others := meta.get("others"):
         meta["others"] = [other | {"bbox": list(turned(other["bbox"]))} for other in others]
