@@ -138,7 +138,7 @@ class _AcrossRows:
         self.tasks: set[str] = set()
         self.ids: dict[str, int] = {}
         self.labels: dict[str, int] = {}  # label -> first line
-        self.asked: Counter[tuple[str, ...]] = Counter()  # labels of detection samples
+        self.asked: Counter[str] = Counter()  # labels of detection samples
         self.present: set[str] = set()
         self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
         self.interned: dict[Any, Any] = {}
@@ -163,8 +163,8 @@ class _AcrossRows:
             yield from self._warnings(line, sample, lint_rendered(sample, self.prompt, self.family))
         if sample.task == "detection":
             self._remember_answer(line, sample)
-            self.asked[sample.labels] += 1
-            self.present.update([item.label for item in sample.targets])
+            self.asked.update(dict.fromkeys(sample.labels).keys())
+            self.present.update([item.label for item in sample.objects if not item.iscrowd])
         yield from self._refusals(line, sample)
         if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
             start, boxes, furthest = self.large
@@ -229,13 +229,10 @@ class _AcrossRows:
 
     def _never_present(self) -> Iterator[Defect]:
         """Labels that no image holds: a category that is none teaches only to leave it out."""
-        counts: Counter[str] = Counter()
-        for labels, count in self.asked.items():
-            counts.update(dict.fromkeys(labels, count))
         present = set(map(fold_label, self.present))
         never = {
             label: count
-            for label, count in counts.most_common()
+            for label, count in self.asked.most_common()
             if count >= OFTEN and fold_label(label) not in present
         }
         if never:
