@@ -96,6 +96,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], Bar]]:
 def _progress(shown: bool = True) -> Progress:
     # In a notebook rich draws with widgets, and warns at every bar where there are none.
     widgets = None if importlib.util.find_spec("ipywidgets") else False
+    console = Console(stderr=True, force_jupyter=widgets)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -105,7 +106,8 @@ def _progress(shown: bool = True) -> Progress:
         TextColumn("left", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         _Note(),
-        console=Console(stderr=True, force_jupyter=widgets),
+        console=console,
+        auto_refresh=console.is_terminal or console.is_jupyter,  # a file gets the last state alone
         speed_estimate_period=120,
         disable=not shown,
     )
