@@ -278,17 +278,20 @@ class _PictureReader:
         except DataError as error:
             yield self.document.rejected("images", index, error, row, max(1, len(mine)))
             return
-        instances, regions = picture.instances, list[Instance]()
-        lost, size_wh = self._doubtful(key, index), picture.size_wh
-        for position, plain in zip(mine, self._plain(mine, size_wh), strict=True):
-            try:
-                instance = plain or self._instance(position, size_wh)
-            except DataError as error:
-                item = as_written(self.rows[position])
-                yield self.document.rejected("annotations", position, error, item)
-                lost.add(self.categories.label(item))
-            else:
-                (instances if instance.object.label else regions).append(instance)
+        lost, regions, size_wh = self._doubtful(key, index), list[Instance](), picture.size_wh
+        plain = self._plain(mine, size_wh)
+        instances = picture.instances = [instance for instance in plain if instance]
+        if len(instances) < len(mine):
+            instances.clear()
+            for position, known in zip(mine, plain, strict=True):
+                try:
+                    instance = known or self._instance(position, size_wh)
+                except DataError as error:
+                    item = as_written(self.rows[position])
+                    yield self.document.rejected("annotations", position, error, item)
+                    lost.add(self.categories.label(item))
+                else:
+                    (instances if instance.object.label else regions).append(instance)
         try:
             hide(picture, lost, f"images[{index}]")
         except DataError as error:

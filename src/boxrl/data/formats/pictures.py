@@ -154,7 +154,7 @@ def _ask(
             yield from _region_samples(picture, ids, asking, rng)
         else:
             absent = picture.absent(ids) if asking.negatives or asking.mode == "all" else []
-            if asking.mode != "all":
+            if asking.mode != "all" and absent:
                 absent = rng.sample(absent, min(asking.negatives, len(absent)))
             yield from _detection_samples(picture, ids, order, asking, absent)
 

@@ -217,7 +217,12 @@ def refuse_shares(coordinates: Iterable[float], where: str) -> None:
     Raises:
         DataError: there are some, and none is more than 1.
     """
-    if 0 < max(coordinates, default=0.0) <= 1:
+    largest = 0.0
+    for value in coordinates:
+        if value > 1:
+            return
+        largest = max(largest, value)
+    if largest > 0:
         raise DataError(
             f"{where}: no coordinate is more than 1, so that these are shares of the image; "
             "write pixels"
