@@ -92,6 +92,15 @@ def test_ids_of_annotations_make_no_difference(tmp_path: Path) -> None:
     assert score(tmp_path, dataset, results) == before
 
 
+def test_whole_floats_are_ids(tmp_path: Path) -> None:
+    """As pandas writes them, and as the readers of samples take them."""
+    dataset, results = copy.deepcopy(DATASET), copy.deepcopy(RESULTS)
+    dataset["images"][0]["id"] = 7.0
+    dataset["annotations"][0]["category_id"] = 3.0
+    results[0]["image_id"] = 7.0
+    assert score(tmp_path, dataset, results) == score(tmp_path, DATASET, RESULTS)
+
+
 def test_no_predictions_score_nothing(tmp_path: Path) -> None:
     found = score(tmp_path, DATASET, [], nms_ap=True)
     assert found["mAP"] == found["nms_ap"]["mAP"] == found["mAP_order_free"] == 0.0
@@ -111,6 +120,7 @@ BAD = [
     (("p", 0, "bbox", [0, 0, 50]), "results[0].bbox: Expected `array` of length 4"),
     (("p", 0, "bbox", [50, 50, -50, -50]), "has a negative side"),
     (("p", 0, "image_id", "7"), "results[0].image_id: Expected `int`, got `str`"),
+    (("p", 0, "image_id", 7.5), "results[0].image_id: Expected `int`, got `float`"),
     (("a", "annotations", {}), "annotations: Expected `array`, got `object`"),
     (("a", "annotations", [3]), "annotations[0]: Expected `object`, got `int`"),
     (("a", "categories", None), "the file: Object missing required field `categories`"),

@@ -53,6 +53,11 @@ def is_whole(value: Any, lowest: int = 0) -> TypeGuard[int]:
     return type(value) is int and lowest <= value <= LARGEST_WHOLE
 
 
+def as_whole(value: float) -> float:
+    """200.0, as pandas writes whole numbers beside missing ones, is 200; others are as they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 @contextlib.contextmanager
 def no_cycle_search() -> Iterator[None]:
     """Spare Python's search for reference cycles, which takes as long as reading 100,000 rows.

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from boxrl.data.files import is_number, is_whole, number_or_none
+from boxrl.data.files import as_whole, is_number, is_whole, number_or_none
 from boxrl.data.formats.documents import Document, Record
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import refuse_shares, size_of
@@ -223,7 +223,7 @@ def number(value: Any) -> Any:
         except ValueError:
             return value
     if isinstance(value, float):
-        return None if math.isnan(value) else int(value) if value.is_integer() else value
+        return None if math.isnan(value) else as_whole(value)
     return value
 
 

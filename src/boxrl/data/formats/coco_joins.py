@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from boxrl.data.files import as_whole
 from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.pictures import Shown, shown_elsewhere
 from boxrl.data.formats.reading import require
@@ -42,8 +43,7 @@ def as_id(value: Any) -> Key | None:
     """The value as a key, None for what can be no id; 2.0, as pandas writes it, is 2."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    value = as_whole(value)
     return value if isinstance(value, (int, str)) else None
 
 
