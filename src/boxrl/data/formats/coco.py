@@ -207,9 +207,11 @@ def read_pictures(
     """
     rows = document.array("annotations")
     joined = join(document.column("images", "id"), document.column("annotations", "image_id"))
-    names = _image_names(document.array("images"), images)
-    twins = find_twins(names, document.array("images"), rows, joined)
-    reader = _PictureReader(document, categories, images, joined, twins)
+    names = _image_names(document.array("images"))
+    images.settle(filter(None, names))
+    paths = [name and (images.find(name) or normal_image(name)) for name in names]
+    twins = find_twins(paths, document.array("images"), rows, joined)
+    reader = _PictureReader(document, categories, images, names, joined, twins)
     notes += reader.notes()
     for index in range(len(document.array("images"))):
         yield from reader.read(index)
@@ -218,16 +220,15 @@ def read_pictures(
         yield document.rejected("annotations", position, error, as_written(rows[position]))
 
 
-def _image_names(pictures: Sequence[Row], images: ImageFolder) -> list[str]:
-    """The path of every image, found together; empty for one that has none."""
-    written = []
+def _image_names(pictures: Sequence[Row]) -> list[str]:
+    """The path of every image, as written; empty for one that has none."""
+    names = []
     for row in pictures:
         try:
-            written.append(image_name(row, "image"))
+            names.append(image_name(row, "image"))
         except DataError:
-            written.append("")
-    images.settle(filter(None, written))
-    return [name and (images.find(name) or normal_image(name)) for name in written]
+            names.append("")
+    return names
 
 
 class _PictureReader:
@@ -238,10 +239,12 @@ class _PictureReader:
         document: Document,
         categories: Categories,
         images: ImageFolder,
+        names: Sequence[str],
         joined: Joined,
         twins: Twins,
     ) -> None:
-        self.document, self.categories, self.images = document, categories, images
+        self.document, self.categories = document, categories
+        self.images, self.names = images, names
         self.joined, self.twins = joined, twins
         self.pictures = document.array("images")
         self.rows = document.array("annotations")
@@ -255,7 +258,7 @@ class _PictureReader:
     def notes(self) -> Iterator[str]:
         """What people should hear of before they miss it in the samples."""
         if self.twins.groups:
-            first = image_name(self.pictures[self.twins.groups[0][0]], "image")
+            first = self.names[self.twins.groups[0][0]]
             yield (
                 f"{len(self.twins.groups):,} images are listed more than once, the first "
                 f"{first!r:.80}; a label is asked for where all of its objects are shown"
@@ -353,7 +356,7 @@ class _PictureReader:
             raise DataError(
                 f"{where}: duplicate id {key!r:.80}; no annotation of it is known to be its own"
             )
-        image = self.images.locate(image_name(row, where), where)
+        image = self.images.locate(self.names[index] or image_name(row, where), where)
         if index in self.twins.sizes:
             raise DataError(
                 f"{where}: {image!r:.80} is listed again with another size; one path leads to one "
