@@ -147,6 +147,22 @@ def test_region_questions_have_one_right_option(coco):
     assert read(coco, task="region", seed=3) == samples
 
 
+def test_a_region_question_has_a_second_option_or_is_not_asked(tmp_path):
+    document = document_with(
+        [annotation(1, 1, 18, [1, 2, 3, 4]), annotation(2, 2, 18, [1, 2, 3, 4])]
+    )
+    document["categories"] = categories((18, "dog", ""), (44, "bottle", ""))
+    document["annotations"] += [annotation(3, 2, 44, [1, 2, 3, 4])]
+    reading = read_coco(write_json(tmp_path / "in.json", document), tmp_path, task="region")
+    (sample,) = rows_of(reading)
+    assert set(sample.labels) == {"dog", "bottle"}
+    assert "1 images give no region question: no label is known to be absent" in reading.notes[-1]
+    document["categories"].pop()
+    document["annotations"].pop()
+    with pytest.raises(UsageError, match="the only label is 'dog', and a question needs a second"):
+        read_coco(write_json(tmp_path / "in.json", document), tmp_path, task="region")
+
+
 @pytest.mark.parametrize(
     ("bbox", "reason"),
     [

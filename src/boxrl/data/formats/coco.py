@@ -126,7 +126,7 @@ def read_instances(document: Document, images: Path, asking: Asking) -> Reading:
     categories = read_categories(document)
     notes = document.notes + categories.notes
     pictures = read_pictures(document, categories, found, notes)
-    rows = ask(pictures, categories.ids, asking)
+    rows = ask(pictures, categories.ids, asking, notes)
     counts = (len(document.array(key)) for key in ("images", "annotations"))
     return Reading(next(counts), rows, next(counts), notes, found)
 

@@ -159,8 +159,8 @@ class Collection:
             if name not in used:
                 self.notes.append(f"label {name!r} is not asked for: it names no object")
                 del ids[name]
-        return Reading(self.total, ask(self.rows, ids, asking), self.annotations, self.notes,
-                       self.images)  # fmt: skip
+        rows = ask(self.rows, ids, asking, self.notes)
+        return Reading(self.total, rows, self.annotations, self.notes, self.images)
 
     def labels(self) -> list[str]:
         """Every label that occurs, sorted."""

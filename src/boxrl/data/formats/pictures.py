@@ -115,7 +115,10 @@ class Asking(NamedTuple):
 
 
 def ask(
-    pictures: Iterable[Picture | Rejected], ids: Mapping[str, Any], asking: Asking
+    pictures: Iterable[Picture | Rejected],
+    ids: Mapping[str, Any],
+    asking: Asking,
+    notes: list[str],
 ) -> Iterator[Sample | Rejected]:
     """The samples of the pictures, rejections in their place.
 
@@ -123,9 +126,11 @@ def ask(
         pictures: in the order of the source.
         ids: category ids by name, in the order in which names are asked for.
         asking: subset, mode and task.
+        notes: what people should hear of is added here.
 
     Raises:
-        UsageError: an unknown subset, or negatives where none can be drawn.
+        UsageError: an unknown subset, negatives where none can be drawn, or region questions of
+            one option.
     """
     if asking.negatives < 0 or (
         asking.negatives and (asking.mode == "all" or asking.task == "region")
@@ -134,14 +139,22 @@ def ask(
             f"--negatives {asking.negatives}; expected 0 or more, in detection; "
             "--mode all asks for every absent label already"
         )
+    if asking.task == "region" and len(ids) < 2:
+        raise UsageError(
+            f"--task region: the only label is {next(iter(ids), '')!r}, and a question needs a "
+            "second option; --task detection asks for boxes"
+        )
     build_subsets(asking.subset)
-    return _ask(pictures, ids, asking)
+    return _ask(pictures, ids, asking, notes)
 
 
 def _ask(
-    pictures: Iterable[Picture | Rejected], ids: Mapping[str, Any], asking: Asking
+    pictures: Iterable[Picture | Rejected],
+    ids: Mapping[str, Any],
+    asking: Asking,
+    notes: list[str],
 ) -> Iterator[Sample | Rejected]:
-    rng = random.Random(asking.seed)
+    rng, optionless = random.Random(asking.seed), 0
     order = {name: place for place, name in enumerate(ids)}
     alike = _spellings(ids)
     for picture in pictures:
@@ -151,12 +164,21 @@ def _ask(
         if alike:
             _heed_spellings(picture, alike, asking.mode)
         if asking.task == "region":
-            yield from _region_samples(picture, ids, asking, rng)
+            absent = picture.absent(ids)
+            if absent:
+                yield from _region_samples(picture, ids, absent, asking, rng)
+            elif picture.present:
+                optionless += 1
         else:
             absent = picture.absent(ids) if asking.negatives or asking.mode == "all" else []
             if asking.mode != "all" and absent:
                 absent = rng.sample(absent, min(asking.negatives, len(absent)))
             yield from _detection_samples(picture, ids, order, asking, absent)
+    if optionless:
+        notes.append(
+            f"{optionless:,} images give no region question: no label is known to be absent from "
+            "them, so that there would be one option"
+        )
 
 
 def _spellings(names: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -278,14 +300,17 @@ def _limits(picture: Picture, asked: Collection[str]) -> dict[str, list[str]]:
 
 
 def _region_samples(
-    picture: Picture, ids: Mapping[str, Any], asking: Asking, rng: random.Random
+    picture: Picture,
+    ids: Mapping[str, Any],
+    absent: Sequence[str],
+    asking: Asking,
+    rng: random.Random,
 ) -> Iterator[Sample]:
     """One question per box: which of the options is in it?
 
     Distractors are drawn from the names that the image does not hold, so that an overlapping
     object never makes a second option right.
     """
-    absent = picture.absent(ids)
     for item in _kept(picture, asking.subset):
         if item.object.iscrowd:
             continue
