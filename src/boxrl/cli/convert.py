@@ -52,7 +52,7 @@ def _add_format(formats: Any, name: str, source: str, taken: str, example: str) 
         "--annotations", type=Path, required=True, metavar=taken,
         help="annotations, as published",
     )  # fmt: skip
-    add_images(parser)
+    add_images(parser, "where data.yaml says the data set lies" if name == "yolo" else "")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.jsonl", help="samples file to write"
     )
@@ -231,7 +231,8 @@ def run_convert(args: argparse.Namespace) -> None:
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
     check_outputs(outputs, [args.annotations])
-    if not args.images.is_dir() and args.format != "hf":  # which writes images of parquet files
+    known = args.images is None or args.images.is_dir()
+    if not known and args.format != "hf":  # which writes images of parquet files
         raise UsageError(f"--images {args.images}: no such folder; it holds the images")
     reader = READERS[args.format]
     options = {key: value for key, value in vars(args).items() if key not in _COMMON}

@@ -70,11 +70,17 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """Declare `--images`, which a verb cannot do without."""
+def add_images(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """Declare `--images`, which a verb cannot do without unless something stands in for it.
+
+    Args:
+        parser: of the verb.
+        otherwise: what is taken without it, for the help.
+    """
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR",
-        help="folder that the image paths of the samples start from",
+        "--images", type=Path, required=not otherwise, metavar="DIR",
+        help="folder that the image paths of the samples start from"
+        + (f" (default: {otherwise})" if otherwise else ""),
     )  # fmt: skip
 
 

@@ -103,6 +103,30 @@ def test_labels_lie_where_ultralytics_looks_for_them(image, label, tmp_path):
     assert files.of(image[1:]) == tmp_path / label[1:]
 
 
+@pytest.mark.parametrize("path", ["", "path: .\n", "path: {root}\n", "path: ../{name}\n"])
+def test_data_yaml_alone_tells_where_the_images_of_its_splits_lie(tmp_path, path):
+    root = tmp_path / "set"
+    yolo_folder(root)
+    write_image(root / "runs" / "plot.jpg", (10, 10))  # of no split
+    yaml = path.format(root=root, name=root.name) + "names: [cat, dog]\ntrain: images/train\n"
+    write(root / "data.yaml", yaml)
+    samples, rejected, _ = read(root / "data.yaml", None, mode="all")
+    known, *_ = read(root / "data.yaml", root, mode="all", split="train")
+    assert samples == known and list(samples) == ["images/train/a", "images/train/b"]
+    assert not rejected
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("", "lists no split"), ("path: nowhere\ntrain: images/train", "'nowhere' is no folder here")],
+)
+def test_a_data_set_that_is_not_found_needs_its_images_named(tmp_path, content, reason):
+    yolo_folder(tmp_path)
+    write(tmp_path / "data.yaml", f"names: [cat, dog]\n{content}\n")
+    with pytest.raises(UsageError, match=f"{reason}.*--images names"):
+        read_yolo(tmp_path / "data.yaml", None)
+
+
 def test_shares_become_pixels(tmp_path):
     (sample,) = rows_of(read_yolo(*yolo_folder(tmp_path)))
     assert (sample.id, sample.image, sample.size_wh) == ("a", "a.jpg", (200, 100))

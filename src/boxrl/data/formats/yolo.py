@@ -21,7 +21,14 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading
-from boxrl.data.formats.yolo_places import LabelFiles, Names, find_images, find_names
+from boxrl.data.formats.yolo_places import (
+    LabelFiles,
+    Names,
+    find_folder,
+    find_images,
+    find_names,
+    find_split,
+)
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError
@@ -38,7 +45,7 @@ Row = tuple[int, float, float, float, float]
 
 def read_yolo(
     annotations: Path,
-    images: Path,
+    images: Path | None,
     *,
     subset: Sequence[str] = (),
     mode: Mode = "positive",
@@ -51,7 +58,8 @@ def read_yolo(
     Args:
         annotations: data.yaml, or the folder of the data set or of its labels, with data.yaml,
             classes.txt or obj.names there or above.
-        images: folder of the images; headers are read, since YOLO tells no sizes.
+        images: folder of the images; headers are read, since YOLO tells no sizes. None: where
+            data.yaml says that the data set lies, of which the images of its splits are taken.
         subset: as for COCO.
         mode: as for COCO.
         split: key of data.yaml (`train`, `val`, `test`); every image of the folder where None.
@@ -64,9 +72,13 @@ def read_yolo(
     """
     asking = Asking(subset, mode, "detection", negatives, seed)
     names = find_names(annotations)
-    collection, reader = Collection(ImageFolder(images)), _LabelReader(names)
-    found = find_images(names, collection.images, split)
-    files = LabelFiles(annotations, images)
+    folder = images or find_folder(names)
+    collection, reader = Collection(ImageFolder(folder)), _LabelReader(names)
+    splits = names.splits if images is None else []
+    if split is not None:
+        splits = [find_split(names, split)]
+    found = find_images(names, collection.images, splits)
+    files = LabelFiles(annotations, folder)
     _collect(collection, reader, _assign(files, found))
     if split is None:
         _tell_unused(collection, files)

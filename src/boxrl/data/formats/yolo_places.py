@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,11 @@ class Names(NamedTuple):
     path: Path
     by_class: dict[int, str]
     content: dict[str, Any]
+
+    @property
+    def splits(self) -> list[str]:
+        """Those of the usual splits whose images are listed."""
+        return [key for key in ("train", *VALIDATION, "test") if self.content.get(key)]
 
     @property
     def keypoints(self) -> int | None:
@@ -136,39 +141,65 @@ def _unique(names: dict[int, str], path: Path) -> dict[int, str]:
     return names
 
 
-def find_images(names: Names, images: ImageFolder, split: str | None) -> list[str]:
-    """Images as paths from the images folder, sorted: all of it, or those of a split.
+def find_folder(names: Names) -> Path:
+    """Where the data set lies: `path` of data.yaml, from there or as it stands, else its folder.
 
     Args:
-        names: data.yaml, which tells the splits.
+        names: data.yaml.
+
+    Raises:
+        UsageError: it lists no split, or there is no such folder.
+    """
+    way_out = "--images names the folder of the images"
+    if not names.splits:
+        raise UsageError(f"{names.path}: lists no split of images; {way_out}")
+    path = str(names.content.get("path") or ".")
+    for folder in (names.path.parent / path, Path(path)):
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"{names.path}: path {path!r:.80} is no folder here; {way_out}")
+
+
+def find_split(names: Names, split: str) -> str:
+    """The key of data.yaml for a split; the held-out one has several names.
+
+    Args:
+        names: data.yaml.
+        split: `train`, `val`, `test` or another key.
+
+    Raises:
+        UsageError: no such split.
+    """
+    alike = (split, *VALIDATION) if split in VALIDATION else (split,)
+    for key in alike:
+        if names.content.get(key):
+            return key
+    raise UsageError(
+        f"{names.path}: no split {split!r}; splits: {', '.join(names.splits) or 'none'}"
+        f"{did_you_mean(names.splits, split)}"
+    )
+
+
+def find_images(names: Names, images: ImageFolder, splits: Sequence[str]) -> list[str]:
+    """Images as paths from the images folder, sorted: those of splits, or without any all of it.
+
+    Args:
+        names: data.yaml, which tells where the splits are.
         images: the folder.
-        split: `train`, `val`, `test` or another key of data.yaml; None for every image.
+        splits: keys of data.yaml.
 
     Raises:
         DataError: no images, or some that lie outside of the folder.
-        UsageError: no such split.
     """
-    if split is None:
-        found = list(walk(images.folder, IMAGE_SUFFIXES))
-    else:
-        found = [path for entry in _entries(names, split) for path in _listed(entry, names, images)]
+    found: list[str] = [] if splits else list(walk(images.folder, IMAGE_SUFFIXES))
+    for split in splits:
+        entry = names.content[split]
+        for place in [entry] if isinstance(entry, str) else map(str, entry):
+            found += _listed(place, names, images)
     if not found:
-        raise DataError(f"{images.folder}: no images" + (f" of the split {split}" if split else ""))
+        of = f" of the split {' or '.join(splits)}" if splits else ""
+        raise DataError(f"{images.folder}: no images{of}")
     return sorted(dict.fromkeys(found))
-
-
-def _entries(names: Names, split: str) -> list[str]:
-    """What data.yaml lists for a split: folders or lists of images."""
-    content = names.content
-    alike = (split, *VALIDATION) if split in VALIDATION else (split,)
-    entry = next((content[key] for key in alike if content.get(key)), None)
-    if entry is None:
-        known = [key for key in ("train", *VALIDATION, "test") if content.get(key)]
-        raise UsageError(
-            f"{names.path}: no split {split!r}; splits: {', '.join(known) or 'none'}"
-            f"{did_you_mean(known, split)}"
-        )
-    return [entry] if isinstance(entry, str) else [str(item) for item in entry]
 
 
 def _listed(entry: str, names: Names, images: ImageFolder) -> Iterator[str]:
