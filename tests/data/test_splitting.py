@@ -121,3 +121,18 @@ def test_an_expression_that_is_none_is_a_wrong_call(tmp_path, capsys):
     assert main([*call, "--group-by", "[0-2]"]) == 0
     assert "9 images in 9 groups" not in capsys.readouterr().out
     assert len(read_samples(tmp_path / "t.jsonl")) == 8
+
+
+@pytest.mark.parametrize(("count", "share", "said"), [
+    (70, "0.1", "intervals over 7 samples are wide; --share 0.5 holds out more"),
+    (70, "0.5", ""),
+    (300, "0.1", ""),
+    (5, "0.5", ""),
+])  # fmt: skip
+def test_few_held_out_samples_are_told(tmp_path, capsys, count, share, said):
+    write_samples(tmp_path / "x.jsonl", samples(count))
+    files = [str(tmp_path / name) for name in ("x.jsonl", "t.jsonl", "v.jsonl")]
+    call = ["data", "split", files[0], "--train", files[1], "--validation", files[2]]
+    assert main([*call, "--share", share]) == 0
+    out = capsys.readouterr().out
+    assert said in out and ("note" in out) == bool(said)

@@ -38,6 +38,7 @@ def test_train_says_what_changed_and_what_to_do_next(
     assert "samples gained" in said
     assert "on its own samples: loss" in said
     assert f"next: boxrl report {run}" in said
+    assert f"--model {run / 'model'} > grpo.yaml" in said  # what was taught, rewards go on from
     facts = json.loads((run / "run.json").read_text())
     assert (facts["evals"], facts["pairs"]) == (["before", "after"], [["before", "after"]])
     assert facts["status"] == "done"

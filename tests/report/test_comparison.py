@@ -37,7 +37,7 @@ def test_evaluations_of_one_name_stand_side_by_side(runs: list[Path], tmp_path: 
     build_comparison(runs, tmp_path / "report.html")
     page = Page(tmp_path / "report.html")
     titles = [one["title"] for one in page.payload["evaluations"]]
-    assert titles[:2] == ["first: before, greedy", "second: before, greedy"]
+    assert titles[:2] == ["first: after, greedy", "second: after, greedy"]  # what was trained
     assert page.payload["views"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert len(page.payload["samples"]) == 10
     assert all(

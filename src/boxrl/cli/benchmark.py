@@ -63,7 +63,7 @@ def add_verb(verbs: Any) -> None:
     run.add_argument(
         "--data-root", type=Path, required=True, action="append", metavar="DIR",
         help="folder with the files that boxrl benchmark list NAME shows; one for all benchmarks, "
-        "or one each in their order",
+        "or repeated, one each in their order",
     )  # fmt: skip
     run.add_argument(
         "--out", type=Path, required=True, metavar="DIR",

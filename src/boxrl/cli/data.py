@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 """Defects or labels that a table shows; --json gives all."""
+FEW_HELD_OUT = 30
+"""Held-out samples below which intervals say little."""
 
 
 def add_verb(verbs: Any) -> None:
@@ -361,8 +364,18 @@ def run_split(args: argparse.Namespace) -> None:
         return
     for path, count in counts.items():
         print(f"{path}: {count:,} samples")
+    print_few_held_out(len(parts.validation), len(parts.training), args.share)
     if parts.groups < parts.images:
         print(f"{parts.images:,} images in {parts.groups:,} groups, each on one side")
+
+
+def print_few_held_out(held_out: int, kept: int, share: float) -> None:
+    """A note where intervals over the held-out samples would be wide, with the share to take."""
+    wanted = min(0.5, math.ceil(10 * FEW_HELD_OUT / (held_out + kept)) / 10)
+    if held_out < FEW_HELD_OUT and share < wanted:
+        print(
+            f"note: intervals over {held_out} samples are wide; --share {wanted:g} holds out more"
+        )
 
 
 def run_show(args: argparse.Namespace) -> None:

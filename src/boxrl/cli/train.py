@@ -138,6 +138,8 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
         print_change(console, title, change.difference, change.before.metrics["blind"])
         print_hints(console, change.after.metrics.get("hints", ()))
         steps.insert(1, f"boxrl demo --model {out / 'model'}")
+        if recipe.method == "sft" and recipe.data.test is not None:
+            steps.append(rewarded(recipe))
     log = out / "metrics.jsonl"  # not there where logging_steps are more than the run's
     rows = [row for _, row in read_jsonl(log)] if log.is_file() else []
     learning = learning_verdict(rows)
@@ -149,6 +151,14 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
         words = "; ".join(filter(None, (learning.words, said)))
         console.print(words, soft_wrap=True, highlight=False)
     print_next(console, *steps)
+
+
+def rewarded(recipe: Recipe) -> str:
+    """The command that writes the recipe of GRPO from an SFT run's model, on the same samples."""
+    data = recipe.data
+    words = ["boxrl", "init", "--samples", data.train, "--validation", data.test,
+             "--images", data.images, "--model", recipe.out / "model"]  # fmt: skip
+    return f"{shlex.join(map(str, words))} > grpo.yaml"
 
 
 def further(args: argparse.Namespace, recipe: Recipe) -> str:

@@ -156,7 +156,7 @@ def _has_answers(run: RunFolder) -> bool:
 
 
 def _side_by_side(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, ShownEvaluation]]:
-    """Evaluations that have answers, by name, then by run.
+    """Evaluations that have answers, by name, then by run; what runs began with comes last.
 
     Folders that are one evaluation each stand under "", as `boxrl.evaluate.files` pairs them.
     """
@@ -166,7 +166,8 @@ def _side_by_side(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, ShownEva
         for kind, found in run.evaluations.items():
             if found.rows:
                 kinds.setdefault("" if alone else kind, {})[name] = found
-    return kinds
+    began = {before for run in runs.values() for before, _ in run.listed_pairs}
+    return dict(sorted(kinds.items(), key=lambda item: item[0] in began))
 
 
 def _answers(answered: Mapping[str, ShownEvaluation]) -> list[Answers]:
