@@ -25,7 +25,7 @@ from tests.engines.training.test_grpo_trainer import (  # noqa: E402
 )
 from tests.engines.training.test_train import build_trainer  # noqa: E402
 from tests.support.quick import quick_among  # noqa: E402
-from tests.support.random_models import KINDS, build_batch, build_model  # noqa: E402
+from tests.support.random_models import KINDS, adapt, build_batch, build_model  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
 __all__ = ["unshuffled"]
@@ -96,6 +96,17 @@ def test_figures_and_gradients_are_those_of_all_groups(kind: str, idle: set[int]
     for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 1e-5
     assert difference(slopes(model, found[0], learning), wanted) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3.5"])
+def test_so_are_they_where_activations_are_computed_again(kind: str) -> None:
+    """Backwards, behind the groups at rest."""
+    batch, model = build_batch(kind, 3, 2, UNEVEN), adapt(build_model(kind))
+    enable(model)
+    learning = [0, 1, 4, 5]
+    wanted = slopes(model, score(model, batch, 2, set())[0], learning)
+    found = slopes(model, score(model, batch, 2, {2, 3})[0], learning)
+    assert difference(found, wanted) < 1e-5
 
 
 def test_a_group_with_something_to_learn_is_missed() -> None:

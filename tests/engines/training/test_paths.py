@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,25 @@ def test_gradients_are_compared_when_there_are_any(
     monkeypatch.setattr(trainer_mixin, "compare_first", counted)
     run(scene_folder, tmp_path / "run", True, trl={"num_iterations": 2})
     assert backwards == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # while scoring
+def test_gradients_that_are_not_compared_are_told_of(scene_folder: Path, tmp_path: Path) -> None:
+    options = {
+        "gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}
+    }  # fmt: skip
+    first, second = run(scene_folder, tmp_path / "run", True, trl=options)
+    assert "not compared, for reentrant checkpointing" in first["warnings"]["gradients"]
+    assert "warnings" not in second
+
+
+@pytest.mark.parametrize("sharded", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_nor_are_they_where_weights_are_dealt_out(sharded: str) -> None:
+    args = SimpleNamespace(gradient_checkpointing_kwargs=None)
+    trainer = SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=False, args=args)
+    assert BoxGRPOTrainer._why_undifferentiated(trainer) is None
+    setattr(trainer, sharded, True)
+    assert "a part of the weights" in BoxGRPOTrainer._why_undifferentiated(trainer)
 
 
 def test_layers_are_computed_again_while_nothing_is_dropped() -> None:

@@ -22,13 +22,13 @@ def leave_prompts_out(model: Any) -> None:
     """Let the model's last layer run its feed-forward part without prompts, in packed rows only.
 
     Args:
-        model: unwrapped; `forward` of that layer and of its part is replaced. Where the part has
-            another name than those of FEED_FORWARD, nothing is.
+        model: unwrapped; the class of that layer and `forward` of its part are replaced. Where
+            the part has another name than those of FEED_FORWARD, nothing is.
     """
     layer = _last_layer(model)
     part = next((getattr(layer, name) for name in FEED_FORWARD if hasattr(layer, name)), None)
-    if part is not None:
-        layer.forward = MethodType(_forward, layer)
+    if part is not None and not hasattr(part, "completions"):
+        layer.__class__ = _telling(type(layer))
         part.forward = MethodType(_feed_forward, part)
         part.completions = None
 
@@ -45,11 +45,19 @@ def _last_layer(model: Any) -> Any:
     return None
 
 
-def _forward(self: Any, *args: Any, shared_prefix: Layout | None = None, **kwargs: Any) -> Any:
-    """The layer's own forward; its feed-forward part learns which tokens are read."""
-    part = next(getattr(self, name) for name in FEED_FORWARD if hasattr(self, name))
-    part.completions = None if shared_prefix is None else shared_prefix.completions
-    return type(self).forward(self, *args, shared_prefix=shared_prefix, **kwargs)
+def _telling(layer: type[Any]) -> type[Any]:
+    """The same layer, which tells its feed-forward part what is read whenever it is computed.
+
+    A class of its own, because transformers has a class's `forward` computed again for the backward
+    pass, when other rows may have been run. Under the same name, by which FSDP finds layers.
+    """
+
+    def forward(self: Any, *args: Any, shared_prefix: Layout | None = None, **kwargs: Any) -> Any:
+        part = next(getattr(self, name) for name in FEED_FORWARD if hasattr(self, name))
+        part.completions = None if shared_prefix is None else shared_prefix.completions
+        return layer.forward(self, *args, shared_prefix=shared_prefix, **kwargs)
+
+    return type(layer.__name__, (layer,), {"forward": forward, "__module__": layer.__module__})
 
 
 def _feed_forward(self: Any, row: Tensor) -> Tensor:

@@ -71,11 +71,7 @@ class BoxTrainer:
         self.prompts_per_image = prompts_per_image
         self._bundles_seen = prompts_per_image == 1
         self._checked = self._inexact = False
-        checkpointing = self.args.gradient_checkpointing_kwargs or {}
-        # Reentrant checkpointing differentiates with respect to all weights or none.
-        self._differentiates = not (
-            self.is_fsdp_enabled or self.is_deepspeed_enabled or checkpointing.get("use_reentrant")
-        )
+        self._undifferentiated = self._why_undifferentiated()
         if self.shared_prefix:
             enable(self.accelerator.unwrap_model(self.model), attention)
 
@@ -89,6 +85,14 @@ class BoxTrainer:
     def _unshared(self) -> str | None:
         """Why training has to take TRL's path; None where it has not."""
         return path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
+
+    def _why_undifferentiated(self) -> str | None:
+        """Why gradients of the first micro-batch are not compared; None where they are."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return "each process holds a part of the weights"
+        if (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            return "reentrant checkpointing differentiates with respect to all weights or none"
+        return None
 
     def _bundled(self, inner: Any, dataset: Any, room: int) -> BundleSampler:
         """The order of `inner` over bundles of samples of one image; says where there are none."""
@@ -113,7 +117,7 @@ class BoxTrainer:
         Raises:
             UsageError: they differ by more than rounding, and the recipe wants no other path.
         """
-        backwards = self._differentiates and torch.is_grad_enabled()
+        backwards = torch.is_grad_enabled() and not self._undifferentiated
         halves = {torch.bfloat16: self.args.bf16, torch.float16: self.args.fp16}
         dtype = next((half for half, on in halves.items() if on), unwrap(model).dtype)
         paths = self._score_shared, self._score_plainly, self._plainly
@@ -121,7 +125,8 @@ class BoxTrainer:
         said = describe_difference(self.accelerator.gather(found[None]))
         # Else all completions were cut and masked, or gradients are still to come.
         seen = bool(self.accelerator.gather(tokens).any())
-        self._checked, self._inexact = seen and backwards == self._differentiates, bool(said)
+        self._checked = seen and (backwards or bool(self._undifferentiated))
+        self._inexact = bool(said)
         if said and not self._fall_back:
             raise UsageError(
                 f"engine.shared_prefix: {said}; set it to false, or to if_exact to take TRL's "
@@ -129,6 +134,11 @@ class BoxTrainer:
             )
         if said:
             self.notices["trl_path"] = f"training takes TRL's path: {said}"
+        elif self._checked and self._undifferentiated:
+            self.notices["gradients"] = (
+                "the first micro-batch has TRL's log-probabilities; its gradients were not "
+                f"compared, for {self._undifferentiated}: boxrl doctor parity compares them"
+            )
 
     def _score_shared(
         self, model: Any, groups: list[range], inputs: dict[str, Any], n: int
