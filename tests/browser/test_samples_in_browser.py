@@ -105,5 +105,5 @@ def test_filters_leave_the_samples_that_they_name(
 
 def test_what_was_rejected_stands_below_the_figures(page: Path, visit: Visit) -> None:
     opened = visit(page)
-    assert "coco.json:7: annotations[3]" in opened.page.locator("#rejected").text_content()
-    assert HOSTILE in opened.page.locator("#labels").text_content()
+    assert "coco.json:7: annotations[3]" in opened.page.locator("#rejected").inner_text()
+    assert HOSTILE in opened.page.locator("#labels").inner_text()
