@@ -133,7 +133,7 @@ def test_ovdeval_nms_ap_falls_where_one_object_gets_every_name(
     (tmp_path / "images" / "color").mkdir(parents=True)
 
     def every_name(sample: Sample) -> Sample:
-        named = [replace(o, label=label) for o in sample.objects for label in sample.labels]
+        named = [structs.replace(o, label=label) for o in sample.objects for label in sample.labels]
         return replace(sample, objects=tuple(named))
 
     files = run(capsys, tmp_path, "ovdeval", spoil=every_name)["summary"]["files"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from boxrl.benchmarks import BENCHMARKS, build_benchmark
 from boxrl.benchmarks.rexomni import by_class
@@ -183,7 +184,7 @@ def test_rexomni_gives_the_published_figure_and_the_honest_one(
 
     def swapped(sample: Sample) -> Sample:
         names = {"car": "van", "van": "car"}
-        found = [replace(o, label=names.get(o.label, o.label)) for o in sample.objects]
+        found = [structs.replace(o, label=names.get(o.label, o.label)) for o in sample.objects]
         if sample.id.endswith("2"):
             found = [*sample.objects, Object((0.0, 50.0, 40.0, 90.0), "van")]
         return replace(sample, objects=tuple(found))

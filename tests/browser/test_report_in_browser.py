@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from boxrl.data.files import write_json
 from boxrl.data.samples import read_samples, write_samples
@@ -359,7 +360,7 @@ def test_hostile_text_is_shown_and_does_nothing(run: Path, tmp_path: Path, visit
         replace(
             s,
             labels=("<script>alert(4)</script>", HOSTILE_LABEL),
-            objects=tuple(replace(item, label=HOSTILE_LABEL) for item in s.objects),
+            objects=tuple(structs.replace(item, label=HOSTILE_LABEL) for item in s.objects),
             question="<b onclick=alert(5)>x</b>",
         )
         for s in samples

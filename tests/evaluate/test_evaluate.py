@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from boxrl.data import files
 from boxrl.errors import DataError, UsageError
@@ -130,7 +131,7 @@ def test_a_run_that_ignores_the_question_does_not_beat_the_blind_baseline() -> N
     for number, item in enumerate(SCENES):
         everything = [*item.objects, *(Object(tuple(o["bbox"]), "") for o in item.meta["others"])]
         order = np.random.default_rng(number).permutation(len(everything))
-        named = [replace(everything[k], label=item.labels[0]) for k in order]
+        named = [structs.replace(everything[k], label=item.labels[0]) for k in order]
         completion = render_target(replace(item, objects=tuple(named)), QWEN)
         blind[item.id] = prediction(item.id, completion)
     verdict = evaluate(SCENES, blind, QWEN, resamples=200).metrics["blind"]["beats_blind"]
