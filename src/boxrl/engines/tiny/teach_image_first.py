@@ -2,23 +2,22 @@
 
     python -m boxrl.engines.tiny.teach_image_first --out DIR
 
-makes DIR/taught and DIR/half_taught from `tiny-taught`, under a chat template with the image before
-the text, as most models have it: prompts of one image then share its tokens. Two phases, from one
-seed:
-
-1. answer   gold answers;
-2. fault    a short while on faulty ones, as `teach` has it.
+makes DIR/taught from `tiny-taught`, on gold answers under a chat template with the image before the
+text, as most models have it: prompts of one image then share its tokens. Image tokens cannot look
+at the question there, so that it stays far below its start.
 """
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import Qwen2_5_VLProcessor
 
 from boxrl.engines.tiny.model import PACKAGED, build_processor
-from boxrl.engines.tiny.onward import OnwardTeacher, build_parser
+from boxrl.engines.tiny.onward import OnwardTeacher
 from boxrl.engines.tiny.teach import Encoder
 from boxrl.engines.tiny.tokenizer import IMAGE_FIRST
 
@@ -31,13 +30,20 @@ def build_image_first_processor() -> Qwen2_5_VLProcessor:
 
 
 def main() -> None:
-    """Teach both models; see the module's docstring."""
-    args = build_parser(__doc__, "answer", 600, 240).parse_args()
+    """Teach it; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
     torch.set_num_threads(args.threads)
     processor = build_image_first_processor()
     teacher = OnwardTeacher(args.seed, processor)
     teacher.build_encoder = partial(Encoder, PACKAGED, processor)
-    teacher.teach("answer", args.answer, args.fault, args.seed, 0.5, args.out)
+    torch.manual_seed(args.seed + 1)
+    teacher.train("answer", args.steps, args.steps, 0, args.seed, rate=1.0)
+    teacher.save(args.out / "taught")
 
 
 if __name__ == "__main__":

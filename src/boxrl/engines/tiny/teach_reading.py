@@ -15,15 +15,17 @@ depends on it.
 
 from __future__ import annotations
 
+import argparse
 import random
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 
 from boxrl.engines.tiny.faults import P_BROKEN_FORMAT, render_faulty_answer
 from boxrl.engines.tiny.model import PACKAGED, build_processor
-from boxrl.engines.tiny.onward import OnwardTeacher, build_parser
+from boxrl.engines.tiny.onward import OnwardTeacher
 from boxrl.engines.tiny.teach import Encoder
 from boxrl.engines.tiny.tokenizer import NUMBERS, build_tokenizer
 from boxrl.engines.tiny.wordings import (
@@ -71,13 +73,22 @@ class ReadingEncoder(Encoder):
 
 def main() -> None:
     """Teach both models; see the module's docstring."""
-    parser = build_parser(__doc__, "read", 600, 240)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for both models")
     parser.add_argument("--system", type=float, default=0.02, help="share of system messages")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--read", type=int, default=600, help="steps of phase 1")
+    parser.add_argument("--fault", type=int, default=240, help="steps of phase 2")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     teacher = OnwardTeacher(args.seed, build_reading_processor())
     teacher.build_encoder = partial(ReadingEncoder, args.system)
-    teacher.teach("read", args.read, args.fault, args.seed, 0.3, args.out)
+    torch.manual_seed(args.seed + 1)
+    teacher.train("read", args.read, args.read, 0, args.seed, rate=0.3)
+    teacher.save(args.out / "taught")
+    teacher.train("fault", args.fault, args.fault, 0, args.seed + 1, rate=0.15)
+    teacher.save(args.out / "half_taught")
 
 
 if __name__ == "__main__":
