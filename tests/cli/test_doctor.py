@@ -1,4 +1,4 @@
-"""`boxrl doctor env`: what is installed, what is missing, on which machine."""
+"""`boxrl doctor`: what is installed, what is missing, on which machine; whose pay is summed."""
 
 from __future__ import annotations
 
@@ -203,3 +203,15 @@ def test_a_gpu_is_told_with_its_memory(
     assert "torch: runs on cuda, built for CUDA 13.0" in said
     assert "gpu: NVIDIA H200, 139.8 GiB, 100.0 GiB free" in said
     assert "torchvision: built for another torch; repaired" in said
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [([], {"ap", "od_length", "weighted_sum", "f1"}), (["--rewards=f1,ap"], {"f1", "ap", "sum"})],
+)
+def test_rewards_are_summed_where_they_are_named(
+    named: list[str], shown: set[str], scene_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["doctor", "rewards", "--json", "--limit=2", *named]
+    assert main([*command, "--samples", str(scene_folder / "samples.jsonl")]) == 0
+    assert set(json.loads(capsys.readouterr().out)["rewards"]) == shown
