@@ -60,31 +60,37 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
     assert any(changed)
 
 
-def test_train_runs_grpo_and_sft_from_one_recipe(tmp_path: Path) -> None:
-    for method in ("grpo", "sft"):
-        out = tmp_path / method
-        assert main(["train", RECIPE, *SMALL, f"out={out}", f"method={method}"]) == 0
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A finished run by SFT, and the call that made it."""
+    out = tmp_path_factory.mktemp("taught") / "run"
+    call = ["train", RECIPE, *SMALL, f"out={out}", "method=sft"]
+    assert main(call) == 0
+    return out, call
+
+
+def test_train_runs_grpo_and_sft_from_one_recipe(
+    taught: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    assert main(["train", RECIPE, *SMALL, f"out={tmp_path / 'grpo'}", "method=grpo"]) == 0
+    for out in (tmp_path / "grpo", taught[0]):
         last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
         assert last["step"] == 3
         assert (out / "model" / "model.safetensors").is_file()
 
 
 def test_another_run_in_the_folder_is_refused_and_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    taught: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "run"
-    call = ["train", RECIPE, *SMALL, f"out={out}", "method=sft"]
-    assert main(call) == 0
+    out, call = taught
     weights = (out / "model" / "model.safetensors").read_bytes()
     assert main(call) == 2
     assert "holds another run (quickstart, done)" in capsys.readouterr().err
     assert (out / "model" / "model.safetensors").read_bytes() == weights
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    call = ["train", RECIPE, *SMALL, f"out={out}", "method=sft"]
-    assert main(call) == 0
+def test_resuming_a_finished_run_changes_nothing(taught: tuple[Path, list[str]]) -> None:
+    out, call = taught
     steps = (out / "metrics.jsonl").read_text()
     weights = (out / "model" / "model.safetensors").read_bytes()
     assert main([*call, "--resume"]) == 0

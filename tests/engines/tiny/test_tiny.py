@@ -42,12 +42,7 @@ def answers(
     family = read_family(model_folder(model_name))
     generator = Generator(model, processor, Questions(family, PROMPTS["standard"], images))
     sampling = Sampling(temperature=temperature, max_new_tokens=96)
-    predictions = [
-        row
-        for k in range(0, len(samples), 40)
-        for row in generator.answer(samples[k : k + 40], sampling)
-    ]
-    return {row.id: row for row in predictions}
+    return {row.id: row for row in generator.answer(samples, sampling)}
 
 
 def test_weights_are_small_and_of_the_real_architecture() -> None:

@@ -81,6 +81,18 @@ def test_the_card_of_a_checkpoint_has_its_own_step_and_figures(run: Path, tmp_pa
     assert "before | after" not in card
 
 
+def test_its_classes_are_those_of_transformers(run: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    out = tmp_path / "my_model"
+    assert main(["export", str(run), "--out", str(out)]) in (0, None)
+    model = AutoModelForImageTextToText.from_pretrained(out)
+    processor = AutoProcessor.from_pretrained(out)
+    assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
+    assert {type(x).__module__.partition(".")[0] for x in (model, processor)} == {"transformers"}
+
+
+@pytest.mark.slow
 def test_it_loads_in_plain_transformers(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "my_model"
     assert main(["export", str(run), "--out", str(out)]) in (0, None)
