@@ -24,7 +24,7 @@ quickstart: setup  ## evaluate, train and evaluate the tiny VLM; ends with the r
 
 test: setup  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --ignore tests/phantom
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/phantom
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/phantom
 
 test-slow: setup test-phantom  ## minutes long: fuzzing, documents, the fault campaign
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[slow]"

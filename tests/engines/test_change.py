@@ -19,7 +19,7 @@ def recipe(scene_folder: Path, tmp_path: Path) -> Path:
         "name": "own", "method": "sft", "model": "tiny", "out": str(tmp_path / "run"),
         "data": {"train": samples, "test": samples, "images": str(scene_folder / "images")},
         "engine": {"device": "cpu", "threads": 1},
-        "train": {"max_steps": 2, "learning_rate": 2e-4, "max_completion_length": 48,
+        "train": {"max_steps": 2, "learning_rate": 2e-4, "max_completion_length": 24,
                   "prompts_per_step": 4, "validate_samples": 5},
     }  # fmt: skip
     path = tmp_path / "recipe.yaml"
