@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -311,15 +311,47 @@ def print_benchmark(outcome: Outcome) -> None:
     if not outcome.table:
         print_evaluation(next(iter(outcome.parts.values())).metrics)
     else:
-        table = new_table(f"{benchmark.name}: all its figures, in percent", "", "figure", "value")
-        for name, figure, value in outcome.table:
-            shown = f"{value * 100:.1f}" if isinstance(value, float) else f"{value or '-'}"
-            table.add_row(name, figure, shown)
+        columns, rows = figures_grid(outcome.table)
+        table = new_table(f"{benchmark.name}: all its figures, in percent", "", *columns)
+        for name, values in rows:
+            table.add_row(name, *map(_shown, values))
         console.print(table)
         print_protocol(console, outcome.protocol)
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
     print_cited(overview_table([outcome]))
     _print_published(console, benchmark.published)
+
+
+def figures_grid(
+    figures: Sequence[tuple[str, str, Any]],
+) -> tuple[list[str], list[tuple[str, list[Any]]]]:
+    """The columns of a benchmark's own table, and its rows: (name, a value per column).
+
+    Parts of equal figures are columns, as D3's full, pres and abs; else figures that every row has,
+    as OVDEval's; else there is a row per figure.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name, figure, value in figures:
+        part, _, rest = name.partition(" ")
+        parts.setdefault(part, {})[f"{rest} {figure}".strip()] = value
+        rows.setdefault(name, {})[figure] = value
+    if _are_alike(parts):
+        first = next(iter(parts.values()))
+        return list(parts), [(row, [part[row] for part in parts.values()]) for row in first]
+    if _are_alike(rows):
+        return list(next(iter(rows.values()))), [(n, list(row.values())) for n, row in rows.items()]
+    return ["figure", "value"], [(name, [figure, value]) for name, figure, value in figures]
+
+
+def _are_alike(groups: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Several groups of the same keys in the same order."""
+    return len(groups) > 1 and len({tuple(group) for group in groups.values()}) == 1
+
+
+def _shown(value: Any) -> str:
+    """A rate in percent, a count or a name as it is."""
+    return f"{value * 100:.1f}" if isinstance(value, float) else f"{value or '-'}"
 
 
 def print_cited(cited: CitedTable) -> None:

@@ -1,0 +1,29 @@
+"""The table that `boxrl benchmark run` prints of a benchmark's own figures."""
+
+from __future__ import annotations
+
+from boxrl.cli.benchmark import figures_grid
+
+
+def test_parts_of_equal_figures_are_columns() -> None:
+    figures = [("full", "mAP", 0.5), ("full words 1 to 3", "mAP", 0.25), ("abs", "mAP", 0.75),
+               ("abs words 1 to 3", "mAP", None)]  # fmt: skip
+    assert figures_grid(figures) == (
+        ["full", "abs"], [("mAP", [0.5, 0.75]), ("words 1 to 3 mAP", [0.25, None])],
+    )  # fmt: skip
+
+
+def test_figures_that_every_row_has_are_columns() -> None:
+    figures = [("files color", "AP", 0.5), ("files color", "NMS-AP", 0.25),
+               ("mean", "AP", 0.75), ("mean", "NMS-AP", 1.0)]  # fmt: skip
+    assert figures_grid(figures) == (
+        ["AP", "NMS-AP"], [("files color", [0.5, 0.25]), ("mean", [0.75, 1.0])],
+    )  # fmt: skip
+
+
+def test_other_figures_have_a_row_each() -> None:
+    figures = [("accuracy", "val", 0.5), ("accuracy", "testA", 0.25), ("mean", "accuracy", 0.375)]
+    assert figures_grid(figures) == (
+        ["figure", "value"],
+        [("accuracy", ["val", 0.5]), ("accuracy", ["testA", 0.25]), ("mean", ["accuracy", 0.375])],
+    )
