@@ -210,7 +210,7 @@
     const head = h("thead", null, h("tr", null, ...["Label", "Verdict", "IoU", "x1, y1, x2, y2 (px)"].map((name) => h("th", { scope: "col" }, name))));
     const body = h("tbody", null, ...lines.map(([box, kind, overlap, besides]) => h("tr", null,
       h("th", { scope: "row", dir: "auto" }, data.labels[box[4]]),
-      h("td", { className: `k-${kind}` }, h("span", { className: "swatch" }), words(kind) + besides),
+      h("td", { className: `k-${kind}` }, h("span", { className: "verdict" }, h("span", { className: "swatch" }), words(kind)), besides),
       h("td", null, overlap), h("td", null, box.slice(0, 4).map((x) => Math.round(x)).join(", ")))));
     return h("div", { className: "scroll" }, h("table", null, head, body));
   }
