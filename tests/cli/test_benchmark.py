@@ -6,10 +6,10 @@ from boxrl.cli.benchmark import figures_grid
 
 
 def test_parts_of_equal_figures_are_columns() -> None:
-    figures = [("full", "mAP", 0.5), ("full words 1 to 3", "mAP", 0.25), ("abs", "mAP", 0.75),
-               ("abs words 1 to 3", "mAP", None)]  # fmt: skip
+    figures = [("full", "mAP", 0.5), ("full boxes 0", "pairs", 3),
+               ("abs", "mAP", 0.75), ("abs boxes 0", "pairs", None)]  # fmt: skip
     assert figures_grid(figures) == (
-        ["full", "abs"], [("mAP", [0.5, 0.75]), ("words 1 to 3 mAP", [0.25, None])],
+        ["full", "abs"], [("mAP", [0.5, 0.75]), ("boxes 0 pairs", [3, None])],
     )  # fmt: skip
 
 

@@ -327,8 +327,8 @@ def figures_grid(
 ) -> tuple[list[str], list[tuple[str, list[Any]]]]:
     """The columns of a benchmark's own table, and its rows: (name, a value per column).
 
-    Parts of equal figures are columns, as D3's full, pres and abs; else figures that every row has,
-    as OVDEval's; else there is a row per figure.
+    Figures that every row has are columns, as OVDEval's; else parts of equal figures are, as D3's
+    full, pres and abs; else there is a row per figure.
     """
     parts: dict[str, dict[str, Any]] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -336,11 +336,11 @@ def figures_grid(
         part, _, rest = name.partition(" ")
         parts.setdefault(part, {})[f"{rest} {figure}".strip()] = value
         rows.setdefault(name, {})[figure] = value
+    if _are_alike(rows):
+        return list(next(iter(rows.values()))), [(n, list(row.values())) for n, row in rows.items()]
     if _are_alike(parts):
         first = next(iter(parts.values()))
         return list(parts), [(row, [part[row] for part in parts.values()]) for row in first]
-    if _are_alike(rows):
-        return list(next(iter(rows.values()))), [(n, list(row.values())) for n, row in rows.items()]
     return ["figure", "value"], [(name, [figure, value]) for name, figure, value in figures]
 
 
