@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -42,7 +42,7 @@ def main() -> None:
     teacher = OnwardTeacher(args.seed, processor)
     teacher.build_encoder = partial(Encoder, PACKAGED, processor)
     torch.manual_seed(args.seed + 1)
-    teacher.train("answer", args.steps, args.steps, 0, args.seed, rate=1.0)
+    teacher.train("answer", args.steps, args.steps, 0, args.seed, rate=0.5)
     teacher.save(args.out / "taught")
 
 
