@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxrl.cli.benchmark import figures_grid
+from boxrl.cli.benchmark import figure_words, figures_grid
 
 
 def test_parts_of_equal_figures_are_columns() -> None:
@@ -27,3 +27,10 @@ def test_other_figures_have_a_row_each() -> None:
         ["figure", "value"],
         [("accuracy", ["val", 0.5]), ("accuracy", ["testA", 0.25]), ("mean", ["accuracy", 0.375])],
     )
+
+
+def test_rates_are_percentages_and_numbers_per_something_are_not() -> None:
+    assert figure_words("mAP", 0.5) == "50.0"
+    assert figure_words("0 boxes_per_pair", 0.6) == "0.60"
+    assert figure_words("pairs", 12) == "12"
+    assert figure_words("mAP", None) == "-"

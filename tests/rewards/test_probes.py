@@ -66,6 +66,12 @@ def test_negatives_pay_for_none_and_nothing_else(reward: str, probe: str) -> Non
     assert mean(reward, probe, NONE) == 0.0
 
 
+def test_a_frame_that_shows_the_right_boxes_is_no_wrong_one() -> None:
+    near = Sample("near", "5.jpg", 1024, 960, "detection", ("cat",), (CAT,))
+    assert mean("f1", "wrong frame", near) is None
+    assert mean("f1", "wrong frame", ONE) == 0
+
+
 def test_f1_overpays_no_probe() -> None:
     paid = run_probes([ONE, TWO, NONE], [build_reward("f1")])["rewards"]["f1"]["probes"]
     assert {name: row["overpaid"] for name, row in paid.items() if row["overpaid"]} == {}

@@ -311,10 +311,13 @@ def print_benchmark(outcome: Outcome) -> None:
     if not outcome.table:
         print_evaluation(next(iter(outcome.parts.values())).metrics)
     else:
-        columns, rows = figures_grid(outcome.table)
-        table = new_table(f"{benchmark.name}: all its figures, in percent", "", *columns)
+        shown = [
+            (name, figure, figure_words(figure, value)) for name, figure, value in outcome.table
+        ]
+        columns, rows = figures_grid(shown)
+        table = new_table(f"{benchmark.name}: all its figures, rates in percent", "", *columns)
         for name, values in rows:
-            table.add_row(name, *map(_shown, values))
+            table.add_row(name, *values)
         console.print(table)
         print_protocol(console, outcome.protocol)
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
@@ -349,9 +352,11 @@ def _are_alike(groups: Mapping[str, Mapping[str, Any]]) -> bool:
     return len(groups) > 1 and len({tuple(group) for group in groups.values()}) == 1
 
 
-def _shown(value: Any) -> str:
-    """A rate in percent, a count or a name as it is."""
-    return f"{value * 100:.1f}" if isinstance(value, float) else f"{value or '-'}"
+def figure_words(figure: str, value: Any) -> str:
+    """A rate in percent; a number per something else, a count or a name as it is."""
+    if not isinstance(value, float):
+        return f"{value or '-'}"
+    return f"{value:.2f}" if "_per_" in figure else f"{value * 100:.1f}"
 
 
 def print_cited(cited: CitedTable) -> None:
