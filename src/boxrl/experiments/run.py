@@ -82,7 +82,6 @@ def expect(experiment: Experiment, seeds: Sequence[int], cache_folder: Path) -> 
         the cells should take, teaching left out. Without a cache, and before models are taught, no
         cell is known to be finished, nor to be one with another arm's.
     """
-    costs, teach = measured_costs(cache_folder), untaught(experiment.teaches)
     teach, begun = untaught(experiment.teaches), (cache_folder / "cells").is_dir()
     cells = build_cells(experiment, seeds, cache_folder) if begun and not teach else []
     waiting = list({cell.folder: cell.arm for cell in cells if not cell.is_done()}.values())
