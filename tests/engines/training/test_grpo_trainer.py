@@ -124,7 +124,7 @@ def assert_same_update(got: dict[str, Any], expected: dict[str, Any]) -> None:
     "setting",
     quick_among(
         SETTINGS, "half a group a micro-batch", "reference copy", "Qwen3-VL with everything",
-        "Qwen3.5 with everything", "InternVL with everything",
+        "Qwen3.5 with everything", "InternVL with everything", "Dr. GRPO",
     ),
 )  # fmt: skip
 def test_the_weights_after_two_steps_are_those_of_trl(
