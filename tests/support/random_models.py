@@ -15,6 +15,7 @@ from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.engines.loading import load_processor
+from boxrl.engines.tiny.tokenizer import IMAGE_FIRST
 from boxrl.generation.model_folders import model_folder
 from tests.support.architectures import (
     GRIDS,
@@ -29,15 +30,6 @@ from tests.support.architectures import (
     build_architecture,
     draw_image,
 )
-
-IMAGE_FIRST = """\
-{% for m in messages %}<|im_start|>{{ m['role'] }}
-{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}\
-{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}\
-{% for c in m['content'] %}{{ c['text'] if 'text' in c }}{% endfor %}{% endif %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-"""A chat template as most models have it; the packaged one puts the text before the image."""
 
 __all__ = [
     "IMAGE", "IMAGE_FIRST", "KINDS", "TOKENS", "VIDEO", "Batch", "build_batch", "build_model",

@@ -26,7 +26,7 @@ def leave_prompts_out(model: Any) -> None:
             the part has another name than those of FEED_FORWARD, nothing is.
     """
     layer = _last_layer(model)
-    part = next((getattr(layer, name) for name in FEED_FORWARD if hasattr(layer, name)), None)
+    part = _feed_forward_part(layer)
     if part is not None and not hasattr(part, "completions"):
         layer.__class__ = _telling(type(layer))
         part.forward = MethodType(_feed_forward, part)
@@ -45,6 +45,10 @@ def _last_layer(model: Any) -> Any:
     return None
 
 
+def _feed_forward_part(layer: Any) -> Any:
+    return next((getattr(layer, name) for name in FEED_FORWARD if hasattr(layer, name)), None)
+
+
 def _telling(layer: type[Any]) -> type[Any]:
     """The same layer, which tells its feed-forward part what is read whenever it is computed.
 
@@ -53,7 +57,7 @@ def _telling(layer: type[Any]) -> type[Any]:
     """
 
     def forward(self: Any, *args: Any, shared_prefix: Layout | None = None, **kwargs: Any) -> Any:
-        part = next(getattr(self, name) for name in FEED_FORWARD if hasattr(self, name))
+        part = _feed_forward_part(self)
         part.completions = None if shared_prefix is None else shared_prefix.completions
         return layer.forward(self, *args, shared_prefix=shared_prefix, **kwargs)
 
