@@ -262,28 +262,34 @@ def print_peak(path: str, size: str) -> None:
 
 
 def bench_generate(rounds: int) -> list[dict[str, Any]]:
-    """60 tokens for one group of 8."""
+    """60 tokens for one group of 8, or at most 60 where one token in 25 ends an answer."""
     rows = []
     models = {path: model.eval() for path, model in build_models().items()}
-    for tokens in (256, 576, 1024):
+    for lengths, tokens in product(("even", "uneven"), (256, 576, 1024)):
         batch = build_batch(tokens, 1, 1)
         names = ("input_ids", "attention_mask", "mm_token_type_ids")
         inputs = {name: batch[name][:, :-1] for name in names}
         inputs |= {name: batch[name] for name in ("pixel_values", "image_grid_thw")}
         options: dict[str, Any] = {
-            "max_new_tokens": 60, "min_new_tokens": 60, "do_sample": False, "pad_token_id": 0,
-            "suppress_tokens": [IMAGE, VIDEO, START, END],
+            "max_new_tokens": 60, "pad_token_id": 0, "suppress_tokens": [IMAGE, VIDEO, START, END],
         }  # fmt: skip
+        if lengths == "even":
+            options |= {"min_new_tokens": 60, "do_sample": False}
+        else:
+            ends = list(range(10, 10 + VOCABULARY // 25))
+            options |= {"do_sample": True, "top_k": 0, "eos_token_id": ends}
         outputs: dict[str, Tensor] = {}
 
         def repeated(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
+            torch.manual_seed(0)
             with torch.no_grad():
                 outputs["trl"] = models["trl"].generate(**inputs, **options)
 
         def once(inputs: Any = inputs, outputs: Any = outputs, options: Any = options) -> None:
+            torch.manual_seed(0)
             outputs["boxrl"] = generate_groups(models["boxrl"], inputs, G, **options)
 
-        row = {"image tokens": tokens, "new tokens": 60}
+        row = {"image tokens": tokens, "new tokens": 60, "answers": lengths}
         row |= compare({"trl": repeated, "boxrl": once}, rounds)
         rows.append(row | {"same tokens": torch.equal(outputs["trl"], outputs["boxrl"])})
         print(rows[-1], file=sys.stderr)

@@ -17,6 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
 from boxrl.engines.loading import REFUSALS, banned_token_ids, end_token_ids, refusal
+from boxrl.engines.prefix import live_rows
 from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.engines.prefix.shared_prefix import unwrap
@@ -122,7 +123,7 @@ class Generator:
             wanted = (sampling.logprobs, recorder), (sampling.first_tokens, first)
             options["logits_processor"] = LogitsProcessorList([it for asked, it in wanted if asked])
         if group == 1:
-            output = self.model.generate(**inputs, **options)
+            output = live_rows.generate(self.model, **inputs, **options)
         else:
             output = generate_draws(self.model, inputs, group, **options)
         completions = output[:, inputs["input_ids"].shape[1] :]
@@ -154,7 +155,7 @@ class Generator:
         shown = show_images(self.questions, draws(samples, 1))
         inputs = self._encode(samples, shown.images)
         torch.manual_seed(sampling.seed)
-        output = self.model.generate(**inputs, **self._options(sampling))
+        output = live_rows.generate(self.model, **inputs, **self._options(sampling))
         return inputs, output[:, inputs["input_ids"].shape[1] :]
 
     def _options(self, sampling: Sampling) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class Draws:
             self._mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
         return self._mask
 
+    def select(self, prompts: Tensor, group: int) -> None:
+        """Keep `group` draws of each of `prompts`, Long "m"."""
+        self.prompt_mask, self.group = self.prompt_mask[prompts], group
+        self._mask = torch.empty(0, 1, 0, 0)
+
 
 class ApartLayer(DynamicLayer):
     """Keys and values of one layer, those of a prompt's draws in buffers of their own.
@@ -145,6 +150,25 @@ class ApartLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         """Tokens of a prompt and of one of its draws."""
         return self.prompt_keys.shape[1] + self._filled
+
+    def select(self, prompts: Tensor, draws: Tensor) -> None:
+        """Keep `draws`, Long "m k", of `prompts`, Long "m"."""
+
+        def of_prompts(x: Tensor) -> Tensor:
+            return x.unflatten(0, (-1, self.heads))[prompts].flatten(0, 1)
+
+        self.prompt_keys, self.prompt_values = map(
+            of_prompts, (self.prompt_keys, self.prompt_values)
+        )
+        self.unseen = None if self.unseen is None else of_prompts(self.unseen)
+        self.keys, self.values = self._buffers = [
+            buffer[:, : self._filled]
+            .unflatten(0, (-1, self.heads, self.group))[prompts]
+            .take_along_dim(draws[:, None, :, None, None], 2)
+            .flatten(0, 2)
+            for buffer in self._buffers
+        ]
+        self.group = draws.shape[1]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Not for beams ("n*g" rows in a new order); see `DrawsLayer`.
@@ -190,6 +214,27 @@ class DrawsLayer(DynamicLayer):
         assert self.keys is not None
         return self._prompt + (self.keys.shape[2] - self._prompt) // self.draws.group
 
+    @property
+    def group(self) -> int:
+        """Draws per prompt."""
+        return self.draws.group
+
+    def select(self, prompts: Tensor, draws: Tensor) -> None:
+        """Keep `draws`, Long "m k", of `prompts`, Long "m"; `self.draws` is told by its owner."""
+        self.keys, self.values = self._buffers = [
+            torch.cat(
+                [
+                    x[prompts, :, : self._prompt],
+                    x[prompts, :, self._prompt :]
+                    .unflatten(2, (-1, self.draws.group))
+                    .take_along_dim(draws[:, None, None, :, None], 3)
+                    .flatten(2, 3),
+                ],
+                2,
+            )
+            for x in (self.keys, self.values)
+        ]
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Not for beams ("n*g" rows in a new order): the draws of a prompt are independent.
 
@@ -197,6 +242,10 @@ class DrawsLayer(DynamicLayer):
             UsageError: always.
         """
         refuse_beams()
+
+
+SHARED = (ApartLayer, DrawsLayer)
+"""Layers whose draws read one copy of their prompt."""
 
 
 def refuse_beams() -> None:
@@ -257,14 +306,43 @@ def _unseen(layer: DynamicLayer, prompt_mask: Tensor) -> Tensor | None:
     return unseen[:, None].repeat_interleave(layer.keys.shape[1], 0)
 
 
+def draws_per_prompt(cache: DynamicCache) -> int:
+    """Draws that read one copy of their prompt; 1 where every row has its own."""
+    return next((layer.group for layer in cache.layers if isinstance(layer, SHARED)), 1)
+
+
+def select_rows(cache: DynamicCache, kept: Tensor) -> None:
+    """Keep some rows of the cache, in place.
+
+    Args:
+        cache: filled.
+        kept: Long "m k", the rows; k of each of m prompts where draws read one copy of it.
+    """
+    group = draws_per_prompt(cache)
+    prompts, draws = kept[:, 0] // group, kept % group
+    for layer in cache.layers:
+        if isinstance(layer, SHARED):
+            layer.select(prompts, draws)
+        else:
+            layer.reorder_cache(kept.flatten())
+    for one in {layer.draws for layer in cache.layers if isinstance(layer, DrawsLayer)}:
+        one.select(prompts, kept.shape[1])
+
+
 @torch.no_grad()
 def repeat_with_room(cache: DynamicCache, repeats: int) -> None:
     """Repeat every row of the cache `repeats` times in place; its full layers get room to grow."""
-    for number, layer in enumerate(cache.layers):
+    for layer in cache.layers:
         if isinstance(layer, LinearAttentionCacheLayerMixin):
             _repeat_states(layer, repeats)
         if hasattr(layer, "batch_repeat_interleave"):
             layer.batch_repeat_interleave(repeats)
+    give_room(cache)
+
+
+def give_room(cache: DynamicCache) -> None:
+    """Let the full layers of the cache grow without being copied."""
+    for number, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
             cache.layers[number] = RoomyLayer(layer.keys, layer.values)
 

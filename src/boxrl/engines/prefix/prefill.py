@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from boxrl.engines.prefix import live_rows
 from boxrl.engines.prefix.images import (
     BY_TOKEN,
     count_first,
@@ -73,13 +74,13 @@ def generate_draws(model: Any, inputs: dict[str, Tensor], group: int, **options:
         repeat_with_room(cache, group)
     if getattr(base.model, "rope_deltas", None) is not None:
         base.model.rope_deltas = base.model.rope_deltas.repeat_interleave(group, 0)
-    output: Tensor = model.generate(
+    return live_rows.generate(
+        model,
         input_ids=inputs["input_ids"].repeat_interleave(group, 0),
         attention_mask=inputs["attention_mask"].repeat_interleave(group, 0),
         **_held(base, cache),
         **options,
     )
-    return output
 
 
 def _held(base: Any, cache: DynamicCache) -> dict[str, DynamicCache]:
