@@ -37,6 +37,8 @@ BESIDE_PEERS = {"parse", "coco_eval", "convert"}
 """Those that run in the peers' Python; `data` starts its peers there by itself."""
 INTRODUCTION = """# Performance
 
+What a step of GRPO costs beside TRL: with the prompt shared, and with prompts of an image together.
+
 {lead}
 boxrl beside its peers, in one process or interleaved processes, on the same input. Read the
 ratios; absolute times belong to the machine that is named in each section. `make bench` rewrites

@@ -316,7 +316,7 @@ def box_confidences(
             prediction, prediction.box_verify, n, "box_verify", "run boxrl verify on them"
         )
     known = _known(
-        prediction, prediction.box_logprobs, n, "box_logprobs", "predict with log-probabilities"
+        prediction, prediction.box_logprobs, n, "box_logprobs", "predict with --logprobs"
     )
     with np.errstate(over="ignore"):
         confidences = np.exp(known)
