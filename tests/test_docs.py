@@ -240,7 +240,8 @@ def test_the_readme_says_what_the_benchmark_measured() -> None:
 def test_the_performance_page_begins_with_what_a_prompt_costs() -> None:
     module = run_path(str(ROOT / "perf" / "run_all.py"))
     page = module["PAGE"].read_text("utf-8")
-    assert page.startswith(f"# Performance\n\n{module['render_lead'](module['read_sections']())}")
+    lead = module["render_lead"](module["read_sections"]())
+    assert page.startswith(module["INTRODUCTION"].format(lead=lead))
 
 
 def test_every_file_that_code_and_pages_name_exists() -> None:

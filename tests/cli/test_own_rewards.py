@@ -53,6 +53,7 @@ def beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         sys, "path", [place for place in sys.path if place not in ("", str(folder))]
     )
+    sys.modules.pop("my_rewards", None)  # of another test
     yield
     sys.modules.pop("my_rewards", None)
 
