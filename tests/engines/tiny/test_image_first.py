@@ -23,7 +23,7 @@ IMAGE_TOKENS = (GRID_PX // CELL_PX) ** 2
 
 def rows_of_one_image(processor, count):  # type: ignore[no-untyped-def]
     """The rows of `count` prompts of one image, one completion of a token each."""
-    drawn = list(islice(scenes(WORLDS["near_miss_fours"], 4, 0, "share"), count))
+    drawn = list(islice(scenes(WORLDS["fours"], 4, 0, "share"), count))
     texts = [
         processor.apply_chat_template(
             render_messages(scene.sample, PROMPTS["standard"]), add_generation_prompt=True

@@ -114,7 +114,9 @@ def _next_scene(world: World, rng: random.Random, sample_id: str, before: list[S
     """The next of a world's scenes; `before` keeps those that ask of the last image."""
     if len(before) == world.questions:
         before.clear()
-    scene = ask_again(before, rng, sample_id) if before else draw_scene(world, rng, sample_id)
+    scene = (
+        ask_again(world, before, rng, sample_id) if before else draw_scene(world, rng, sample_id)
+    )
     before.append(scene)
     return scene
 
@@ -145,12 +147,13 @@ def draw_scene(world: World, rng: random.Random, sample_id: str) -> Scene:
     return Scene(asked.image, sample)
 
 
-def ask_again(before: Sequence[Scene], rng: random.Random, sample_id: str) -> Scene:
-    """The same image, asked for another label: in turn for one that is not there and one that is.
+def ask_again(world: World, before: Sequence[Scene], rng: random.Random, sample_id: str) -> Scene:
+    """The same image, asked for another label, there or not as `World.in_turn` says.
 
     What is not there shares a word with what was asked for last.
 
     Args:
+        world: the scene's.
         before: the scenes that ask of the image, each for one label, the first for one that is
             there.
         rng: chooses among such labels.
@@ -160,12 +163,12 @@ def ask_again(before: Sequence[Scene], rng: random.Random, sample_id: str) -> Sc
     others = [Object(tuple(o["bbox"]), o["label"]) for o in scene.sample.meta["others"]]
     shown = [*scene.sample.objects, *others]
     there = {item.label for item in shown}
-    if len(before) % 2:
+    asked = {label for one in before for label in one.sample.labels}
+    if len(before) % 2 if world.in_turn else there <= asked:
         words = set(scene.sample.labels[0].split())
-        absent = [label for label in LABELS if label not in there]
+        absent = [label for label in LABELS if label not in there | asked]
         label = rng.choice([label for label in absent if words & set(label.split())] or absent)
     else:
-        asked = {label for one in before for label in one.sample.labels}
         label = rng.choice(sorted(there - asked or there))
     sample = replace(
         scene.sample,

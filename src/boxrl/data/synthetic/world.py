@@ -46,9 +46,10 @@ class World:
             place. The standard world, on which the packaged weights were trained, leaves it to
             chance.
         ask: what is asked, see `boxrl.data.synthetic.asking`.
-        questions: how often a scene is asked in a row, in turn for a label that is there and for
-            one that differs from it in one word and is not. Of an even number half are negatives,
-            whatever `p_absent`.
+        questions: how often a scene is asked in a row.
+        in_turn: of several questions every second is for a label that differs from the one before
+            in one word and is not there, so that of an even number half are negatives, whatever
+            `p_absent`; else for such a label only once all that are there were asked for.
     """
 
     scale: int = 2
@@ -63,6 +64,7 @@ class World:
     asked_first: bool = False
     ask: Ask = "labels"
     questions: int = 1
+    in_turn: bool = True
 
 
 _NEAR_MISS = World(p_absent=0.0, n_labels=(1.0,), distractors=(2, 4), p_near=1.0, asked_first=True)
@@ -75,7 +77,7 @@ WORLDS: dict[str, World] = {
     "near_miss": World(distractors=(2, 4), p_near=1.0, asked_first=True),
     "near_miss_one": replace(_NEAR_MISS, p_absent=0.5),
     "near_miss_pairs": replace(_NEAR_MISS, questions=2),
-    "near_miss_fours": replace(_NEAR_MISS, questions=4),
+    "fours": replace(_NEAR_MISS, distractors=(3, 4), p_near=0.5, questions=4, in_turn=False),
     "relations": World(sides=range(14, 29), copies=(0.2, 0.5, 0.3), ask="relation"),
     "negation": World(copies=(0.5, 0.35, 0.15), distractors=(0, 2), ask="negation"),
     "counting": World(
