@@ -150,8 +150,8 @@ scenes, so claims are judged by differences paired by seed:
 - **Smaller**: the interval holds 0 and ends below the blog's own difference; of lengths, below the
   same per cent of ours.
 - **Undecided**: none of these.
-- **Not tested**: the arms could not differ, since no seed differs at all or both arms lie within 2
-  points of 0 or of 100 %.
+- **Not tested**: the arms could not differ, since no seed differs at all or the means of both lie
+  within 2 points of 0 or of 100 %.
 
 Of {n} claims: {counts}.
 

@@ -145,6 +145,7 @@ def test_the_detectable_effect_is_decided_in_four_of_five_cases() -> None:
     [
         ([0.99, 1.0], [0.985, 0.98], True),
         ([0.0, 0.01], [0.0, 0.02], True),
+        ([0.0, 0.0, 0.06], [0.0, 0.0, 0.0], True),  # one seed of one arm is apart
         ([0.99, 1.0], [0.5, 0.6], False),
         ([0.0, 0.0], [1.0, 1.0], False),
     ],

@@ -144,9 +144,9 @@ def judge_likeness(differences: Sequence[float], within: float) -> Verdict:
 
 
 def at_a_bound(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether every share of both arms is within .02 of 0, or every one within .02 of 1."""
-    values = [*a, *b]
-    return max(values) <= BOUND or min(values) >= 1 - BOUND
+    """Whether the means of both arms are within .02 of 0, or both within .02 of 1."""
+    means = fmean(a), fmean(b)
+    return max(means) <= BOUND or min(means) >= 1 - BOUND
 
 
 def adjust(p_values: Sequence[float]) -> list[float]:
