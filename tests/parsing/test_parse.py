@@ -88,16 +88,24 @@ HOSTILE = {
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_megabyte_of_anything_is_read_in_linear_time(family, kind):
-    text = f"<answer>{HOSTILE[kind]}</answer>"
+    hostile = HOSTILE[kind]
+    took, parsed = _time_to_read(hostile, family)
+    if took >= 0.25:  # a slow machine: what is linear takes ten times a tenth's, not a hundred
+        assert took < 20 * _time_to_read(hostile[: len(hostile) // 10], family)[0]
+    assert took < 1
+    assert parsed.detections.boxes.shape[1] == 4
+
+
+def _time_to_read(hostile, family):
+    """The least of three processor times, for the machine may be busy; and the answer as read."""
     best = float("inf")
-    for _ in range(3):  # the machine may be busy; the text stays as hostile
+    for _ in range(3):
         start = time.process_time()
-        parsed = parse(text, family, (640, 480))
+        parsed = parse(f"<answer>{hostile}</answer>", family, (640, 480))
         best = min(best, time.process_time() - start)
         if best < 0.25:
             break
-    assert best < 0.25
-    assert parsed.detections.boxes.shape[1] == 4
+    return best, parsed
 
 
 PIECES = st.sampled_from(
