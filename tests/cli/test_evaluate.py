@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def test_evaluate_and_compare_from_the_command_line(
     assert verb(run_folder, "compare", "DIR/one", "DIR/two", "--json", "--resamples=50") == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["mAP"]["low"] > 0
     assert verb(run_folder, "compare", "DIR/one", "DIR/two", "--resamples=50") == 0
-    assert "gained:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "gained:" in printed
+    assert re.search(r"^mAP .* better; \d+ samples gained, \d+ lost$", printed, re.MULTILINE)
 
 
 def test_compare_scores_the_evaluations_of_a_run_folder(

@@ -99,8 +99,15 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     from rich.console import Console
     from rich.text import Text
 
-    from boxrl.cli.tables import format_interval, format_number, new_table, print_protocol
+    from boxrl.cli.tables import (
+        format_interval,
+        format_number,
+        new_table,
+        print_protocol,
+        print_verdict,
+    )
     from boxrl.evaluate.summary import METRICS
+    from boxrl.evaluate.verdict import change_verdict
 
     console = Console(highlight=False)
     for key, (a, b) in difference["protocol_differs"].items():
@@ -126,6 +133,7 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
         console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
     print_protocol(console, difference["protocol"])
+    print_verdict(console, change_verdict(difference))
 
 
 def _sign_test(row: Mapping[str, Any]) -> tuple[str, str]:
