@@ -2,9 +2,12 @@
 
     python -m boxrl.engines.tiny.teach_image_first --out DIR
 
-makes DIR/taught from `tiny-taught`, on gold answers under a chat template with the image before the
-text, as most models have it: prompts of one image then share its tokens. Image tokens cannot look
-at the question there, so that it stays far below its start.
+makes DIR/taught and DIR/half_taught from `tiny-taught`, under a chat template with the image before
+the text, as most models have it: prompts of one image then share its tokens. Image tokens cannot
+look at the question there, so that it stays below its start. Two phases, in steps:
+
+1. answer   gold completions;
+2. fault    a short while on faulty ones, as the packaged `tiny`: habits that RL repairs.
 """
 
 from __future__ import annotations
@@ -30,11 +33,12 @@ def build_image_first_processor() -> Qwen2_5_VLProcessor:
 
 
 def main() -> None:
-    """Teach it; see the module's docstring."""
+    """Teach both models; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--out", type=Path, required=True, help="folder for both models")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--answer", type=int, default=1200, help="steps of phase 1")
+    parser.add_argument("--fault", type=int, default=240, help="steps of phase 2")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -42,8 +46,10 @@ def main() -> None:
     teacher = OnwardTeacher(args.seed, processor)
     teacher.build_encoder = partial(Encoder, PACKAGED, processor)
     torch.manual_seed(args.seed + 1)
-    teacher.train("answer", args.steps, args.steps, 0, args.seed, rate=0.5)
+    teacher.train("answer", args.answer, args.answer, 0, args.seed, rate=0.5)
     teacher.save(args.out / "taught")
+    teacher.train("fault", args.fault, args.fault, 0, args.seed + 1, rate=0.15)
+    teacher.save(args.out / "half_taught")
 
 
 if __name__ == "__main__":
