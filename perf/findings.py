@@ -147,8 +147,8 @@ scenes, so claims are judged by differences paired by seed:
 - **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to
   be alike, the 90 % interval, which is two one-sided tests at 5 %, lies inside the stated margin.
 - **Failed**: the whole interval lies on the other side, or outside of the margin.
-- **Smaller**: the interval holds 0 and ends below the blog's own difference; of lengths, below the
-  same per cent of ours.
+- **Smaller**: the interval holds 0 and ends below the blog's own difference; of lengths and steps,
+  below the same per cent of ours.
 - **Undecided**: none of these.
 - **Not tested**: the arms could not differ, since no seed differs at all or the means of both lie
   within 2 points of 0 or of 100 %.

@@ -10,10 +10,10 @@ import pytest
 
 from boxrl.cli.experiment import print_outcome
 from boxrl.experiments import grid
-from boxrl.experiments.definition import load_experiment
+from boxrl.experiments.definition import experiments_folder, load_experiment
 from boxrl.experiments.learning import draw_learning, learning_figures
 from boxrl.experiments.markdown import claim_words, render_markdown, table_rows
-from boxrl.experiments.outcome import flatten
+from boxrl.experiments.outcome import flatten, summarize_outcome
 from boxrl.experiments.run import run_experiment
 
 from .files import FakeCells, write_experiment
@@ -41,6 +41,28 @@ def test_differences_are_paired_by_seed(outcome: dict[str, Any]) -> None:
         "undecided",
         "not tested",
     ]
+
+
+def test_take_offs_are_compared_as_parts_of_the_training_as_the_blog_saw_them() -> None:
+    # The blog: step 65 against 15, 4.3 times as late; ours at step 10 would be 33 steps later.
+    structure = load_experiment(experiments_folder() / "prompt_structure.yaml", check_files=False)
+
+    def judged(standard: list[float]) -> str:
+        steps = {"standard": standard, "enhanced": [10.0] * len(standard)}
+        cells = {
+            arm: {seed: {"learning": {"accuracy.half_rise": value}} for seed, value in enumerate(v)}
+            for arm, v in steps.items()
+        }
+        [sooner] = [
+            claim
+            for claim in summarize_outcome(structure, cells)["claims"]
+            if claim["figure"] == "accuracy.half_rise"
+        ]
+        return str(sooner["status"])
+
+    assert judged([9.0, 11.0, 10.5, 10.0]) == "smaller"
+    assert judged([5.0, 70.0, 90.0, 8.0]) == "undecided"
+    assert judged([40.0, 44.0, 42.0, 43.0]) == "held"
 
 
 def test_a_claim_is_told_in_words_beside_the_seeds_own_number(outcome: dict[str, Any]) -> None:

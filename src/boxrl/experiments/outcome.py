@@ -186,11 +186,11 @@ def _published_difference(experiment: Experiment, claim: Claim) -> float | None:
 def _in_our_unit(
     experiment: Experiment, claim: Claim, published: float | None, lower: Sequence[float]
 ) -> float | None:
-    """The blog's difference as a share, or, of lengths, as large a part of ours as of its own."""
+    """The blog's difference as a share; of lengths and steps, as large a part of ours as of its."""
     if published is None or _is_percent(experiment, claim):
         return None if published is None else published / 100
     found = _published(experiment, claim)
-    if found is None or not lower or not claim.figure.startswith("tokens."):
+    if found is None or not lower:
         return None
     return published / sum(found[1]) * fmean(lower)
 
