@@ -69,29 +69,31 @@ SCREEN = (
         ),
     ),
     Line(
-        "Do not choose between AP and AP50 by the final mAP: {} between them is chance so far.",
+        "Final mAP cannot choose between AP and AP50 so far: {} between them.",
         (("rewards", "AP trains a better detector than AP50.", "undecided"),),
     ),
     Line(
-        "Add **cosine** where boxes are free: beside AP {} mAP and answers shorter by {} tokens. "
-        "Where they are charged it brings less than the blog saw: {} mAP beside weighted_sum.",
+        "If you must keep AP, add **cosine**: {} mAP; weighted_sum alone is better still ({}). "
+        "Beside weighted_sum it brings less than the blog saw: {} mAP.",
         (
             ("cosine", "Beside AP, cosine raises mAP.", "held"),
-            ("cosine", "Beside AP, cosine shortens answers.", "held"),
+            ("cosine", "weighted_sum alone is better than AP with cosine (asked afterwards).",
+             "held"),
             ("cosine", "Beside weighted_sum, cosine raises mAP.", "smaller"),
         ),
     ),
     Line(
-        "With gold boxes at hand, take SFT first: {} mAP above basic RL at equal steps, from a "
-        "start that SFT made. RL on AP behind it changes that by {}.",
+        "With gold boxes at hand, use SFT: {} mAP above RL on AP at equal steps, from a start that "
+        "SFT made, which favours it. RL on AP after SFT moves its mAP by {}; a reward that charges "
+        "boxes was not tried there.",
         (
             ("rl_vs_sft", "SFT beats basic RL in its own domain.", "held"),
             ("rl_vs_sft", "RL after SFT goes beyond SFT.", "failed"),
         ),
     ),
     Line(
-        "The reward decides what RL is worth: charged boxes lift it by {} mAP over AP; to SFT "
-        "{} remain.",
+        "The reward decides much of what RL is worth: weighted_sum with cosine ends {} mAP from "
+        "AP, and {} from SFT.",
         (
             ("rl_vs_sft", "Well-tuned RL outperforms basic RL.", "held"),
             ("rl_vs_sft", "Well-tuned RL, weighted_sum and cosine, outperforms SFT (key "
@@ -99,8 +101,8 @@ SCREEN = (
         ),
     ),
     Line(
-        "Never train a detector on region questions alone: detection scenes among them are worth "
-        "{} mAP, detection alone {} recall.",
+        "Region questions that a model cannot answer train no detector: with detection scenes "
+        "among them mAP is {} higher, and detection alone keeps {} more recall.",
         (
             ("region_label", "The mixture beats pure region training.", "held"),
             ("region_label", "Region training costs recall.", "held"),
@@ -115,8 +117,8 @@ SCREEN = (
         ),
     ),
     Line(
-        "Count boxes when answers grow: RL on AP writes {} more tokens than SFT, and they are "
-        "boxes.",
+        "Count boxes when answers grow: RL on AP writes {} more tokens than SFT, most of them "
+        "junk boxes.",
         (("tokens", "RL answers are longer than SFT answers.", "held"),),
     ),
 )  # fmt: skip
@@ -135,34 +137,45 @@ It cannot show what a 3B model does on photographs: for that, the same files run
 {screen}
 
 Each is of the tiny VLM at the size of its section; the differences are points, or tokens where it
-says so, with their 95 % intervals.
+says so, with their 95 % intervals (90 % where arms are found alike).
 
 ## How to read the tables
 
-Percentages as the blog prints them; the blog's number in a column of its
-own; ours as the mean over seeds with Student's 95 % interval. A seed draws its own training scenes
-and samples and starts from the same weights where a section names no others. Arms of one seed share
-scenes, so claims are judged by differences paired by seed:
+Percentages as the blog prints them; the blog's number in a column of its own; ours as the mean over
+seeds with Student's 95 % interval. A seed draws its own training scenes and samples and starts from
+the same weights where a section names no others. Intervals are over training seeds alone: the test
+scenes and the start model are the same in all, so that *untrained* has none.
+
+*Untrained* is a model before the arm's own training: the tiny VLM with faults taught on purpose.
+*mAP* is greedy, *T = 1* sampled as in training, *averaged* greedy with the mean of the weights over
+the last 40 % of the steps. Arms of one seed share scenes, so claims are judged by differences
+paired by seed:
 
 - **Held**: the whole interval of the difference lies on the claimed side of 0; for arms claimed to
   be alike, the 90 % interval, which is two one-sided tests at 5 %, lies inside the stated margin.
-- **Failed**: the whole interval lies on the other side, or outside of the margin.
-- **Smaller**: the interval holds 0 and ends below the blog's own difference; of lengths and steps,
-  below the same per cent of ours.
+- **Failed**: the whole interval, of 95 %, lies on the other side, or outside of the margin.
+- **Smaller**: the interval holds 0 and ends below the blog's own difference, in points and as a
+  part of what was left to gain; of lengths and steps, below the same per cent of ours.
 - **Undecided**: none of these.
-- **Not tested**: the arms could not differ, since no seed differs at all or the means of both lie
-  within 2 points of 0 or of 100 %.
+- **Not tested**: no seed differs at all, or the means of both arms lie within 2 points of 0 or of
+  100 %, where there is no room, and the interval decides nothing.
 
 Of {n} claims: {counts}.
 
-*p* is of Student's paired test over seeds, two-sided, or the larger of the two one-sided tests; *q*
-is p after Benjamini and Hochberg over all claims of this page: among those with q up to .05, one in
-twenty is expected to be luck. Claims share runs, so their errors are shared too. *Could see* is the
-least true difference that as many seeds of such spread would decide in 80 of 100 cases; for arms
-claimed to be alike, the least margin that would have held.
+*p* is of Student's paired test over seeds, two-sided, or the larger of the two one-sided tests, and
+of arms that failed to be alike, of a difference beyond the margin; a *smaller* one's is against 0.
+*q* is p after Benjamini and Hochberg over all claims of this page: among those with q up to .05, at
+most one in twenty is expected to be luck, were they independent; claims share runs, so their errors
+are shared too. Verdicts go by the interval alone: those with q above .05 are weak. A claim *asked
+afterwards* came to mind when the outcome had been seen, and one that is tested again after more
+seeds has had two chances; p knows of neither. *Could see* is the least true difference that as many
+seeds of such spread would decide in 80 of 100 cases; for arms claimed to be alike, the least margin
+that would have held.
 
 A reward *takes off* at the step where its running mean last climbs past half of its rise; no step
 is given where the rise is less than four standard errors (`boxrl.metrics.convergence.half_rise`).
+Pictures show the curve of the mean over seeds, whose own half rise need not be the mean of theirs;
+each arm's accuracy curve is of its own reward, so that heights do not compare between rewards.
 *Start* is the mean of the first two steps, *plateau* that of the last tenth. The *blind baseline*
 draws every object perfectly under a random asked label. The *control* asks each scene another
 scene's question: what a model still scores there, it scores without reading.
@@ -270,8 +283,9 @@ def render_screen(outcomes: list[dict[str, Any]]) -> str:
                 )
             shown.append(render_mean(as_mean(claim["difference"]), claim["percent"], "+"))
         names = dict.fromkeys(name for name, *_ in line.claims)
-        links = ", ".join(section_link(by_name[name]) for name in names)
-        rows.append(f"{number}. {line.text.format(*shown)} ({links})")
+        links = [section_link(by_name[name]) for name in names]
+        waits = ["to be run again"] if any(by_name[name]["apart"] for name in names) else []
+        rows.append(f"{number}. {line.text.format(*shown)} ({', '.join(links + waits)})")
     return "\n".join(rows)
 
 

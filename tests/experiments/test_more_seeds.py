@@ -61,9 +61,9 @@ def claim(*values: float, **more: Any) -> dict[str, Any]:
         (claim(0.2, 1.2, 2.2), 4, False),
         (claim(0.2, 1.2, 2.2), 5, True),
         (claim(-2.2, -1.2, -0.2), 5, True),
-        # +-.1 over n seeds of spread .1: .1 * t(.95) / sqrt(n)
-        (claim(-0.1, 0.0, 0.1, within=0.1), 1, False),
-        (claim(-0.1, 0.0, 0.1, within=0.1), 3, True),
+        # Mean 0, spread .1: 10 seeds find them alike within .1005, 11 within .095.
+        (claim(-0.1, 0.0, 0.1, within=0.1), 7, False),
+        (claim(-0.1, 0.0, 0.1, within=0.1), 8, True),
         (claim(1.0), 100, False),  # one seed tells no spread
         ({"status": "undecided", "difference": None}, 100, False),
         (claim(0.2, 1.2, 2.2) | {"status": "held"}, 5, False),
@@ -77,7 +77,7 @@ def test_further_seeds_decide_what_they_could_see(
 
 def test_the_next_hour_is_told_in_words(outcome: dict[str, Any]) -> None:
     words = next_hour(outcome)
-    assert words.startswith("One more processor hour is 10 more seeds; if the differences")
+    assert words.startswith("One more processor hour is 10 more seeds. If the differences")
     assert words in render_markdown(outcome)
     assert next_hour(outcome | {"claims": []}) == ""
 

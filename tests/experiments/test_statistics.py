@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from statistics import stdev
+from statistics import fmean, stdev
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from boxrl.experiments.statistics import (
     at_a_bound,
     judge_difference,
     judge_likeness,
+    least_margin,
     mean_interval,
 )
 
@@ -69,7 +70,19 @@ def test_arms_are_alike_just_where_both_one_sided_tests_say_so(
 ) -> None:
     verdict = judge_likeness(values, within)
     if verdict.p is not None and abs(verdict.p - 0.05) > 1e-9:
-        assert (verdict.status == "held") == (verdict.p < 0.05)
+        assert (verdict.status in ("held", "failed")) == (verdict.p < 0.05)
+        inside = abs(fmean(values)) < within
+        assert verdict.status in ("undecided", "held" if inside else "failed")
+
+
+@pytest.mark.parametrize(("mean", "n", "found"), [(0.0, 12, 0.80), (0.05, 12, 0.90)])
+def test_arms_are_found_alike_within_the_least_margin_in_80_of_100_cases_or_more(
+    mean: float, n: int, found: float
+) -> None:
+    draws = np.random.default_rng(0).normal(mean, 0.1, (100_000, n))
+    reach = stats.t.ppf(0.95, n - 1) * draws.std(axis=1, ddof=1) / n**0.5
+    alike = np.abs(draws.mean(axis=1)) + reach <= least_margin(mean, 0.1, n)
+    assert alike.mean() == pytest.approx(found, abs=0.005)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def print_outcome(outcome: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxrl.experiments.markdown import VERDICTS, claim_words, figure_rows
+    from boxrl.experiments.markdown import claim_words, figure_rows, verdict_words
 
     console = Console(highlight=False)
     table = Table(title=f"{outcome['finding']} {outcome['title']}", title_justify="left")
@@ -204,5 +204,5 @@ def print_outcome(outcome: Any) -> None:
     styles = {"held": "green", "failed": "bold red", "smaller": "red"}
     for claim in outcome["claims"]:
         console.print(Text(claim["says"]))
-        words = f"  {VERDICTS[claim['status']]}: {claim_words(claim)}"
+        words = f"  {verdict_words(claim)}: {claim_words(claim)}"
         console.print(Text(words, style=styles.get(claim["status"], "yellow")))

@@ -115,7 +115,11 @@ def _draw(title: str, curves: list[tuple[str, list[tuple[int, float]]]]) -> Mark
 def _mark(line: Line) -> PlotMark | None:
     known = [(x, y) for x, y in line.points if y is not None]
     step = half_rise([x for x, _ in known], [y for _, y in known])
-    return None if step is None else PlotMark(step, f"half risen at {step:.0f}", line.colour)
+    return (
+        None
+        if step is None
+        else PlotMark(step, f"mean curve half risen at {step:.0f}", line.colour)
+    )
 
 
 def _entry(number: int, line: Line) -> Markup:

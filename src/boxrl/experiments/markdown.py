@@ -24,7 +24,7 @@ VERDICTS = {
     "failed": "Failed, the interval lies on the other side",
     "smaller": "Smaller than the blog's, if there is any",
     "undecided": "Undecided at this size",
-    "not tested": "Not tested, the arms could not differ",
+    "not tested": "Not tested, there was no room for a difference",
 }
 
 
@@ -89,6 +89,13 @@ def _arms(outcome: Outcome) -> list[str]:
     return [*outcome["cells"], *([BLIND] if blind else [])]
 
 
+def verdict_words(claim: Mapping[str, Any]) -> str:
+    """The verdict on a claim, and what it means."""
+    if claim["status"] == "failed" and "within" in claim:
+        return "Failed, the interval lies outside of the margin"
+    return VERDICTS[claim["status"]]
+
+
 def claim_words(claim: Mapping[str, Any]) -> str:
     """The difference that decides about a claim, and over how many seeds."""
     difference, percent = as_mean(claim["difference"]), claim["percent"]
@@ -100,7 +107,7 @@ def claim_words(claim: Mapping[str, Any]) -> str:
     words = f"{claim['figure']} ({place}), {a} minus {b}: {render_mean(difference, percent, '+')}"
     words += f" over {difference.n} seed{'s' if difference.n > 1 else ''}"
     if "within" in claim:
-        words += f", alike means within {render_number(claim['within'], percent)}"
+        words += f", 90 % interval; alike means within {render_number(claim['within'], percent)}"
     if claim["published"] is not None:
         words += f"; the blog: {claim['published']:+.1f}"
     return words
@@ -129,7 +136,7 @@ def render_markdown(outcome: Outcome, curves: Mapping[str, str] = {}) -> str:
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *_controls(outcome)]
     for claim in outcome["claims"]:
-        lines.append(f"- {claim['says']} **{VERDICTS[claim['status']]}**: {claim_words(claim)}.")
+        lines.append(f"- {claim['says']} **{verdict_words(claim)}**: {claim_words(claim)}.")
     lines += [""] if outcome["claims"] else []
     lines += [outcome["reading"].strip(), ""] if outcome["reading"] else []
     lines += [f"![{title}]({path})" for title, path in curves.items()]
@@ -189,11 +196,10 @@ def next_hour(outcome: Outcome) -> str:
         return ""
     more = seeds_per_hour(outcome)
     decided = [claim["says"] for claim in left if would_decide(claim, more)]
-    start = f"One more processor hour is {more} more seed{'s' * (more > 1)}; if the differences "
-    start += "and their spread stay, "
-    if not decided:
-        return start + f"that leaves all {len(left)} open claims open."
-    return start + f"that decides {len(decided)} of {len(left)} open claims: {' '.join(decided)}"
+    start = f"One more processor hour is {more} more seed{'s' * (more > 1)}. If the differences "
+    start += "and their spread stay, in 80 of 100 cases that decides "
+    of = f"{len(left)} open claim{'s' * (len(left) > 1)}"
+    return start + (f"{len(decided)} of {of}: {' '.join(decided)}" if decided else f"none of {of}.")
 
 
 def _commit(commit: str | None) -> str:
@@ -212,11 +218,11 @@ def _test_words(name: str, test: Mapping[str, Any]) -> str:
 
 def _controls(outcome: Outcome) -> list[str]:
     """What the models score when each scene is asked another scene's question."""
-    column = next((c for c in outcome["columns"] if c["shuffled_labels"]), None)
+    column = next((c for c in outcome["columns"] if c["shuffled_labels"] and c["percent"]), None)
     if column is None:
         return []
     values = ", ".join(
-        f"{arm} {render_number(value, column['percent'])}"
+        f"{arm} {render_number(value, percent=True)}"
         for arm, value in column["shuffled_labels"].items()
     )
     return [f"Control, {column['title']} under another scene's question: {values}.", ""]

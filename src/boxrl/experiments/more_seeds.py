@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
-from boxrl.experiments.statistics import least_visible, margin
+from boxrl.experiments.statistics import least_margin, least_visible
 
 Outcome = Mapping[str, Any]
 
@@ -41,5 +41,5 @@ def would_decide(claim: Mapping[str, Any], more: int) -> bool:
         return False
     mean, spread, n = fmean(values), stdev(values), len(values) + more
     if "within" in claim:
-        return margin(mean, spread, n) <= float(claim["within"])
+        return least_margin(mean, spread, n) <= float(claim["within"])
     return least_visible(spread, n) <= abs(mean)

@@ -119,8 +119,8 @@ def _column(experiment: Experiment, column: Column, results: Results) -> dict[st
     }
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any] | None:
-    found = mean_interval(values)
+def _mean(values: Sequence[float], level: float = 0.95) -> dict[str, Any] | None:
+    found = mean_interval(values, level)
     return None if found is None else {**found._asdict(), "values": list(values)}
 
 
@@ -136,7 +136,7 @@ def _claim(experiment: Experiment, claim: Claim, results: Results) -> dict[str, 
     if claim.within is not None:
         verdict = judge_likeness(differences, claim.within)
     else:
-        ours = _in_our_unit(experiment, claim, published, list(b.values()))
+        ours = _in_our_unit(experiment, claim, published, [b[seed] for seed in seeds])
         verdict = judge_difference(differences, ours)
     decided = verdict.status in ("held", "failed") and claim.within is None
     if not room and not decided:
@@ -144,7 +144,7 @@ def _claim(experiment: Experiment, claim: Claim, results: Results) -> dict[str, 
     return {
         **claim.model_dump(exclude_none=True),
         **verdict._asdict(),
-        "difference": _mean(differences),
+        "difference": _mean(differences, 0.95 if claim.within is None else 0.9),
         "published": published,
         "percent": percent,
     }
@@ -186,13 +186,20 @@ def _published_difference(experiment: Experiment, claim: Claim) -> float | None:
 def _in_our_unit(
     experiment: Experiment, claim: Claim, published: float | None, lower: Sequence[float]
 ) -> float | None:
-    """The blog's difference as a share; of lengths and steps, as large a part of ours as of its."""
-    if published is None or _is_percent(experiment, claim):
-        return None if published is None else published / 100
+    """The blog's difference on our scale, where the lower arm may stand elsewhere.
+
+    A share: in points, or as large a part of what is left to gain, whichever is less. Lengths and
+    steps: as large a part of ours as of the blog's.
+    """
     found = _published(experiment, claim)
-    if found is None or not lower:
+    if published is None or not lower:
         return None
-    return published / sum(found[1]) * fmean(lower)
+    if not _is_percent(experiment, claim):
+        return None if found is None else published / sum(found[1]) * fmean(lower)
+    points = published / 100
+    if found is None or len(found[1]) > 1:
+        return points
+    return min(points, published / (100 - found[1][0]) * (1 - fmean(lower)))
 
 
 def _is_percent(experiment: Experiment, claim: Claim) -> bool:

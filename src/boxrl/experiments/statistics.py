@@ -35,7 +35,8 @@ class Verdict(NamedTuple):
             the arms could not differ.
         p: chance of differences as large or larger if the claim's opposite border were true:
             two-sided against 0, or of the two one-sided tests where arms are claimed to be alike;
-            None where there is no spread.
+            of such a claim that failed, two-sided against the margin. None where there is no
+            spread.
         detectable: the least true difference that so many seeds of this spread decide in 80 of
             100 cases; for arms claimed to be alike, the least margin that their interval keeps.
     """
@@ -98,6 +99,20 @@ def least_visible(spread: float, n: int) -> float:
     return spread / math.sqrt(n) * float(nctdtrinc(n - 1, 1 - POWER, edge))
 
 
+def least_margin(mean: float, spread: float, n: int) -> float:
+    """The least margin inside which n seeds find arms alike in 80 of 100 cases.
+
+    Each of the two one-sided tests does in 90, so that both do in 80 or more.
+
+    Args:
+        mean: true difference.
+        spread: standard deviation of the differences over seeds.
+        n: seeds, 2 or more.
+    """
+    edge = stdtrit(n - 1, 0.95)
+    return abs(mean) + spread / math.sqrt(n) * float(nctdtrinc(n - 1, (1 - POWER) / 2, edge))
+
+
 def margin(mean: float, spread: float, n: int) -> float:
     """The least margin inside which n seeds of this mean and spread find two arms alike, at 90 %.
 
@@ -121,10 +136,11 @@ def judge_likeness(differences: Sequence[float], within: float) -> Verdict:
         within: how far alike arms may differ.
 
     Returns:
-        `held`: the 90 % interval is inside +-within. `failed`: outside of it. `not tested`: no
-        seed differs at all. `undecided` otherwise, and always with fewer than two seeds.
+        `held`: the 90 % interval is inside +-within. `failed`: the 95 % interval is outside of
+        it. `not tested`: no seed differs at all. `undecided` otherwise, and always with fewer
+        than two seeds.
     """
-    found = mean_interval(differences, 0.9)
+    found = mean_interval(differences)
     if found is None or found.low is None or found.high is None:
         return Verdict("undecided", None, None)
     spread = stdev(differences)
@@ -138,8 +154,9 @@ def judge_likeness(differences: Sequence[float], within: float) -> Verdict:
         status = "failed"
     if spread == 0:
         return Verdict(status, None, None)
-    error = spread / math.sqrt(found.n)
-    p = float(stdtr(found.n - 1, (abs(found.mean) - within) / error))
+    beyond = (abs(found.mean) - within) / (spread / math.sqrt(found.n))
+    failed = status == "failed"
+    p = 2 * float(stdtr(found.n - 1, -beyond)) if failed else float(stdtr(found.n - 1, beyond))
     return Verdict(status, p, kept)
 
 
