@@ -6,6 +6,7 @@ both ways, whole prompts that do. What it says is the mask that it generates wit
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ ATTENTION = frozenset({FULL, SLIDING})
 """Kinds of layers in which a token sees others, as the model's masks say."""
 RECURRENT = frozenset({"linear_attention", "conv"})
 """Kinds of layers that only look back, at a state that the prompt leaves behind."""
+OF_IMAGES = frozenset({"cross_attention_mask", "image_attention_mask"})
+"""Inputs of models whose tokens look at images in layers of their own: Mllama, Idefics."""
 
 
 def layer_kinds(config: Any) -> list[str]:
@@ -61,6 +64,8 @@ def unshared(model: Any) -> str | None:
     unknown = sorted({*layer_kinds(config)} - ATTENTION - RECURRENT)
     if unknown:
         return f"it has layers of kind {', '.join(unknown)}"
+    if OF_IMAGES & inspect.signature(type(model).forward).parameters.keys():
+        return "its tokens look at images in layers of their own"
     if config._attn_implementation not in ("sdpa", *NAMES.values()):
         return f"its attention is {config._attn_implementation}, not SDPA"
     return None

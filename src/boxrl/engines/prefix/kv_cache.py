@@ -60,8 +60,16 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take rows, Long "m", with their room; nothing holds on to those that left."""
+        assert self.keys is not None and self.values is not None
+        n = self.keys.shape[2]
+        held = self._buffers if self._holds(n) else [self.keys, self.values]
+        self._buffers = [x.index_select(0, beam_idx.to(x.device)) for x in held]
+        self.keys, self.values = (x[:, :, :n] for x in self._buffers)
+
     def _holds(self, end: int) -> bool:
-        """Whether keys still lie in the buffer, which beam search replaces, and there is room."""
+        """Whether keys still lie in the buffer, which others may replace, and there is room."""
         if not self._buffers or self.keys is None:
             return False
         buffer = self._buffers[0]
@@ -343,7 +351,7 @@ def repeat_with_room(cache: DynamicCache, repeats: int) -> None:
 def give_room(cache: DynamicCache) -> None:
     """Let the full layers of the cache grow without being copied."""
     for number, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
+        if type(layer) is DynamicLayer and layer.is_initialized:
             cache.layers[number] = RoomyLayer(layer.keys, layer.values)
 
 
