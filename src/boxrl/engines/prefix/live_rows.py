@@ -67,7 +67,7 @@ def _setting(base: Any, options: dict[str, Any], name: str) -> Any:
     return getattr(base.generation_config, name) if named is None else named
 
 
-class _LiveRows(StoppingCriteria):  # type: ignore[misc]
+class _LiveRows(StoppingCriteria):
     """Hooks around a model's forward: `generate` sees all rows, the model those that go on.
 
     As a criterion that stops nothing it is told every token, whatever the model is called with.
