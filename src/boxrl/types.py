@@ -181,6 +181,7 @@ class Parsed(NamedTuple):
         kept: indices of the items that became detections, in order; None where all did.
         tagged: whether the answer stood in `<answer>` tags.
         reason: why nothing could be read; "" where the answer is readable.
+        void: boxes that ended without area, such as those outside of the image; dropped, too.
     """
 
     detections: Detections
@@ -193,11 +194,26 @@ class Parsed(NamedTuple):
     kept: tuple[int, ...] | None = None
     tagged: bool = False
     reason: str = ""
+    void: Detections = NOTHING
 
     @property
     def items(self) -> list[tuple[tuple[float, ...], str]]:
         """(box as written, folded label) of every well-formed item."""
         return list(zip(self.written, map(fold_label, self.names), strict=True))
+
+    def with_void(self) -> Parsed:
+        """The same answer, its void boxes among the detections, in order of emission.
+
+        Whoever judges an answer goes by this: they were stated, find nothing and so are wrong.
+        """
+        if self.kept is None or not len(self.void):
+            return self
+        rest = [place for place in range(len(self.written)) if place not in set(self.kept)]
+        order = np.argsort([*self.kept, *rest])
+        labels = (*self.detections.labels, *self.void.labels)
+        boxes = np.concatenate([self.detections.boxes, self.void.boxes])[order]
+        whole = Detections(boxes, tuple(labels[place] for place in order.tolist()))
+        return self._replace(detections=whole, kept=None, void=NOTHING)
 
     def choose(self, places: Sequence[int]) -> Parsed:
         """The same answer with some of its detections alone, by their places."""
@@ -243,9 +259,9 @@ class Completion:
 
     @property
     def parsed(self) -> Parsed:
-        """The parse of `text`, made at most once; a reward of form alone never makes it."""
-        if not isinstance(self._parsed, Parsed):
-            self._parsed = self._parsed()
+        """The parse of `text` with its void boxes, made at most once; form alone never makes it."""
+        parsed = self._parsed if isinstance(self._parsed, Parsed) else self._parsed()
+        self._parsed = parsed.with_void()
         return self._parsed
 
 

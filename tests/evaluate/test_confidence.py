@@ -46,6 +46,36 @@ def test_rules_rank_boxes(rule: str, row: Any, ap: float, confidences: list[floa
     assert [box.confidence for box in found.rows[0].predictions] == pytest.approx(confidences)
 
 
+OUTSIDE = [9000.0, 5.0, 9001.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "more", "confidences"),
+    [
+        ("constant", {}, [1.0, 1.0]),
+        ("written", {}, [0.8, 0.9]),
+        ("verify", {"box_verify": (0.7,)}, [0.0, 0.7]),  # nobody could look at the first
+        ("logprob", {"box_logprobs": (0.0,)}, [0.0, 1.0]),
+    ],
+)
+def test_a_box_outside_of_the_image_is_wrong_under_every_rule(
+    rule: str, more: dict[str, Any], confidences: list[float]
+) -> None:
+    row = replace(prediction("1", scored((OUTSIDE, 0.8), (A, 0.9))), **more)
+    found = run(rule, row)
+    assert [box.confidence for box in found.rows[0].predictions] == confidences
+    assert [box.kind for box in found.rows[0].predictions] == ["background", "right"]
+    assert found.metrics["precision@0.5"] == 0.5
+
+
+def test_a_box_outside_of_the_image_is_no_answer_that_nothing_is_there() -> None:
+    nothing = sample("1", labels=("cat",))
+    row = prediction("1", scored((OUTSIDE, None)))
+    found = evaluate([nothing], {"1": row}, PLAIN, resamples=0)
+    assert found.metrics["negatives"]["accuracy"] == 0
+    assert found.rows[0].f1 == 0
+
+
 def test_calibration_stands_beside_confidences_that_say_something() -> None:
     assert "calibration" not in run("constant").metrics
     found = run("written").metrics["calibration"]

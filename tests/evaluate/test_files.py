@@ -134,10 +134,11 @@ def test_a_whole_row_survives_the_disk_with_all_that_was_read() -> None:
         back = decode_row(encode_row(row), "rows.jsonl:1")
         assert back == row
         read = parse(text, PLAIN, asked.size_wh, None, "optional", Asked.from_sample(asked))
-        ours, theirs = back.parsed._asdict(), read._asdict()
+        ours, theirs = back.parsed._asdict(), read.with_void()._asdict()
         boxes, wanted = ours.pop("detections"), theirs.pop("detections")
         assert boxes.boxes.tolist() == wanted.boxes.tolist()
         assert boxes.labels == wanted.labels
+        assert len(ours.pop("void")) == len(theirs.pop("void")) == 0
         assert [list(ours["written"]), list(ours["names"])] == [
             list(theirs.pop("written")), list(theirs.pop("names"))
         ]  # fmt: skip

@@ -73,11 +73,12 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
     Args:
         path: COCO results: `image_id`, `category_id`, `bbox` [x, y, width, height], `score` each.
         samples: converted from the annotations file that the results are for, whose ids stand in
-            `meta`. A result counts for the samples of its image that ask for its category.
+            `meta`. A result counts for the samples of its image that ask for its category; in
+            mode `all` every category is asked for.
 
     Raises:
-        DataError: no COCO results, samples without ids, scores that are no shares, or results for
-            other images.
+        DataError: no COCO results, samples without ids, scores that are no shares, boxes of a
+            negative side, or results for other images or categories.
     """
     labels: dict[tuple[Any, Any], str] = {}
     for sample in samples:
@@ -93,6 +94,7 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
         raise DataError(f"{path}: one results file, but the samples are of {len(parts)} sets")
     part = next(iter(parts), None)
     known = {sample.meta.get("image_id") for sample in samples}
+    of_all = all(sample.meta.get("mode") == "all" for sample in samples)
     found: dict[tuple[Any, str], list[tuple[float, list[float]]]] = defaultdict(list)
     for number, row in enumerate(read_content(path, list[ResultRow], "results")):
         where = f"{path}: results[{number}]"
@@ -103,9 +105,16 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
             )
         if not 0 <= row.score <= 1:
             raise DataError(f"{where}: score {row.score:g}; expected a number from 0 to 1")
+        x, y, width, height = row.bbox
+        if width < 0 or height < 0:
+            raise DataError(f"{where}: bbox {list(row.bbox)} has a negative width or height")
         label = labels.get((part, row.category_id))
+        if label is None and of_all:
+            raise DataError(
+                f"{where}: category_id {row.category_id} is none of the samples'; the files do not "
+                "belong together, or one of them counts categories from 0"
+            )
         if label is not None:
-            x, y, width, height = row.bbox
             found[row.image_id, label].append((row.score, [x, y, x + width, y + height]))
     return {sample.id: _answer(sample, found) for sample in samples}
 

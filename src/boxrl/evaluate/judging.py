@@ -154,8 +154,8 @@ def judge(
     completion = Completion(text, parsed, prediction.n_tokens)
     confidences = box_confidences(prediction, parsed, rules.confidence)
     if rules.nms is not None:
-        chosen = keep_surest(parsed.detections, confidences, rules.nms)
-        completion = Completion(text, parsed.choose(chosen), prediction.n_tokens)
+        chosen = keep_surest(completion.parsed.detections, confidences, rules.nms)
+        completion = Completion(text, completion.parsed.choose(chosen), prediction.n_tokens)
         confidences = tuple([confidences[place] for place in chosen])
     return judge_completion(
         question,
@@ -292,7 +292,9 @@ def _correct(sample: Sample, completion: Completion, target: Target) -> bool | N
 def box_confidences(
     prediction: Prediction, parsed: Parsed, confidence: Confidence
 ) -> tuple[float, ...]:
-    """One confidence per box of the completion, by the rule of that name.
+    """One confidence per box of the completion, void ones among them, by the rule of that name.
+
+    Void boxes have no probability and were not verified: they come last.
 
     Args:
         prediction: what was answered.
@@ -303,20 +305,23 @@ def box_confidences(
         DataError: rule `logprob` or `verify`, and the prediction has none, or no sensible one,
             for a box.
     """
-    n = len(parsed.detections)
+    claimed = parsed.with_void()
+    n = len(claimed.detections)
     if confidence == "constant" or not n:
         return (1.0,) * n
     if confidence == "order":
         return tuple(1.0 / (place + 1) for place in range(n))
     if confidence == "written":
-        scores = written_scores(parsed)
+        scores = written_scores(claimed)
         return tuple(UNSCORED if score is None else score for score in scores)
+    usable = len(parsed.detections)
     if confidence == "verify":
-        return _known(
-            prediction, prediction.box_verify, n, "box_verify", "run boxrl verify on them"
+        known = _known(
+            prediction, prediction.box_verify, usable, "box_verify", "run boxrl verify on them"
         )
+        return _with_void(known, parsed, n)
     known = _known(
-        prediction, prediction.box_logprobs, n, "box_logprobs", "predict with --logprobs"
+        prediction, prediction.box_logprobs, usable, "box_logprobs", "predict with --logprobs"
     )
     with np.errstate(over="ignore"):
         confidences = np.exp(known)
@@ -325,7 +330,14 @@ def box_confidences(
             f"prediction {prediction.id!r}: box_logprobs {prediction.box_logprobs!r:.80}; expected "
             "logarithms of probabilities: predict again, or use 'constant'"
         )
-    return tuple(confidences.tolist())
+    return _with_void(confidences.tolist(), parsed, n)
+
+
+def _with_void(known: Sequence[float], parsed: Parsed, n: int) -> tuple[float, ...]:
+    """Confidences of the usable boxes among all `n`, 0 for the void ones."""
+    places = range(n) if parsed.kept is None else parsed.kept
+    by_place = dict(zip(places, known, strict=True))
+    return tuple([by_place.get(place, 0.0) for place in range(n)])
 
 
 def _known(

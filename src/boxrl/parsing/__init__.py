@@ -145,14 +145,17 @@ def _place(
     elif odd and size_wh is not None:
         boxes = clip(boxes, size_wh)
     kept: tuple[int, ...] | None = None
+    void = NOTHING
     if odd:
-        has_area = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-        if len(has_area) < len(boxes):
-            kept = tuple(has_area.tolist())
-            boxes, labels = boxes[has_area], tuple([labels[k] for k in kept])
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if not has_area.all():
+            kept = tuple(np.flatnonzero(has_area).tolist())
+            lost = np.flatnonzero(~has_area)
+            void = Detections(boxes[lost], tuple([labels[k] for k in lost.tolist()]))
+            boxes, labels = boxes[list(kept)], tuple([labels[k] for k in kept])
     status: Status = "ok" if rest.whole and not rest.unusable else "partial"
     dropped = rest.dropped + len(written) - len(labels)
     return Parsed(
         Detections(boxes, labels), status, answer, dropped, flipped, items.boxes, items.labels,
-        kept, tagged,
+        kept, tagged, void=void,
     )  # fmt: skip

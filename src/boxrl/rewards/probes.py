@@ -173,6 +173,15 @@ def _repeated(sample: Sample, rng: random.Random) -> str | None:
     return text[: -len(text) // (2 * REPEATS * len(items))] if items else None
 
 
+def _outside(sample: Sample, rng: random.Random) -> str | None:
+    width, height = sample.size_wh
+    far = [
+        ((x1 + width, y1 + height, x2 + width, y2 + height), label)
+        for (x1, y1, x2, y2), label in junk_items(sample, rng)
+    ]
+    return render_items(far + gold_items(sample))
+
+
 PROBES: dict[str, Probe] = {
     "gold": Probe("the right answer", lambda s, _: render_items(gold_items(s)), worse=False),
     "gold, shuffled": Probe("the right boxes in another order", _shuffled, worse=False),
@@ -213,6 +222,7 @@ PROBES: dict[str, Probe] = {
         lambda s, _: f"<answer>{render_items(gold_items(s))}</answer>",
         form="<think>{answer}",
     ),
+    "outside": Probe(f"{JUNK} boxes outside of the image, then gold", _outside),
 }
 """Every probe by name; `gold` is what the others are compared with."""
 
