@@ -76,6 +76,25 @@ def test_a_sampler_goes_on_from_the_number_of_the_epoch() -> None:
     assert len(sampler) == len(first)
 
 
+def test_a_resumed_run_keeps_the_order_that_it_began_with(questions: Path, tmp_path: Path) -> None:
+    """In micro-batches of another size bundles would stand elsewhere, and an epoch miss samples."""
+    options = {"prompts_per_step": 6, "num_generations": 2, "prompts_per_image": 2}
+    began = build_trainer(tiny_recipe(questions, tmp_path / "run", **options))
+    resumed = build_trainer(
+        tiny_recipe(questions, tmp_path / "run", **options, micro_batch_prompts=2)
+    )
+
+    def order(trainer: Any) -> list[int]:
+        return list(dict.fromkeys(trainer._get_train_sampler()))
+
+    assert order(resumed) != order(began)
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"train_batch_size": 12}')
+    resumed.take_up(checkpoint)
+    assert order(resumed) == order(began)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 

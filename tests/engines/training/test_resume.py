@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ torch = pytest.importorskip("torch")
 
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
 from boxrl.engines.training import callbacks as training_log  # noqa: E402
-from boxrl.engines.training.checkpoints import cut_back, is_complete, last_whole  # noqa: E402
+from boxrl.engines.training.checkpoints import (  # noqa: E402
+    cut_back,
+    is_complete,
+    last_whole,
+    rows_begun,
+)
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.train import train  # noqa: E402
 from boxrl.errors import DataError, UsageError  # noqa: E402
 from boxrl.progress import progress_bar  # noqa: E402
 from boxrl.runs import Run  # noqa: E402
+from tests.engines.training.test_train import build_trainer  # noqa: E402
 from tests.support.quick import quick_among  # noqa: E402
 from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
@@ -123,6 +130,63 @@ def test_a_resumed_run_may_take_fewer_prompts_at_a_time(
     averages = {"entropy": 0.0, "token_accuracy": 0.0}
     got, expected = ([row | averages for row in rows(out)] for out in (recipe.out, whole))
     assert_same_rows(got, expected)
+
+
+def test_a_generation_is_gone_on_with_in_the_micro_batches_that_it_has(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that begins a generation may be cut anew, one in the middle of it may not."""
+    options = {**SHORT, "max_steps": 4, "save_steps": 1, "trl": {"num_iterations": 2}}
+    recipe = tiny_recipe(scene_folder, tmp_path / "border", **options)
+    run_until_killed(recipe, 3, monkeypatch)
+    shutil.copytree(recipe.out, tmp_path / "middle")
+    shutil.rmtree(tmp_path / "middle" / "checkpoints" / "checkpoint-2")
+    middle, border = (
+        tiny_recipe(scene_folder, tmp_path / name, micro_batch_prompts=1, **options)
+        for name in ("middle", "border")
+    )
+    told = r"checkpoint-1: stopped in the middle of a generation.*the micro_batch_prompts and pro"
+    with pytest.raises(UsageError, match=told):
+        run(middle, resume=True)
+    assert len(rows(middle.out)) == 3
+    run(border, resume=True)
+    assert [row["step"] for row in rows(border.out)] == [1, 2, 3, 4]
+    last = last_whole(border.out / "checkpoints")
+    assert last is not None and rows_begun(last) == 4  # of the run, not of its second half
+
+
+def keep_pending(folder: Path, processes: int, batches: int) -> Path:
+    """A checkpoint in whose generation micro-batches of two rows are left."""
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text('{"global_step": 1, "train_batch_size": 2}')
+    for process in range(processes):
+        inputs = [{"prompt_ids": torch.zeros(2, 3)} for _ in range(batches)]
+        torch.save({"step": 1, "inputs": inputs}, folder / f"generation_{process}.pt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("processes", "batches", "micro", "goes_on"),
+    [
+        (1, 4, 1, True),
+        (2, 4, 1, False),
+        (1, 2, 1, False),
+        (1, 4, 2, False),
+        (0, 0, 1, True),
+        (0, 0, 4, False),
+    ],
+)
+def test_a_generation_is_refused_by_other_micro_batches_and_other_processes(
+    processes: int, batches: int, micro: int, goes_on: bool, scene_folder: Path, tmp_path: Path
+) -> None:
+    trl = {"steps_per_generation": 4}
+    options = {**SHORT, "prompts_per_step": 4, "max_steps": 4, "micro_batch_prompts": micro}
+    if micro == 4:
+        trl = {"steps_per_generation": 2}  # a step that was a whole generation is half of one
+    trainer = build_trainer(tiny_recipe(scene_folder, tmp_path / "run", trl=trl, **options))
+    folder = keep_pending(tmp_path / "checkpoint-1", processes, batches)
+    with nullcontext() if goes_on else pytest.raises(UsageError, match="is cut into other micro"):
+        trainer.take_up(folder)
 
 
 def test_ctrl_c_ends_the_step_and_keeps_it(

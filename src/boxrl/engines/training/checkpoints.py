@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from boxrl.data.files import write_atomic
+from boxrl.data.files import is_whole, write_atomic
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import read_bytes, read_json_object
 from boxrl.runs import differences
@@ -51,6 +51,15 @@ def require_same_recipe(checkpoint: Path, recipe: str) -> None:
 def step_of(checkpoint: Path) -> int:
     """The step after which a checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])
+
+
+def rows_begun(checkpoint: Path) -> int | None:
+    """Rows of a micro-batch of one process as the run began; None where that is not written down.
+
+    transformers takes the figure over from checkpoint to checkpoint, whoever goes on.
+    """
+    rows = read_json_object(checkpoint / "trainer_state.json").get("train_batch_size")
+    return rows if is_whole(rows) and rows > 0 else None
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -37,6 +37,7 @@ from boxrl.engines.training.batches import (
     shuffle_groups,
     split_rows,
 )
+from boxrl.engines.training.checkpoints import step_of
 from boxrl.engines.training.frozen_tower import find_frozen
 from boxrl.engines.training.idle_groups import (
     earned_alike,
@@ -58,11 +59,14 @@ from boxrl.engines.training.vllm_sync import (
     unexpanded,
 )
 from boxrl.engines.training.warnings import describe_answers
+from boxrl.errors import UsageError
 from boxrl.parsing import AnswerTag
 from boxrl.types import Sample
 
 COMPLETIONS_EVERY = 10
 """Steps between sampled groups in completions.jsonl."""
+PENDING = "generation_{}.pt"
+"""In a checkpoint: micro-batches of a process that further steps are to learn from."""
 
 
 class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
@@ -347,11 +351,35 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self.prompts_per_image > 1:
             with replaced(self, "shuffle_dataset", False):
                 inner = super()._get_train_sampler(dataset)
-            room = max(self.args.per_device_train_batch_size // self.num_generations, 1)
+            room = max(self._rows_ordered // self.num_generations, 1)
             return self._bundled(inner, dataset or self.train_dataset, room)
         sampler = super()._get_train_sampler(dataset)
-        sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
+        if sampler.shuffle:
+            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
         return sampler
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Refuse what the micro-batches of this run cannot go on with.
+
+        Raises:
+            UsageError: completions are still to be learned from, by micro-batches of another size
+                or another number of processes.
+        """
+        super().take_up(checkpoint)
+        rows, count = self.args.per_device_train_batch_size, self.args.steps_per_generation
+        files = list(checkpoint.glob(PENDING.format("*")))
+        own = checkpoint / PENDING.format(self.accelerator.process_index)
+        if files:
+            fits = len(files) == self.accelerator.num_processes and own in files
+            fits = fits and _rows_pending(own) == [rows] * count
+        else:
+            done = step_of(checkpoint) * self.args.gradient_accumulation_steps
+            fits = self._rows_begun == rows or not done % (count * self.num_iterations)
+        if not fits:
+            raise UsageError(
+                f"{checkpoint}: stopped in the middle of a generation, which is cut into other "
+                "micro-batches here; resume with the micro_batch_prompts and processes it had"
+            )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """TRL's, with completions that further steps are still to learn from."""
@@ -359,13 +387,19 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         if self._step % (self.args.steps_per_generation * self.num_iterations):
             pending = {"step": self._step, "inputs": self._buffered_inputs}
-            torch.save(pending, folder / f"generation_{self.accelerator.process_index}.pt")
+            torch.save(pending, folder / PENDING.format(self.accelerator.process_index))
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        name = f"generation_{self.accelerator.process_index}.pt"
+        name = PENDING.format(self.accelerator.process_index)
         if checkpoint is not None and (Path(checkpoint) / name).is_file():
             device = self.accelerator.device
             pending = torch.load(Path(checkpoint) / name, device, weights_only=True)
             self._step, self._buffered_inputs = pending["step"], pending["inputs"]
+
+
+def _rows_pending(file: Path) -> list[int]:
+    """Rows of each micro-batch that a checkpoint keeps; their tensors are not read."""
+    pending = torch.load(file, "cpu", weights_only=True, mmap=True)
+    return [len(batch["prompt_ids"]) for batch in pending["inputs"]]

@@ -87,8 +87,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         if self.prompts_per_image == 1:
             return super()._get_train_sampler(dataset)
         dataset = dataset or self.train_dataset
-        room = self.args.per_device_train_batch_size
-        return self._bundled(SequentialSampler(dataset), dataset, room)
+        return self._bundled(SequentialSampler(dataset), dataset, self._rows_ordered)
 
     def compute_loss(
         self,

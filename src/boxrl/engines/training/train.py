@@ -264,6 +264,8 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> AverageWeigh
         trainer._load_from_checkpoint(str(last))  # transformers would train one step more
         trainer.state.global_step = done
         return average
+    if last:
+        trainer.take_up(last)
     cut_back(recipe.out / "completions.jsonl", done)
     with (
         progress_bar(

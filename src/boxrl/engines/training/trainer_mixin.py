@@ -15,7 +15,7 @@ from boxrl.data.files import share_weights, write_atomic
 from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.bundles import BundleSampler
-from boxrl.engines.training.checkpoints import RECIPE
+from boxrl.engines.training.checkpoints import RECIPE, rows_begun
 from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
 from boxrl.engines.training.weights import ChangedWeights, keep_in_float32
 from boxrl.errors import UsageError
@@ -62,6 +62,7 @@ class BoxTrainer:
         self.vision_learning_rate = vision_learning_rate
         self.notices: dict[str, str] = {}
         self._changed: ChangedWeights | None = None
+        self._rows_begun: int | None = None
         # TRL's SFT sets it besides asking for it in every step; what is saved could not generate.
         text_config = unwrap(self.model).config.get_text_config()
         if hasattr(text_config, "output_router_logits"):
@@ -74,6 +75,23 @@ class BoxTrainer:
         self._undifferentiated = self._why_undifferentiated()
         if self.shared_prefix:
             enable(self.accelerator.unwrap_model(self.model), attention)
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Be told of the checkpoint that training goes on from, before it begins.
+
+        Raises:
+            UsageError: it cannot be gone on from in micro-batches of this size.
+        """
+        self._rows_begun = rows_begun(checkpoint)
+
+    @property
+    def _rows_ordered(self) -> int:
+        """Rows of the micro-batches that bundles are put into: those that the run began with.
+
+        Others would be another order of the samples; a resumed epoch would miss some of them.
+        """
+        rows: int = self._rows_begun or self.args.per_device_train_batch_size
+        return rows
 
     def _can_share(self) -> bool:
         """Whether the prompt can be shared exactly; says once why not."""
