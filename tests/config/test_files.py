@@ -114,6 +114,14 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         (WORLD.format("7"), "data.synthetic.world: expected the name of a world, or {name: share}"),
         (MINIMAL + "? [a]\n: 1\n", "5: ['a'] is not a valid key"),
         ("name: x\nmethod: grpo\nout: o\ndata: foo\n", "data: "),
+        (
+            MINIMAL + "train: {trl: {output_dir: elsewhere}}\n",
+            "train.trl.output_dir would hide the checkpoints from --resume; use the recipe's key",
+        ),
+        (
+            MINIMAL + "train: {prompts_per_image: 2, trl: {shuffle_dataset: false}}\n",
+            "which train.trl.shuffle_dataset=false forbids; leave out one of them",
+        ),
     ],
 )
 def test_one_mistake_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from boxrl.config import Recipe
-from boxrl.engines.steps import check_steps, plan_steps
+from boxrl.engines.steps import check_generation, check_steps, plan_steps
 from boxrl.errors import UsageError
 
 
@@ -19,6 +19,12 @@ def test_a_step_that_no_samples_fill_is_refused() -> None:
         check_steps(recipe(), 5)
     check_steps(recipe(), 8)
     check_steps(recipe("sft"), 5)  # a short step is trained
+
+
+def test_a_generation_that_no_samples_fill_is_refused() -> None:
+    with pytest.raises(UsageError, match="of 16 prompts and there are 12 samples, so none could"):
+        check_generation(16, 12)
+    check_generation(12, 12)
 
 
 def test_prompts_must_be_dealt_to_the_processes() -> None:

@@ -297,7 +297,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_run_folder(self) -> Recipe:
+        if "output_dir" in self.train.trl:
+            raise ValueError(
+                "train.trl.output_dir would hide the checkpoints from --resume; use the recipe's "
+                "key out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _images_shared_with_prompts(self) -> Recipe:
+        ordered = self.method == "grpo" and not self.train.trl.get("shuffle_dataset", True)
+        if self.train.prompts_per_image > 1 and ordered:
+            raise ValueError(
+                "train.prompts_per_image draws which prompts of an image stand together, which "
+                "train.trl.shuffle_dataset=false forbids; leave out one of them"
+            )
         if self.train.prompts_per_image > 1 and not self.engine.shared_prefix:
             raise ValueError("train.prompts_per_image needs engine.shared_prefix")
         return self

@@ -38,6 +38,24 @@ def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
         )
 
 
+def check_generation(prompts: int, samples: int) -> None:
+    """Refuse a generation that the samples do not fill: TRL drops what is left of them, here all.
+
+    Args:
+        prompts: of a generation, of all processes.
+        samples: how many there are to train on.
+
+    Raises:
+        UsageError: there are fewer samples than prompts.
+    """
+    if samples < prompts:
+        raise UsageError(
+            f"train.trl: a generation is of {prompts} prompts and there are {samples} samples, so "
+            "none could be filled and nothing would be trained; lower steps_per_generation or "
+            f"generation_batch_size to at most {samples} prompts"
+        )
+
+
 class Plan(NamedTuple):
     """The steps of a first recipe.
 

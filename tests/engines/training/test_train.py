@@ -80,6 +80,54 @@ def test_a_strategy_may_be_no_which_yaml_reads_as_false(scene_folder: Path, tmp_
     assert build_trainer(recipe).args.save_strategy == "no"
 
 
+def test_samples_may_come_in_the_order_of_their_file(scene_folder: Path, tmp_path: Path) -> None:
+    trl = {"shuffle_dataset": False}
+    trainer = build_trainer(tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, trl=trl))
+    assert list(dict.fromkeys(trainer._get_train_sampler())) == list(range(12))
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_a_generation_larger_than_the_data_is_refused(scene_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", trl={"steps_per_generation": 4})
+    with pytest.raises(UsageError, match="of 16 prompts and there are 12 samples"):
+        build_trainer(recipe)
+
+
+def test_a_run_without_a_step_is_not_done(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpo, "check_generation", lambda *_: None)
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", trl={"steps_per_generation": 4})
+    with pytest.raises(UsageError, match="no step was made, so nothing was trained"):
+        train(recipe)
+    assert not (recipe.out / "model").exists()
+
+
+def test_a_process_that_would_hold_a_part_of_a_group_is_refused(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trl = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+    build = grpo.build_config
+
+    def of_two_processes(*args: Any) -> Any:
+        config = build(*args)
+        config.steps_per_generation = 1  # as TRL has it where another process holds the rest
+        return config
+
+    monkeypatch.setattr(grpo, "build_config", of_two_processes)
+    told = "a process holds 2 completions, no whole groups of 4; make per_device"
+    options = {"prompts_per_step": 2, "num_generations": 4}
+    trl["generation_batch_size"] = 4
+    with pytest.raises(UsageError, match=told):
+        build_trainer(tiny_recipe(scene_folder, tmp_path / "run", trl=trl, **options))
+    build_trainer(
+        tiny_recipe(
+            scene_folder, tmp_path / "trl", engine={"shared_prefix": False}, trl=trl, **options
+        )
+    )
+
+
 def test_flex_attention_is_refused_where_it_cannot_train(
     scene_folder: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,20 @@ from boxrl.engines.prefix.rows import Rows
 from boxrl.errors import UsageError
 
 
+def check_whole_groups(n_rows: int, size: int) -> None:
+    """Refuse rows of a process that are no whole groups of `size`.
+
+    Raises:
+        UsageError: a process holds a part of a group.
+    """
+    if n_rows % size:
+        raise UsageError(
+            f"a process holds {n_rows} completions, no whole groups of {size}; make "
+            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
+            "set engine.shared_prefix=false"
+        )
+
+
 def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
     """Permute whole blocks of `size` rows; scalars stay.
 
@@ -30,12 +44,7 @@ def shuffle_groups(batch: dict[str, Any], size: int) -> dict[str, Any]:
         UsageError: a process holds a part of a group.
     """
     n_rows = len(batch["prompt_ids"])
-    if n_rows % size:
-        raise UsageError(
-            f"a process holds {n_rows} completions, no whole groups of {size}; make "
-            "per_device_train_batch_size x steps_per_generation a multiple of num_generations, or "
-            "set engine.shared_prefix=false"
-        )
+    check_whole_groups(n_rows, size)
     order = torch.randperm(n_rows // size)[:, None] * size + torch.arange(size)
     rows = order.flatten()
 

@@ -16,6 +16,7 @@ from boxrl.config import Recipe, dump_recipe
 from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.loading import banned_token_ids
 from boxrl.engines.prefix.kernels import refuse_attention
+from boxrl.engines.steps import check_generation
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.training.lora import refuse_tied
@@ -46,9 +47,11 @@ def build_trainer(
         images: folder that the samples' image paths start at.
 
     Raises:
-        UsageError: the machine does not run the attention that is asked for.
+        UsageError: the machine does not run the attention that is asked for, the samples do not
+            fill a generation, or a process would hold a part of a group.
     """
     config = build_config(recipe, model, banned_token_ids(processor, family))
+    check_generation(config.generation_batch_size // config.num_generations, len(samples))
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
     return BoxGRPOTrainer(

@@ -28,6 +28,7 @@ from boxrl.engines.prefix.shared_prefix import enable, unwrap
 from boxrl.engines.prefix.trees import why_apart
 from boxrl.engines.seam import replaced
 from boxrl.engines.training.batches import (
+    check_whole_groups,
     chunk_groups,
     fill_images,
     find_groups,
@@ -82,6 +83,9 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, attention=attention, **kwargs)
+        if self.shared_prefix:
+            held = self.args.per_device_train_batch_size * self.args.steps_per_generation
+            check_whole_groups(held, self.num_generations)
         self.completions_path = completions_path
         self._describe = partial(describe_answers, opened=opened, answer_tag=answer_tag)
         # Of sharded models every process has to run every layer whenever another does.

@@ -107,7 +107,7 @@ def train(recipe: Recipe, description: str = "train", score: ScoreAnswers | None
     Raises:
         KeyboardInterrupt: the run was stopped; a checkpoint has been written.
         DataError: samples or images are bad, or the loss is NaN or infinite.
-        UsageError: options that do not go together, or too little memory.
+        UsageError: options that do not go together, too little memory, or no step was made.
     """
     quiet()
     source = model_folder(recipe.model)
@@ -282,6 +282,11 @@ def _run_trainer(trainer: Any, recipe: Recipe, description: str) -> AverageWeigh
         if average is not None:  # behind those that ask for a checkpoint
             trainer.add_callback(average)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if trainer.state.global_step == done and not stop.stopped:
+        raise UsageError(
+            f"{recipe.out}: no step was made, so nothing was trained: TRL drops samples that do "
+            "not fill a generation; lower train.prompts_per_step or what train.trl says of steps"
+        )
     if stop.stopped:
         # Who leaves before the first process has written the checkpoint may take it along.
         trainer.accelerator.wait_for_everyone()
