@@ -76,6 +76,16 @@ def test_a_box_outside_of_the_image_is_no_answer_that_nothing_is_there() -> None
     assert found.rows[0].f1 == 0
 
 
+@pytest.mark.parametrize("score", ['"0.9"', "90", '"90%"'])
+def test_scores_that_are_no_shares_rank_nothing(score: str) -> None:
+    odd = f'{{"bbox_2d": {A}, "label": "cat", "score": {score}}}'
+    with pytest.raises(UsageError, match="none of the 1 boxes states a score that is a number"):
+        run("written", prediction("1", f"<answer>[{odd}]</answer>"))
+    right = f'{{"bbox_2d": {C}, "label": "cat", "score": 0.9}}'
+    found = run("written", prediction("1", f"<answer>[{odd}, {right}]</answer>"))
+    assert "1 of 2 boxes state no score that is a number from 0 to 1" in str(found.metrics["hints"])
+
+
 def test_calibration_stands_beside_confidences_that_say_something() -> None:
     assert "calibration" not in run("constant").metrics
     found = run("written").metrics["calibration"]

@@ -27,6 +27,9 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"<think>so <answer>{CAT}</answer></think>", "", False, NO_TAG),  # quoted alone
         (f"<think>a</think>b</think><answer>{CAT}</answer>", CAT, True, ""),  # the last </think>
         ("</answer><answer>", "</answer><answer>", False, NO_TAG),
+        (f"\u25c1think\u25b7{DOG}? no\u25c1/think\u25b7 {CAT}", CAT, False, NO_TAG),  # Kimi-VL
+        (f"\u25c1think\u25b7is it {DOG}", "", False, "open thought"),
+        (f"<|channel>thought\nis it {DOG}?<channel|>{CAT}", CAT, False, NO_TAG),  # Gemma 4
         ("", "", False, NO_TAG),
     ],
 )  # fmt: skip

@@ -56,6 +56,14 @@ def read(answer, asked=None):
         ("[1]", [], 1, "malformed"),
         ("[1, 2, 30, 40]", [], 1, "malformed"),  # in grounding alone a box
         (BARE, [], 1, "malformed"),  # no label, and none is known
+        # A key twice: nobody knows which box was meant, and none is lost without a word.
+        (f'[{{"bbox_2d": [1, 2, 9, 9], "label": "cat", {BARE[1:]}]', [], 3, "malformed"),
+        (f'[{A}, {{"label": "dog", {A[1:]}]', ["cat 1"], 2, "partial"),
+        ('{"cat": [[1, 2, 30, 40]], "cat": [[5, 2, 30, 40]]}', [], 3, "malformed"),
+        # Beside what cannot be read, an empty list does not say that nothing is there.
+        ('{"bbox": [1, 2, 30, 40], "label": "cat", "attributes": []}', [], 1, "malformed"),
+        ('dogs: []\ncats: [{"bbox": [1, 2, 30, 40]}]', [], 1, "malformed"),
+        ('{"dog": [], "cat": [1, 2, 30, 40]}', [], 1, "malformed"),
     ],
 )
 def test_boxes_are_read_from_any_container(answer, found, dropped, status):

@@ -33,3 +33,16 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
 def test_the_words_nearest_to_a_box_name_it(family, asked, answer, labels):
     parsed = parse(answer, FAMILIES[family], (640, 480), None, "optional", Asked(asked))
     assert list(parsed.detections.labels) == labels
+
+
+@pytest.mark.parametrize("between", [",", ", ", ",\n "])
+@pytest.mark.parametrize("family", ["qwen2-vl", "glm-4v"])
+def test_four_corners_are_no_two_boxes(family, between):
+    outline = between.join(["(100,100)", "(300,120)", "(310,400)", "(90,380)"])
+    parsed = parse(f"cat: {outline}", FAMILIES[family], (640, 480), None, "optional")
+    assert not len(parsed.detections)
+    assert parsed.status == "malformed"
+    beside = f"cat: {outline}; cat: (1,2),(30,40)"
+    parsed = parse(beside, FAMILIES[family], (640, 480), None, "optional")
+    assert len(parsed.detections) == 1
+    assert (parsed.status, parsed.dropped) == ("partial", 1)

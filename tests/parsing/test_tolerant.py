@@ -6,6 +6,7 @@ import pytest
 
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
+from boxrl.parsing.scores import written_scores
 from boxrl.types import Asked
 
 PLAIN = FAMILIES["plain"]
@@ -42,6 +43,18 @@ def test_strict_is_the_default():
     answer = "[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat'}]"
     assert read(answer, "strict") == []
     assert parse(answer, PLAIN, (100, 100), answer_tag="optional").status == "malformed"
+
+
+def test_a_score_stays_beside_its_box():
+    answer = "[{'bbox': [1, 2, 30, 40], 'label': 'cat', 'Confidence': 0.9}]"
+    asked = Asked(("cat",))
+    parsed = parse(answer, PLAIN, (100, 100), None, "optional", asked, "tolerant")
+    assert written_scores(parsed) == (0.9,)
+
+
+def test_a_key_that_stands_twice_is_left_to_the_strict_reader():
+    answer = '[{"bbox_2d": [1, 2, 30, 40], "label": "cat", "bbox_2d": [5, 6, 70, 80]}]'
+    assert read(answer, "tolerant") == []
 
 
 def test_several_boxes_of_one_label_are_as_many_items():

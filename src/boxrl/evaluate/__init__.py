@@ -29,6 +29,7 @@ from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
 from boxrl.evaluate.cost import Price, cost
 from boxrl.evaluate.judging import (
+    UNSCORED,
     Confidence,
     CrowdRule,
     Question,
@@ -46,6 +47,7 @@ from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.parsing.answers import THOUGHT, as_read, find_answer
+from boxrl.parsing.scores import written_scores
 from boxrl.types import Completion, Parsed, Sample, fold_label
 
 __all__ = ["Evaluation", "Row", "compare", "evaluate"]
@@ -130,6 +132,7 @@ def evaluate(
     metrics["hints"] = [
         *_silence(answers, rules.opened),
         *_strange_words(rows),
+        *(_unscored(rows) if confidence == "written" else ()),
         *_thoughts_begun_elsewhere(answers, rules.opened),
         *describe_signs(signs, family),
     ]
@@ -163,6 +166,27 @@ def _strange_words(rows: Sequence[Row]) -> Iterator[str]:
             f"{labels[0]!r:.40}): the model does not know these words, and rewards cannot teach "
             "them; SFT on samples that ask for them can (boxrl init --method sft)"
         )
+
+
+def _unscored(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence where boxes state no score that can rank them.
+
+    Raises:
+        UsageError: no box states one.
+    """
+    scores = [score for row in rows for score in written_scores(row.parsed)]
+    missing = scores.count(None)
+    if not missing:
+        return
+    if missing == len(scores):
+        raise UsageError(
+            f"--confidence written: none of the {missing:,} boxes states a score that is a number "
+            "from 0 to 1; ask for one with predict --prompt scored, or take another rule"
+        )
+    yield (
+        f"{missing:,} of {len(scores):,} boxes state no score that is a number from 0 to 1, and "
+        f"rank as {UNSCORED:g}"
+    )
 
 
 def _thoughts_begun_elsewhere(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:

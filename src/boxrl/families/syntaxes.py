@@ -71,6 +71,9 @@ def write_glm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 _BARE_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 _POINTS_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
+_POINT = r"\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\)"
+_OUTLINE = re.compile(rf"{_POINT}(?:\s*,\s*{_POINT}){{2,}}")
+"""Corners of a quadrilateral or an outline: more than two points in a row are no box."""
 _EMPTY_BLOCK = re.compile(r"<\|begin_of_box\|>[\s\[\]]*<\|end_of_box\|>")
 _GLM_BLOCK = re.compile(r"<\|begin_of_box\|>[^<]*(?:<\|end_of_box\|>)?")
 
@@ -83,7 +86,7 @@ def read_glm(text: str) -> Found:
     """
     if "{" in text:
         return Found([], 0)
-    text = _without_repeats(text)
+    text, outlines = _OUTLINE.subn("", _without_repeats(text))
     box = _BARE_BOX if _BARE_BOX.search(text) else _POINTS_BOX
     items: list[Item] = []
     label, position = "", 0
@@ -93,7 +96,8 @@ def read_glm(text: str) -> Found:
             label = _nearest(before) if before.endswith(":") else ""
         items.append((_numbers(match), label))
         position = match.end()
-    return Found(items, 0, none=not items and _EMPTY_BLOCK.search(text) is not None)
+    says_none = not items and not outlines and _EMPTY_BLOCK.search(text) is not None
+    return Found(items, outlines, none=says_none)
 
 
 def _without_repeats(text: str) -> str:
@@ -118,8 +122,9 @@ def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 def read_qwen2(text: str) -> Found:
     """Qwen2-VL's pairs of points, with its markers or without them, as decoders often drop them."""
+    text, outlines = _OUTLINE.subn("", text)
     items = _labels_before(text, _POINTS_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
-    return Found(items, max(0, text.count("<|box_start|>") - len(items)))
+    return Found(items, max(outlines, text.count("<|box_start|>") - len(items)))
 
 
 def write_internvl(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:

@@ -81,8 +81,9 @@ def parse(
     items, rest = _read(answer, family, asked or _UNKNOWN)
     if items.boxes:
         return _place(items, rest, answer, found.tagged, family, size_wh, input_size_wh)
-    status: Status = "empty" if rest.says_nothing else "malformed"
-    reason = "" if rest.says_nothing else rest.reason
+    says_nothing = rest.says_nothing and not rest.unusable
+    status: Status = "empty" if says_nothing else "malformed"
+    reason = "" if says_nothing else rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
 
 

@@ -6,6 +6,8 @@ import re
 from typing import NamedTuple
 
 THOUGHT = ("<think>", "</think>")
+OTHER_THOUGHTS = (("\u25c1think\u25b7", "\u25c1/think\u25b7"), ("<|channel>thought", "<channel|>"))
+"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4."""
 ANSWER = ("<answer>", "</answer>")
 _LONG = len(ANSWER[0])
 
@@ -43,11 +45,14 @@ def opens_thought(prompt: str) -> bool:
 def find_answer(text: str) -> FoundAnswer:
     """The answer of a completion: behind its thought, the last complete `<answer>...</answer>`.
 
-    The thought ends at the last `</think>`; nothing inside a thought is ever an answer.
+    The thought ends at the last `</think>`; nothing inside a thought is ever an answer. Models
+    that have marks of their own for thoughts are read by those.
 
     Args:
         text: the completion, with `<think>` in front where the prompt opened it.
     """
+    for begin, end_mark in OTHER_THOUGHTS:
+        text = text.replace(begin, THOUGHT[0]).replace(end_mark, THOUGHT[1])
     end_of_thought = text.rfind(THOUGHT[1])
     start = end_of_thought + len(THOUGHT[1]) if end_of_thought >= 0 else 0
     if text.find(THOUGHT[0], start) >= 0:

@@ -38,7 +38,27 @@ MAX_COORDINATE = 1e9
 _CUT = -1
 """End of a JSON value that the end of the text cuts off."""
 
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity are no numbers
+
+class KeyTwice(ValueError):
+    """An object in which a key stands twice: json would keep one value, and lose a box so."""
+
+
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values.
+
+    Raises:
+        KeyTwice: see there.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise KeyTwice
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=keys_once,
+    parse_constant=lambda _: None,  # NaN and Infinity are no numbers
+)
 _NUMBERS = {int, float}  # bool, a subclass of int, is none
 _OPENING = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])|\{(?=\s*[\"'])")
 _WORD = re.compile(r"\w")
@@ -107,6 +127,8 @@ def read_array(answer: str, box_key: str, label: str | None) -> Items | None:
     labels = [row.label if label is None else row.label or label for row in rows]
     if not rows or None in labels:
         return None
+    if body.count(f'"{box_key}"') > len(rows) or body.count('"label"') > len(rows):
+        return None  # a key may stand twice
     return Items([row.box for row in rows], labels)
 
 
@@ -208,7 +230,7 @@ def _items(value: Any, box_key: str, label: str | None, bare: bool, rest: Rest) 
             if inner:
                 todo += reversed(inner)
                 continue
-            if box_key not in value and [] in value.values():
+            if box_key not in value and [] in value.values() and not _any_list(value):
                 rest.says_nothing = True  # {"boxes": []}
                 continue
             item, reason = _item(value, box_key, label)
@@ -238,6 +260,11 @@ def _named_boxes(value: Any, box_key: str, names: Sequence[str]) -> list[Item]:
     if names and set(map(fold_label, names)).isdisjoint(map(fold_label, value)):
         return []
     return [((x1, y1, x2, y2), name) for name, boxes in value.items() for x1, y1, x2, y2 in boxes]
+
+
+def _any_list(value: dict[str, Any]) -> bool:
+    """Whether the object holds a list of anything, such as a box under another key."""
+    return any(isinstance(inner, list) and inner for inner in value.values())
 
 
 def _holds_objects(value: Any) -> bool:

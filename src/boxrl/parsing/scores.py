@@ -7,7 +7,7 @@ from typing import Any
 from boxrl.parsing.objects import find_objects
 from boxrl.types import Parsed
 
-KEYS = ("score", "confidence")
+SCORES = ("score", "confidence")
 """Of an object, the first that holds a number from 0 to 1 counts."""
 
 Scored = tuple[list[Any], float | None]
@@ -50,7 +50,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _score(item: dict[str, Any]) -> float | None:
-    for key in KEYS:
+    for key in SCORES:
         value = item.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
             return float(value)

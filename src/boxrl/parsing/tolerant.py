@@ -15,6 +15,9 @@ from typing import Any
 
 import json_repair
 
+from boxrl.parsing.json_items import KeyTwice, keys_once
+from boxrl.parsing.scores import SCORES
+
 MAX_OBJECT = 512
 """Characters of an object that is mended; a box and a label take a hundred."""
 
@@ -37,7 +40,9 @@ def mend_objects(answer: str, box_key: str) -> str:
 
 def _mended(text: str, box_key: str) -> str:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=keys_once)
+    except KeyTwice:
+        return text
     except ValueError:
         value = json_repair.loads(text, skip_json_loads=True)
     if not isinstance(value, dict):
@@ -49,6 +54,7 @@ def _mended(text: str, box_key: str) -> str:
     if not boxes:
         return text
     named = {} if label is None else {"label": label}
+    named |= {key: by_key[key] for key in SCORES if key in by_key}
     return ", ".join(json.dumps({box_key: box} | named, ensure_ascii=False) for box in boxes)
 
 
