@@ -76,6 +76,16 @@ def test_odvg_detection_rows_know_what_is_absent_and_captions_do_not(tmp_path, i
     assert (second.labels, len(second.objects)) == (("a dog", "cars"), 3)
 
 
+def test_odvg_rows_without_a_label_map_know_of_nothing_absent(tmp_path, images):
+    rows = (detection("a.png", "dog"), grounding("b.png", ("a red car", [1, 2, 30, 20])),
+            detection("coco/a.png", "cat"), detection("val2017/a.png"))  # fmt: skip
+    path = lines(tmp_path / "x.jsonl", *rows)
+    samples, reasons = split(read_odvg(path, images, mode="all"))
+    assert [(sample.labels, reasons) for sample in samples] == [
+        (("dog",), []), (("a red car",), []), (("cat",), []),
+    ]  # fmt: skip
+
+
 def test_odvg_labels_by_number_where_no_category_is_named(tmp_path, images):
     write_json(tmp_path / "label_map.json", {"0": "dog", "1": "cat"})
     row = detection("a.png", None, None)

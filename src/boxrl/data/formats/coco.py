@@ -46,7 +46,8 @@ from boxrl.data.formats.pictures import (
     hide,
     ignore,
 )
-from boxrl.data.formats.reading import Reading, Rejected, placed_xywh, require
+from boxrl.data.formats.reading import Reading, Rejected, placed_xywh, placed_xyxy, require
+from boxrl.data.formats.turns import turned_corners
 from boxrl.data.samples import checked_area, checked_crowd, normal_image
 from boxrl.data.subsets import Instance, Mode
 from boxrl.errors import DataError
@@ -334,6 +335,7 @@ class _PictureReader:
                 and 0 <= y1 < y2 <= bottom
                 and area >= 0
                 and 0 <= crowd <= 1
+                and not row.may_turn
             ):
                 item = Object((x1, y1, x2, y2), label, crowd == 1)
                 found.append(Instance(item, numbers[position], area))
@@ -406,7 +408,9 @@ def read_instance(
     if category is None or category not in names:
         got = f"{row.get('category_id')!r:.80}"
         raise DataError(f"{where}: category_id {got} is not among the categories")
-    bbox = placed_xywh(sides(row, size_wh, where), size_wh, where)
+    box = sides(row, size_wh, where)
+    turned = turned_corners(row, box, size_wh, where)
+    bbox = placed_xyxy(turned, size_wh, where) if turned else placed_xywh(box, size_wh, where)
     crowd = any([checked_crowd(number(row.get(flag)), where, flag) for flag in FLAGS])
     area = number(row.get("area"))
     area = checked_area((bbox[2] - bbox[0]) * (bbox[3] - bbox[1]) if area is None else area, where)

@@ -48,6 +48,8 @@ class PlainAnnotation(Record, gc=False):
         bbox: x, y, width, height.
         area, iscrowd, ignore, difficult: as they stand, None where they do not.
         segmentation: the outline's JSON.
+        attributes: the JSON of what else a tool says of it.
+        rotation, angle, theta: whatever says that the box is turned.
         tokens_positive: of MDETR's file, which this is not.
     """
 
@@ -60,7 +62,17 @@ class PlainAnnotation(Record, gc=False):
     ignore: int | bool | None = None
     difficult: int | bool | None = None
     segmentation: msgspec.Raw = msgspec.Raw()
+    attributes: msgspec.Raw = msgspec.Raw()
+    rotation: Any = None
+    angle: Any = None
+    theta: Any = None
     tokens_positive: Any = None
+
+    @property
+    def may_turn(self) -> bool:
+        """Whether it says anything of a turn, even if 0."""
+        told = self.rotation or self.angle or self.theta
+        return bool(told or (self.attributes and b"rotation" in bytes(self.attributes)))
 
 
 class _Annotation(TypedDict, total=False):
@@ -73,6 +85,10 @@ class _Annotation(TypedDict, total=False):
     ignore: Any
     difficult: Any
     segmentation: msgspec.Raw
+    attributes: Any
+    rotation: Any
+    angle: Any
+    theta: Any
     segments_info: Any
     tokens_positive: Any
 
@@ -247,7 +263,12 @@ def sides(row: Row, size_wh: tuple[int, int], where: str) -> Any:
     if isinstance(bbox, list) and bbox:
         return [number(value) for value in bbox]
     outline = read_outline(row)
-    return bbox if bbox or not outline else _hull(outline, size_wh, where)
+    if bbox or not outline:
+        return bbox
+    try:
+        return hull_of_outline(outline, size_wh)
+    except ValueError as error:
+        raise DataError(f"{where}: no bbox, and no outline that gives one ({error})") from error
 
 
 def _unwrapped(bbox: Any) -> Any:
@@ -272,7 +293,9 @@ def _unwrapped(bbox: Any) -> Any:
 
 def as_written(row: Row) -> Row:
     """The annotation as its file has it, for those who mend it."""
-    written = {**row, "segmentation": read_outline(row)}
+    written = {**row, "segmentation": read_outline(row), "attributes": read_attributes(row)}
+    if written["attributes"] is None:
+        del written["attributes"]
     if isinstance(row.get("bbox"), tuple):
         written["bbox"] = [*map(number, row["bbox"])]
     return written
@@ -280,17 +303,33 @@ def as_written(row: Row) -> Row:
 
 def read_outline(row: Row) -> Any:
     """The annotation's `segmentation`, decoded where `open_coco` left it as it stands."""
-    outline = row.get("segmentation")
-    if not isinstance(outline, msgspec.Raw):
-        return outline
+    return _decoded(row.get("segmentation"))
+
+
+def read_attributes(row: Row) -> Any:
+    """The annotation's `attributes`, decoded where `open_coco` left them as they stand."""
+    return _decoded(row.get("attributes"))
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, msgspec.Raw):
+        return value
     try:
-        return msgspec.json.decode(outline)
+        return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return None
 
 
-def _hull(outline: Any, size_wh: tuple[int, int], where: str) -> list[float]:
-    """The box around polygons of x, y, x, y, ... or around a run-length mask."""
+def hull_of_outline(outline: Any, size_wh: tuple[int, int]) -> list[float]:
+    """The box, as x, y, width, height, around polygons of x, y, ... or a run-length mask.
+
+    Args:
+        outline: an annotation's.
+        size_wh: (width, height) of its image, in pixels.
+
+    Raises:
+        ValueError: it is none, or one of another image.
+    """
     try:
         if isinstance(outline, dict):
             from hotcoco import mask
@@ -304,5 +343,5 @@ def _hull(outline: Any, size_wh: tuple[int, int], where: str) -> list[float]:
         xs = [x for polygon in outline for x in polygon[0::2]]
         ys = [y for polygon in outline for y in polygon[1::2]]
         return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise DataError(f"{where}: no bbox, and no outline that gives one ({error})") from error
+    except (TypeError, LookupError, OverflowError) as error:
+        raise ValueError(str(error)) from error

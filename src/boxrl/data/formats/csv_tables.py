@@ -30,6 +30,7 @@ from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.open_images import Verified, read_names, read_verified
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.turns import ANGLES, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError, UsageError
@@ -50,6 +51,7 @@ COLUMNS = {
     "bbox": ("bbox", "box"),
     "boxes": ("annotations",),
     "group": ("isgroupof", "iscrowd", "difficult", "ignore"),
+    "turn": ANGLES,
     "image_width": ("width", "imagewidth", "imgwidth"),
     "image_height": ("height", "imageheight", "imgheight"),
 }  # fmt: skip
@@ -69,6 +71,7 @@ class _Row(NamedTuple):
         box: numbers in the order of the file; None where the row has none.
         size: declared size of the image, its values None where there is none.
         group: whether the box is around a group.
+        turn: the angle beside the box under its column's name; empty where there is no column.
     """
 
     line: int
@@ -77,6 +80,7 @@ class _Row(NamedTuple):
     box: Any
     size: dict[str, Any]
     group: bool
+    turn: dict[str, str]
 
 
 def read_csv(
@@ -161,7 +165,7 @@ class _Table:
         if "w" in form:
             places.pop("image_width", None)
             places.pop("image_height", None)
-        kept = {"image", "label", "group", "image_width", "image_height", *form}
+        kept = {"image", "label", "group", "turn", "image_width", "image_height", *form}
         if "label" not in places and self.label is None:
             raise UsageError(
                 f"{self.path}:1: no column of labels; name the one there is: --label NAME"
@@ -202,7 +206,12 @@ class _Table:
             self._box(cell),
             {"width": number(cell("image_width")), "height": number(cell("image_height"))},
             cell("group").lower() in ("1", "1.0", "true"),
+            {_bare(self.header[place]): cell("turn") for place in self._angles()},
         )
+
+    def _angles(self) -> list[int]:
+        """The place of the column of angles, where there is one."""
+        return [self.columns["turn"]] if "turn" in self.columns else []
 
     def _box(self, cell: Any) -> Any:
         """The numbers of a row's box, or a list of dicts of them; None where all is blank."""
@@ -313,9 +322,10 @@ def _marks(row: _Row, path: Path, form: BoxForm, scale: tuple[int, int]) -> Iter
         else [row.box]
     )
     for box in found:
+        why = untold_turn(row.turn | (box if isinstance(box, dict) else {}))
         if isinstance(box, dict):
             box = [box.get(key) for key in ("x", "y", "width", "height")]
         corners = corners_of(box, form)
         if scale != (1, 1) and all(map(is_number, corners)):
             corners = [value * scale[place % 2] for place, value in enumerate(corners)]
-        yield Mark(row.label, corners, where, row.group, row=list(row))
+        yield Mark(row.label, corners, where, row.group, list(row), why)

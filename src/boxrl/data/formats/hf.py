@@ -25,6 +25,7 @@ from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.parquet import ImageWriter, read_label_names, read_parquet
 from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, bare_name, is_uncounted
 from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of
+from boxrl.data.formats.turns import untold_turn
 from boxrl.data.formats.yolo_places import find_names
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -228,7 +229,8 @@ def _add(
         if type(label) is int:
             label = names.get(label, str(label) if numbered else None)
         corners = corners_of(_first(entry, BOXES), form)
-        marks.append(Mark(label, corners, item.where, is_uncounted(entry), entry))
+        crowd = is_uncounted(entry)
+        marks.append(Mark(label, corners, item.where, crowd, entry, untold_turn(entry)))
     key = str(PurePosixPath(item.image).with_suffix(""))
     known = item.row.get("image_id")
     picture = Picture(

@@ -20,6 +20,7 @@ from boxrl.data.formats.marks import Collection, Mark, unboxed
 from boxrl.data.formats.outlines import Corners, around_circle, hull
 from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, require, size_of
+from boxrl.data.formats.turns import untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError
@@ -117,7 +118,8 @@ def _marks(shapes: list[dict[str, Any]], document: Document) -> Iterable[Mark]:
         row = {**shape, "mask": None}
         flags = shape.get("flags")
         crowd = is_uncounted({**shape, **(flags if isinstance(flags, dict) else {})})
-        mark = Mark(label, _corners(shape), where, crowd, row)
+        why = untold_turn(shape) if shape.get("shape_type") == "rectangle" else ""
+        mark = Mark(label, _corners(shape), where, crowd, row, why)
         key = (str(label), str(group)) if group is not None else place
         objects[key] = _joined(objects[key], mark) if key in objects else mark
     return objects.values()
@@ -128,7 +130,8 @@ def _joined(one: Mark, other: Mark) -> Mark:
     if one.corners is None or other.corners is None:
         return one._replace(corners=None)
     parts = (one.corners[:2], one.corners[2:], other.corners[:2], other.corners[2:])
-    return one._replace(corners=hull(parts), iscrowd=one.iscrowd or other.iscrowd)
+    why = one.why or other.why
+    return one._replace(corners=hull(parts), iscrowd=one.iscrowd or other.iscrowd, why=why)
 
 
 def _corners(shape: dict[str, Any]) -> Corners | None:

@@ -40,6 +40,7 @@ class Mark(NamedTuple):
         where: `file:line`, for error messages.
         iscrowd: whether it is a region in which nothing is counted.
         row: what stands there.
+        why: why its box cannot be read; "" where nothing is known against it.
     """
 
     label: Any
@@ -47,6 +48,7 @@ class Mark(NamedTuple):
     where: str
     iscrowd: bool = False
     row: Any = None
+    why: str = ""
 
 
 class Collection:
@@ -126,6 +128,8 @@ class Collection:
 
     def _instance(self, mark: Mark, size_wh: tuple[int, int]) -> Instance:
         label = require({"label": mark.label}, "label", str, mark.where).strip()
+        if mark.why:
+            raise DataError(f"{mark.where}: {mark.why}")
         bbox = placed_xyxy(mark.corners, size_wh, mark.where)
         self._number += 1
         area = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])

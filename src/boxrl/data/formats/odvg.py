@@ -3,8 +3,9 @@
 Source: github.com/longzw1997/Open-GroundingDino, data_format.md; github.com/ashkamath/mdetr. A line
 of ODVG has `detection` {instances: [{bbox, label, category}]}, all objects of the label map, or
 `grounding` {caption, regions: [{bbox, phrase}]}; boxes are xyxy pixels, although the key is bbox.
-MDETR names each box by spans of characters of its image's caption. Law: of a caption, what it names
-is asked for; whatever else the image holds is not known.
+MDETR names each box by spans of characters of its image's caption. Law: of a caption, and of a
+detection row without a label map, what it names is asked for; what else the image holds is not
+known.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading, require
+from boxrl.data.formats.turns import untold_turn
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
@@ -46,7 +48,7 @@ def read_odvg(
         images: folder of the images; opened only where a row tells no size.
         subset: as for COCO.
         mode: as for COCO.
-        negatives: as for COCO; only detection rows can have any.
+        negatives: as for COCO; only detection rows can have any, of the labels of the map.
         seed: of their draw.
 
     Raises:
@@ -96,11 +98,11 @@ def _add_row(row: Row, names: dict[str, str], collection: Collection, where: str
     if isinstance(row.get("detection"), dict):
         instances = require(row["detection"], "instances", list, where)
         marks = [
-            Mark(_name(item, names), item.get("bbox"), where, row=item)
+            Mark(_name(item, names), item.get("bbox"), where, row=item, why=untold_turn(item))
             for item in instances
             if isinstance(item, dict) or _raise(where, item)
         ]
-        picture.verified = frozenset(names.values()) or None
+        picture.verified = frozenset(names.values())
     elif isinstance(row.get("grounding"), dict):
         regions = require(row["grounding"], "regions", list, where)
         marks = [mark for region in regions for mark in _region(region, where)]
@@ -126,7 +128,7 @@ def _region(region: Any, where: str) -> Iterator[Mark]:
     if isinstance(boxes, list) and boxes and all(map(is_number, boxes)):
         boxes = [boxes]
     for box in boxes if isinstance(boxes, list) and boxes else [boxes]:
-        yield Mark(region.get("phrase"), box, where, row=region)
+        yield Mark(region.get("phrase"), box, where, row=region, why=untold_turn(region))
 
 
 def _collect_captions(document: Document, collection: Collection) -> None:
@@ -168,4 +170,4 @@ def _spoken(row: Row, caption: str, where: str) -> Mark:
     box = row.get("bbox")
     if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         box = (box[0], box[1], box[0] + box[2], box[1] + box[3])
-    return Mark(label, box, where, row.get("iscrowd") == 1, row)
+    return Mark(label, box, where, row.get("iscrowd") == 1, row, untold_turn(row))

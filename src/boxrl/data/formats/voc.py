@@ -3,7 +3,8 @@
 Source: host.robots.ox.ac.uk/pascal/VOC, "Development Kit"; written by labelImg, Roboflow, CVAT and
 many scripts. The corners are those of the first and last pixel, so that a box is one pixel wider
 than their difference. Difficult objects become crowd regions, which evaluation ignores. An object
-may have several boxes; where it has none, the hull of its outline or turned box is taken.
+may have several boxes; where it has none, the hull of its outline or turned box is taken. CVAT's
+attribute `rotation` turns a box.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from boxrl.data.files import is_number
 from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder, walk
@@ -20,6 +22,7 @@ from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import around_turned, hull
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.turns import around_middle, turn_of, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError, UsageError, did_you_mean
@@ -185,11 +188,41 @@ def _marks(root: Element, path: Path) -> Iterator[Mark]:
         name = " ".join((item.text_of("name") or "").split()) or None
         boxes: list[tuple[int, Any]]
         boxes = [(box.line, _corners(box)) for box in item.all("bndbox")]
+        turn = _turn(item) % 180
+        why = _why_unread(item, turn)
+        if turn and not why:
+            boxes = [(line, _turned_about_middle(corners, turn)) for line, corners in boxes]
         boxes = boxes or [(box.line, _hull(box)) for box in item.all("polygon")]
         boxes = boxes or [(box.line, _turned(box)) for box in item.all("robndbox")]
         for line, corners in boxes or [(item.line, None)]:
             row = {"name": name, "corners": corners}
-            yield Mark(name, corners, f"{path}:{line}", region, row)
+            yield Mark(name, corners, f"{path}:{line}", region, row, why)
+
+
+def _turn(item: Element) -> float:
+    """Degrees that CVAT's attribute says an object's box is turned by."""
+    told = {
+        attribute.text_of("name"): attribute.text_of("value")
+        for listed in item.all("attributes")
+        for attribute in listed.all("attribute")
+    }
+    return turn_of(told.get("rotation"))
+
+
+def _why_unread(item: Element, turn: float) -> str:
+    """Why the boxes of an object cannot be read: an angle that no format explains; else ""."""
+    boxes = item.all("bndbox")
+    beside = [*item.children, *(child for box in boxes for child in box.children)]
+    if turn and len(boxes) > 1:
+        return f"rotation {turn:g} of {len(boxes)} boxes; write the upright box around each"
+    return untold_turn({child.tag.lower(): child.text for child in beside}) if boxes else ""
+
+
+def _turned_about_middle(corners: list[Any], turn: float) -> Any:
+    """The box around a turned one; what is no box comes back as it is."""
+    x1, y1, x2, y2 = corners
+    known = all(map(is_number, corners))
+    return around_middle((x1, y1, x2, y2), turn) if known else corners
 
 
 def _values(box: Element, tags: Sequence[str]) -> list[Any]:
