@@ -41,12 +41,22 @@ def in_extent(sample, extent, swapped=False):
     return boxes
 
 
+def sized(sample, extent, centred=False):
+    """A corner, or the centre, then width and height."""
+    return [
+        [(x1 + x2) / 2 if centred else x1, (y1 + y2) / 2 if centred else y1, x2 - x1, y2 - y1]
+        for x1, y1, x2, y2 in in_extent(sample, extent)
+    ]
+
+
 WRONG = {
     "shares": (lambda s: in_extent(s, (1, 1)), "have no coordinate above 1"),
     "y first": (lambda s: in_extent(s, (1000, 1000), True), "now but with y first"),
     "pixels": (lambda s: in_extent(s, s.size_wh), "read as pixels of the original image"),
     "far out": (lambda s: in_extent(s, (9000, 9000)), "reach beyond family qwen3-vl's frame"),
     "tiny": (lambda s: in_extent(s, (9, 9)), "under 4 pixels wide or high"),
+    "xywh": (lambda s: sized(s, (1000, 1000)), "now but as a corner, width and height"),
+    "cxcywh": (lambda s: sized(s, (1000, 1000), True), "now but as the centre, width and height"),
 }
 
 

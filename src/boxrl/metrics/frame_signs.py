@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from boxrl.boxes import order_corners, overlaps, scale
+from boxrl.boxes import order_corners, overlaps, scale, xywh_to_xyxy
 from boxrl.families import Family
 from boxrl.types import Boxes
 
@@ -33,8 +33,12 @@ THIN_PX = 4
 
 GRID = 1000
 
-Reading = tuple[str | int, bool]
-"""What the whole image measures, or its pixel limit; whether x and y are exchanged."""
+Order = Literal["corners", "exchanged", "sized", "centred"]
+"""What four numbers are: two corners, in the family's order of axes or the other; a corner, width
+and height; the centre, width and height."""
+
+Reading = tuple[str | int, Order]
+"""What the whole image measures, or its pixel limit; what the four numbers are."""
 
 _FRAMES = {
     "original": "pixels of the original image",
@@ -43,10 +47,9 @@ _FRAMES = {
     "bins": "bins of the image",
     "shares": "shares of the image",
 }
-_AS_READ: Reading = ("as read", False)
+_AS_READ: Reading = ("as read", "corners")
 _EXTENTS = ("as read", "shares", "grid", "original")
-_READINGS: tuple[Reading, ...] = tuple(product(_EXTENTS, (False, True)))
-"""(what the whole image measures, whether x and y are exchanged)."""
+_READINGS: tuple[Reading, ...] = tuple(product(_EXTENTS, get_args(Order)))
 
 
 class Written(NamedTuple):
@@ -183,17 +186,21 @@ def _readings(family: Family) -> tuple[Reading, ...]:
     if family.frame != "resized":
         return _READINGS
     limits = (n for n in family.usual_limits() if family.min_pixels <= n < family.max_pixels)
-    return _READINGS + tuple((limit, False) for limit in limits)
+    return _READINGS + tuple((limit, _AS_READ[1]) for limit in limits)
 
 
 def _hits(written: Boxes, answer: Written, reading: Reading, family: Family) -> int:
     """How many boxes have IoU >= .5 with a target, read so."""
     assert answer.size_wh is not None
-    what, swapped = reading
+    what, order = reading
     if not len(answer.targets):
         return 0
-    if swapped != (family.axes == "yxyx"):
+    if (order == "exchanged") != (family.axes == "yxyx"):
         written = written[:, [1, 0, 3, 2]]
+    if order == "sized":
+        written = xywh_to_xyxy(written)
+    if order == "centred":
+        written = xywh_to_xyxy(np.hstack([written[:, :2] - written[:, 2:] / 2, written[:, 2:]]))
     if isinstance(what, int):
         extent = family.with_limits(max_pixels=what).input_size_wh(answer.size_wh)
     else:
@@ -208,7 +215,7 @@ def _hits(written: Boxes, answer: Written, reading: Reading, family: Family) -> 
 
 
 def _words(reading: Reading, family: Family) -> str:
-    what, swapped = reading
+    what, order = reading
     if isinstance(what, int):
         return f"pixels of images of at most {what:,} pixels (--max-pixels {what})"
     frames = {
@@ -217,5 +224,11 @@ def _words(reading: Reading, family: Family) -> str:
         "original": _FRAMES["original"],
         "as read": "now",
     }
-    first = "x" if swapped == (family.axes == "yxyx") else "y"
-    return frames[what] + (f" but with {first} first" if swapped else "")
+    first = "x" if family.axes == "yxyx" else "y"
+    words = {
+        "corners": "",
+        "exchanged": f" but with {first} first",
+        "sized": " but as a corner, width and height",
+        "centred": " but as the centre, width and height",
+    }
+    return frames[what] + words[order]
