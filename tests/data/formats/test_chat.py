@@ -187,6 +187,68 @@ def test_a_family_has_to_be_named_where_no_row_tells_the_frame(tmp_path, images)
     assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50)))]
 
 
+MARKED = "<|object_ref_start|>dog<|object_ref_end|><|box_start|>(50,100),(300,500)<|box_end|>"
+PIXELS = MARKED.replace("(50,100),(300,500)", "(10,10),(60,50)")
+
+
+@pytest.mark.parametrize(
+    ("answer", "family", "said"),
+    [
+        (MARKED, "qwen2.5-vl", "the marks of qwen2-vl, whose boxes are on a grid of 1000, and the "
+         "family named is qwen2.5-vl, in pixels of the image as the model sees it; name --family "
+         "qwen2-vl if"),
+        (MARKED, "plain", "--family FILE.yaml with like: plain and syntax: qwen2 if the named"),
+        ("<ref>dog</ref><box>[[10, 10, 60, 50]]</box>", "plain", "the marks of internvl"),
+        ("dog<loc_10><loc_10><loc_60><loc_50>", "paligemma", "in 1000 bins, and the family named"),
+        ("[{'Position': [10, 10, 60, 50]}]", "plain", "or write the boxes as bbox_2d if"),
+    ],
+)  # fmt: skip
+def test_marks_of_another_frame_than_the_named_family_s_are_refused(
+    tmp_path, images, answer, family, said
+):
+    samples, (reason,), _ = read(tmp_path, images, turns("Detect dog.", answer), family=family)
+    assert (samples, said in reason) == ([], True), reason
+    assert "rows.jsonl:1: " in reason
+    assert "\n" not in reason
+
+
+def test_marks_are_read_in_the_frame_of_a_named_family_that_has_them(tmp_path, images):
+    own = tmp_path / "swift.yaml"
+    own.write_text("like: plain\nsyntax: qwen2\n")
+    for family, answer in ((str(own), PIXELS), ("qwen3-vl", MARKED), ("qwen2-vl", MARKED)):
+        (sample,), reasons, _ = read(tmp_path, images, turns("Detect dog.", answer), family=family)
+        assert reasons == []
+        assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50)))]
+
+
+def test_marks_in_a_thought_tell_nothing_of_the_answer(tmp_path, images):
+    answer = f"<think>like {MARKED}</think><answer>{ANSWER}</answer>"
+    (sample,), _, _ = read(tmp_path, images, turns("Detect dog.", answer))
+    assert boxes_of(sample) == [("dog", (10, 10, 60, 50))]
+
+
+@pytest.mark.parametrize("question", ["Detect the following objects: dog, cat", "Detect dog, cat"])
+@pytest.mark.parametrize(
+    "answer",
+    ["<think>There is a cat at", "<think>None.</think>", "</think>", f"<think>at {ANSWER}"],
+)
+def test_an_answer_that_ends_in_its_thought_says_nothing_of_absence(
+    tmp_path, images, question, answer
+):
+    samples, (reason,), _ = read(tmp_path, images, turns(question, answer))
+    assert (samples, "ends in its thought; complete it" in reason) == ([], True)
+    for whole in ("", "[]", "<think>x</think>None", "<think>x</think><answer></answer>"):
+        (sample,), _, _ = read(tmp_path, images, turns(question, whole))
+        assert sample.is_negative
+
+
+def test_the_boxes_of_a_turn_that_ends_in_its_thought_are_not_those_of_the_next(tmp_path, images):
+    said = ("Detect dog.", "<think>at <bbox>", "Detect cat.", "<bbox>")
+    row = turns(*said, objects={"ref": [], "bbox": [[1, 2, 9, 9], [10, 10, 60, 50]]})
+    (sample,), reasons, _ = read(tmp_path, images, row)
+    assert (boxes_of(sample), len(reasons)) == ([("cat", (10, 10, 60, 50))], 1)
+
+
 @pytest.mark.parametrize(
     ("objects", "answer", "found"),
     [

@@ -15,7 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boxrl.data.files import read_lines
-from boxrl.data.formats.chat_answers import Box, holds_boxes, read_boxes, says_nothing
+from boxrl.data.formats.chat_answers import (
+    Box,
+    ends_in_thought,
+    holds_boxes,
+    read_boxes,
+    says_nothing,
+)
 from boxrl.data.formats.chat_objects import Objects
 from boxrl.data.formats.chat_questions import Question, read_question
 from boxrl.data.formats.chat_rows import Dialogue, read_dialogue
@@ -144,6 +150,10 @@ class _Reader:
         asked = read_question(question)
         if refs and not asked.certain:
             asked = Question(refs, certain=False)
+        if ends_in_thought(answer) and (asked.labels or holds_boxes(answer)):
+            if objects is not None:
+                objects.fill(answer)  # so that the turns behind it take their own
+            raise DataError(f"{where}: the answer {answer!r:.80} ends in its thought; complete it")
         if objects is not None and ("<bbox>" in answer or objects.captions):
             pairs = objects.answer(objects.fill(answer), refs or asked.labels)
         elif says_nothing(answer):

@@ -3,7 +3,7 @@
 Coordinates in a text are in the frame of the model that the row was written for. Some syntaxes
 belong to one frame (location tokens, Qwen2-VL's markers, InternVL's, Visual-RFT's `Position`);
 JSON does not tell its frame, and the family has to be named. Law: an answer is read whole or not at
-all, and a box outside of its frame is an error.
+all; a box outside of its frame, and marks of another frame than the named one, are errors.
 """
 
 from __future__ import annotations
@@ -35,9 +35,18 @@ def holds_boxes(answer: str) -> bool:
 
 
 def says_nothing(answer: str) -> bool:
-    """Whether an answer says that there is no object."""
-    text = find_answer(answer).answer.strip()
-    return text in ("", "[]") or says_none(text) or _NO_OBJECTS.fullmatch(text) is not None
+    """Whether an answer says that there is no object; one that ends with its thought does not."""
+    found = find_answer(answer)
+    text = found.answer.strip()
+    if not text:
+        return found.tagged or not answer.strip()
+    return text == "[]" or says_none(text) or _NO_OBJECTS.fullmatch(text) is not None
+
+
+def ends_in_thought(answer: str) -> bool:
+    """Whether nothing stands behind an answer's thought, or it is never closed: it was cut."""
+    found = find_answer(answer)
+    return not found.answer and not found.tagged and bool(answer.strip())
 
 
 def read_boxes(
@@ -53,12 +62,13 @@ def read_boxes(
         where: start of the error message.
 
     Raises:
-        DataError: it cannot be read whole, or a box lies outside of the frame.
+        DataError: it cannot be read whole, a box lies outside of the frame, or its marks are those
+            of another frame than the named family's.
         UsageError: JSON, and no family was named.
     """
     answer = _MASK_TOKENS.sub("", answer)
-    if (sign := find_sign(answer)) is not None:
-        family = FAMILIES[sign]
+    if (sign := find_sign(find_answer(answer).answer)) is not None:
+        family = _of_marks(FAMILIES[sign], family, where)
     if family is None:
         raise UsageError(
             f"{where}: boxes as JSON, in a frame that no row tells; name the model family that the "
@@ -77,6 +87,41 @@ def read_boxes(
         raise DataError(f"{where}: the answer {answer!r:.80} has boxes with flipped corners")
     boxes = [(x1, y1, x2, y2) for x1, y1, x2, y2 in parsed.detections.boxes.tolist()]
     return list(zip(parsed.detections.labels, boxes, strict=True))
+
+
+def _of_marks(marks: Family, named: Family | None, where: str) -> Family:
+    """The family that reads an answer with marks; a named one that has these marks, too.
+
+    Raises:
+        DataError: the named one has other marks, and another frame.
+    """
+    if named is None or _measure(named) == _measure(marks):
+        return marks
+    if named.syntax == marks.syntax != "json":
+        return named
+    own = f"or --family FILE.yaml with like: {named.name} and syntax: {marks.syntax}"
+    if marks.syntax == "json":
+        own = "or write the boxes as bbox_2d"
+    raise DataError(
+        f"{where}: the answer has the marks of {marks.name}, whose boxes are {_measure(marks)}, "
+        f"and the family named is {named.name}, {_measure(named)}; name --family {marks.name} if "
+        f"the marks are right, {own} if the named frame is"
+    )
+
+
+_FRAMES = {
+    "original": "in pixels of the image",
+    "resized": "in pixels of the image as the model sees it",
+    "grid": "on a grid of {grid}",
+    "bins": "in {grid} bins",
+    "shares": "in shares of the image",
+}
+
+
+def _measure(family: Family) -> str:
+    """In words, what a family's coordinates are; the same for those that measure alike."""
+    order = ", y before x" if family.axes == "yxyx" else ""
+    return _FRAMES[family.frame].format(grid=family.grid) + order
 
 
 def _check_frame(written: Any, family: Family, size_wh: tuple[int, int], where: str) -> None:
