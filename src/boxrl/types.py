@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
+from unicodedata import normalize
 
 import msgspec
 import numpy as np
@@ -296,5 +297,9 @@ class Target:
 
 @lru_cache(maxsize=8192)
 def fold_label(label: str) -> str:
-    """A label as labels are compared: Unicode casefold, whitespace runs folded to one space."""
-    return " ".join(label.casefold().split())
+    """A label as labels are compared: Unicode casefold, whitespace runs folded to one space.
+
+    The same letters in another encoding of Unicode, an accent as a character of its own, are the
+    same letters.
+    """
+    return " ".join(normalize("NFC", label).casefold().split())

@@ -136,3 +136,8 @@ def test_an_array_alone_reads_like_one_behind_words(pieces, fence):
     )
     assert alone.items == behind.items
     assert (alone.status, alone.dropped) == (behind.status, behind.dropped)
+
+
+@pytest.mark.parametrize("other", ["cafe\u0301", "CAF\u00c9", " caf\u00e9\n"])
+def test_a_label_is_the_same_however_its_letters_are_encoded(other):
+    assert fold_label(other) == fold_label("caf\u00e9")
