@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
+from boxrl.types import fold_label
 
 PLAIN = FAMILIES["plain"]
 CAT = '{"bbox_2d": [1, 2, 3, 4], "label": "cat"}'
