@@ -54,6 +54,12 @@ def test_what_the_recipe_says_wins(
         assert settled.recipe is recipe and not settled.said
 
 
+def test_options_of_checkpointing_ask_for_it(scene_folder: Path, tmp_path: Path) -> None:
+    trl = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    settled = settle(recipe_of(scene_folder, tmp_path / "run", trl=trl), 1e12)
+    assert checkpoints(settled.recipe) and not settled.said
+
+
 def test_nothing_is_chosen_without_a_gpu_nor_where_processes_share_weights(
     scene_folder: Path, tmp_path: Path
 ) -> None:

@@ -50,7 +50,9 @@ def is_open(
         shares: whether they share weights or gradients. What such a step takes is known less well,
             so there it stays as it is by default.
     """
-    named = any(name in recipe.train.trl for name in NAMES)
+    # Options of checkpointing alone ask for it, too; TRL refuses them where it is off.
+    options = recipe.train.trl
+    named = any(name in options or f"{name}_kwargs" in options for name in NAMES)
     sharded = processes > 1 and shares
     return not (named or sharded or available is None or recipe.engine.device == "cpu")
 
