@@ -16,6 +16,7 @@ from trl import GRPOTrainer  # noqa: E402
 
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
 from boxrl.engines.prefix import kernels, shared_prefix  # noqa: E402
+from boxrl.engines.prefix.kinds import answer_type, sight  # noqa: E402
 from boxrl.engines.prefix.recurrent import recurrent_layers  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
 from boxrl.engines.training.batches import (  # noqa: E402
@@ -209,6 +210,25 @@ def test_answers_that_see_themselves_both_ways_under_trl_get_their_own_type() ->
     mark_answers(model, batch.images, torch.arange(batch.input_ids.shape[1]) >= n_prompt)
     got, _ = trl_log_probs(model, batch)
     assert torch.equal(got, expected)
+
+
+def test_masks_are_asked_for_on_the_device_of_the_model() -> None:
+    """Where a processor's types of tokens stay: a model on a GPU takes none of the CPU's."""
+    asked = []
+
+    def create(*_: Any, token_type_ids: Any, mm_token_type_ids: Any, **__: Any) -> Any:
+        asked.append({token_type_ids.device.type, mm_token_type_ids.device.type})
+        return {}
+
+    config = SimpleNamespace(layer_types=["full_attention"])
+    config.get_text_config = lambda: config
+    model = SimpleNamespace(
+        config=config, device=torch.device("meta"), dtype=torch.float32,
+        create_masks_for_generate=create,
+    )  # fmt: skip
+    types = torch.tensor([1, 1, 0])
+    assert answer_type(model, types) == 0 and sight(model, 3, 2, types) == {}
+    assert asked and all(devices == {"meta"} for devices in asked)
 
 
 def test_completions_do_not_run_through_the_states_of_one_another() -> None:

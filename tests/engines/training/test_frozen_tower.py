@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from boxrl.engines.training import trainer_mixin  # noqa: E402
 from boxrl.engines.training.frozen_tower import FrozenTower, find_frozen, run_frozen  # noqa: E402
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.engines.training.train import _build  # noqa: E402
@@ -152,6 +153,22 @@ def test_what_is_kept_is_lost_with_the_generation(
     monkeypatch.setattr(BoxGRPOTrainer, "_check_first", lambda *_: None)
     trainer.train()
     assert len(runs) == 2 and len(frozen._kept) == 4  # images of the last of two generations
+
+
+def test_nothing_is_kept_where_training_gives_way_to_the_path_of_trl(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", freeze_vision=True, max_steps=1,
+        engine={"shared_prefix": "if_exact"},
+    )  # fmt: skip
+    trainer = _build(recipe, model_folder(recipe.model), None)
+    frozen = find_frozen(trainer.model)
+    assert frozen is not None
+    monkeypatch.setattr(trainer_mixin, "describe_difference", lambda _: "they differ")
+    trainer.train()
+    assert trainer._inexact and trainer._tower is None
+    assert not frozen._keeps and not frozen._kept
 
 
 def test_a_family_that_names_another_module_is_refused() -> None:

@@ -14,7 +14,7 @@ from transformers import PrinterCallback  # noqa: E402
 
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines.loading import load, quiet  # noqa: E402
-from boxrl.engines.prefix import shared_prefix  # noqa: E402
+from boxrl.engines.prefix import attention, shared_prefix  # noqa: E402
 from boxrl.engines.training import sft  # noqa: E402
 from boxrl.engines.training.sft import BoxSFTTrainer  # noqa: E402
 from boxrl.engines.training.train import train, training_samples  # noqa: E402
@@ -148,11 +148,51 @@ def test_wrong_positions_stop_the_run_or_give_way_to_the_path_of_trl(
         assert own["loss"] == row["loss"]
 
 
+def test_where_it_gives_way_no_kernel_of_ours_is_left_in_the_tower(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = attention.attend_windows
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        output, weights = right(*args, **kwargs)
+        return 1.5 * output, weights
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "attend_windows", wrong)
+        patch.setattr(shared_prefix, "on_gpu", lambda _: True)
+        rows = run(scene_folder, tmp_path / "went_on", shared="if_exact")
+    attention.register()
+    assert "takes TRL's path: log-probabilities" in rows[0]["warnings"]["trl_path"]
+    for row, own in zip(run(scene_folder, tmp_path / "trl", shared=False), rows, strict=True):
+        assert own["loss"] == row["loss"]
+
+
+def test_samples_are_collated_without_the_model(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be on a GPU, and the collator in another process."""
+    marked = []
+    monkeypatch.setattr(sft, "mark_answers", lambda *_: marked.append(collating[-1]))
+    collating = [False]
+    collate = BoxSFTTrainer._collate_answers
+
+    def noted(self: Any, rows: Any) -> Any:
+        collating.append(True)
+        batch = collate(self, rows)
+        collating.append(False)
+        return batch
+
+    monkeypatch.setattr(BoxSFTTrainer, "_collate_answers", noted)
+    run(scene_folder, tmp_path / "run")
+    assert marked and not any(marked)
+
+
 @pytest.mark.parametrize(
     ("trl", "why"),
     [
         ({"completion_only_loss": False}, "learn its prompts"),
         ({"label_smoothing_factor": 0.1}, "logits"),
+        ({"neftune_noise_alpha": 5}, "draws noise by the length of a row"),
     ],
 )
 def test_what_cannot_be_packed_is_said_once(

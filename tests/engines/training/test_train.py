@@ -15,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
+from trl.trainer import grpo_trainer as of_trl  # noqa: E402
 
 from boxrl.config import Recipe, dump_recipe  # noqa: E402
 from boxrl.engines.answers import score_answers  # noqa: E402
@@ -102,6 +103,21 @@ def test_a_run_without_a_step_is_not_done(
     with pytest.raises(UsageError, match="no step was made, so nothing was trained"):
         train(recipe)
     assert not (recipe.out / "model").exists()
+
+
+def test_rewards_read_a_completion_whole_whatever_the_tokenizer_knows_of_its_parts(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL has a response template take thoughts out of it, and with them what `format` pays for."""
+    parsed: list[Any] = []
+    monkeypatch.setattr(of_trl, "parse_response", lambda *_, **__: parsed.append(1) or {})
+    recipe = tiny_recipe(scene_folder, tmp_path / "run", max_steps=1, max_completion_length=4)
+    trainer = build_trainer(recipe)
+    template = {"defaults": {"role": "assistant"}, "fields": {}}
+    trainer.processing_class.tokenizer.response_template = template
+    trainer.train()
+    assert trainer.state.global_step == 1 and not parsed
+    assert trainer.processing_class.tokenizer.response_template is template
 
 
 def test_a_process_that_would_hold_a_part_of_a_group_is_refused(

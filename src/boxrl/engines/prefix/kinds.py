@@ -121,6 +121,8 @@ def answer_type(model: Any, types: Tensor) -> int:
 def _masks(model: Any, length: int, types: Tensor | None) -> dict[str, Tensor]:
     """The masks of one sequence by which the model generates; see `sight`."""
     create = getattr(model, "create_masks_for_generate", masking_utils.create_masks_for_generate)
+    if types is not None:
+        types = types.to(model.device)  # a processor leaves them elsewhere
     # Only shape, dtype and device of the embeddings are read.
     made = create(
         model.config,

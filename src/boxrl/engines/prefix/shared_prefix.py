@@ -98,15 +98,28 @@ def plain_windows(model: Any) -> Iterator[None]:
     Args:
         model: wrapped or not.
     """
-    vision = getattr(unwrap(model).config, "vision_config", None)
-    if vision is None or vision._attn_implementation != TOWER:
-        yield
-        return
-    vision._attn_implementation = "sdpa"
+    changed = put_windows_back(model)
     try:
         yield
     finally:
-        vision._attn_implementation = TOWER
+        if changed:
+            unwrap(model).config.vision_config._attn_implementation = TOWER
+
+
+def put_windows_back(model: Any) -> bool:
+    """Let a vision tower attend by SDPA from here on, window by window, as transformers has it.
+
+    Args:
+        model: wrapped or not.
+
+    Returns:
+        Whether it did otherwise.
+    """
+    vision = getattr(unwrap(model).config, "vision_config", None)
+    if vision is None or vision._attn_implementation != TOWER:
+        return False
+    vision._attn_implementation = "sdpa"
+    return True
 
 
 def is_enabled(model: Any) -> bool:

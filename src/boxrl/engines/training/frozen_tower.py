@@ -74,6 +74,11 @@ class FrozenTower:
         """Drop what is kept: other images come."""
         self._kept.clear()
 
+    def keep_nothing(self) -> None:
+        """Run every image again from here on, also in a block that keeps, and drop what is kept."""
+        self._keeps = False
+        self.forget()
+
     @torch.no_grad()
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The tower's output; arguments as it takes them."""

@@ -50,6 +50,7 @@ from boxrl.engines.training.preprocessing import (
     decode_once,
     once_per_group,
     refusals_by_sample,
+    unparsed,
 )
 from boxrl.engines.training.trainer_mixin import BoxTrainer
 from boxrl.engines.training.vllm_sync import (
@@ -145,7 +146,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self._correction and self.model.training:
             corrects = False  # a pass of its own; see `_weigh`
         later = replaced(self, "vllm_importance_sampling_correction", corrects)
-        with refusals_by_sample(rows, processor.image_processor), once, later:
+        refusals = refusals_by_sample(rows, processor.image_processor)
+        with unparsed(processor.tokenizer), refusals, once, later:
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)

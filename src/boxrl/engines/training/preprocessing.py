@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,22 @@ def once_per_image(image_processor: Any, group: int = 1) -> Iterator[None]:
     finally:
         del image_processor.preprocess  # the class's own is back
         del Image.Image.__deepcopy__  # type: ignore[attr-defined]
+
+
+@contextmanager
+def unparsed(tokenizer: Any) -> Iterator[None]:
+    """Within the block completions stay whole, whatever `tokenizer` knows of an answer's parts.
+
+    TRL would take thoughts out of them by the tokenizer's template; rewards read what was written.
+
+    Args:
+        tokenizer: the model's; outside the block, and where it is saved, it has its template.
+    """
+    with ExitStack() as hidden:
+        for name in ("response_template", "response_schema"):
+            if getattr(tokenizer, name, None) is not None:
+                hidden.enter_context(replaced(tokenizer, name, None))
+        yield
 
 
 def decode_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         return super()._unshared()
 
     def _collate_answers(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's batch; images as `predict` shows them, answers of the type that they have."""
+        """TRL's batch; images as `predict` shows them."""
         paths = [row["image"] for row in rows]
         decoded, processor = decode_once(rows), self.processing_class.image_processor
         repeated = len(set(paths)) < len(paths)
@@ -77,7 +77,6 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
             once_per_image(processor) if repeated else nullcontext(),
         ):
             batch: dict[str, Any] = self._collate(decoded)
-        mark_answers(unwrap(self.model), batch, batch["labels"] != UNLABELLED)
         if self.shared_prefix:
             batch[SHOWN] = torch.tensor([paths.index(path) for path in paths])
         return batch
@@ -96,7 +95,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """TRL's, of one row without padding.
+        """TRL's, of one row without padding and with answers of the type that they have.
 
         Args:
             model: as it is trained.
@@ -104,6 +103,8 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
             return_outputs: the loss with the model's outputs, which are then of TRL's path.
             num_items_in_batch: labelled tokens of the whole step, of all processes.
         """
+        # Here and not in the collator: the model's masks are asked for, on its device.
+        mark_answers(unwrap(model), inputs, inputs["labels"] != UNLABELLED)
         images = inputs.pop(SHOWN, None)
         if images is not None and not return_outputs:
             answered = split_answered(model, inputs, images)

@@ -12,10 +12,17 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from boxrl.data.files import share_weights, write_atomic
-from boxrl.engines.prefix.shared_prefix import enable, log_probs, plain_windows, unwrap
+from boxrl.engines.prefix.shared_prefix import (
+    enable,
+    log_probs,
+    plain_windows,
+    put_windows_back,
+    unwrap,
+)
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.bundles import BundleSampler
 from boxrl.engines.training.checkpoints import RECIPE, rows_begun
+from boxrl.engines.training.frozen_tower import FrozenTower
 from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
 from boxrl.engines.training.weights import ChangedWeights, keep_in_float32
 from boxrl.errors import UsageError
@@ -70,6 +77,7 @@ class BoxTrainer:
         self.shared_prefix = bool(shared_prefix) and self._can_share()
         self._fall_back = shared_prefix == "if_exact"
         self.prompts_per_image = prompts_per_image
+        self._tower: FrozenTower | None = None
         self._bundles_seen = prompts_per_image == 1
         self._checked = self._inexact = False
         self._undifferentiated = self._why_undifferentiated()
@@ -102,6 +110,11 @@ class BoxTrainer:
 
     def _unshared(self) -> str | None:
         """Why training has to take TRL's path; None where it has not."""
+        if self.args.neftune_noise_alpha:
+            return (
+                "train.trl.neftune_noise_alpha draws noise by the length of a row, which is that "
+                "of a whole micro-batch where rows are packed"
+            )
         return path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
 
     def _why_undifferentiated(self) -> str | None:
@@ -152,11 +165,21 @@ class BoxTrainer:
             )
         if said:
             self.notices["trl_path"] = f"training takes TRL's path: {said}"
+            self._give_way()
         elif self._checked and self._undifferentiated:
             self.notices["gradients"] = (
                 "the first micro-batch has TRL's log-probabilities; its gradients were not "
                 f"compared, for {self._undifferentiated}: boxrl doctor parity compares them"
             )
+
+    def _give_way(self) -> None:
+        """Leave the rest of the run to TRL: no kernel of ours in a tower, no features kept."""
+        for model in (self.model, getattr(self, "ref_model", None)):
+            if model is not None:
+                put_windows_back(model)
+        if self._tower is not None:
+            self._tower.keep_nothing()
+            self._tower = None
 
     def _score_shared(
         self, model: Any, groups: list[range], inputs: dict[str, Any], n: int
