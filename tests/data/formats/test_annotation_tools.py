@@ -178,6 +178,51 @@ def test_label_studio_s_paths(tmp_path, images, written):
     assert told[0].startswith("1 of 1 images found")
 
 
+def two_images(*to_names, data=(("left", "a.png"), ("right", "b.png")), **more):
+    """A task of two images, with a result of each name."""
+    found = [result(["dog"], key=f"r{n}", to_name=name) for n, name in enumerate(to_names)]
+    return task(1, "x", *found, **more) | {"data": dict(data)}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        two_images("img1", "img2"),
+        two_images("left", "right"),
+        two_images("img2"),
+        two_images(),
+        two_images("image", data=(("image", ["a.png", "b.png"]),)),
+        two_images("img", data=(("i", "/data/upload/1/1a2b3c4d-a.png"),
+                                ("j", "/data/upload/1/5e6f7a8b-a.png"))),
+        task(1, "a.png", result(["dog"], item_index=1)),
+        {"id": 1, "left": "a.png", "right": "b.png",
+         "boxes": [{"x": 5, "y": 10, "width": 25, "height": 40, "rectanglelabels": ["dog"]}]},
+    ],
+)  # fmt: skip
+def test_a_label_studio_task_of_several_images_is_refused(tmp_path, images, written):
+    samples, (reason,), _ = studio(tmp_path, images, written)
+    assert samples == []
+    assert "export.json:2: a task of several images, [" in reason
+    assert "export them as tasks of their own" in reason
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    ("written", "image"),
+    [
+        (two_images("right", "right"), "b.png"),
+        (two_images("img", data=(("image", "s3://bucket/x/a.png"), ("file", "a.png"))), "a.png"),
+        (two_images("img", data=(("image", "/data/upload/1/1a2b3c4d-a.png"), ("f", "a.png"))),
+         "a.png"),
+        (two_images("img", data=(("image", "a.png"), ("of", "text"))), "a.png"),
+    ],
+)  # fmt: skip
+def test_a_label_studio_task_of_one_annotated_image_is_read(tmp_path, images, written, image):
+    (images / "sub/a.png").unlink()
+    (sample,), reasons, _ = studio(tmp_path, images, written)
+    assert (sample.image, reasons) == (image, [])
+
+
 def test_two_uploads_of_one_name_are_two_images(tmp_path, images):
     names = ("1a2b3c4d-a.png", "5e6f7a8b-a.png")
     for name in names:

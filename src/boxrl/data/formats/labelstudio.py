@@ -3,8 +3,9 @@
 Source: github.com/HumanSignal/label-studio-sdk, converter. A task has annotations, an annotation
 results; a rectangle turns clockwise about its top left corner, in pixels. Cancelled annotations and
 tasks without any are left out; an annotation without results shows no object. Predictions are no
-annotations. What is painted with a brush has no box here, and its label is not asked for there; nor
-is one that an image has as key points alone.
+annotations. A task of several images is refused, unless all its results name one of them. What is
+painted with a brush has no box here, and its label is not asked for there; nor is one that an image
+has as key points alone.
 """
 
 from __future__ import annotations
@@ -107,28 +108,77 @@ def _annotations(task: Row, place: int) -> Iterator[_Annotation]:
     """The finished annotations of a task."""
     key = str(task.get("id") if task.get("id") is not None else "")
     if isinstance(task.get("annotations"), list):
-        data = task.get("data")
-        written = _written(data if isinstance(data, dict) else {})
+        data = task.get("data") if isinstance(task.get("data"), dict) else {}
         for annotation in task["annotations"]:
             if not isinstance(annotation, dict):
                 raise DataError(f"expected an annotation, got {annotation!r:.80}")
             if annotation.get("was_cancelled") is True:
                 continue
-            results = annotation.get("result")
-            yield _Annotation(place, key or _stem(written), written, _checked(results))
+            results = _checked(annotation.get("result"))
+            written = _written(data, results)
+            yield _Annotation(place, key or _stem(written), written, results)
         return
-    written = _written(task)
-    drawn = [value for name, value in task.items() if _is_drawn(value)]
-    yield _Annotation(place, key or _stem(written), written, _from_min(drawn))
+    results = _from_min([value for value in task.values() if _is_drawn(value)])
+    written = _written(task, results)
+    yield _Annotation(place, key or _stem(written), written, results)
 
 
-def _written(data: Row) -> str:
-    """The path of the image, under whichever key the labelling set-up names."""
-    for name in ("image", "img", "image_url", "url", *data):
-        value = data.get(name)
-        if isinstance(value, str) and not value.startswith("data:") and _IMAGE.search(value):
-            return value
-    raise DataError("no path of an image among its data")
+def _written(data: Row, results: list[Row]) -> str:
+    """The path of the image that the results are drawn into.
+
+    Args:
+        data: of the task, under whichever keys the labelling set-up names.
+        results: of one annotation; `to_name` is what the set-up calls their image.
+
+    Raises:
+        DataError: no image, or several, of which the results do not name one by its key.
+    """
+    names = dict.fromkeys(("image", "img", "image_url", "url", *data))
+    found = {str(name): _images_of(data.get(name)) for name in names}
+    paths = [path for listed in found.values() for path in listed]
+    if not paths:
+        raise DataError("no path of an image among its data")
+    shapes = [item for item in results if item.get("type") not in WHOLE_IMAGE]
+    drawn_on = {str(item.get("to_name")) for item in shapes}
+    if len(drawn_on) == 1 and found.get(min(drawn_on)):
+        paths = found[min(drawn_on)]
+    if len(_different(paths)) > 1 or any(number(item.get("item_index")) for item in shapes):
+        raise DataError(
+            f"a task of several images, {paths!r:.120}, of which its results name none by its key "
+            "in data; samples have one: export them as tasks of their own"
+        )
+    return paths[0]
+
+
+def _different(paths: list[str]) -> list[str]:
+    """Paths without those that are the end of another, as a file's name beside its address is."""
+    kept: list[str] = []
+    for path in sorted({_rootless(path).partition("?")[0] for path in paths}, key=len)[::-1]:
+        ends = [f"/{known}" for longer in kept for known in (longer, _unhashed(longer))]
+        if not any(end.endswith(f"/{path}") for end in ends):
+            kept.append(path)
+    return kept
+
+
+def _unhashed(path: str) -> str:
+    """The path without the hash that an upload's name starts with."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + _HASH.sub("", name)
+
+
+def _rootless(path: str) -> str:
+    """The path without the root of a storage."""
+    served = _SERVED.search(path)
+    return unquote(served.group(1)) if served else _BUCKET.sub("", _UPLOAD.sub("", path))
+
+
+def _images_of(value: Any) -> list[str]:
+    """The paths of images in a value: a text, or a list of pages."""
+    return [
+        path
+        for path in (value if isinstance(value, list) else [value])
+        if isinstance(path, str) and not path.startswith("data:") and _IMAGE.search(path)
+    ]
 
 
 def _stem(written: str) -> str:
@@ -159,10 +209,7 @@ def _paths(written: list[str], images: ImageFolder) -> dict[str, str]:
 
     The hash goes where the image lies without it, and no other upload has the same name.
     """
-    bare = {}
-    for path in dict.fromkeys(written):
-        served = _SERVED.search(path)
-        bare[path] = unquote(served.group(1)) if served else _BUCKET.sub("", _UPLOAD.sub("", path))
+    bare = {path: _rootless(path) for path in dict.fromkeys(written)}
     uploads = defaultdict(set)
     for path in bare.values():
         uploads[_HASH.sub("", path)].add(path)
