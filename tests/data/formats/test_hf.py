@@ -87,6 +87,77 @@ def test_numbers_are_named_by_the_readme_or_by_a_file(tmp_path, images):
     assert sample.labels == ("hound", "kitten")
 
 
+def readme(images, *features, more=""):
+    """README.md with features, each a line of YAML in flow style."""
+    listed = "".join(f"\n  - {{{feature}}}" for feature in features)
+    (images / "README.md").write_text(f"---\ndataset_info:\n  features:{listed}{more}\n---\n# x\n")
+
+
+def classes(name, *names):
+    listed = ", ".join(f"'{number}': {label}" for number, label in enumerate(names))
+    return f"name: {name}, dtype: {{class_label: {{names: {{{listed}}}}}}}"
+
+
+BOX = "{name: bbox, sequence: float32, length: 4}"
+PETS, SCENES = ("dog", "cat"), ("indoor", "outdoor", "tunnel")
+
+
+@pytest.mark.parametrize(
+    ("features", "objects", "labels"),
+    [
+        ([classes("scene", *SCENES),
+          f"name: objects, sequence: [{BOX}, {{{classes('category', *PETS)}}}]"], True, PETS),
+        ([classes("category", *SCENES),
+          f"name: objects, list: [{BOX}, {{{classes('category', *PETS)}}}]"], True, PETS),
+        ([f"name: objects, struct: [{{{classes('category', *SCENES)}}}]",
+          classes("category", *PETS)], False, PETS),
+        # the labels' own column has no names
+        ([classes("scene", *SCENES), f"name: objects, list: [{BOX}, {{name: category, "
+          "dtype: int64}]"], True, ("0", "1")),
+        ([classes("scene", *SCENES)], True, ("0", "1")),
+        ([classes("label", *PETS)], True, PETS),
+    ],
+)  # fmt: skip
+def test_numbers_are_named_by_the_column_of_the_labels(tmp_path, images, features, objects, labels):
+    found = {"bbox": SIDES, "category": [0, 1]}
+    row = {"file_name": "a.png", "scene": 0, **({"objects": found} if objects else found)}
+    path = metadata(images / "metadata.jsonl", row)
+    readme(images, *features)
+    (sample,), _ = split(read_hf(path, images, mode="all"))
+    assert [label for label, _ in boxes_of(sample)] == list(labels)
+    assert sample.labels == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        [classes("scene", *SCENES), classes("weather", "sun", "rain")],
+        [f"name: objects, list: [{{{classes('category', *PETS)}}}]",
+         f"name: objects, list: [{{{classes('category', *SCENES)}}}]"],
+    ],
+)  # fmt: skip
+def test_numbers_that_several_lists_could_name_are_asked_for(tmp_path, images, features):
+    row = {"file_name": "a.png", "objects": {"bbox": SIDES, "category": [0, 1]}}
+    path = metadata(images / "metadata.jsonl", row)
+    readme(images, *features)
+    with pytest.raises(UsageError, match=r"could be those of '.*' or of '.*'; name them with --na"):
+        read_hf(path, images)
+    (images / "classes.txt").write_text("hound\nkitten\n")
+    (sample,), _ = split(read_hf(path, images, names=images / "classes.txt"))
+    assert sample.labels == ("hound", "kitten")
+
+
+def test_labels_in_words_need_no_list_and_are_not_taken_from_another_s(tmp_path, images):
+    row = {"file_name": "a.png", "objects": {"bbox": SIDES, "category": ["dog", "cat"]}}
+    path = metadata(images / "metadata.jsonl", row)
+    readme(images, classes("scene", *SCENES), classes("weather", "sun", "rain"))
+    (sample,), _ = split(read_hf(path, images, mode="all"))
+    assert sample.labels == ("cat", "dog")
+    readme(images, classes("scene", *SCENES))
+    (sample,), _ = split(read_hf(path, images, mode="all"))
+    assert sample.labels == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("objects", "reason"),
     [
@@ -139,6 +210,31 @@ def parquet(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(arrow.Table.from_pylist(rows), path)
     return path
+
+
+def test_features_of_parquet_files_name_the_labels_of_every_file(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import read_table, write_table
+
+    def write(name, *labels):
+        objects = {"bbox": [[float(v) for v in SIDES[1]]], "category": [0]}
+        content = {"image": {"bytes": png("red"), "path": f"{name}.png"}, "scene": 0}
+        path = parquet(tmp_path / f"data/{name}.parquet", [{**content, "objects": objects}])
+        category = {"feature": {"names": list(labels), "_type": "ClassLabel"}, "_type": "List"}
+        scene = {"names": list(SCENES), "_type": "ClassLabel"}
+        objects = {"bbox": {"_type": "List"}, "category": category}
+        features = {"info": {"features": {"image": {}, "scene": scene, "objects": objects}}}
+        told = {"huggingface": json.dumps(features)}
+        write_table(read_table(path).replace_schema_metadata(told), path)
+
+    assert arrow
+    write("one", "dog", "cat")
+    write("two", "dog", "cat")
+    samples, _ = split(read_hf(tmp_path / "data", tmp_path / "images"))
+    assert [sample.labels for sample in samples] == [("dog",), ("dog",)]
+    write("two", "cat", "dog")
+    with pytest.raises(UsageError, match="could be those of 'dog, cat' or of 'cat, dog'"):
+        read_hf(tmp_path / "data", tmp_path / "images")
 
 
 def row(content, path="a.png", **more):

@@ -22,14 +22,14 @@ from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import hull
-from boxrl.data.formats.parquet import ImageWriter, read_label_names, read_parquet
+from boxrl.data.formats.parquet import Column, ImageWriter, read_columns, read_parquet
 from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, bare_name, is_uncounted
 from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of
 from boxrl.data.formats.turns import untold_turn
 from boxrl.data.formats.yolo_places import find_names
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import check_regular, parse_json_object
 from boxrl.types import Object, Sample
 
@@ -82,7 +82,8 @@ def read_hf(
 
     Raises:
         DataError: neither form. A bad row or box is a `Rejected`.
-        UsageError: boxes that can be read either way; see `read_coco`.
+        UsageError: boxes that can be read either way, or numbers that several lists could name;
+            see `read_coco`.
         MissingExtra: a parquet file without pyarrow.
     """
     asking = Asking(subset, mode, "detection", negatives, seed)
@@ -99,7 +100,10 @@ def read_hf(
                 collection.reject(error, _bare(row))
     if any("sentences" in item.row or _is_mirror(item.row) for item in items):
         return _grounding(items, collection, boxes, str(annotations))
-    by_number = find_names(names).by_class if names else read_label_names(files, root)
+    if names is not None:
+        by_number = find_names(names).by_class
+    else:
+        by_number = _names_of_labels(items, read_columns(files, root), str(annotations))
     documented: BoxForm | None = "xywh" if files[0].suffix == ".jsonl" else None
     form = tell_form(_boxes(items), str(annotations), boxes, documented)
     numbered = not by_number and _all_numbers(items)
@@ -197,6 +201,68 @@ def _boxes(items: Iterable[_Item]) -> Iterator[tuple[Any, Any, tuple[int, int]]]
                 yield _first(entry, BOXES), entry.get("area"), item.size_wh
         except DataError:
             continue  # told when it is added
+
+
+def _names_of_labels(
+    items: Sequence[_Item], columns: Sequence[tuple[Column, dict[int, str]]], where: str
+) -> dict[int, str]:
+    """Names of the numbers of labels: those of the column in which the labels stand.
+
+    Where the features do not have this column, the only names that they hold of no other column of
+    the rows; empty where there are none, or labels are texts beyond them.
+
+    Raises:
+        UsageError: several lists could name the numbers.
+    """
+    used, labels = _labels(items)
+    described = [(path, names) for path, names in columns if _is_one_of(path, used)]
+    lists: list[dict[int, str]] = []
+    others = set() if described else _keys(items)
+    for path, names in described or columns:
+        if names and others.isdisjoint(path[-1:]) and names not in lists:
+            lists.append(names)
+    numbers = any(type(label) is int for label in labels)
+    if len(lists) > 1 and numbers:
+        first, second = (", ".join(names.values()) for names in lists[:2])
+        raise UsageError(
+            f"{where}: the numbers of labels could be those of {first!r:.60} or of {second!r:.60}; "
+            "name them with --names FILE"
+        )
+    names = lists[0] if len(lists) == 1 else {}
+    return names if numbers or labels <= set(names.values()) else {}
+
+
+def _labels(items: Iterable[_Item]) -> tuple[set[Column], set[Any]]:
+    """The columns in which labels stand, or could where there is none; and the labels."""
+    used: set[Column] = set()
+    labels: set[Any] = set()
+    for item in items:
+        outer: Column = ("objects",) if "objects" in item.row else ()
+        try:
+            entries = _objects(item)
+        except DataError:
+            continue  # told when it is added
+        for entry in entries:
+            key = next((key for key in LABELS if entry.get(key) is not None), None)
+            if key is not None:
+                used.add((*outer, key))
+                labels |= {entry[key]} if isinstance(entry[key], str | int) else set()
+    return used or {(*outer, key) for outer in ((), ("objects",)) for key in LABELS}, labels
+
+
+def _keys(items: Iterable[_Item]) -> set[str]:
+    """What the rows have, and their objects."""
+    rows = [item.row for item in items]
+    inner = [row["objects"] for row in rows if isinstance(row.get("objects"), dict)]
+    return {key for row in (*rows, *inner) for key in row}
+
+
+def _is_one_of(path: Column, used: Iterable[Column]) -> bool:
+    """Whether a column of the features is one of those, whatever the features stand in."""
+    return any(
+        path[-len(column) :] == column and ("objects" in path) == ("objects" in column)
+        for column in used
+    )
 
 
 def _all_numbers(items: Iterable[_Item]) -> bool:

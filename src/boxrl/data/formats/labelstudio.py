@@ -108,7 +108,8 @@ def _annotations(task: Row, place: int) -> Iterator[_Annotation]:
     """The finished annotations of a task."""
     key = str(task.get("id") if task.get("id") is not None else "")
     if isinstance(task.get("annotations"), list):
-        data = task.get("data") if isinstance(task.get("data"), dict) else {}
+        held = task.get("data")
+        data: Row = held if isinstance(held, dict) else {}
         for annotation in task["annotations"]:
             if not isinstance(annotation, dict):
                 raise DataError(f"expected an annotation, got {annotation!r:.80}")

@@ -59,44 +59,67 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def read_label_names(files: Sequence[Path], root: Path) -> dict[int, str]:
-    """Names of labels by number: of the files' features, else of README.md; empty without either.
+Column = tuple[str, ...]
+"""Where a column stands: its name behind those of the columns that it stands in."""
+
+_FORMS = ("info", "features", "feature", "dataset_info", "dtype", "class_label", "sequence", "list",
+          "struct", "names")  # fmt: skip
+"""Keys of features that are no columns."""
+
+
+def read_columns(files: Sequence[Path], root: Path) -> list[tuple[Column, dict[int, str]]]:
+    """Every column that the files' features describe, else README.md, and names of its numbers.
 
     Args:
         files: of the data set.
         root: its folder.
     """
-    features: Any = None
-    if files[0].suffix == ".parquet":
-        metadata = _opened(files[0]).schema_arrow.metadata or {}
-        try:
-            features = json.loads(metadata.get(b"huggingface", b"null"))
-        except (ValueError, RecursionError):
-            features = None
-    for readme in (root / "README.md", root.parent / "README.md") if features is None else ():
+    found = [_features(path) for path in files if path.suffix == ".parquet"]
+    features = [content for content in found if content is not None]
+    for readme in (root / "README.md", root.parent / "README.md") if not features else ():
         if readme.is_file():
             head = read_text(readme).partition("---")[2].partition("\n---")[0]
             try:
-                features = parse_yaml_texts(head)
+                features = [parse_yaml_texts(head)]
             except yaml.YAMLError:
-                features = None
+                features = []
             break
-    return _names(features) or {}
+    return [column for content in features for column in _columns(content)]
 
 
-def _names(features: Any) -> dict[int, str] | None:
-    """The first list of names in features or in the YAML of README.md, however deep."""
-    if isinstance(features, dict):
-        names = features.get("names")
-        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            return dict(enumerate(names))
-        if isinstance(names, dict) and names and all(str(key).isdecimal() for key in names):
-            return {int(key): str(name) for key, name in names.items()}
-    children = features.values() if isinstance(features, dict) else features
-    for child in children if isinstance(features, dict | list) else ():
-        if found := _names(child):
-            return found
-    return None
+def _features(path: Path) -> Any:
+    metadata = _opened(path).schema_arrow.metadata or {}
+    try:
+        return json.loads(metadata.get(b"huggingface", b"null"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _columns(features: Any) -> Iterator[tuple[Column, dict[int, str]]]:
+    """The columns of features, which `datasets` has by name and README.md as lists of `name`."""
+    waiting: list[tuple[Column, Any]] = [((), features)]
+    while waiting:
+        path, node = waiting.pop()
+        if isinstance(node, list):
+            waiting += [(path, child) for child in reversed(node)]
+        if not isinstance(node, dict):
+            continue
+        if isinstance(node.get("name"), str):
+            path = (*path, node["name"])
+        yield path, _listed(node.get("names"))
+        waiting += [
+            (path if key in _FORMS else (*path, str(key)), child)
+            for key, child in reversed(node.items())
+        ]
+
+
+def _listed(names: Any) -> dict[int, str]:
+    """Names by number; empty where these are none."""
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return dict(enumerate(names))
+    if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+        return {int(key): str(name) for key, name in names.items()}
+    return {}
 
 
 class ImageWriter:
