@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from boxrl.config import Recipe
@@ -9,7 +11,7 @@ from boxrl.engines.steps import check_generation, check_steps, plan_steps
 from boxrl.errors import UsageError
 
 
-def recipe(method: str = "grpo", **train: int) -> Recipe:
+def recipe(method: str = "grpo", **train: Any) -> Recipe:
     data = {"synthetic": {"train": 9}}
     return Recipe.model_validate({"name": "a", "method": method, "data": data, "train": train})
 
@@ -25,6 +27,10 @@ def test_a_generation_that_no_samples_fill_is_refused() -> None:
     with pytest.raises(UsageError, match="of 16 prompts and there are 12 samples, so none could"):
         check_generation(16, 12)
     check_generation(12, 12)
+    for said in ({"steps_per_generation": 2}, {"generation_batch_size": 128}):
+        with pytest.raises(UsageError, match="of 16 prompts and there are 12 samples"):
+            check_steps(recipe(trl=said), 12)
+        check_steps(recipe(trl=said), 16)
 
 
 def test_prompts_must_be_dealt_to_the_processes() -> None:

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from boxrl.config import Recipe
+from boxrl.data.files import is_whole
 from boxrl.errors import UsageError
 
 LEAST, MOST = 10, 1000
@@ -21,7 +22,8 @@ def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
         processes: that share the prompts of a step.
 
     Raises:
-        UsageError: no step can be filled, or its prompts cannot be dealt to the processes.
+        UsageError: no step or no generation can be filled, or the prompts of a step cannot be dealt
+            to the processes.
     """
     prompts = recipe.train.prompts_per_step
     if recipe.method == "grpo" and samples < prompts:
@@ -36,6 +38,20 @@ def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
             f"train.prompts_per_step is {prompts}; expected a multiple of micro_batch_prompts x "
             f"processes = {micro} x {processes}"
         )
+    if recipe.method == "grpo":
+        check_generation(_prompts_generated(recipe, micro * processes), samples)
+
+
+def _prompts_generated(recipe: Recipe, unit: int) -> int:
+    """Prompts of a generation as far as the recipe says so, else 0; `unit` are run at once.
+
+    What it does not say, TRL's config says once it is built.
+    """
+    trl = recipe.train.trl
+    steps, rows = trl.get("steps_per_generation"), trl.get("generation_batch_size")
+    if is_whole(rows):
+        return rows // recipe.train.num_generations
+    return steps * unit if is_whole(steps) and "per_device_train_batch_size" not in trl else 0
 
 
 def check_generation(prompts: int, samples: int) -> None:

@@ -99,6 +99,7 @@ def test_a_run_without_a_step_is_not_done(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpo, "check_generation", lambda *_: None)
+    monkeypatch.setattr("boxrl.engines.training.train.check_steps", lambda *_: None)
     recipe = tiny_recipe(scene_folder, tmp_path / "run", trl={"steps_per_generation": 4})
     with pytest.raises(UsageError, match="no step was made, so nothing was trained"):
         train(recipe)
