@@ -64,7 +64,7 @@ GLOSSARY = {
     ),
     "exploit": (
         "an answer that is wrong on purpose to see whether a reward pays for it; `boxrl "
-        "doctor rewards` plays 18"
+        "doctor rewards` plays 19"
     ),
     "F1 @0.5": "harmonic mean of precision and recall at IoU .5, over all boxes together",
     "F1 @0.5, best threshold": "the highest F1 @0.5 that leaving out unsure boxes gives",

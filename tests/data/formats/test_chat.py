@@ -194,16 +194,15 @@ PIXELS = MARKED.replace("(50,100),(300,500)", "(10,10),(60,50)")
 @pytest.mark.parametrize(
     ("answer", "family", "said"),
     [
-        (MARKED, "qwen2.5-vl", "the marks of qwen2-vl, whose boxes are on a grid of 1000, and the "
+        (PIXELS, "qwen2.5-vl", "the marks of qwen2-vl, whose boxes are on a grid of 1000, and the "
          "family named is qwen2.5-vl, in pixels of the image as the model sees it; name --family "
          "qwen2-vl if"),
-        (MARKED, "plain", "--family FILE.yaml with like: plain and syntax: qwen2 if the named"),
+        (PIXELS, "plain", "--family FILE.yaml with like: plain and syntax: qwen2 if the named"),
         ("<ref>dog</ref><box>[[10, 10, 60, 50]]</box>", "plain", "the marks of internvl"),
-        ("dog<loc_10><loc_10><loc_60><loc_50>", "paligemma", "in 1000 bins, and the family named"),
         ("[{'Position': [10, 10, 60, 50]}]", "plain", "or write the boxes as bbox_2d if"),
     ],
 )  # fmt: skip
-def test_marks_of_another_frame_than_the_named_family_s_are_refused(
+def test_marks_around_numbers_that_fit_the_named_frame_are_refused(
     tmp_path, images, answer, family, said
 ):
     samples, (reason,), _ = read(tmp_path, images, turns("Detect dog.", answer), family=family)
@@ -219,6 +218,13 @@ def test_marks_are_read_in_the_frame_of_a_named_family_that_has_them(tmp_path, i
         (sample,), reasons, _ = read(tmp_path, images, turns("Detect dog.", answer), family=family)
         assert reasons == []
         assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50)))]
+
+
+@pytest.mark.parametrize("answer", [MARKED, "<loc0102><loc0051><loc0511><loc0306> dog"])
+def test_marks_tell_where_the_numbers_can_be_of_no_other_frame(tmp_path, images, answer):
+    (sample,), reasons, _ = read(tmp_path, images, turns("Detect dog.", answer), family="plain")
+    assert reasons == []
+    assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50), abs=0.2))]
 
 
 def test_marks_in_a_thought_tell_nothing_of_the_answer(tmp_path, images):

@@ -3,7 +3,8 @@
 Coordinates in a text are in the frame of the model that the row was written for. Some syntaxes
 belong to one frame (location tokens, Qwen2-VL's markers, InternVL's, Visual-RFT's `Position`);
 JSON does not tell its frame, and the family has to be named. Law: an answer is read whole or not at
-all; a box outside of its frame, and marks of another frame than the named one, are errors.
+all; a box outside of its frame is an error, and so are marks of one frame around numbers that fit
+the named one as well.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
+AS_TOKENS = frozenset({"florence-2", "paligemma", "rex-omni", "locateanything"})
+"""Families whose coordinates are tokens of their own, which nobody writes pixels in."""
+
 _MASK_TOKENS = re.compile(r"<seg\d{3}>")
 """Of PaliGemma's `segment`, between its box and the label."""
 
@@ -63,12 +67,13 @@ def read_boxes(
 
     Raises:
         DataError: it cannot be read whole, a box lies outside of the frame, or its marks are those
-            of another frame than the named family's.
+            of another frame than the named family's, in which its numbers lie, too.
         UsageError: JSON, and no family was named.
     """
     answer = _MASK_TOKENS.sub("", answer)
+    named = family
     if (sign := find_sign(find_answer(answer).answer)) is not None:
-        family = _of_marks(FAMILIES[sign], family, where)
+        family = _of_marks(FAMILIES[sign], named)
     if family is None:
         raise UsageError(
             f"{where}: boxes as JSON, in a frame that no row tells; name the model family that the "
@@ -82,6 +87,8 @@ def read_boxes(
     else:
         why = parsed.reason or f"{parsed.dropped or 'some'} of its items cannot be used"
         raise DataError(f"{where}: the answer {answer!r:.80} is not read as boxes: {why}")
+    if named is not None and _measure(named) != _measure(family) and sign not in AS_TOKENS:
+        _check_named(parsed.written, family, named, size_wh, where)
     _check_frame(parsed.written, family, size_wh, where)
     if parsed.flipped:
         raise DataError(f"{where}: the answer {answer!r:.80} has boxes with flipped corners")
@@ -89,16 +96,22 @@ def read_boxes(
     return list(zip(parsed.detections.labels, boxes, strict=True))
 
 
-def _of_marks(marks: Family, named: Family | None, where: str) -> Family:
-    """The family that reads an answer with marks; a named one that has these marks, too.
-
-    Raises:
-        DataError: the named one has other marks, and another frame.
-    """
-    if named is None or _measure(named) == _measure(marks):
-        return marks
-    if named.syntax == marks.syntax != "json":
+def _of_marks(marks: Family, named: Family | None) -> Family:
+    """The family that reads an answer with marks: a named one that has these marks, too."""
+    if named is not None and named.syntax == marks.syntax != "json":
         return named
+    return marks
+
+
+def _check_named(
+    written: Any, marks: Family, named: Family, size_wh: tuple[int, int], where: str
+) -> None:
+    """Stop where numbers between one family's marks lie in another's frame as well.
+
+    Trainers write pixels between them, too; what lies outside of the named frame is not of it.
+    """
+    if not all(_lies_in(box, named, size_wh) for box in written):
+        return
     own = f"or --family FILE.yaml with like: {named.name} and syntax: {marks.syntax}"
     if marks.syntax == "json":
         own = "or write the boxes as bbox_2d"
@@ -124,12 +137,23 @@ def _measure(family: Family) -> str:
     return _FRAMES[family.frame].format(grid=family.grid) + order
 
 
+def _extent(family: Family, size_wh: tuple[int, int]) -> tuple[float, float]:
+    """What the whole image measures, in the family's order of axes."""
+    width, height = family.extent_wh(size_wh, None)
+    return (height, width) if family.axes == "yxyx" else (width, height)
+
+
+def _lies_in(box: Any, family: Family, size_wh: tuple[int, int]) -> bool:
+    """Whether a box as written lies in the family's frame."""
+    most = _extent(family, size_wh)
+    return all(0 <= value <= most[place % 2] for place, value in enumerate(box))
+
+
 def _check_frame(written: Any, family: Family, size_wh: tuple[int, int], where: str) -> None:
     """Stop where coordinates are none of the family's frame."""
-    width, height = family.extent_wh(size_wh, None)
-    most = (height, width) if family.axes == "yxyx" else (width, height)
     for box in written:
-        if any(value < 0 or value > most[place % 2] for place, value in enumerate(box)):
+        if not _lies_in(box, family, size_wh):
+            most = _extent(family, size_wh)
             frame = f"0 to {most[0]:g} and 0 to {most[1]:g}"
             raise DataError(
                 f"{where}: box {list(box)} lies outside of the frame of {family.name}, {frame}; "
