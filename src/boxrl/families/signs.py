@@ -20,6 +20,9 @@ _SIGNS = (
 )
 """(sign, name of a family of its frame), Visual-RFT's grid of 1000 last."""
 
+AS_TOKENS = frozenset({"florence-2", "paligemma", "rex-omni", "locateanything"})
+"""Those of them whose coordinates are tokens of their own, which nobody writes pixels in."""
+
 
 def find_sign(answer: str) -> str | None:
     """Name of a family in whose frame an answer is by its marks; None where they do not tell."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
-from boxrl.families.signs import find_sign
+from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.parsing import parse
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.types import Asked
@@ -24,9 +24,6 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
-AS_TOKENS = frozenset({"florence-2", "paligemma", "rex-omni", "locateanything"})
-"""Families whose coordinates are tokens of their own, which nobody writes pixels in."""
-
 _MASK_TOKENS = re.compile(r"<seg\d{3}>")
 """Of PaliGemma's `segment`, between its box and the label."""
 
