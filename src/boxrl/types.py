@@ -209,7 +209,8 @@ class Parsed(NamedTuple):
         """
         if self.kept is None or not len(self.void):
             return self
-        rest = [place for place in range(len(self.written)) if place not in set(self.kept)]
+        kept = set(self.kept)
+        rest = [place for place in range(len(self.written)) if place not in kept]
         order = np.argsort([*self.kept, *rest])
         labels = (*self.detections.labels, *self.void.labels)
         boxes = np.concatenate([self.detections.boxes, self.void.boxes])[order]
