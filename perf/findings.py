@@ -41,6 +41,12 @@ RESULTS = ROOT / "docs" / "findings"
 PROBE = RESULTS / "probe" / "selection.json"
 """What perf/selection.py writes."""
 
+PROBE_READING = """At the start all rewards of boxes ask for much the same, and none for many more
+boxes or fewer. Where RL on AP has learned junk boxes, f1 and precision alone ask for fewer of them,
+AP and recall alone hardly: AP does not ask for junk, it lets it stand, as 4.1 saw. The length term
+of cosine asks for fewer boxes everywhere, at the start at the cost of recall; strict thresholds
+alone leave most scenes of the start without a lesson."""
+
 TRAITS = ("tokens", "boxes too many", "precision", "recall", "F1")
 STEP_S, GPUS, STEPS = (25, 30), 8, 500
 """Seconds of a step of the published trainer on so many A100, and the steps of its checkpoints:
@@ -350,7 +356,9 @@ doctor rewards --select`, which takes your own model's as well). A figure is by 
 unit size would move the mean of a trait, to first order, with the 95 % interval over scenes;
 precision, recall and F1 in points. It tells what a reward asks for at that policy, not where
 training ends. *Flat* is the share of scenes all of whose completions earn alike, which teach
-nothing. Commit {probe["commit"]}."""
+nothing. Commit {probe["commit"][:10]}.
+
+{PROBE_READING}"""
     ]
     for policy, found in probe["policies"].items():
         head = f"| {policy} | flat | {' | '.join(TRAITS)} |\n{'|---' * (len(TRAITS) + 2)}|"
