@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxrl.data.files import finite, no_cycle_search, write_atomic
-from boxrl.data.formats.reading import Reading, Rejected
+from boxrl.data.formats.reading import Reading, Rejected, refuse_shares
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -75,8 +75,8 @@ def convert(
         advance: called with the number of records just done, in all `reading.total`.
 
     Raises:
-        DataError: the first bad row, a duplicate id, more rejected than allowed, or no sample
-            left; nothing is written then.
+        DataError: the first bad row, a duplicate id, more rejected than allowed, no sample left,
+            or boxes none of which is larger than a pixel; nothing is written then.
     """
     done = Conversion()
     rejections: list[Rejected] = []
@@ -85,7 +85,10 @@ def convert(
     if limit is not None:
         samples = _limited(samples, limit, seed)
     with write_atomic(path) as handle:
+        furthest = 0.0
         for sample, line in samples:
+            if furthest <= 1 and sample.objects:
+                furthest = max(furthest, *(side for item in sample.objects for side in item.bbox))
             handle.write(line + "\n")
             done.samples += 1
             boxes = len(sample.targets)
@@ -98,6 +101,7 @@ def convert(
                 + (f"; first reason: {rejections[0].reason}" if rejections else "")
             )
         _check_share(rejections, reading, max_rejected, path)
+        refuse_shares((furthest,), f"{path}: nothing written")
         done.notes = reading.told()
     done.rejected = len(rejections)
     _write_rejections(rejected_path(path), rejections)

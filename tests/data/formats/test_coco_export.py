@@ -98,6 +98,17 @@ def test_what_was_changed_since_is_written_as_it_is_now_without_the_old_outline(
     assert [rows[key] for key in (3, 9)] == rich_document()["annotations"][1:3]
 
 
+def test_cvat_s_turned_box_is_written_upright_for_those_who_do_not_know_its_turn(tmp_path):
+    document = rich_document()
+    document["annotations"][4]["attributes"] = {"occluded": False, "rotation": 90.0}
+    path = write_json(tmp_path / "in.json", document)
+    samples = read(path)
+    again = exported(samples, path, tmp_path / "out.json", changed=1)
+    assert again["annotations"][4]["bbox"] == [50.5, 59.5, 9, 10]
+    assert again["annotations"][:4] == document["annotations"][:4]
+    assert read(tmp_path / "out.json")[1].objects == samples[1].objects
+
+
 def test_what_is_not_in_the_samples_is_not_brought_back_but_categories_are(tmp_path):
     path = write_json(tmp_path / "in.json", rich_document())
     again = exported(read(path)[1:2], path, tmp_path / "out.json")

@@ -65,6 +65,14 @@ def test_a_row_without_a_box_is_an_image_without_objects(tmp_path, images):
     assert samples[1].is_negative
 
 
+def test_a_label_without_a_box_is_not_asked_for_in_its_image(tmp_path, images):
+    text = "filename,class,xmin,ymin,xmax,ymax\na.jpg,dog,10,10,60,50\na.jpg,cat,,,,\n"
+    text += "b.jpg,dog,,,,\nb.jpg,cat,10,10,60,50\nb.jpg,dog,10,10,60,50\n"
+    samples, reasons, _ = read(tmp_path, images, text, mode="all")
+    assert [sample.labels for sample in samples] == [("dog",), ("cat",)]
+    assert ([sample.meta["unverified"] for sample in samples], reasons) == ([["cat"], ["dog"]], [])
+
+
 def test_the_form_of_a_column_of_boxes_is_told_or_asked_for(tmp_path, images):
     head = "image_id,bbox,label,width,height\n"
     samples, _, _ = read(tmp_path, images, head + 'a,"[100, 10, 60, 50]",dog,200,100\n')

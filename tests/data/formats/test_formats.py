@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from boxrl.data.formats import d3
 from boxrl.data.formats.clevr import read_clevr
 from boxrl.data.formats.d3 import read_d3
 from boxrl.data.formats.lisa import read_lisa
@@ -129,6 +130,15 @@ def test_d3_intra_asks_for_the_sentences_of_the_group(tmp_path):
     assert first.meta["kinds"] == ["presence", "absence"]
     assert first.meta["annotation_ids"] == [1, 1, 2]
     assert (second.labels, second.objects) == (("a kite", "two kites"), ())
+
+
+def test_d3_refuses_a_box_with_an_angle_beside_it(tmp_path, monkeypatch):
+    names = d3_pickles(tmp_path).glob("*.pkl")
+    tables = {path: pickle.loads(path.read_bytes()) for path in names}
+    tables[tmp_path / "annotations.pkl"][0] |= {"bbox": [10, 20, 30, 40], "rotation": 30.0}
+    monkeypatch.setattr(d3, "read_pickle", tables.get)
+    rejected, *_ = rows_of(read_d3(tmp_path, tmp_path / "images"))
+    assert "annotation 0: rotation 30 beside its box" in rejected.reason
 
 
 def test_d3_inter_asks_for_all_sentences(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from boxrl.cli import main
+from boxrl.data.convert import convert
 from boxrl.data.formats.box_forms import tell_form
 from boxrl.data.formats.hf import read_hf
 from boxrl.data.formats.parquet import ImageWriter
@@ -258,6 +259,15 @@ def test_images_of_parquet_files_are_written_once_and_over_nothing(tmp_path):
     assert {file.name for file in (tmp_path / "images").iterdir()} == {"a.png", *names}
 
 
+def test_images_that_were_just_written_are_found_and_splits_read_as_one_are_told(tmp_path):
+    for name, content in (("train", "red"), ("test", "blue")):
+        rows = [row(png(content), f"{name}.png"), row(png("green"), f"{name}2.png")]
+        parquet(tmp_path / f"data/{name}-00000-of-00001.parquet", rows)
+    told = read_hf(tmp_path / "data", tmp_path / "images").told()
+    assert f"4 of 4 images found under {tmp_path / 'images'}" in told
+    assert any(note.startswith("files of the splits test, train are read as one") for note in told)
+
+
 def test_a_name_with_folders_stays_in_the_folder_and_what_is_no_image_is_rejected(tmp_path):
     rows = [row(png("red"), "../../../etc/x.png"), row(b"<html>", "b.png")]
     path = parquet(tmp_path / "train.parquet", rows)
@@ -286,6 +296,14 @@ def test_a_damaged_file_and_a_missing_library_are_told(tmp_path, monkeypatch, ca
             str(tmp_path / "new"), "--out", str(tmp_path / "out.jsonl")]  # fmt: skip
     assert main(call) == 2
     assert "boxrl[parquet]" in capsys.readouterr().err
+
+
+def test_shares_of_a_mirror_are_not_taken_for_pixels(tmp_path, images):
+    said = {"file_name": "a.png", "bbox": [0.1, 0.2, 0.5, 0.6], "answer": ["the dog"]}
+    reading = read_hf(metadata(tmp_path / "metadata.jsonl", said), images, boxes="xyxy")
+    with pytest.raises(DataError, match="no coordinate is more than 1"):
+        convert(reading, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_sentences_of_a_mirror_are_grounding_samples(tmp_path):

@@ -29,7 +29,8 @@ def read(name: str, path: Path, images: Path, text: Any, **options: Any) -> list
     path.write_text(text if isinstance(text, str) else json.dumps(text))
     reader = READERS[name]
     asked = {"mode": "all"} if "mode" in (reader.__kwdefaults__ or {}) else {}
-    return [row for row in rows_of(reader(path, images, **asked, **options)) if is_sample(row)]
+    place = path.parent if name == "voc" else path
+    return [row for row in rows_of(reader(place, images, **asked, **options)) if is_sample(row)]
 
 
 def is_sample(row: Sample | Rejected) -> bool:
@@ -80,6 +81,29 @@ def hf(**more: Any) -> dict[str, Any]:
     return {"file_name": "a.jpg", "objects": {"bbox": [[10, 10, 50, 40]], "label": ["dog"], **more}}
 
 
+def coco(**more: Any) -> dict[str, Any]:
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 40], "iscrowd": 0}
+    image = {"id": 1, "file_name": "a.jpg", "width": 200, "height": 100}
+    names = [{"id": 1, "name": "dog"}]
+    return {"images": [image], "annotations": [row | more], "categories": names}
+
+
+def voc(*parts: str) -> str:
+    corners = "<xmin>11</xmin><ymin>11</ymin><xmax>60</xmax><ymax>50</ymax>"
+    item = f"<object><name>dog</name><bndbox>{corners}</bndbox>{''.join(parts)}</object>"
+    return f"<annotation><filename>a.jpg</filename>{item}</annotation>"
+
+
+def attribute(name: str) -> str:
+    pair = f"<name>{name}</name><value>True</value>"
+    return f"<attributes><attribute>{pair}</attribute></attributes>"
+
+
+def odvg(**more: Any) -> dict[str, Any]:
+    item = {"bbox": [10, 10, 60, 50], "category": "dog", **more}
+    return {"filename": "a.jpg", "detection": {"instances": [item]}}
+
+
 @pytest.mark.parametrize(
     ("name", "file", "content"),
     [
@@ -90,7 +114,14 @@ def hf(**more: Any) -> dict[str, Any]:
         ("csv", "a.csv", f"{HEAD},difficult\na.jpg,dog,10,10,60,50,1\n"),
         ("csv", "a.csv", f"{HEAD},IsGroupOf\na.jpg,dog,10,10,60,50,1\n"),
         ("hf", "metadata.jsonl", hf(difficult=[True])),
+        ("csv", "a.csv", f"{HEAD},iscrowd,difficult\na.jpg,dog,10,10,60,50,0,1\n"),
         ("hf", "metadata.jsonl", hf(is_crowd=[1])),
+        ("coco", "coco.json", coco(attributes={"occluded": False, "difficult": True})),
+        ("coco", "coco.json", coco(attributes={"is_group_of": True})),
+        ("coco", "coco.json", coco(is_group_of=1)),
+        ("voc", "x/a.xml", voc("<Difficult>1</Difficult>")),
+        ("voc", "x/a.xml", voc(attribute("ignore"))),
+        ("odvg", "a.jsonl", odvg(iscrowd=1)),
     ],
 )
 def test_an_object_that_nobody_has_to_find_is_no_target(

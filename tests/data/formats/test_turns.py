@@ -131,9 +131,13 @@ def test_an_angle_beside_a_box_of_any_other_format_is_refused(tmp_path, images, 
              "angle": angle}  # fmt: skip
     content = {"shapes": [shape], "imagePath": "a.png", "imageWidth": 640, "imageHeight": 480}
     labels = write_json(tmp_path / "labels/a.json", content)
+    (images / "mirror").mkdir()
+    mirror = {"file_name": "a.png", "bbox": SIDES, "answer": ["the pen"], "angle": angle}
+    (images / "mirror/metadata.jsonl").write_text(json.dumps(mirror))
     readings = {
+        "mirror/metadata.jsonl:1: angle 30": read_hf(images / "mirror", images, boxes="xywh"),
         "x.csv:2: theta 30": read_csv(tmp_path / "x.csv", images),
-        "metadata.jsonl:1: rotation 30": read_hf(images, images),
+        "metadata.jsonl:1: rotation 30": read_hf(images / "metadata.jsonl", images),
         "a.json:1: angle 30": read_labelme(labels, images),
     }
     for reason, reading in readings.items():

@@ -274,6 +274,19 @@ def test_images_without_objects_are_negatives_and_counted(tmp_path):
     assert [samples[key].is_negative for key in "abc"] == [False, True, True]
 
 
+def test_images_for_whose_labels_there_is_no_folder_are_no_negatives(tmp_path):
+    labels, _ = yolo_folder(tmp_path)
+    write_image(tmp_path / "images/test/c.jpg", (50, 50))
+    for annotations in (labels, tmp_path / "data.yaml"):
+        samples, _, notes = read(annotations, tmp_path / "images", mode="all")
+        assert list(samples) == ["train/a", "train/b"]
+        left_out = "1 images are left out, such as 'test/c.jpg': there is no folder"
+        assert any(note.startswith(left_out) for note in notes)
+    (tmp_path / "labels/test").mkdir()
+    samples, _, _ = read(tmp_path / "data.yaml", tmp_path / "images", mode="all")
+    assert samples["test/c"].is_negative
+
+
 def test_without_a_single_label_file_nothing_is_taken_for_empty(tmp_path):
     for name in "ab":
         write_image(tmp_path / f"images/{name}.jpg")

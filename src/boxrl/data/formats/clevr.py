@@ -69,7 +69,7 @@ class _Places(NamedTuple):
         if isinstance(image, Mapping):
             if image.get("bytes"):
                 name = self.writer.write(image["bytes"], image.get("path"), where)
-                return self.images.locate(name, where)
+                return self.images.locate(self.images.admit(name), where)
             image = image.get("path")
         written = require({"image": image}, "image", str, where)
         for suffix in ("", ".jpg", ".jpeg", ".png", ".webp"):

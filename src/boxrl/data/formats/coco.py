@@ -20,6 +20,7 @@ from boxrl.data.formats.coco_dialects import (
     image_size,
     number,
     open_coco,
+    read_attributes,
     sides,
 )
 from boxrl.data.formats.coco_joins import (
@@ -45,6 +46,7 @@ from boxrl.data.formats.pictures import (
     bare_name,
     hide,
     ignore,
+    is_uncounted,
 )
 from boxrl.data.formats.reading import Reading, Rejected, placed_xywh, placed_xyxy, require
 from boxrl.data.formats.turns import turned_corners
@@ -53,7 +55,7 @@ from boxrl.data.subsets import Instance, Mode
 from boxrl.errors import DataError
 from boxrl.types import Object
 
-FLAGS = ("iscrowd", "ignore", "difficult")
+FLAGS = ("iscrowd", "ignore", "difficult", "isgroupof", "is_group_of")
 """Fields that say of an object that nobody has to find it."""
 
 
@@ -330,12 +332,11 @@ class _PictureReader:
             area = (x2 - x1) * (y2 - y1) if area is None else area
             if (
                 label
-                and not (row.ignore or row.difficult)
                 and 0 <= x1 < x2 <= right
                 and 0 <= y1 < y2 <= bottom
                 and area >= 0
                 and 0 <= crowd <= 1
-                and not row.may_turn
+                and not row.says_more
             ):
                 item = Object((x1, y1, x2, y2), label, crowd == 1)
                 found.append(Instance(item, numbers[position], area))
@@ -412,6 +413,8 @@ def read_instance(
     turned = turned_corners(row, box, size_wh, where)
     bbox = placed_xyxy(turned, size_wh, where) if turned else placed_xywh(box, size_wh, where)
     crowd = any([checked_crowd(number(row.get(flag)), where, flag) for flag in FLAGS])
+    attributes = read_attributes(row)
+    crowd = crowd or (isinstance(attributes, dict) and is_uncounted(attributes))
     area = number(row.get("area"))
     area = checked_area((bbox[2] - bbox[0]) * (bbox[3] - bbox[1]) if area is None else area, where)
     return Instance(Object(bbox, names[category], crowd), key, area)

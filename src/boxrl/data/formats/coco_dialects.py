@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -40,6 +41,10 @@ LOOKED_AT = 2000
 Row = dict[str, Any]
 
 
+_TELLING = re.compile(rb"(?i)rotation|crowd|difficult|ignore|group|deleted")
+"""What attributes can say that changes how a box is read."""
+
+
 class PlainAnnotation(Record, gc=False):
     """An annotation as COCO itself writes them; one that is otherwise makes all of a file rows.
 
@@ -47,6 +52,7 @@ class PlainAnnotation(Record, gc=False):
         id, image_id, category_id: as they stand.
         bbox: x, y, width, height.
         area, iscrowd, ignore, difficult: as they stand, None where they do not.
+        isgroupof, is_group_of: of OpenImages, the same.
         segmentation: the outline's JSON.
         attributes: the JSON of what else a tool says of it.
         rotation, angle, theta: whatever says that the box is turned.
@@ -61,6 +67,8 @@ class PlainAnnotation(Record, gc=False):
     iscrowd: int | None = None
     ignore: int | bool | None = None
     difficult: int | bool | None = None
+    isgroupof: int | bool | None = None
+    is_group_of: int | bool | None = None
     segmentation: msgspec.Raw = msgspec.Raw()
     attributes: msgspec.Raw = msgspec.Raw()
     rotation: Any = None
@@ -69,10 +77,11 @@ class PlainAnnotation(Record, gc=False):
     tokens_positive: Any = None
 
     @property
-    def may_turn(self) -> bool:
-        """Whether it says anything of a turn, even if 0."""
-        told = self.rotation or self.angle or self.theta
-        return bool(told or (self.attributes and b"rotation" in bytes(self.attributes)))
+    def says_more(self) -> bool:
+        """Whether it may be turned, or nobody have to find it, by what else it says."""
+        told = self.rotation or self.angle or self.theta or self.isgroupof or self.is_group_of
+        told = told or self.ignore or self.difficult
+        return bool(told or (self.attributes and _TELLING.search(bytes(self.attributes))))
 
 
 class _Annotation(TypedDict, total=False):
@@ -84,6 +93,8 @@ class _Annotation(TypedDict, total=False):
     iscrowd: Any
     ignore: Any
     difficult: Any
+    isgroupof: Any
+    is_group_of: Any
     segmentation: msgspec.Raw
     attributes: Any
     rotation: Any

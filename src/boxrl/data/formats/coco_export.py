@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 from boxrl.data.files import write_atomic
 from boxrl.data.formats.coco import read_categories, read_instance
+from boxrl.data.formats.coco_dialects import sides
 from boxrl.data.formats.coco_joins import Key, annotation_ids, as_id, image_name
 from boxrl.data.formats.documents import Document
+from boxrl.data.formats.turns import turned_corners
 from boxrl.data.samples import normal_image
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
@@ -120,11 +122,12 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
 
     An image or annotation that still says what the original's says is written as it stands there,
     in its place; one that was changed or added is written as `document` has it, because its
-    segmentation would be another object's. What is not in `document` is not brought back,
+    segmentation would be another object's, and so is CVAT's turned box, because whoever does not
+    know its attribute takes it for an upright one. What is not in `document` is not brought back,
     categories aside.
 
     Law: where every row of a file can be read, `convert --mode all` and then this gives the
-    file's own JSON, but that annotation ids from 0 stay raised by one.
+    file's own JSON, but that annotation ids from 0 stay raised by one and turned boxes upright.
 
     Args:
         document: as `build_document` makes it.
@@ -146,6 +149,9 @@ def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:
     def same_annotation(theirs: Row, mine: Row, key: int) -> bool:
         try:
             size_wh = sizes[mine["image_id"]]
+            box = sides(theirs, size_wh, "annotation")
+            if turned_corners(theirs, box, size_wh, "annotation"):
+                return False
             item = read_instance(theirs, key, categories.names, size_wh, "annotation")
         except DataError:
             return False

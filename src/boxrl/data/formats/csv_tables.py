@@ -7,7 +7,8 @@ The first line names the columns, by whichever names are in use, or is a row its
     ImageID,Source,LabelName,Confidence,XMin,XMax,...  OpenImages, in shares of the image
     a.jpg,10,20,110,70,dog                             keras-retinanet
 
-A row without a box shows that its image has no object; images that stand in no row are left out.
+A row without a box and label shows that its image has no object, one with a label that this label
+is not to be asked for there; images that stand in no row are left out.
 In OpenImages a box around a group is a crowd region, and only verified labels are known to be
 absent.
 """
@@ -28,7 +29,7 @@ from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.open_images import Verified, read_names, read_verified
-from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, size_of
 from boxrl.data.formats.turns import ANGLES, untold_turn
 from boxrl.data.images import read_header
@@ -50,8 +51,6 @@ COLUMNS = {
     "h": ("h", "height", "bboxheight", "bboxh"),
     "bbox": ("bbox", "box"),
     "boxes": ("annotations",),
-    "group": ("isgroupof", "iscrowd", "difficult", "ignore"),
-    "turn": ANGLES,
     "image_width": ("width", "imagewidth", "imgwidth"),
     "image_height": ("height", "imageheight", "imgheight"),
 }  # fmt: skip
@@ -70,8 +69,8 @@ class _Row(NamedTuple):
         label: text, or None.
         box: numbers in the order of the file; None where the row has none.
         size: declared size of the image, its values None where there is none.
-        group: whether the box is around a group.
-        turn: the angle beside the box under its column's name; empty where there is no column.
+        group: whether the box is around a group, or nobody has to find it.
+        turn: the angles beside the box by the name of their column.
     """
 
     line: int
@@ -120,7 +119,9 @@ def read_csv(
         collection.notes.append(
             f"{len(unused):,} images stand in no row and are left out, such as {unused[0]!r:.80}"
         )
-    return collection.reading(asking, table.names(rows))
+    boxed = {row.label for row in rows if row.box is not None}
+    names = table.names(rows) or [name for name in collection.labels() if name in boxed]
+    return collection.reading(asking, names)
 
 
 def _file(path: Path) -> Path:
@@ -145,6 +146,9 @@ class _Table:
         self.header = next(csv.reader([first], delimiter=self.delimiter), [])
         self.columns = self._find_columns()
         bare = [_bare(name) for name in self.header]
+        self.beside = [
+            (name, place) for place, name in enumerate(bare) if name in UNCOUNTED.union(ANGLES)
+        ]
         self.open_images = {"imageid", "labelname", "xmin"} <= set(bare)
         self.codes: dict[str, str] = read_names(path.parent) if self.open_images else {}
         self.verified: dict[str, Verified] = read_verified(path) if self.open_images else {}
@@ -165,7 +169,7 @@ class _Table:
         if "w" in form:
             places.pop("image_width", None)
             places.pop("image_height", None)
-        kept = {"image", "label", "group", "turn", "image_width", "image_height", *form}
+        kept = {"image", "label", "image_width", "image_height", *form}
         if "label" not in places and self.label is None:
             raise UsageError(
                 f"{self.path}:1: no column of labels; name the one there is: --label NAME"
@@ -199,19 +203,16 @@ class _Table:
             return values[place].strip() if place < len(values) else ""
 
         label = cell("label") if "label" in self.columns else self.label
+        beside = {name: values[n].strip() for name, n in self.beside if n < len(values)}
         return _Row(
             line,
             cell("image"),
             self.codes.get(label, label) if label else None,
             self._box(cell),
             {"width": number(cell("image_width")), "height": number(cell("image_height"))},
-            cell("group").lower() in ("1", "1.0", "true"),
-            {_bare(self.header[place]): cell("turn") for place in self._angles()},
+            is_uncounted(beside),
+            {name: beside[name] for name in ANGLES if name in beside},
         )
-
-    def _angles(self) -> list[int]:
-        """The place of the column of angles, where there is one."""
-        return [self.columns["turn"]] if "turn" in self.columns else []
 
     def _box(self, cell: Any) -> Any:
         """The numbers of a row's box, or a list of dicts of them; None where all is blank."""
@@ -274,7 +275,8 @@ def _add_images(
             boxed = {mark.label for mark in marks}
             picture.verified = frozenset(table.codes.get(code, code) for code in said.absent)
             picture.hidden = frozenset(table.codes.get(code, code) for code in said.present) - boxed
-        collection.add(picture, marks, where)
+        boxless = [row.label for row in found if row.box is None and row.label]
+        collection.add(picture, marks, where, boxless if "label" in table.columns else ())
 
 
 def _path(written: str, images: ImageFolder) -> str:
@@ -322,10 +324,12 @@ def _marks(row: _Row, path: Path, form: BoxForm, scale: tuple[int, int]) -> Iter
         else [row.box]
     )
     for box in found:
-        why = untold_turn(row.turn | (box if isinstance(box, dict) else {}))
+        told = box if isinstance(box, dict) else {}
+        why = untold_turn(row.turn | told)
         if isinstance(box, dict):
             box = [box.get(key) for key in ("x", "y", "width", "height")]
         corners = corners_of(box, form)
         if scale != (1, 1) and all(map(is_number, corners)):
             corners = [value * scale[place % 2] for place, value in enumerate(corners)]
-        yield Mark(row.label, corners, where, row.group, list(row), why)
+        group = row.group or is_uncounted(told)
+        yield Mark(row.label, corners, where, group, list(row), why)

@@ -29,6 +29,7 @@ from boxrl.data.formats.reading import (
     require,
     size_of,
 )
+from boxrl.data.formats.turns import untold_turn
 from boxrl.data.samples import checked_area
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError, UsageError
@@ -253,6 +254,8 @@ def _instances(
     row: dict[str, Any], key: int, texts: dict[int, str], size_wh: tuple[int, int], where: str
 ) -> list[Instance]:
     """One instance per sentence that describes the object."""
+    if why := untold_turn(row):
+        raise DataError(f"{where}: {why}")
     bbox = placed_xywh(_unwrapped(row.get("bbox")), size_wh, where)
     area = checked_area(_unwrapped(row.get("area")), where)
     crowd = _unwrapped(row.get("iscrowd", 0)) == 1

@@ -11,6 +11,7 @@ lmms-lab as `answer`, of jxu124 as `sentences`; each becomes a grounding sample.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,6 +39,10 @@ Row = dict[str, Any]
 BOXES = ("bbox", "bboxes", "boxes", "box")
 LABELS = ("categories", "category", "labels", "label", "classes", "class", "category_id", "name")
 """What boxes and their labels can be called; the first name that is there."""
+
+
+_SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])")
+"""Splits in the names of files and their folders."""
 
 
 @dataclass(slots=True)
@@ -90,6 +95,7 @@ def read_hf(
     files = _files(annotations)
     root = annotations if annotations.is_dir() else annotations.parent
     collection = Collection(ImageFolder(images))
+    collection.notes += _splits_told(files)
     writer = ImageWriter(images)
     items: list[_Item] = []
     for file in files:
@@ -128,6 +134,16 @@ def _files(annotations: Path) -> list[Path]:
     return found
 
 
+def _splits_told(files: Sequence[Path]) -> Iterator[str]:
+    """That files of several splits are read as one set."""
+    found = {split for file in files for split in _SPLIT.findall(f"{file.parent.name}/{file.name}")}
+    if len(found) > 1:
+        yield (
+            f"files of the splits {', '.join(sorted(found))} are read as one; name a file, or a "
+            "folder that holds one split alone, where they are to stay apart"
+        )
+
+
 def _rows(file: Path, root: Path) -> Iterator[tuple[Row, str]]:
     """(row, where) of every row; paths of image folders start from the root."""
     if file.suffix == ".parquet":
@@ -154,7 +170,7 @@ def _find_image(row: Row, where: str, images: ImageFolder, writer: ImageWriter) 
     image = row.get("image")
     if isinstance(image, Mapping) and image.get("bytes"):
         name = image.get("path") or row.get("file_name") or row.get("image_id")
-        path = images.locate(writer.write(image["bytes"], name, where), where)
+        path = images.locate(images.admit(writer.write(image["bytes"], name, where)), where)
     else:
         held = image.get("path") if isinstance(image, Mapping) else image
         written = next((p for p in (row.get("image_path"), row.get("file_name"), held) if p), None)
@@ -329,7 +345,7 @@ def _grounding(
             except DataError as error:
                 yield Rejected(str(error), item.row)
 
-    return Reading(total + len(rejected), rows(), images=collection.images)
+    return Reading(total + len(rejected), rows(), None, collection.notes, collection.images)
 
 
 def _mirror_form(items: list[_Item], boxes: BoxForm | None, where: str) -> BoxForm:
@@ -373,6 +389,8 @@ def _sentences(row: Row) -> list[tuple[Any, str]]:
 def _expressions(item: _Item, form: BoxForm) -> Iterator[Sample]:
     """The samples of a row; ids are those of its sentences, or the row's with a number behind."""
     row = item.row
+    if why := untold_turn(row):
+        raise DataError(f"{item.where}: {why}")
     box = placed_xyxy(corners_of(row.get("bbox"), form), item.size_wh, item.where)
     known = _first(row, ("question_id", "ref_id", "ann_id")) or PurePosixPath(item.image).stem
     sentences = _sentences(row)

@@ -110,6 +110,15 @@ class ImageFolder:
             elif path in self._shortened:
                 self._clash = self._clash or _clash(names[0], self._shortened[path], path)
 
+    def admit(self, name: str) -> str:
+        """The name of a file that was just written into the folder, which was listed before.
+
+        Args:
+            name: of the file.
+        """
+        self._files_of("")[name] = False
+        return name
+
     def of_stem(self, path: str) -> list[str]:
         """The images of that path without its suffix, or of that name alone where none has it.
 

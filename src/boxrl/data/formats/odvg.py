@@ -21,7 +21,7 @@ from boxrl.data.formats.coco_joins import as_id
 from boxrl.data.formats.documents import Document, read_document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark
-from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, require
 from boxrl.data.formats.turns import untold_turn
 from boxrl.data.subsets import Mode
@@ -98,7 +98,7 @@ def _add_row(row: Row, names: dict[str, str], collection: Collection, where: str
     if isinstance(row.get("detection"), dict):
         instances = require(row["detection"], "instances", list, where)
         marks = [
-            Mark(_name(item, names), item.get("bbox"), where, row=item, why=untold_turn(item))
+            _mark(_name(item, names), item.get("bbox"), where, item)
             for item in instances
             if isinstance(item, dict) or _raise(where, item)
         ]
@@ -128,7 +128,11 @@ def _region(region: Any, where: str) -> Iterator[Mark]:
     if isinstance(boxes, list) and boxes and all(map(is_number, boxes)):
         boxes = [boxes]
     for box in boxes if isinstance(boxes, list) and boxes else [boxes]:
-        yield Mark(region.get("phrase"), box, where, row=region, why=untold_turn(region))
+        yield _mark(region.get("phrase"), box, where, region)
+
+
+def _mark(label: Any, box: Any, where: str, row: Row) -> Mark:
+    return Mark(label, box, where, is_uncounted(row), row, untold_turn(row))
 
 
 def _collect_captions(document: Document, collection: Collection) -> None:
@@ -170,4 +174,4 @@ def _spoken(row: Row, caption: str, where: str) -> Mark:
     box = row.get("bbox")
     if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         box = (box[0], box[1], box[0] + box[2], box[1] + box[3])
-    return Mark(label, box, where, row.get("iscrowd") == 1, row, untold_turn(row))
+    return _mark(label, box, where, row)

@@ -29,9 +29,12 @@ BACKGROUND = frozenset(
 """Names, letters alone, of what is no object; left out where nothing is annotated with them."""
 
 UNCOUNTED = frozenset(
-    {"crowd", "iscrowd", "difficult", "isdifficult", "ignore", "ignored", "groupof", "isgroupof"}
-)
+    {"crowd", "iscrowd", "difficult", "isdifficult", "ignore", "ignored", "groupof", "isgroupof",
+     "deleted"}
+)  # fmt: skip
 """Flags, letters alone, of an object that nobody has to find; see `is_uncounted`."""
+
+_SET = ("1", "1.0", "true", "yes")
 
 IGNORED = frozenset({"ignore", "ignored", "ignoredregion", "ignoredregions", "dontcare"})
 """Names, letters alone, of regions in which nobody annotated anything."""
@@ -398,7 +401,7 @@ def is_uncounted(flags: Mapping[str, Any]) -> bool:
         flags: what the source says about an object, by name.
     """
     return any(
-        bare_name(str(name)) in UNCOUNTED and str(value).strip().lower() in ("1", "1.0", "true")
+        bare_name(str(name)) in UNCOUNTED and str(value).strip().lower() in _SET
         for name, value in flags.items()
     )
 

@@ -4,7 +4,7 @@ Source: host.robots.ox.ac.uk/pascal/VOC, "Development Kit"; written by labelImg,
 many scripts. The corners are those of the first and last pixel, so that a box is one pixel wider
 than their difference. Difficult objects become crowd regions, which evaluation ignores. An object
 may have several boxes; where it has none, the hull of its outline or turned box is taken. CVAT's
-attribute `rotation` turns a box.
+attribute `rotation` turns a box, and one such as `ignore` makes it a crowd region, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import around_turned, hull
-from boxrl.data.formats.pictures import Asking, Picture
+from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
 from boxrl.data.formats.reading import Reading, size_of
 from boxrl.data.formats.turns import around_middle, turn_of, untold_turn
 from boxrl.data.images import read_header
@@ -89,9 +89,6 @@ def read_voc(
 
 BOXES = ("bndbox", "robndbox", "polygon")
 """Elements that tell where an object is, the likeliest first."""
-
-FLAGS, TRUE = ("difficult", "ignore", "iscrowd", "deleted"), ("1", "true", "yes")
-"""What says of an object that nobody has to find it: of VOC, of converters, of LabelMe's XML."""
 
 
 def _split(folder: Path, name: str) -> frozenset[str]:
@@ -184,11 +181,12 @@ def _size(root: Element, image: Path, where: str) -> tuple[int, int]:
 def _marks(root: Element, path: Path) -> Iterator[Mark]:
     """Every box of every object; the parts of an object, such as heads, are none of their own."""
     for item in root.all("object"):
-        region = any((item.text_of(flag) or "").lower() in TRUE for flag in FLAGS)
+        attributes = _attributes(item)
+        region = is_uncounted({child.tag: child.text for child in item.children} | attributes)
         name = " ".join((item.text_of("name") or "").split()) or None
         boxes: list[tuple[int, Any]]
         boxes = [(box.line, _corners(box)) for box in item.all("bndbox")]
-        turn = _turn(item) % 180
+        turn = turn_of(attributes.get("rotation")) % 180
         why = _why_unread(item, turn)
         if turn and not why:
             boxes = [(line, _turned_about_middle(corners, turn)) for line, corners in boxes]
@@ -199,14 +197,13 @@ def _marks(root: Element, path: Path) -> Iterator[Mark]:
             yield Mark(name, corners, f"{path}:{line}", region, row, why)
 
 
-def _turn(item: Element) -> float:
-    """Degrees that CVAT's attribute says an object's box is turned by."""
-    told = {
-        attribute.text_of("name"): attribute.text_of("value")
+def _attributes(item: Element) -> dict[str, str | None]:
+    """What CVAT tells of an object beyond its box, by name."""
+    return {
+        attribute.text_of("name") or "": attribute.text_of("value")
         for listed in item.all("attributes")
         for attribute in listed.all("attribute")
     }
-    return turn_of(told.get("rotation"))
 
 
 def _why_unread(item: Element, turn: float) -> str:

@@ -3,7 +3,8 @@
 A line of a label file is `class x_centre y_centre width height` as shares of the image as it is
 shown, or a class and the corners of an outline (polygons, rotated boxes), whose hull is taken; with
 `kpt_shape` in data.yaml, keypoints stand behind the box. A line that ultralytics refuses rejects
-the whole image, as there. An image without label file, or with an empty one, shows no object.
+the whole image, as there. An image without label file, or with an empty one, shows no object;
+nobody looked at those of a folder for whose labels there is no folder.
 Source: ultralytics 8.4, data/utils.py, `verify_image_label`. It keeps boxes that reach out of the
 image or have no width; here they are cut to it, and where nothing remains, their label is hidden.
 """
@@ -79,7 +80,7 @@ def read_yolo(
         splits = [find_split(names, split)]
     found = find_images(names, collection.images, splits)
     files = LabelFiles(annotations, folder)
-    _collect(collection, reader, _assign(files, found))
+    _collect(collection, reader, _looked_at(_assign(files, found), files, collection.notes))
     if split is None:
         _tell_unused(collection, files)
     return collection.reading(asking, [names.by_class[key] for key in sorted(names.by_class)])
@@ -125,6 +126,18 @@ def _assign(files: LabelFiles, images: Sequence[str]) -> list[_Assigned]:
             doubt = DataError(f"{file}:1: labels {image} and another image; keep one of them")
             assigned[place] = _Assigned(image, file, doubt)
     return assigned
+
+
+def _looked_at(assigned: list[_Assigned], files: LabelFiles, notes: list[str]) -> list[_Assigned]:
+    """The images without those for whose labels there is no folder, which are told."""
+    lone = {item.image for item in assigned if not (item.file or item.doubt)}
+    lone = {image for image in lone if not files.has_folder(image)}
+    if lone:
+        notes.append(
+            f"{len(lone):,} images are left out, such as {min(lone)!r:.80}: there is no folder "
+            "for their labels; where they show no object, make it, empty"
+        )
+    return [item for item in assigned if item.image not in lone]
 
 
 def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assigned]) -> None:

@@ -284,6 +284,16 @@ class LabelFiles:
                 )
         return None if found is None else Path(found)
 
+    def has_folder(self, image: str) -> bool:
+        """Whether a folder is there in which the label file of an image could lie.
+
+        Args:
+            image: its path from the images folder.
+        """
+        places = [_label_place(f"{self.images}/{image}")]
+        places += [f"{self.named}/{image}"] if self.named is not None else []
+        return any(Path(place).parent.is_dir() for place in places)
+
     def _find(self, place: str) -> str | None:
         """NAME.txt or NAME.jpg.txt for NAME.jpg, in whichever case and Unicode form."""
         folder, _, name = place.rpartition("/")
