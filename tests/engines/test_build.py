@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from boxrl.engines import build
 from boxrl.engines.build import ENGINES, EngineKind, EngineOptions, build_engine, parse_engine_arg
 from boxrl.errors import UsageError
+from boxrl.generation.model_folders import PACKAGED
 from boxrl.generation.questions import Questions
 
 
@@ -68,3 +71,21 @@ def test_importing_the_door_brings_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert set(ENGINES) == {"transformers", "vllm", "openai"}
+
+
+def test_a_server_of_a_known_folder_is_asked_to_leave_marks_and_its_own_sampling_out(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(PACKAGED["tiny"], folder)
+    options = EngineOptions(str(folder), "openai", base_urls=["http://127.0.0.1:1/v1"])
+    assert build_engine(options, "standard", tmp_path).defaults == {}
+    (folder / "generation_config.json").write_text('{"top_k": 1, "repetition_penalty": 1.05}')
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({"id": 600, "content": "</think>", "special": True})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert build_engine(options, "standard", tmp_path).defaults == {
+        "repetition_penalty": 1.0,
+        "top_k": -1,
+        "skip_special_tokens": False,
+    }

@@ -14,11 +14,17 @@ from PIL import Image  # noqa: E402
 from boxrl.cli import main  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
+from boxrl.engines.generate import Generator  # noqa: E402
 from boxrl.engines.loading import banned_token_ids, load  # noqa: E402
+from boxrl.engines.tiny.tokenizer import build_tokenizer  # noqa: E402
 from boxrl.errors import DataError  # noqa: E402
-from boxrl.families import read_family  # noqa: E402
+from boxrl.families import FAMILIES, read_family  # noqa: E402
+from boxrl.generation.marks import reader  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
-from boxrl.generation.questions import load_image  # noqa: E402
+from boxrl.generation.predict import Sampling  # noqa: E402
+from boxrl.generation.questions import Questions, load_image  # noqa: E402
+from boxrl.parsing.answers import find_answer  # noqa: E402
+from boxrl.prompts import build_prompt  # noqa: E402
 
 
 def call(scene_folder: Path, out: Path, *more: str) -> list[str]:
@@ -107,3 +113,34 @@ def test_image_tokens_are_never_sampled() -> None:
     new = output[0, inputs["input_ids"].shape[1] :]
     assert len(set(new.tolist())) > 100
     assert not torch.isin(new, torch.tensor(banned)).any()
+
+
+def test_marks_that_are_special_tokens_stay_in_the_text() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": ["<|channel>", "<channel|>", "<loc0007>"]}
+    )
+    text = "<|channel>thought\none<channel|>None<loc0007><|im_end|>"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "thought\noneNone"
+    said = reader(tokenizer, FAMILIES["gemma4"])(ids)
+    assert said == "<|channel>thought\none<channel|>None"
+    assert find_answer(said).answer == "None"
+    assert reader(tokenizer, FAMILIES["paligemma"])(ids).endswith("None<loc0007>")
+
+
+def test_nothing_is_sampled_by_the_settings_of_the_model_folder(scene_folder: Path) -> None:
+    model, processor = load("tiny-taught")
+    family, prompt = read_family(model_folder("tiny-taught")), build_prompt("standard")
+    generator = Generator(model, processor, Questions(family, prompt, scene_folder / "images"))
+    samples = read_samples(scene_folder / "samples.jsonl")[:1]
+    calls = [Sampling(max_new_tokens=16), Sampling(max_new_tokens=16, temperature=1.5, n=2)]
+
+    def completions() -> list[list[str]]:
+        return [[row.completion for row in generator.answer(samples, call)] for call in calls]
+
+    expected = completions()
+    own = {"min_p": 0.99, "no_repeat_ngram_size": 1, "repetition_penalty": 3.0, "num_beams": 3}
+    model.generation_config.update(**own)
+    assert completions() == expected
+    assert model.generation_config.min_p == 0.99  # where it is saved, it is as it was

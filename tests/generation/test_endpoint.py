@@ -50,6 +50,23 @@ def test_every_sample_is_answered_in_the_samples_order(
     assert server.headers[1]["Authorization"] == f"Bearer {KEY}"
 
 
+def test_requests_undo_a_models_own_settings_and_say_what_the_call_says(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    own = {"repetition_penalty": 1.0, "top_k": -1, "top_p": 1.0, "skip_special_tokens": False}
+    asked = {}
+    with chat_server() as server:
+        for name, sampling, extra in (
+            ("greedy", Sampling(), {}),
+            ("drawn", Sampling(temperature=1, top_p=0.9), {"repetition_penalty": None}),
+        ):
+            engine = endpoint(scene_folder, server, defaults=own, extra_body=extra)
+            predict(engine, samples[:1], tmp_path / f"{name}.jsonl", sampling, {})
+            asked[name] = {key: server.bodies[-1].get(key) for key in own}
+    assert asked["greedy"] == own | {"top_k": None, "top_p": None}
+    assert asked["drawn"] == own | {"repetition_penalty": None, "top_p": 0.9}
+
+
 @pytest.mark.parametrize("kind", ["drop", "500", "503", "429", "429 0", "garbled", "html", "cut"])
 def test_what_may_pass_is_tried_again(
     scene_folder: Path, samples: list[Sample], tmp_path: Path, kind: str

@@ -213,12 +213,16 @@ def _vllm(options: EngineOptions, questions: Questions) -> Engine:
 
 def _openai(options: EngineOptions, questions: Questions) -> Engine:
     from boxrl.generation.endpoint import Endpoint
-    from boxrl.generation.model_folders import image_token_ids
+    from boxrl.generation.marks import has_marks
+    from boxrl.generation.model_folders import image_token_ids, neutral_sampling
     from boxrl.generation.servers import Servers
 
     if not options.base_urls:
         raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
     folder = known_folder(options)
+    defaults: dict[str, Any] = neutral_sampling(folder) if folder else {}
+    if folder and has_marks(folder, questions.family):
+        defaults["skip_special_tokens"] = False
     return Endpoint(
         questions,
         Servers(
@@ -230,6 +234,7 @@ def _openai(options: EngineOptions, questions: Questions) -> Engine:
         model=options.served_model_name or options.model,
         banned=image_token_ids(folder, questions.family) if folder else [],
         knows_size=folder is not None,
+        defaults=defaults,
         extra_body=dict(options.extra_body),
         named_limits=(options.min_pixels, options.max_pixels) != (None, None),
         max_request_mb=options.max_request_mb,

@@ -16,13 +16,14 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from boxrl.data.predictions import Prediction
-from boxrl.engines.loading import REFUSALS, banned_token_ids, end_token_ids, refusal
+from boxrl.engines.loading import REFUSALS, as_asked, banned_token_ids, end_token_ids, refusal
 from boxrl.engines.prefix import live_rows
 from boxrl.engines.prefix.kinds import unshared
 from boxrl.engines.prefix.prefill import generate_draws
 from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.errors import UsageError
 from boxrl.generation.box_logprobs import Token, box_logprobs
+from boxrl.generation.marks import reader
 from boxrl.generation.predict import (
     Draw,
     Keep,
@@ -54,6 +55,7 @@ class Generator:
         self.questions = questions
         self.banned = banned_token_ids(processor, questions.family)
         self.eos = torch.tensor(end_token_ids(model), device=model.device)
+        self._read = reader(processor.tokenizer, questions.family)
 
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:
         """Every draw of the samples, in order, generated as one batch."""
@@ -122,10 +124,11 @@ class Generator:
         if sampling.logprobs or sampling.first_tokens:
             wanted = (sampling.logprobs, recorder), (sampling.first_tokens, first)
             options["logits_processor"] = LogitsProcessorList([it for asked, it in wanted if asked])
-        if group == 1:
-            output = live_rows.generate(self.model, **inputs, **options)
-        else:
-            output = generate_draws(self.model, inputs, group, **options)
+        with as_asked(unwrap(self.model)):
+            if group == 1:
+                output = live_rows.generate(self.model, **inputs, **options)
+            else:
+                output = generate_draws(self.model, inputs, group, **options)
         completions = output[:, inputs["input_ids"].shape[1] :]
         logprobs = recorder.finish(completions).tolist() if sampling.logprobs else None
         n_prompt = inputs["attention_mask"].sum(1).repeat_interleave(group).tolist()
@@ -155,17 +158,17 @@ class Generator:
         shown = show_images(self.questions, draws(samples, 1))
         inputs = self._encode(samples, shown.images)
         torch.manual_seed(sampling.seed)
-        output = live_rows.generate(self.model, **inputs, **self._options(sampling))
+        with as_asked(unwrap(self.model)):
+            output = live_rows.generate(self.model, **inputs, **self._options(sampling))
         return inputs, output[:, inputs["input_ids"].shape[1] :]
 
     def _options(self, sampling: Sampling) -> dict[str, Any]:
-        """`generate`'s options: what Sampling says and nothing from the model's own defaults."""
+        """`generate`'s options: what Sampling says, and no token that stands for an image."""
         drawn = sampling.temperature > 0
         options: dict[str, Any] = {
             "max_new_tokens": sampling.max_new_tokens,
             "do_sample": drawn,
-            "top_k": 0 if drawn else None,
-            "repetition_penalty": 1.0,
+            "top_k": 0 if drawn else None,  # else transformers' own default holds, 50
             "suppress_tokens": self.banned or None,
         }
         if drawn:
@@ -195,7 +198,7 @@ class Generator:
         stopped = bool(ended.any())
         length = int(ended.int().argmax()) + 1 if stopped else len(ids)
         tokenizer, family = self.processor.tokenizer, self.questions.family
-        completion = tokenizer.decode(ids[:length], skip_special_tokens=True)
+        completion = self._read(ids[:length].tolist())
         input_size = family.input_size_wh(draw.sample.size_wh)
         boxes = None
         if logprobs is not None:

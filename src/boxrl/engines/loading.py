@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from boxrl.data.files import is_whole, share_weights
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
+from boxrl.engines.seam import replaced
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.families import Family
@@ -187,6 +188,22 @@ def end_token_ids(model: Any) -> list[int]:
             "an answer, or a list of such, in generation_config.json"
         )
     return ids
+
+
+@contextmanager
+def as_asked(model: Any) -> Iterator[None]:
+    """Within the block the model generates as it is asked to, whatever its folder would prefer.
+
+    transformers takes what a call leaves out from the folder's generation_config.json: `min_p`,
+    `no_repeat_ngram_size`, a watermark. Of it only the tokens that begin, end and pad stay.
+
+    Args:
+        model: unwrapped; where it is saved, it has its own settings again.
+    """
+    own = model.generation_config
+    tokens = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    with replaced(model, "generation_config", transformers.GenerationConfig(**tokens)):
+        yield
 
 
 @contextmanager

@@ -33,6 +33,9 @@ from boxrl.guard.secrets import redact
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+DRAWING = ("top_k", "top_p", "min_p")
+"""Settings without meaning to greedy answers."""
+
 LOG = logging.getLogger(__name__)
 
 STREAMING: tuple[dict[str, Any], ...] = (
@@ -53,6 +56,7 @@ class Endpoint:
         model: str,
         banned: Sequence[int] = (),
         knows_size: bool = True,
+        defaults: dict[str, Any] | None = None,
         extra_body: dict[str, Any] | None = None,
         named_limits: bool = False,
         max_request_mb: float = 20.0,
@@ -67,6 +71,8 @@ class Endpoint:
             knows_size: whether the family's pixel limits are those of the model's folder. Where
                 they are not, and boxes are pixels of the resized image, images are resized here,
                 which the server's processor then leaves alone.
+            defaults: what requests say where `Sampling` and `extra_body` say nothing; of `DRAWING`
+                only where completions are drawn.
             extra_body: merged into every request; None removes a key.
             named_limits: whether the user named the family's pixel limits; images beyond them are
                 then resized here, whatever the frame, unless the servers are seen to keep to them.
@@ -78,6 +84,7 @@ class Endpoint:
         self.model = model
         self.banned = banned
         self.resized_here = named_limits or not knows_size
+        self.defaults = defaults or {}
         self.extra_body = extra_body or {}
         self.named_limits = named_limits
         self.max_request_mb = max_request_mb
@@ -227,6 +234,8 @@ class Endpoint:
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
         }
+        drawn = sampling.temperature > 0
+        body |= {k: v for k, v in self.defaults.items() if drawn or k not in DRAWING}
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.logprobs:

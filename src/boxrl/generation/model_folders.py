@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from boxrl.config import PACKAGED_MODELS, is_hub_id
 from boxrl.errors import DataError, UsageError
@@ -62,15 +63,53 @@ def image_token_ids(folder: Path, family: Family) -> list[int]:
     Raises:
         UsageError: tokenizer.json is damaged.
     """
+    return sorted(token.id for token in added_tokens(folder) if token.text in family.image_tokens)
+
+
+class AddedToken(NamedTuple):
+    """A token beside the vocabulary proper; decoders drop those that are special."""
+
+    id: int
+    text: str
+    special: bool
+
+
+def added_tokens(folder: Path) -> list[AddedToken]:
+    """Those that a folder's tokenizer.json names; none where it has no such file.
+
+    Raises:
+        UsageError: tokenizer.json is damaged.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return []
     try:
-        added = read_json_object(path)["added_tokens"]
-        return sorted(token["id"] for token in added if token["content"] in family.image_tokens)
+        rows = read_json_object(path)["added_tokens"]
+        return [AddedToken(row["id"], row["content"], bool(row.get("special"))) for row in rows]
     except DataError as error:
         raise UsageError(f"{error}; the model folder is damaged") from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path}: no tokenizer ({error!r}); the model folder is damaged"
         ) from error
+
+
+NEUTRAL = {"repetition_penalty": 1.0, "top_k": -1, "top_p": 1.0, "min_p": 0.0}
+"""Settings that vLLM and SGLang take from a model's generation_config.json where a request leaves
+them out, and the values that change nothing."""
+
+
+def neutral_sampling(folder: Path) -> dict[str, float]:
+    """What a request must say so that its server does not sample by the folder's own settings.
+
+    Raises:
+        UsageError: generation_config.json is damaged.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        own = read_json_object(path)
+    except DataError as error:
+        raise UsageError(f"{error}; the model folder is damaged") from error
+    return {name: value for name, value in NEUTRAL.items() if own.get(name) not in (None, value)}

@@ -18,6 +18,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import MissingExtra, UsageError
 from boxrl.families import Family
 from boxrl.generation.box_logprobs import Token, box_logprobs
+from boxrl.generation.marks import has_marks
 from boxrl.generation.model_folders import image_token_ids
 from boxrl.generation.predict import Draw, Keep, Sampling, failed_row, show_images
 from boxrl.generation.questions import Questions
@@ -49,6 +50,7 @@ class OfflineVllm:
         self.questions = questions
         self._params = vllm.SamplingParams
         self._banned = {token: -100.0 for token in image_token_ids(folder, questions.family)}
+        self._marked = has_marks(folder, questions.family)
         try:
             self._llm = vllm.LLM(model=str(folder), **_arguments(questions.family, options))
         except (ValueError, TypeError, RuntimeError) as error:
@@ -133,6 +135,7 @@ class OfflineVllm:
             # 0: of the chosen token alone
             logprobs=sampling.first_tokens or (0 if sampling.logprobs else None),
             logit_bias=self._banned or None,
+            skip_special_tokens=not self._marked,
         )
 
     def _prediction(self, draw: Draw, request: Any, sampling: Sampling) -> Prediction:

@@ -65,6 +65,32 @@ def test_rewards_read_completions_as_begun_in_the_thought(
     assert values == [1.0, 0.0]
 
 
+def test_rewards_are_told_what_predictions_hold(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    """Marks that are special tokens among it, which TRL drops; drawn as the recipe says alone."""
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", max_completion_length=2, engine={"shared_prefix": False}
+    )
+    model, processor = load("tiny", "float32", "cpu")
+    family, images = read_family(PACKAGED["tiny"]), scene_folder / "images"
+    trainer = grpo.build_trainer(recipe, model, processor, family, samples, images)
+    told: list[str] = []
+
+    def note(completions: Any, **_: Any) -> list[float]:
+        told.extend(completion[0]["content"] for completion in completions)
+        return [0.0] * len(completions)
+
+    trainer.reward_funcs[0] = note
+    trainer._read = lambda ids: f"begins with {ids[0]}"
+    only = 7
+    vocabulary = range(model.config.get_text_config().vocab_size)
+    model.generation_config.begin_suppress_tokens = [n for n in vocabulary if n != only]
+    trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    assert [text.startswith("begins with ") for text in told] == [True] * 4
+    assert f"begins with {only}" not in told
+
+
 def test_format_is_learned_and_paid_where_the_template_opens_the_thought(
     scene_folder: Path, tmp_path: Path
 ) -> None:

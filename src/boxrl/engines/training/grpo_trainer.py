@@ -21,6 +21,7 @@ from trl.trainer import grpo_trainer as of_trl
 
 from boxrl.data.files import finite
 from boxrl.data.samples import parse_line
+from boxrl.engines.loading import as_asked
 from boxrl.engines.prefix.images import count_first
 from boxrl.engines.prefix.prefill import generate_groups
 from boxrl.engines.prefix.rows import Rows
@@ -62,6 +63,7 @@ from boxrl.engines.training.vllm_sync import (
 )
 from boxrl.engines.training.warnings import describe_answers
 from boxrl.errors import UsageError
+from boxrl.generation.marks import reader
 from boxrl.parsing import AnswerTag
 from boxrl.types import Sample
 
@@ -88,6 +90,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             held = self.args.per_device_train_batch_size * self.args.steps_per_generation
             check_whole_groups(held, self.num_generations)
         self.completions_path = completions_path
+        self._read = reader(self.processing_class.tokenizer, self.family)
         self._describe = partial(describe_answers, opened=opened, answer_tag=answer_tag)
         # Of sharded models every process has to run every layer whenever another does.
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -136,7 +139,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return size
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """TRL's; every image is prepared and held once a group, every prompt read once."""
+        """TRL's, drawn as the recipe says; images are prepared once a group, prompts read once."""
         size = self._group_size
         if self._tower:
             self._tower.forget()
@@ -146,14 +149,20 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self._correction and self.model.training:
             corrects = False  # a pass of its own; see `_weigh`
         later = replaced(self, "vllm_importance_sampling_correction", corrects)
+        marked = replaced(processor, "batch_decode", self._decode)
         refusals = refusals_by_sample(rows, processor.image_processor)
-        with unparsed(processor.tokenizer), refusals, once, later:
+        drawn = as_asked(unwrap(self.model))
+        with unparsed(processor.tokenizer), refusals, once, later, marked, drawn:
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
             if self.multi_objective_aggregation == "sum_then_normalize":
                 self._clear_noise(batch, size)
         return batch
+
+    def _decode(self, completions: Any, **_: Any) -> list[str]:
+        """Texts of completions as `boxrl predict` has them, where TRL drops every special token."""
+        return [self._read(ids) for ids in completions]
 
     def _clear_noise(self, batch: dict[str, Any], size: int) -> None:
         """Equal rewards have no advantage at all; the logged share of such groups counts them."""
