@@ -331,7 +331,8 @@ def test_cvat_s_shapes(tmp_path, images, written, box):
 def test_cvat_asks_for_the_labels_of_the_project_and_hides_what_has_no_box(tmp_path, images):
     box = '<box label="dog" xtl="10" ytl="10" xbr="60" ybr="50"/>'
     line = '<polyline label="cat" points="1,1;2,2"/>'
-    items = (image("a.png", box), image("sub/a.png", box, line), image("b.png", size=""))
+    away = box.replace("xtl", 'outside="1" xtl')
+    items = (image("a.png", box), image("sub/a.png", box, line), image("b.png", away, size=""))
     samples, _, _ = cvat(tmp_path, images, *items, meta=LABELS)
     assert {sample.id: sample.labels for sample in samples} == {
         "a": ("dog", "cat", "a & b"),

@@ -140,6 +140,21 @@ def test_federated_samples_stay_federated(tmp_path):
     assert set(read(tmp_path / "out.json")[0].labels) == set(samples[0].labels)
 
 
+@pytest.mark.parametrize("like", [False, True])
+def test_what_samples_leave_out_of_an_image_is_no_absence_in_the_file(tmp_path, like):
+    """Eleven dogs of image 1 are too many for the subset, persons of image 2 are a crowd."""
+    rows = [annotation(100 + n, 1, 18, [n, 5, 9, 9]) for n in range(11)]
+    rows.append(annotation(200, 2, 1, [50, 50, 20, 20], iscrowd=1))
+    rows += [annotation(3, 1, 1, [90, 90, 9, 9]), annotation(4, 2, 18, [90, 9, 9, 9])]
+    path = write_json(tmp_path / "in.json", {**coco_document(), "annotations": rows})
+    samples = read(path, mode="positive", subset=["pos_1"])
+    write_coco(tmp_path / "out.json", samples, path if like else None)
+    first, second = read(tmp_path / "out.json")
+    bottle = ("bottle",) if like else ()  # a name that no sample asks for
+    assert [first.labels, second.labels] == [("person", *bottle), ("dog", *bottle)]
+    assert second.meta["unverified"] == ["person"]
+
+
 def test_ids_that_repeat_lose_nothing(tmp_path):
     document = rich_document()
     for row in document["annotations"]:

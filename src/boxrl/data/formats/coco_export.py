@@ -8,6 +8,7 @@ boxes; they stay where they are, and `like` joins them again by the ids.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from boxrl.data.formats.turns import turned_corners
 from boxrl.data.samples import normal_image
 from boxrl.data.subsets import Instance
 from boxrl.errors import DataError
-from boxrl.types import Sample
+from boxrl.types import Object, Sample
 
 DECIMALS = 9
 """x + width - x is width but for the last bits; COCO's own files have two decimals."""
@@ -70,12 +71,11 @@ def write_coco(path: Path, samples: Sequence[Sample], original: Path | None = No
     ours = {id(row) for row in document["annotations"]}
     if original is not None:
         document = like(document, Document(original))
-    else:
-        _tell_what_is_known(document, samples)
+    as_original = sum(id(row) not in ours for row in document["annotations"])
+    _tell_what_is_known(document, samples)
     with write_atomic(path) as handle:
         handle.write(json.dumps(document, ensure_ascii=False))  # json.dump takes twice as long
-    rows = document["annotations"]
-    return WrittenBox(len(rows), sum(id(row) not in ours for row in rows))
+    return WrittenBox(len(document["annotations"]), as_original)
 
 
 def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
@@ -104,17 +104,67 @@ def build_document(samples: Sequence[Sample]) -> dict[str, list[Row]]:
     }
 
 
-def _tell_what_is_known(document: dict[str, list[Row]], samples: Sequence[Sample]) -> None:
-    """LVIS's fields for images in which only some labels were looked for, or all boxes of some."""
+def _tell_what_is_known(document: dict[str, Any], samples: Sequence[Sample]) -> None:
+    """Add what samples know of an image beyond the objects that they ask for.
+
+    COCO says of every label without an annotation that its image does not hold it. So crowd regions
+    that nobody asks about are written, too, and where samples leave out an object that is or may be
+    there, LVIS's fields say of every image which labels it does not hold.
+    """
     ids = {row["name"]: row["id"] for row in document["categories"]}
-    images = {row["id"]: row for row in document["images"]}
     image_ids = _image_ids(samples)
+    of_image: dict[Key | None, list[Sample]] = defaultdict(list)
     for sample in samples:
-        row = images[image_ids[_image_key(sample)]]
-        for field, key in FEDERATED.items():
-            if key in sample.meta:
-                known = {ids[label] for label in sample.meta[key] if label in ids}
-                row[field] = sorted(known.union(row.get(field, ())))
+        of_image[image_ids[_image_key(sample)]].append(sample)
+    numbers = [row["id"] for row in document["annotations"] if type(row["id"]) is int]
+    free = 1 + max(numbers, default=0)
+    regions = [row for key, found in of_image.items() for row in _regions(key, found, ids)]
+    document["annotations"] += [row | {"id": free + n} for n, row in enumerate(regions)]
+    if any("neg_category_ids" in row for row in document["images"]):
+        return
+    left_out = {key: _left_out(found) for key, found in of_image.items()}
+    partly = any(not ids.keys().isdisjoint(labels) for labels in left_out.values())
+    for row in document["images"]:
+        found = of_image[key := as_id(row["id"])]
+        row |= _federated(found, ids)
+        if partly:
+            absent = ids.keys() - {item.label for item in _shown(found)} - left_out[key]
+            row.setdefault("neg_category_ids", sorted(ids[label] for label in absent))
+
+
+def _shown(samples: Iterable[Sample]) -> Iterator[Object]:
+    """The objects of samples, and the crowd regions that they do not ask about."""
+    for sample in samples:
+        yield from sample.objects
+        for other in sample.meta.get("others", ()):
+            if other.get("iscrowd"):
+                yield Object(tuple(other["bbox"]), other["label"], iscrowd=True)
+
+
+def _regions(key: Key | None, samples: Sequence[Sample], ids: Mapping[str, Key]) -> Iterator[Row]:
+    """The crowd regions of an image that stand in none of its samples' objects, each once."""
+    written = {item for sample in samples for item in sample.objects}
+    for region in dict.fromkeys(_shown(samples)):
+        if region not in written and region.label in ids:
+            yield _annotation(Instance(region, 0, None), key, ids)
+
+
+def _left_out(samples: Sequence[Sample]) -> set[str]:
+    """Labels of objects that are or may be in an image, of which not even a region is shown."""
+    named = {label for sample in samples for label in sample.meta.get("unverified", ())}
+    others = (other for sample in samples for other in sample.meta.get("others", ()))
+    named |= {other["label"] for other in others}
+    return named.difference(item.label for item in _shown(samples))
+
+
+def _federated(samples: Sequence[Sample], ids: Mapping[str, Key]) -> Row:
+    """LVIS's fields of an image in which only some labels were looked for, or all boxes of some."""
+    row: Row = {}
+    for field, key in FEDERATED.items():
+        known = [label for sample in samples for label in sample.meta.get(key, ())]
+        if any(key in sample.meta for sample in samples):
+            row[field] = sorted({ids[label] for label in known if label in ids})
+    return row
 
 
 def like(document: dict[str, list[Row]], original: Document) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Source: docs.cvat.ai, "CVAT for images 1.1"; datumaro 1.13. A box or ellipse turns clockwise about
 its centre; a mask runs over its own window; an attribute such as `difficult` says that nobody has
 to find a shape. Lines, points and tags have no box: a label that an image has as such alone is not
-asked for there. All names of the project stand in `meta`.
+asked for there; what is `outside` is not in the image. All names of the project stand in `meta`.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ def _add(item: Element, file: Path, collection: Collection) -> None:
         return
     marks, lost = [], []
     for shape in item.children:
+        if shape.attributes.get("outside") == "1":
+            continue
         label = shape.attributes.get("label")
         corners = _SHAPES[shape.tag](shape) if shape.tag in _SHAPES else None
         if shape.tag in _SHAPES or label is None:
