@@ -113,7 +113,7 @@ def _tell_what_is_known(document: dict[str, Any], samples: Sequence[Sample]) -> 
     """
     ids = {row["name"]: row["id"] for row in document["categories"]}
     image_ids = _image_ids(samples)
-    of_image: dict[Key | None, list[Sample]] = defaultdict(list)
+    of_image: dict[Any, list[Sample]] = defaultdict(list)
     for sample in samples:
         of_image[image_ids[_image_key(sample)]].append(sample)
     numbers = [row["id"] for row in document["annotations"] if type(row["id"]) is int]
@@ -141,12 +141,13 @@ def _shown(samples: Iterable[Sample]) -> Iterator[Object]:
                 yield Object(tuple(other["bbox"]), other["label"], iscrowd=True)
 
 
-def _regions(key: Key | None, samples: Sequence[Sample], ids: Mapping[str, Key]) -> Iterator[Row]:
+def _regions(key: int, samples: Sequence[Sample], ids: Mapping[str, Key]) -> Iterator[Row]:
     """The crowd regions of an image that stand in none of its samples' objects, each once."""
     written = {item for sample in samples for item in sample.objects}
     for region in dict.fromkeys(_shown(samples)):
         if region not in written and region.label in ids:
-            yield _annotation(Instance(region, 0, None), key, ids)
+            x1, y1, x2, y2 = region.bbox
+            yield _annotation(Instance(region, 0, (x2 - x1) * (y2 - y1)), key, ids)
 
 
 def _left_out(samples: Sequence[Sample]) -> set[str]:
