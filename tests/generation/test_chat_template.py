@@ -10,7 +10,12 @@ import pytest
 
 from boxrl.cli import main
 from boxrl.errors import UsageError
-from boxrl.generation.chat_template import Thinking, read_chat_template, read_thinking
+from boxrl.generation.chat_template import (
+    ChatTemplate,
+    Thinking,
+    read_chat_template,
+    read_thinking,
+)
 from boxrl.generation.model_folders import PACKAGED
 
 PLAIN = (
@@ -87,6 +92,14 @@ def test_it_renders_what_transformers_renders() -> None:
     assert template.render(messages) == theirs
 
 
+def test_blocks_of_what_the_model_writes_and_json_are_those_of_transformers() -> None:
+    """As in the template of LFM2.5-VL."""
+    marked = "{% generation %}{% set own = m.name %}{{ own | tojson }}<|end|>{% endgeneration %}"
+    template = ChatTemplate("{% for m in messages %}" + marked + "{% endfor %}", "here")
+    messages = [{"role": "assistant", "name": "<é>"}]
+    assert template.render(messages) == '"<é>"<|end|>'
+
+
 def test_what_is_special_is_stated_and_nothing_else() -> None:
     assert Thinking().settings == Thinking().template_arguments == {}
     assert Thinking(False).settings == {"thinking": False}
@@ -123,6 +136,18 @@ def test_a_template_that_drops_the_system_message_is_refused_where_there_is_one(
     with pytest.raises(UsageError, match="drops the system message"):
         read_thinking(folder, system=True)
     assert read_thinking(folder_with(tmp_path, PLAIN), system=True) == Thinking()
+
+
+def test_a_template_that_takes_the_system_message_as_text_alone_is_refused(tmp_path):
+    """As that of GLM-4.1V: the model would read [{'type': 'text', 'text': ...}]."""
+    as_text = "{% if m['role'] == 'system' %}{{ m['content'] }}{% else %}"
+    template = PLAIN.replace("{% for c", as_text + "{% for c").replace(
+        "{% endfor %}<|im_end|>", "{% endfor %}{% endif %}<|im_end|>"
+    )
+    folder = folder_with(tmp_path, template)
+    assert read_thinking(folder) == Thinking()
+    with pytest.raises(UsageError, match="writes the system message as a list of parts; place"):
+        read_thinking(folder, system=True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ are rendered in jinja's sandbox, as transformers does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from boxrl.errors import DataError, UsageError
@@ -87,13 +88,25 @@ class ChatTemplate:
             ) from error
 
 
+class _Generation(Extension):
+    """`{% generation %}`, by which templates mark what the model writes."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja's own way)
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        """What stands in the block, as it is."""
+        next(parser.stream)
+        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), True))
+
+
 @lru_cache(maxsize=16)
 def _compiled(text: str) -> jinja2.Template:
     """Compiled once: that takes far longer than to render, and every template is asked often."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda _: ""}
+    environment.filters["tojson"] = _to_json
     return environment.from_string(text)
 
 
@@ -125,6 +138,17 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
 
 
 _MARK = "boxrl-looks-for-this"
+_ELSEWHERE = "place the instruction elsewhere, as in enhanced@user-prefix"
+
+
+def is_quoted(text: str, rendered: str) -> bool:
+    """Whether a template that takes no parts wrote those of a message: [{'type': 'text', ...
+
+    Args:
+        text: of a part.
+        rendered: what the template made of it.
+    """
+    return any(f"{quote}{text}{quote}" in rendered for quote in "'\"")
 
 
 def check_template(template: ChatTemplate, system: bool, **arguments: Any) -> None:
@@ -136,21 +160,22 @@ def check_template(template: ChatTemplate, system: bool, **arguments: Any) -> No
         arguments: as of `ChatTemplate.render`.
 
     Raises:
-        UsageError: it opens no answer, or drops images, the question or the system message.
+        UsageError: it opens no answer, or drops images, the question or the system message, or
+            takes that in another form.
     """
     words = [{"type": "text", "text": _MARK}]
     user = {"role": "user", "content": [{"type": "image"}, *words]}
     asked = template.render([user], **arguments)
     blind = template.render([{"role": "user", "content": words}], **arguments)
+    told = _with_system(template, words, **arguments) if system else _MARK
     faults = {
         "opens no answer for the model (add_generation_prompt changes nothing)": (
             not _opens_answer(template, words, **arguments)
         ),
         "drops images": asked == blind,
         "drops the user's text": _MARK not in asked,
-        "drops the system message; place the instruction elsewhere, as in enhanced@user-prefix": (
-            system and _MARK not in _with_system(template, words, **arguments)
-        ),
+        f"drops the system message; {_ELSEWHERE}": _MARK not in told,
+        f"writes the system message as a list of parts; {_ELSEWHERE}": is_quoted(_MARK, told),
     }
     for fault, found in faults.items():
         if found:
@@ -206,6 +231,23 @@ def read_thinking(
     check_template(template, system, **chosen.template_arguments)
     prompt = template.render(PLAIN_QUESTION, **chosen.template_arguments)
     return Thinking(switch, opens_thought(prompt))
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers has it; jinja's own is for HTML."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _refuse(message: str) -> None:

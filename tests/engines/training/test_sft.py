@@ -217,3 +217,63 @@ def test_both_paths_are_compared_once(
     monkeypatch.setattr(BoxSFTTrainer, "_check_first", counted)
     assert all("warnings" not in row for row in run(scene_folder, tmp_path / "run"))
     assert len(calls) == 1
+
+
+ROLES = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for c in m.content %}{% if c.type == 'text' %}"
+    "{{ c.text }}{% endif %}{% endfor %}{% endfor %}"
+)
+"""As GLM's template, whose answers end where the next role begins."""
+AS_TEXT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{{ m.content }}"
+    "{% else %}{% for c in m.content %}{% if c.type == 'image' %}<|vision_start|><|image_pad|>"
+    "<|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As that of GLM-4.1V, which takes answers and system messages as text alone, too."""
+
+
+@pytest.mark.parametrize(
+    ("template", "ends", "expected"),
+    [
+        (None, ["<|im_end|>", "<|endoftext|>"], ""),
+        (ROLES.replace("<|{{ m.role }}|>", "<|im_start|>"), ["<|im_end|>", "<|im_start|>"],
+         "<|im_start|>"),
+        (ROLES, ["<|endoftext|>", "<|im_end|>"], "<|im_end|>"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_the_template_does_not_end_gets_its_end(
+    template: str | None, ends: list[str], expected: str
+) -> None:
+    processor = build_processor("qwen2.5-vl")
+    processor.chat_template = template or processor.chat_template
+    tokenizer = processor.tokenizer
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert sft.find_ending(processor, tokenizer.convert_tokens_to_ids(ends)) == expected
+
+
+def learned(scenes: Path, out: Path, template: str) -> str:
+    """What SFT of the tiny model learns of the first sample under a chat template."""
+    recipe = tiny_recipe(scenes, out, method="sft")
+    model, processor = load("tiny", "float32", "cpu", 1)
+    processor.chat_template = template
+    family = read_family(model_folder("tiny"))
+    trainer = sft.build_trainer(recipe, model, processor, family, *training_samples(recipe))
+    labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0]
+    text: str = processor.tokenizer.decode(labels[labels != -100])
+    return text
+
+
+def test_what_ends_an_answer_is_learned_and_answers_are_taken_as_text(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    expected = learned(scene_folder, tmp_path / "a", IMAGE_FIRST)
+    assert expected.endswith("</answer><|im_end|>\n")
+    assert learned(scene_folder, tmp_path / "b", AS_TEXT) == expected.rstrip()
+
+
+def test_a_template_that_drops_answers_teaches_nothing_and_is_refused() -> None:
+    processor = build_processor("qwen2.5-vl")
+    processor.chat_template = ROLES.replace("c.type == 'text'", "m.role == 'user'")
+    with pytest.raises(UsageError, match="the chat template drops answers"):
+        sft.find_ending(processor, [processor.tokenizer.eos_token_id])

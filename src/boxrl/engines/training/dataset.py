@@ -23,6 +23,7 @@ def build_dataset(
     family: Family,
     gold: bool = False,
     thinking: Thinking | None = None,
+    ending: str = "",
 ) -> Dataset:
     """Columns `prompt`, `image`, `sample`, and `completion` where gold answers are wanted.
 
@@ -36,6 +37,7 @@ def build_dataset(
         family: in whose frame and syntax it is put and answered.
         gold: with gold completions, for SFT.
         thinking: how the chat template treats the thought, for gold completions.
+        ending: what stands behind every gold completion.
 
     Raises:
         DataError: an image is missing, or of a shape that the model's processor refuses.
@@ -51,7 +53,7 @@ def build_dataset(
         }
         if gold:
             text = render_target(sample, family, prompt=prompt, opened=thinking.opened)
-            row["completion"] = [{"role": "assistant", "content": text}]
+            row["completion"] = [{"role": "assistant", "content": text + ending}]
         if gold and thinking.template_arguments:
             row["chat_template_kwargs"] = thinking.template_arguments
         rows.append(row)

@@ -113,6 +113,29 @@ def once_per_image(image_processor: Any, group: int = 1) -> Iterator[None]:
 
 
 @contextmanager
+def in_plain_text(processor: Any) -> Iterator[None]:
+    """Within the block the chat template gets messages of text alone as a text, not in parts.
+
+    Args:
+        processor: the model's, of texts and images.
+    """
+    render = processor.apply_chat_template
+
+    def rendered(chat: Sequence[dict[str, Any]], **options: Any) -> Any:
+        return render([_in_plain_text(message) for message in chat], **options)
+
+    with replaced(processor, "apply_chat_template", rendered):
+        yield
+
+
+def _in_plain_text(message: dict[str, Any]) -> dict[str, Any]:
+    parts = message["content"]
+    if isinstance(parts, str) or any(part["type"] != "text" for part in parts):
+        return message
+    return {**message, "content": "".join(part["text"] for part in parts)}
+
+
+@contextmanager
 def unparsed(tokenizer: Any) -> Iterator[None]:
     """Within the block completions stay whole, whatever `tokenizer` knows of an answer's parts.
 

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from boxrl.config import Recipe
 from boxrl.engines.build import find_thinking, recipe_options
+from boxrl.engines.loading import end_token_ids
 from boxrl.engines.prefix.answered import UNLABELLED, pack_answered, split_answered
 from boxrl.engines.prefix.shared_prefix import unwrap
 from boxrl.engines.training.batches import join_rows, mark_answers
@@ -30,16 +31,21 @@ from boxrl.engines.training.grpo import (
 )
 from boxrl.engines.training.preprocessing import (
     decode_once,
+    in_plain_text,
     once_per_image,
     refusals_by_sample,
 )
 from boxrl.engines.training.trainer_mixin import BoxTrainer
+from boxrl.errors import UsageError
 from boxrl.families import Family
+from boxrl.generation.chat_template import is_quoted
 from boxrl.prompts import build_prompt
 from boxrl.types import Sample
 
 SHOWN = "shown"
 """In a batch the number of each row's image, Long "b"; of TRL's path it has none."""
+ANSWER = "boxrl-looks-for-this"
+"""An answer that no template has words of."""
 
 
 class BoxSFTTrainer(BoxTrainer, SFTTrainer):
@@ -54,6 +60,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         # Qwen-VL models deny it for their own loss; TRL computes the loss itself and needs it,
         # or short answers weigh more the smaller the micro-batch is.
         self.model_accepts_loss_kwargs = True
+        self._plain = writes_parts(self.processing_class)
         self._collate = self.data_collator
         self.data_collator = self._collate_answers
 
@@ -75,6 +82,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         with (
             refusals_by_sample(decoded, processor),
             once_per_image(processor) if repeated else nullcontext(),
+            in_plain_text(self.processing_class) if self._plain else nullcontext(),
         ):
             batch: dict[str, Any] = self._collate(decoded)
         if self.shared_prefix:
@@ -142,10 +150,69 @@ def build_trainer(
     """
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
+    config, ends = build_config(recipe, model), end_token_ids(model)
+    if config.eos_token is not None:  # TRL has generation end there as well
+        ends = [*ends, processor.tokenizer.convert_tokens_to_ids(config.eos_token)]
+    ending = find_ending(processor, ends, **thinking.template_arguments)
     return BoxSFTTrainer(
-        **common_arguments(recipe, model, processor, family, build_config(recipe, model)),
-        train_dataset=build_dataset(samples, images, prompt, family, gold=True, thinking=thinking),
+        **common_arguments(recipe, model, processor, family, config),
+        train_dataset=build_dataset(samples, images, prompt, family, True, thinking, ending),
     )
+
+
+def writes_parts(processor: Any) -> bool:
+    """Whether the chat template writes an answer as a list of parts.
+
+    TRL gives it every message in parts, and a template may take answers as a text alone.
+
+    Args:
+        processor: the model's.
+    """
+    chat = [_says("user", "?"), _says("assistant", ANSWER)]
+    return is_quoted(ANSWER, processor.apply_chat_template(chat, tokenize=False))
+
+
+def find_ending(processor: Any, ends: Sequence[int], **arguments: Any) -> str:
+    """What an answer has to end in by itself, where the chat template ends none.
+
+    Without it a model would never be taught to stop.
+
+    Args:
+        processor: the model's.
+        ends: tokens at which generation ends.
+        arguments: of the chat template.
+
+    Returns:
+        The token that follows an answer where the user goes on, if it is one of `ends`; else the
+        tokenizer's own or the first of them. "" where the template has one behind every answer.
+
+    Raises:
+        UsageError: the template drops answers.
+    """
+    tokenizer = processor.tokenizer
+
+    def follows(*more: dict[str, Any]) -> list[int]:
+        chat = [_says("user", "?"), _says("assistant", ANSWER), *more]
+        with in_plain_text(processor) if writes_parts(processor) else nullcontext():
+            whole = processor.apply_chat_template(chat, tokenize=False, **arguments)
+        _, found, rest = whole.partition(ANSWER)
+        if not found:
+            raise UsageError(
+                f"{tokenizer.name_or_path}: the chat template drops answers, so SFT would learn "
+                "nothing; take the template of the model that the folder was made from"
+            )
+        tokens: list[int] = tokenizer(rest, add_special_tokens=False)["input_ids"]
+        return tokens
+
+    if set(ends).intersection(follows()):
+        return ""
+    candidates = [*follows(_says("user", "?"))[:1], tokenizer.eos_token_id, *ends]
+    ending: str = tokenizer.decode([next(token for token in candidates if token in ends)])
+    return ending
+
+
+def _says(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def build_config(recipe: Recipe, model: Any) -> SFTConfig:
