@@ -175,6 +175,7 @@ def test_a_command_without_its_verb_prints_its_help(
     [
         ("predict --n 0", "boxrl predict: argument --n: expected an integer >= 1, got '0'"),
         ("evaluate --samples s", "boxrl evaluate: the following arguments are required: --pred"),
+        ("train", "boxrl train: the following arguments are required: RECIPE; see boxrl train"),
         ("data lint f --imgs d", "boxrl: unrecognized arguments: --imgs"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from boxrl.benchmarks import BENCHMARKS
 from boxrl.cli import main
+from boxrl.cli.compare import print_comparison
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.tables import (
     CitedTable,
@@ -67,6 +68,7 @@ def test_markdown_has_one_row_per_metric_and_one_footnote() -> None:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {6}
     assert re.search(r"\| mAP \| \d+\.\d \| \d+\.\d \| \d+\.\d \|", text)
+    assert repr(ONE) == text
     assert text.splitlines()[-1].startswith("rates in percent; n 80; protocol ")
     odd = render_tables([ODD], "markdown")
     assert r"name \| it" in odd
@@ -160,6 +162,11 @@ def test_verbs_print_the_table_and_nothing_else(
     assert capsys.readouterr().out.startswith({"m": "**a = ", "l": r"\begin", "c": '"met'}[form[0]])
     assert main([*call, "--json"]) == 2
     assert "choose one" in capsys.readouterr().err
+
+
+def test_a_difference_has_the_decimals_of_its_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(compare(ONE, ONE, resamples=5), ("one", "one"))
+    assert re.search(r"tokens, mean +10\.0 +10\.0 +\+0\.0 ", capsys.readouterr().out)
 
 
 def shown(evaluation: Evaluation, form: Any) -> str:

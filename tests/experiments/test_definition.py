@@ -140,6 +140,9 @@ def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
     assert set(listed) == NAMES
     assert listed["rewards"]["finding"] == "4.1"
     assert "ap50" in listed["rewards"]["arms"]
+    assert main(["experiment", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert [name for name in NAMES if f"│ {name} " not in printed] == []
 
 
 def test_experiments_import_no_torch() -> None:

@@ -56,7 +56,7 @@ def print_coco(figures: Mapping[str, Any]) -> None:
     """COCO's statistics, with NMS-AP in a column of its own."""
     from rich.console import Console
 
-    from boxrl.cli.tables import format_number, new_table, print_protocol
+    from boxrl.cli.tables import format_rate, new_table, print_protocol
 
     console = Console(highlight=False)
     thinned = figures.get("nms_ap")
@@ -64,7 +64,7 @@ def print_coco(figures: Mapping[str, Any]) -> None:
     for name, value in figures.items():
         if name not in ("nms_ap", "protocol", "kept", "total"):
             table.add_row(
-                name, format_number(value), *([format_number(thinned[name])] if thinned else [])
+                name, format_rate(value), *([format_rate(thinned[name])] if thinned else [])
             )
     console.print(table)
     if thinned:

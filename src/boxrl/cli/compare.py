@@ -99,13 +99,7 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     from rich.console import Console
     from rich.text import Text
 
-    from boxrl.cli.tables import (
-        format_interval,
-        format_number,
-        new_table,
-        print_protocol,
-        print_verdict,
-    )
+    from boxrl.cli.tables import new_table, print_protocol, print_verdict
     from boxrl.evaluate.summary import METRICS
     from boxrl.evaluate.verdict import change_verdict
 
@@ -120,10 +114,10 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
             continue
         table.add_row(
             metric.name,
-            format_number(row["a"]),
-            format_number(row["b"]),
-            format_number(row["difference"], "+"),
-            format_interval((row["low"], row["high"]), "+"),
+            metric.format(row["a"]),
+            metric.format(row["b"]),
+            metric.format(row["difference"], "+"),
+            metric.format_ends((row["low"], row["high"]), "+"),
             *_sign_test(row),
         )
     console.print(table)

@@ -439,11 +439,10 @@ def run_drift(args: argparse.Namespace) -> None:
 
 def print_drift(found: Mapping[str, Any]) -> None:
     """Both figures with their intervals, and what they mean."""
-    from boxrl.cli.tables import format_interval
-
     for key, name in (
         ("kl", "KL from the base, nats per token"),
         ("other_choice", "tokens of which another is likeliest"),
     ):
-        print(f"{name:<38}{found[key]:.4f}   95 % {format_interval(found['intervals'][key])}")
+        low, high = found["intervals"][key]
+        print(f"{name:<38}{found[key]:.4f}   95 % {low:.4f} to {high:.4f}")
     print(f"over {found['tokens']:,} tokens of the base's answers to {found['n']:,} prompts")

@@ -180,13 +180,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     """Metrics beside the blind baseline and the controls, errors, labels, protocol."""
     from rich.console import Console
 
-    from boxrl.cli.tables import (
-        format_interval,
-        format_number,
-        new_table,
-        print_hints,
-        print_protocol,
-    )
+    from boxrl.cli.tables import new_table, print_hints, print_protocol
     from boxrl.evaluate.summary import METRICS, look_up
 
     console = Console(highlight=False)
@@ -196,9 +190,9 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     for metric in METRICS:
         value = look_up(metrics, metric.key)
         if value is not None:
-            span = format_interval(metrics["intervals"].get(metric.key))
-            beside = [format_number(look_up(other, metric.key)) for other in others.values()]
-            table.add_row(metric.name, format_number(value), span, *beside)
+            span = metric.format_ends(metrics["intervals"].get(metric.key))
+            beside = [metric.format(look_up(other, metric.key)) or "-" for other in others.values()]
+            table.add_row(metric.name, metric.format(value), span, *beside)
     console.print(table)
     _print_status(console, metrics)
     _print_behaviour(console, metrics.get("behaviour"))
@@ -235,13 +229,13 @@ def _print_behaviour(console: Console, found: Mapping[str, Any] | None) -> None:
 
 
 def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
-    from boxrl.cli.tables import format_number, new_table
+    from boxrl.cli.tables import format_rate, new_table
 
     if not errors:
         return
     table = new_table("TIDE errors at IoU 0.5", "error", "AP50 lost", "boxes")
     for name, lost in errors["AP50_lost"].items():
-        table.add_row(name, format_number(lost), f"{errors['counts'][name]}")
+        table.add_row(name, format_rate(lost), f"{errors['counts'][name]}")
     console.print(table)
     lost = errors["AP50_lost"]
     if lost["missed"] is None and lost["background"] is not None:
@@ -255,7 +249,7 @@ def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
 def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:
     from rich.text import Text
 
-    from boxrl.cli.tables import format_number, new_table
+    from boxrl.cli.tables import format_rate, new_table
 
     with_targets = [(name, row) for name, row in labels.items() if row["targets"]]
     if not with_targets:
@@ -264,7 +258,7 @@ def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> 
     table = new_table("by label", "label", "AP", "AP50", "targets", "predictions")
     for name, row in with_targets[:MAX_LABELS]:
         numbers = f"{row['targets']}", f"{row['predictions']}"
-        table.add_row(Text(name), format_number(row["AP"]), format_number(row["AP50"]), *numbers)
+        table.add_row(Text(name), format_rate(row["AP"]), format_rate(row["AP50"]), *numbers)
     console.print(table)
     if len(with_targets) > MAX_LABELS:
         console.print(f"and {len(with_targets) - MAX_LABELS} more labels; --json lists all")

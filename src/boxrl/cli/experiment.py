@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import add_json, add_overrides, print_json
 from boxrl.cli.parser import add_command
 from boxrl.errors import UsageError, require_train_extra
 from boxrl.guard.outputs import check_outputs
+
+GRID_KEYS = "a key of base, tests or arms"
 
 
 def add_verb(verbs: Any) -> None:
@@ -30,9 +32,7 @@ def add_verb(verbs: Any) -> None:
         example="boxrl experiment run rewards --budget 20m",
     )  # fmt: skip
     run.add_argument("name", metavar="NAME", help="one of boxrl experiment list, or a YAML file")
-    run.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="set a key of base, tests or arms"
-    )
+    add_overrides(run, GRID_KEYS)
     run.add_argument(
         "--seeds", metavar="N,N,...", help="random seeds of the runs (default: the experiment's)"
     )
@@ -61,9 +61,7 @@ def add_verb(verbs: Any) -> None:
         example="boxrl experiment recipes rewards_3b --out recipes_3b",
     )  # fmt: skip
     recipes.add_argument("name", metavar="NAME", help="an experiment, or a YAML file")
-    recipes.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="set a key of base, tests or arms"
-    )
+    add_overrides(recipes, GRID_KEYS)
     recipes.add_argument("--seeds", metavar="N,N,...", help="random seeds (default: its own)")
     recipes.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     recipes.set_defaults(run=write_arms)
@@ -100,6 +98,7 @@ def list_experiments(args: argparse.Namespace) -> None:
     from rich.table import Table
 
     table = Table("name", "finding", "question", "arms")
+    table.columns[0].min_width = max(len(item.name) for item in found)  # to be typed
     for item in found:
         table.add_row(item.name, item.finding, item.question, ", ".join(item.arms))
     Console(highlight=False).print(table)

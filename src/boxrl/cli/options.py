@@ -198,13 +198,17 @@ def add_run_folder(parser: Any) -> None:
     )
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Declare `key=value`, which sets keys of a recipe."""
+def add_overrides(
+    parser: argparse.ArgumentParser,
+    sets: str = "a key of the recipe, for example train.max_steps=3",
+) -> None:
+    """Declare `key=value`, and say which keys it sets."""
     parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],  # argparse calls it required otherwise, where anything else is missing
         metavar="key=value",
-        help="set a key of the recipe, for example train.max_steps=3",
+        help=f"set {sets}",
     )
 
 

@@ -27,17 +27,9 @@ def new_table(title: str, first: str, *numbers: str) -> Table:
     return table
 
 
-def format_number(value: float | None, sign: str = "") -> str:
-    """Three decimals for rates, one for larger figures such as tokens, none for counts."""
-    if value is None:
-        return "-"
-    digits = 0 if isinstance(value, int) else 3 if abs(value) < 10 else 1
-    return f"{value:{sign}.{digits}f}"
-
-
-def format_interval(ends: Sequence[float] | None, sign: str = "") -> str:
-    """`low to high`; empty where there is no interval."""
-    return f"{format_number(ends[0], sign)} to {format_number(ends[1], sign)}" if ends else ""
+def format_rate(value: float | None) -> str:
+    """A rate in three decimals."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
@@ -86,17 +78,16 @@ def print_change(
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     for metric in HEADLINE_METRICS:
-        row, digits = difference["metrics"].get(metric.key), metric.digits
+        row = difference["metrics"].get(metric.key)
         if row is None:
             continue
-        change, low, high = (f"{row[k]:+.{digits}f}" for k in ("difference", "low", "high"))
-        unseen = look_up(blind, metric.key)
+        change, low, high = (metric.format(row[k], "+") for k in ("difference", "low", "high"))
         table.add_row(
             metric.name,
-            f"{row['a']:.{digits}f}",
-            f"{row['b']:.{digits}f}",
+            metric.format(row["a"]),
+            metric.format(row["b"]),
             f"{change} [{low}, {high}]",
-            "" if unseen is None else f"{unseen:.{digits}f}",
+            metric.format(look_up(blind, metric.key)),
         )
     console.print(table)
     print_verdict(console, change_verdict(difference))

@@ -215,6 +215,9 @@ class Evaluation:
 
         return render_tables([evaluation_table(self.metrics)], form)
 
+    def __repr__(self) -> str:
+        return self.to_markdown()
+
     def _repr_html_(self) -> str:
         from boxrl.evaluate.shown import render_html  # which needs the rows
 

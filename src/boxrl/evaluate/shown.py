@@ -20,11 +20,9 @@ def render_html(metrics: Mapping[str, Any]) -> str:
     for metric in METRICS:
         value = None if metric.detail else look_up(metrics, metric.key)
         if value is not None:
-            ends = metrics["intervals"].get(metric.key)
-            span = f"{ends[0]:.{metric.digits}f} to {ends[1]:.{metric.digits}f}" if ends else ""
-            blind = look_up(metrics["blind"], metric.key)
-            beside = "" if blind is None else f"{blind:.{metric.digits}f}"
-            rows.append([metric.name, f"{value:.{metric.digits}f}", span, beside])
+            span = metric.format_ends(metrics["intervals"].get(metric.key))
+            beside = metric.format(look_up(metrics["blind"], metric.key))
+            rows.append([metric.name, metric.format(value), span, beside])
     columns = [f"{metrics['n']} samples", "value", "95 % interval", "blind baseline"]
     verdict = metrics["blind"].get("beats_blind")
     said = [verdict["words"]] if verdict else []

@@ -76,6 +76,14 @@ class Metric:
         """Whether it lies in [0, 1]; rates share one axis."""
         return self.digits == 3
 
+    def format(self, value: float | None, sign: str = "") -> str:
+        """A value in the metric's decimals; "" where there is none."""
+        return "" if value is None else f"{value:{sign}.{self.digits}f}"
+
+    def format_ends(self, ends: Sequence[float] | None, sign: str = "") -> str:
+        """An interval as `low to high`; "" where there is none."""
+        return f"{self.format(ends[0], sign)} to {self.format(ends[1], sign)}" if ends else ""
+
 
 def _is_short(row: Row) -> bool:
     """Whether the completion counts for the mean length, as in the blog's token table."""
@@ -153,7 +161,7 @@ METRICS = (
     Metric("cost.prompt_tokens", "prompt tokens per answer", "neither", 1, detail=True),
     Metric("cost.completion_tokens", "completion tokens per answer", "neither", 1, detail=True),
     Metric("cost.seconds", "seconds per 1,000 answers", "lower", 1, detail=True),
-    Metric("cost.price", "price of 1,000 answers", "lower", 2, detail=True),
+    Metric("cost.price", "price of 1,000 answers", "lower", 4, detail=True),
 )
 """In the order of every table."""
 

@@ -28,8 +28,8 @@ def change_verdict(difference: Mapping[str, Any]) -> str:
     metric = _headline(difference["metrics"])
     if metric is None:
         return ""
-    row, digits = difference["metrics"][metric.key], metric.digits
-    change, low, high = (f"{row[key]:+.{digits}f}" for key in ("difference", "low", "high"))
+    row = difference["metrics"][metric.key]
+    span = metric.format_ends((row["low"], row["high"]), "+")
     if row["low"] > 0:
         said = "better"
     elif row["high"] < 0:
@@ -38,8 +38,9 @@ def change_verdict(difference: Mapping[str, Any]) -> str:
         said = "no difference told apart, the interval holds 0"
     flipped = difference["flipped"]
     return (
-        f"{metric.name} {row['a']:.{digits}f} -> {row['b']:.{digits}f} ({change}, 95 % {low} to "
-        f"{high}): {said}; {len(flipped['gained'])} samples gained, {len(flipped['lost'])} lost"
+        f"{metric.name} {metric.format(row['a'])} -> {metric.format(row['b'])} "
+        f"({metric.format(row['difference'], '+')}, 95 % {span}): {said}; "
+        f"{len(flipped['gained'])} samples gained, {len(flipped['lost'])} lost"
     )
 
 
@@ -56,8 +57,8 @@ def evaluation_verdict(metrics: Mapping[str, Any]) -> str:
     if metric is None:
         return ""
     ends = metrics["intervals"].get(metric.key)
-    span = f" (95 % {ends[0]:.{metric.digits}f} to {ends[1]:.{metric.digits}f})" if ends else ""
-    said = f"{metric.name} {look_up(metrics, metric.key):.{metric.digits}f}{span}"
+    span = f" (95 % {metric.format_ends(ends)})" if ends else ""
+    said = f"{metric.name} {metric.format(look_up(metrics, metric.key))}{span}"
     blind = metrics["blind"].get("beats_blind")
     if not blind:
         return said
@@ -128,7 +129,7 @@ def by_heart_verdict(steps: Sequence[Mapping[str, Any]], metrics: Mapping[str, A
         return ""
     return (
         f"it knows its own answers by heart (token accuracy {own:.3f}) and not the held-out ones "
-        f"({metric.name} {held_out:.{metric.digits}f}): more samples or a model that knows such "
+        f"({metric.name} {metric.format(held_out)}): more samples or a model that knows such "
         "images help, more steps do not"
     )
 

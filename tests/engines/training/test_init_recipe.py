@@ -1,6 +1,7 @@
 """`boxrl init`: recipes that load whatever the files are called, wrong calls in one line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def test_a_narrow_model_gets_settings_that_teach_it(
     quickstart = load_recipe(find_recipe("quickstart")).train
     assert train.learning_rate == quickstart.learning_rate
     assert train.max_completion_length == quickstart.max_completion_length
+    answer = re.search(r"the longest right answer has (\d+ tokens)", text)
+    assert main(["validate", str(tmp_path / "recipe.yaml")]) == 0
+    assert answer is not None
+    assert f"of 12 gold answers has {answer[1]} of 96" in capsys.readouterr().out
     assert main(init(scene_folder, model=model, method="sft")) == 0
     said = capsys.readouterr().out
     assert "learning_rate: 1.0e-03" in said and "30.0 times through 12 samples" in said

@@ -215,10 +215,10 @@ def _ways(
 
 
 def _longest_answer(samples: Sequence[Sample], family: Family, model: str) -> int:
-    """Tokens of the longest right answer."""
+    """Tokens of the longest right answer, the one that ends it included."""
     gold = {render_target(sample, family) for sample in samples if family.takes(sample.size_wh)}
     longest = sorted(gold, key=len)[-LONGEST_READ:]
-    return max(map(token_counter(model), longest), default=0)
+    return max(map(token_counter(model), longest), default=0) + 1
 
 
 def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]]) -> str:

@@ -185,8 +185,8 @@ def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
     for metric in HEADLINE_METRICS:
         row = difference["metrics"].get(metric.key)
         if row is not None:
-            a, b = (f"{row[key]:.{metric.digits}f}" for key in ("a", "b"))
-            d, low, high = (f"{row[k]:+.{metric.digits}f}" for k in ("difference", "low", "high"))
+            a, b = (metric.format(row[key]) for key in ("a", "b"))
+            d, low, high = (metric.format(row[k], "+") for k in ("difference", "low", "high"))
             yield f"| {metric.name} | {a} | {b} | {d} [{low}, {high}] |"
     yield ""
 
@@ -199,9 +199,8 @@ def _evaluation(name: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     for metric in HEADLINE_METRICS:
         value = look_up(metrics, metric.key)
         if value is not None:
-            ends = (metrics.get("intervals") or {}).get(metric.key)
-            span = f"{ends[0]:.{metric.digits}f} to {ends[1]:.{metric.digits}f}" if ends else ""
-            yield f"| {metric.name} | {value:.{metric.digits}f} | {span} |"
+            span = metric.format_ends((metrics.get("intervals") or {}).get(metric.key))
+            yield f"| {metric.name} | {metric.format(value)} | {span} |"
     yield ""
 
 
