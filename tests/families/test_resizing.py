@@ -10,6 +10,7 @@ from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, build_family, read_family, smart_resize
 from boxrl.families.cutting import CUTS
+from boxrl.families.folder import write_limits
 from boxrl.families.resizing import count_tiles, fill_resize, glm_resize
 from tests.families.test_families import SOURCE
 
@@ -203,6 +204,50 @@ def test_tokens_of_images_that_are_cut_or_padded_are_transformers_own(rule, sett
     for width, height in CUT_SIZES:
         counted = family.count_image_tokens((width, height))
         assert counted == shown_tokens(processor, width, height), (width, height)
+
+
+SMALL = {"shortest_edge": 12_544, "longest_edge": 401_408}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"size": SMALL},
+        {"max_pixels": 200_704},  # the other limit is the class's, not the family's
+        {"min_pixels": 501_760},
+        {"min_pixels": None, "max_pixels": None, "size": SMALL},
+        {"min_pixels": 3136, "max_pixels": 200_704},
+        {"min_pixels": 3136, "max_pixels": 200_704, "size": SMALL},  # they contradict each other
+        {"min_pixels": 3136, "max_pixels": 200_704, "size": {"min_pixels": 1, "max_pixels": 2}},
+    ],
+)
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        ("qwen2_5_vl", "Qwen2VLImageProcessor"),
+        ("glm4v", "Glm4vImageProcessor"),
+        ("glm46v", "Glm46VImageProcessor"),
+    ],
+)
+def test_limits_wherever_they_stand_are_transformers_own(model_type, kind, stated, tmp_path):
+    import transformers
+
+    image = stated | {"image_processor_type": kind + "Fast"}
+    folder = write_folder(tmp_path, model_type, preprocessor_config=image)
+    processor = getattr(transformers, kind)(**json.loads(json.dumps(stated)))
+    expected = {edge: getattr(processor.size, edge) for edge in SMALL}
+    if None in expected.values():  # over which transformers stumbles at the first image
+        with pytest.raises(UsageError, match="needs shortest_edge and longest_edge"):
+            read_family(folder)
+        return
+    assert read_family(folder).processor_size == expected
+    write_limits(folder, expected)
+    assert json.loads((folder / "preprocessor_config.json").read_text()) == image
+    write_limits(folder, {"shortest_edge": 6272, "longest_edge": 100_352})
+    written = json.loads((folder / "preprocessor_config.json").read_text())
+    assert dict(getattr(transformers, kind)(**written).size) == written["size"]
+    assert read_family(folder).processor_size == {"shortest_edge": 6272, "longest_edge": 100_352}
 
 
 def test_a_processor_of_the_makers_own_is_not_computed(tmp_path):

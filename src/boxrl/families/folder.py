@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families.cutting import CUTS
@@ -15,6 +15,22 @@ from boxrl.guard.files import read_json_object
 
 EDGES = {"shortest_edge": "min_pixels", "longest_edge": "max_pixels"}
 """Names of pixel limits in a processor's `size` -> their older names beside it."""
+
+
+class _Rule(NamedTuple):
+    """How a class of transformers reads its limits: both of `size`, or both usual ones."""
+
+    usual: tuple[int, int]
+    takes_older: bool
+    """Whether the older names win over `size`, each by itself; else they are passed over."""
+
+
+_GLM = _Rule((112 * 112, 15_000 * 28 * 28), takes_older=False)
+_RULES = {
+    "Qwen2VLImageProcessor": _Rule((56 * 56, 1280 * 28 * 28), takes_older=True),
+    "Glm4vImageProcessor": _GLM,
+    "Glm46VImageProcessor": _GLM,
+}
 
 
 def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
@@ -31,11 +47,9 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
         UsageError: the processor's config is damaged.
     """
     path, image = read_processor(model_dir)
-    size = image.get("size") or {}
-    if not isinstance(size, dict):
-        raise UsageError(f"{path}: {size!r:.80} is not an object; the model folder is damaged")
     if family.has_limits:
-        return _read_limits(path, image, size, family.limit_frames)
+        return _read_limits(path, image, family.limit_frames)
+    size = _size(image, path)
     if image and (family.resizing == "unknown" or family.resizing in CUTS):
         return _read_cut(path, image | size)
     whole = read_config_json(model_dir / "processor_config.json") or {}
@@ -51,9 +65,8 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
 
 def _read_cut(path: Path, image: dict[str, Any]) -> dict[str, Any]:
     """The rule of a processor that cuts or pads, if it is one of a known class."""
-    kind = str(image.get("image_processor_type")).removesuffix("Fast").removesuffix("Pil")
     for name, build in CUTS.items():
-        if (cut := build()).processor != kind:
+        if (cut := build()).processor != _kind(image):
             continue
         usual = asdict(cut)
         stated = {key: _like(usual[key], image[key], path) for key in usual if key in image}
@@ -90,15 +103,55 @@ def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:
     return path, image
 
 
-def _read_limits(
-    path: Path, image: dict[str, Any], size: dict[str, Any], frames: int
-) -> dict[str, Any]:
-    low, high = (_pixels(size.get(new, image.get(old)), path) for new, old in EDGES.items())
-    stated = {"min_pixels": low // frames, "max_pixels": high // frames} if low and high else {}
+def _read_limits(path: Path, image: dict[str, Any], frames: int) -> dict[str, Any]:
+    size = _size(image, path)
+    edges = {edge: _pixels(limit, path) for edge, limit in limiting_size(image).items()}
+    if _kind(image) in _RULES and None in edges.values():
+        raise UsageError(
+            f"{path}: size {size!r:.80} needs shortest_edge and longest_edge, the least and the "
+            "largest area of an image in pixels; the model folder is damaged"
+        )
+    stated = {EDGES[edge]: limit // frames for edge, limit in edges.items() if limit}
     if "patch_size" in image and "merge_size" in image:
         patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
         stated |= {"factor": patch * merge} if patch and merge else {}
     return stated
+
+
+def limiting_size(image: Mapping[str, Any]) -> dict[str, Any]:
+    """The pixel limits that an image processor's settings come to, under its own names for them.
+
+    They stand in `size`, beside it under older names, or in both and differ there: after
+    `from_pretrained(..., max_pixels=...)` of transformers 4, or where a hand changed one of them.
+
+    Args:
+        image: the settings, as they stand in a model folder.
+
+    Returns:
+        Values as they stand, None where nothing is said.
+    """
+    size = image.get("size") or {}
+    newer = {edge: size.get(edge) for edge in EDGES}
+    older = {edge: image.get(name) for edge, name in EDGES.items()}
+    rule = _RULES.get(_kind(image))
+    if rule is None:
+        return {edge: older[edge] if newer[edge] is None else newer[edge] for edge in EDGES}
+    stated = newer if size else dict(zip(EDGES, rule.usual, strict=True))
+    if rule.takes_older:
+        stated |= {edge: limit for edge, limit in older.items() if limit is not None}
+    return stated
+
+
+def _size(image: dict[str, Any], path: Path) -> dict[str, Any]:
+    size = image.get("size") or {}
+    if not isinstance(size, dict):
+        raise UsageError(f"{path}: {size!r:.80} is not an object; the model folder is damaged")
+    return size
+
+
+def _kind(image: Mapping[str, Any]) -> str:
+    """The class of an image processor, without the endings of its faster and slower twin."""
+    return str(image.get("image_processor_type")).removesuffix("Fast").removesuffix("Pil")
 
 
 def write_limits(model_dir: Path, size: Mapping[str, int | None]) -> None:
@@ -115,15 +168,12 @@ def write_limits(model_dir: Path, size: Mapping[str, int | None]) -> None:
     for name in ("processor_config.json", "preprocessor_config.json"):
         content = read_config_json(model_dir / name) or {}
         image = content if name.startswith("pre") else content.get("image_processor")
-        stated = (image or {}).get("size") or {}
-        if (
-            not size
-            or not image
-            or all(stated.get(e, image.get(EDGES[e])) == n for e, n in size.items())
-        ):
+        if not size or not image or size.items() <= limiting_size(image).items():
             continue
+        stated = image.get("size") or {}
         for edge, limit in size.items():
-            image.pop(EDGES[edge], None)
+            for place in (image, stated):
+                place.pop(EDGES[edge], None)
             stated[edge] = limit
         image["size"] = stated
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -18,7 +18,7 @@ from boxrl.engines.training.lora import read_adapter
 from boxrl.engines.training.model_card import write_card
 from boxrl.errors import UsageError
 from boxrl.families import read_family
-from boxrl.families.folder import read_processor, write_limits
+from boxrl.families.folder import limiting_size, read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
 from boxrl.prompts import PROMPTS, render_messages
@@ -85,7 +85,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     cast_weights(merged, stored)
     expected = _logits(merged, inputs)
     save(merged, processor, base, out)
-    write_limits(out, read_processor(adapter)[1].get("size") or {})
+    write_limits(out, limiting_size(read_processor(adapter)[1]))
     del found, model, merged
     try:
         saved, _ = load(str(out), str(stored).removeprefix("torch."), "cpu")
