@@ -30,6 +30,9 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"\u25c1think\u25b7{DOG}? no\u25c1/think\u25b7 {CAT}", CAT, False, NO_TAG),  # Kimi-VL
         (f"\u25c1think\u25b7is it {DOG}", "", False, "open thought"),
         (f"<|channel>thought\nis it {DOG}?<channel|>{CAT}", CAT, False, NO_TAG),  # Gemma 4
+        (f"<|channel>is it {DOG}?<channel|>{CAT}", CAT, False, NO_TAG),
+        (f"<thought>is it {DOG}?</thought>{CAT}", CAT, False, NO_TAG),  # the same, hosted
+        (f"<thought>is it {DOG}", "", False, "open thought"),
         ("", "", False, NO_TAG),
     ],
 )  # fmt: skip

@@ -28,11 +28,23 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("glm-4v", ("cat", "dog"), f"cat: {GLM}\ndog: {GLM_OTHER}", ["cat", "dog"]),
         ("glm-4v", ("cat",), GLM * 3, ["cat"]),  # the same block again and again
         ("glm-4v", ("cat",), "<|begin_of_box|>(1,2),(30,40)<|end_of_box|>", ["cat"]),
+        ("glm-4v", ("cat",), "<|begin_of_box|><1,2,30,40><|end_of_box|>" * 2, ["cat"]),
+        ("glm-4v", ("cat",), "<|begin_of_box|>({1, 2, 30, 40})<|end_of_box|>", ["cat"]),
+        ("glm-4v", ("cat",), "<|begin_of_box|>1, 2, 30, 40<|end_of_box|>", ["cat"]),
+        ("glm-4v", ("cat",), "<|begin_of_box|>None.<|end_of_box|>", []),
+        ("internvl", ("a", "b"), "- **a**: [[1, 2, 30, 40]]\n- `b`: [[3, 4, 50, 60]]", ["a", "b"]),
+        ("internvl", ("a",), '<box>[{"bbox_2d": [1, 2, 30, 40], "label": "a"}]</box>', ["a"]),
+        ("qwen2-vl", ("a",), '[{"bbox_2d": "(1,2),(30,40)", "label": "a"}]', []),
+        ("paligemma", ("a",), "<loc0001><loc0002><loc0030><loc0040><seg001><seg127> a<eos>", ["a"]),
+        ("florence-2", ("a",), "a<loc_1><loc_2><loc_3><loc_4><and><loc_5><loc_6><loc_7><loc_8>",
+         ["a", "a"]),
     ],
-)
+)  # fmt: skip
 def test_the_words_nearest_to_a_box_name_it(family, asked, answer, labels):
     parsed = parse(answer, FAMILIES[family], (640, 480), None, "optional", Asked(asked))
     assert list(parsed.detections.labels) == labels
+    if not labels:
+        assert parsed.status == ("empty" if "None" in answer else "malformed")
 
 
 @pytest.mark.parametrize("between", [",", ", ", ",\n "])
@@ -46,3 +58,49 @@ def test_four_corners_are_no_two_boxes(family, between):
     parsed = parse(beside, FAMILIES[family], (640, 480), None, "optional")
     assert len(parsed.detections) == 1
     assert (parsed.status, parsed.dropped) == ("partial", 1)
+
+
+def _locations(*numbers):
+    return "".join(f"<loc_{number}>" for number in numbers)
+
+
+SIGN = (100, 100, 300, 110, 300, 200, 100, 190)
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        _locations(*SIGN),
+        _locations(100, 100, 300, 100, 300, 200, 100, 200),
+        _locations(100, 100, 100, 200, 300, 200, 300, 100),
+        _locations(100, 100, 300, 200, 400, 400, 300, 500, 100, 400),
+        _locations(100, 100, 300, 200, 400, 400, 300, 500, 100, 400, 90, 200),
+        f"<poly>{_locations(10, 10, 20, 20, 30, 30, 40, 45)}</poly>",
+        f"{_locations(*SIGN)}<sep>{_locations(*SIGN)}",
+    ],
+)
+def test_an_outline_of_location_tokens_is_no_box(outline):
+    parsed = parse(f"STOP{outline}", "florence-2", (640, 480), None, "optional")
+    assert (len(parsed.detections), parsed.status) == (0, "malformed")
+    beside = f"STOP{outline}cat{_locations(1, 2, 30, 40)}"
+    parsed = parse(beside, "florence-2", (640, 480), None, "optional")
+    assert (parsed.detections.labels, parsed.status) == (("cat",), "partial")
+    assert parsed.dropped == outline.count("<loc") // 4 + (outline.count("<loc") % 4 > 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "answer", "kept"),
+    [
+        ("minicpm-v-4.5", "<ref>a</ref><box>10 20 300 3", 0),  # of 300, or of 350
+        ("minicpm-v-4.5", "<ref>a</ref><box>10 20 300 400\n50 60 70 8", 1),
+        ("deepseek-vl2", "<|ref|>a<|/ref|><|det|>[[10, 20, 300, 40", 0),
+        ("deepseek-vl2", "<|ref|>a<|/ref|><|det|>[[10, 20, 300, 400], [5, 6, 70, 8", 1),
+        ("deepseek-vl2", "<|ref|>a<|/ref|><|det|>[[10, 20, 300, 400]", 1),
+        ("rex-omni", "<|object_ref_start|>a<|object_ref_end|><|box_start|><1><2><30><40>", 1),
+        ("florence-2", f"a{_locations(1, 2, 30, 40, 5, 6)}", 1),
+    ],
+)
+def test_a_number_that_the_end_may_have_cut_places_no_box(family, answer, kept):
+    parsed = parse(answer, FAMILIES[family], (640, 480), None, "optional")
+    assert len(parsed.detections) == kept
+    assert parsed.status == ("partial" if kept else "malformed")

@@ -52,9 +52,28 @@ def test_a_score_stays_beside_its_box():
     assert written_scores(parsed) == (0.9,)
 
 
-def test_a_key_that_stands_twice_is_left_to_the_strict_reader():
-    answer = '[{"bbox_2d": [1, 2, 30, 40], "label": "cat", "bbox_2d": [5, 6, 70, 80]}]'
+@pytest.mark.parametrize("quote", ["'", '"', ""])
+@pytest.mark.parametrize("end", ["", ","])
+def test_a_key_that_stands_twice_is_left_to_the_strict_reader(quote, end):
+    twice = '"bbox_2d": [1, 2, 30, 40], "label": "cat", "bbox_2d": [5, 6, 70, 80]'
+    answer = "[{" + twice.replace('"', quote) + end + "}]"
     assert read(answer, "tolerant") == []
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ("'child's toy'", "child's toy"),
+        ("'it's, a: cat'", "it's, a: cat"),
+        ('"12" pipe"', '12" pipe'),
+        ("'the 'cat''", "the 'cat'"),
+        (r"'a \"big\" cat'", 'a "big" cat'),
+    ],
+)
+def test_quotes_inside_a_label_are_its_own_and_the_closing_one_is_not(written, label):
+    box = "'bbox_2d': [1, 2, 30, 40]"
+    for answer in (f"{{{box}, 'label': {written}}}", f"{{'label': {written}, {box}}}"):
+        assert read(answer, "tolerant") == [(CAT[0], label)]
 
 
 def test_several_boxes_of_one_label_are_as_many_items():

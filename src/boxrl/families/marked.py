@@ -41,6 +41,8 @@ class _Blocks:
                 label = name.strip()
                 continue
             groups = self._groups(body)
+            if end is None and match.end() == len(text) and body[-1:].isdigit():
+                groups = groups[:-1]  # the end of the text may have cut its last number
             if not groups:
                 says_none = end is not None and _NOTHING.fullmatch(body) is not None
                 none, broken = none or says_none, broken + (not says_none)
@@ -152,24 +154,37 @@ def write_florence(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str
     )
 
 
-_LOCATIONS = re.compile(r"(?:<loc_?\d{1,4}>)+")
-_ENDS = re.compile(r"</?s>|<pad>")
+_LOCATIONS = re.compile(r"(<poly>)?((?:<loc_?\d{1,4}>|<sep>)+)")
+_ENDS = re.compile(r"</?(?:s|od|and)>|<pad>|</poly>")
 
 
 def read_florence(text: str) -> Found:
-    """Florence-2's labels with the location tokens behind each; nothing at all is no box."""
-    text = _ENDS.sub("", text)
+    """Florence-2's labels with the location tokens behind each; nothing at all is no box.
+
+    Outlines, as of its tasks with letters and masks, are no boxes.
+    """
+    text = _ENDS.sub("", text).rstrip()
     if "{" in text:
         return Found([], 0)
     items: list[Item] = []
     position = 0
     for match in _LOCATIONS.finditer(text):
-        label, numbers = text[position : match.start()].strip(), _numbers(match[0])
-        boxes = (numbers[start : start + 4] for start in range(0, len(numbers) - 3, 4))
-        items += [(_box(box), label) for box in boxes]
+        label, numbers = text[position : match.start()].strip(), _numbers(match[2])
+        cut = len(numbers) % 4 if match.end() == len(text) else 0
+        if not match[1] and not _is_outline(numbers[: len(numbers) - cut]):
+            boxes = (numbers[start : start + 4] for start in range(0, len(numbers) - 3, 4))
+            items += [(_box(box), label) for box in boxes]
         position = match.end()
     broken = -(-(text.count("<loc") - 4 * len(items)) // 4)
     return Found(items, broken, none=not text.strip())
+
+
+def _is_outline(numbers: Sequence[float]) -> bool:
+    """Whether they are corners of one outline: read as boxes in a row, some would run backwards."""
+    boxes = [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
+    if len(boxes) < 2:
+        return False
+    return any(len(box) < 4 or box[0] > box[2] or box[1] > box[3] for box in boxes)
 
 
 _POINTS = re.compile(r'<points coords="([^"<>]*)"[^<>]*(?:>([^<>]*))?')

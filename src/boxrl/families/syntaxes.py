@@ -17,7 +17,7 @@ from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax
 
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
 _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
-_BETWEEN = " \t\r\n,;:[]()"
+_BETWEEN = " \t\r\n,;:[]()*`-"
 
 
 def _write_json_items(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
@@ -74,8 +74,15 @@ _POINTS_BOX = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\
 _POINT = r"\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\)"
 _OUTLINE = re.compile(rf"{_POINT}(?:\s*,\s*{_POINT}){{2,}}")
 """Corners of a quadrilateral or an outline: more than two points in a row are no box."""
-_EMPTY_BLOCK = re.compile(r"<\|begin_of_box\|>[\s\[\]]*<\|end_of_box\|>")
-_GLM_BLOCK = re.compile(r"<\|begin_of_box\|>[^<]*(?:<\|end_of_box\|>)?")
+_GLM_BOX = re.compile(
+    rf"(?:[\[(<{{]|(?<=>)){_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}(?:[\])>}}]|(?=<))"
+)
+"""Its makers say that the style of brackets varies; the markers alone may be them."""
+_EMPTY_BLOCK = re.compile(
+    r"<\|begin_of_box\|>[\s\[\]]*(?:none\.?\s*)?<\|end_of_box\|>", re.IGNORECASE
+)
+_GLM_BLOCK = re.compile(r"<\|begin_of_box\|>(?:[^<]|<(?!\|))*(?:<\|end_of_box\|>)?")
+_JSON_OBJECT = re.compile(r"\{\s*[\"']")
 
 
 def read_glm(text: str) -> Found:
@@ -84,14 +91,14 @@ def read_glm(text: str) -> Found:
     Words with a colon right before a box name it, other words do not. Models say the same block
     several times: it counts once.
     """
-    if "{" in text:
+    if _JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", _without_repeats(text))
-    box = _BARE_BOX if _BARE_BOX.search(text) else _POINTS_BOX
+    box = _GLM_BOX if _GLM_BOX.search(text) else _POINTS_BOX
     items: list[Item] = []
     label, position = "", 0
     for match in box.finditer(text):
-        before = _MARKERS.sub("", text[position : match.start()]).rstrip(" \t\r\n[(")
+        before = _MARKERS.sub("", text[position : match.start()]).rstrip(" \t\r\n[(<{")
         if before.strip(_BETWEEN):
             label = _nearest(before) if before.endswith(":") else ""
         items.append((_numbers(match), label))
@@ -122,6 +129,8 @@ def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 def read_qwen2(text: str) -> Found:
     """Qwen2-VL's pairs of points, with its markers or without them, as decoders often drop them."""
+    if "<|box_start|>" not in text and _JSON_OBJECT.search(text):
+        return Found([], 0)
     text, outlines = _OUTLINE.subn("", text)
     items = _labels_before(text, _POINTS_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
     return Found(items, max(outlines, text.count("<|box_start|>") - len(items)))
@@ -142,7 +151,7 @@ def _bracketed(box: Box) -> str:
 
 def read_internvl(text: str) -> Found:
     """InternVL's lists of boxes, with its markers or without them."""
-    if "{" in text and "<box>" not in text:
+    if _JSON_OBJECT.search(text):
         return Found([], 0)
     items = _labels_before(text, _BARE_BOX, "<ref>", "</ref>")
     return Found(items, max(0, text.count("<box>") - len(items)))
@@ -186,11 +195,14 @@ def _loc(value: Coordinate) -> str:
     return f"<loc{value:04d}>" if isinstance(value, int) else f"<loc_{value}>"
 
 
+_BESIDE_LABEL = re.compile(r"<seg\d{3}>|<eos>")
+"""Mask tokens of the prefix `segment`, between a box and its label, and the end."""
 _LOC_BOX = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 
 
 def read_loc(text: str) -> Found:
     """PaliGemma's groups of four location tokens, each with the label behind it."""
+    text = _BESIDE_LABEL.sub("", text)
     matches = list(_LOC_BOX.finditer(text))
     ends = [match.start() for match in matches] + [len(text)]
     items = []

@@ -6,8 +6,12 @@ import re
 from typing import NamedTuple
 
 THOUGHT = ("<think>", "</think>")
-OTHER_THOUGHTS = (("\u25c1think\u25b7", "\u25c1/think\u25b7"), ("<|channel>thought", "<channel|>"))
-"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4."""
+OTHER_THOUGHTS = (
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|channel>", "<channel|>"),
+    ("<thought>", "</thought>"),
+)
+"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted."""
 ANSWER = ("<answer>", "</answer>")
 _LONG = len(ANSWER[0])
 
@@ -45,26 +49,34 @@ def opens_thought(prompt: str) -> bool:
 def find_answer(text: str) -> FoundAnswer:
     """The answer of a completion: behind its thought, the last complete `<answer>...</answer>`.
 
-    The thought ends at the last `</think>`; nothing inside a thought is ever an answer. Models
-    that have marks of their own for thoughts are read by those.
+    Nothing inside a thought is ever an answer.
 
     Args:
         text: the completion, with `<think>` in front where the prompt opened it.
     """
-    for begin, end_mark in OTHER_THOUGHTS:
-        text = text.replace(begin, THOUGHT[0]).replace(end_mark, THOUGHT[1])
-    end_of_thought = text.rfind(THOUGHT[1])
-    start = end_of_thought + len(THOUGHT[1]) if end_of_thought >= 0 else 0
-    if text.find(THOUGHT[0], start) >= 0:
+    _, text = split_thought(text)
+    if THOUGHT[0] in text:
         return FoundAnswer("", False, "open thought")
-    opening = text.rfind(ANSWER[0], start)
+    opening = text.rfind(ANSWER[0])
     end = text.find(ANSWER[1], opening + _LONG) if opening >= 0 else -1
     if end < 0 <= opening:  # the last one is never closed; one before it may be
-        opening = text.rfind(ANSWER[0], start, max(text.rfind(ANSWER[1], start), start))
+        opening = text.rfind(ANSWER[0], 0, max(text.rfind(ANSWER[1]), 0))
         end = text.find(ANSWER[1], opening + _LONG)
     if opening < 0:
-        return FoundAnswer(text[start:].strip(), False, "no answer tag")
+        return FoundAnswer(text.strip(), False, "no answer tag")
     return FoundAnswer(text[opening + _LONG : end].strip(), True)
+
+
+def split_thought(text: str) -> tuple[str, str]:
+    """A completion's thought, which ends at the last `</think>`, and what stands behind it.
+
+    Models that have marks of their own for thoughts are read by those, which become `<think>` and
+    `</think>` here. A thought that never ends stands behind none.
+    """
+    for begin, end in OTHER_THOUGHTS:
+        text = text.replace(begin, THOUGHT[0]).replace(end, THOUGHT[1])
+    before, mark, behind = text.rpartition(THOUGHT[1])
+    return before + mark, behind
 
 
 def says_none(answer: str) -> bool:

@@ -24,6 +24,7 @@ MAX_OBJECT = 512
 BOX_KEYS = ("bbox_2d", "box_2d", "bbox", "box", "position")
 LABEL_KEYS = ("label", "class", "name", "category")
 
+_KEY = re.compile(r"[{,]\s*[\"']?(\w{1,32})[\"']?\s*:")
 _OBJECT = re.compile(r"\{[^{}]{1,%d}\}" % MAX_OBJECT)  # noqa: UP031 the braces are the pattern's
 
 
@@ -44,6 +45,9 @@ def _mended(text: str, box_key: str) -> str:
     except KeyTwice:
         return text
     except ValueError:
+        keys = [key.casefold() for key in _KEY.findall(text)]
+        if any(keys.count(key) > 1 for key in (*BOX_KEYS, *LABEL_KEYS)):
+            return text  # json-repair would keep the last, and lose a box so
         value = json_repair.loads(text, skip_json_loads=True)
     if not isinstance(value, dict):
         return text
@@ -53,9 +57,16 @@ def _mended(text: str, box_key: str) -> str:
     boxes = list(_boxes(written))
     if not boxes:
         return text
-    named = {} if label is None else {"label": label}
+    named = {} if label is None else {"label": _unquoted(label, text)}
     named |= {key: by_key[key] for key in SCORES if key in by_key}
     return ", ".join(json.dumps({box_key: box} | named, ensure_ascii=False) for box in boxes)
+
+
+def _unquoted(label: str, text: str) -> str:
+    """A label without the quote that ends it: json-repair keeps it where another stands inside."""
+    quote = label[-1:]
+    kept = quote in ("'", '"') and quote in label[:-1] and label in text
+    return label[:-1] if kept and label + quote not in text else label
 
 
 def _boxes(value: Any) -> Iterator[list[float]]:

@@ -256,6 +256,22 @@ def test_the_boxes_of_a_turn_that_ends_in_its_thought_are_not_those_of_the_next(
 
 
 @pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("<ref-object> is at <bbox></think><ref-object><bbox>", [("cat", (10, 10, 60, 50))]),
+        ("like <ref-object><bbox></think>None", []),
+        ('<bbox></think><answer>[{"bbox_2d": <bbox>, "label": "dog"}]</answer>',
+         [("dog", (10, 10, 60, 50))]),
+    ],
+)  # fmt: skip
+def test_boxes_of_a_thought_are_no_answer(tmp_path, images, answer, found):
+    objects = {"ref": ["dog", "cat"], "bbox": [[1, 2, 9, 9], [10, 10, 60, 50]]}
+    row = turns("Detect dog, cat", f"<think>{answer}", objects=objects)
+    (sample,), reasons, _ = read(tmp_path, images, row)
+    assert (boxes_of(sample), reasons) == (found, [])
+
+
+@pytest.mark.parametrize(
     ("objects", "answer", "found"),
     [
         ({"ref": ["dog", "dog", "cat"], "bbox": [[1, 2, 9, 9], [5, 5, 9, 9]]},

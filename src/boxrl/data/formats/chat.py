@@ -33,6 +33,7 @@ from boxrl.data.images import read_header
 from boxrl.errors import DataError
 from boxrl.families import Family, build_family
 from boxrl.guard.files import parse_json_object
+from boxrl.parsing.answers import split_thought
 from boxrl.types import Asked, Object, Sample, fold_label
 
 Row = dict[str, Any]
@@ -111,7 +112,7 @@ class _Reader:
             dialogue = read_dialogue(row, where)
             image = self.images.locate(_one_image(dialogue, where), where)
             size_wh = read_header(self.images.folder / image, where).size_wh
-            objects = Objects(dialogue.objects, size_wh, where) if dialogue.objects else None
+            objects = Objects(dialogue.objects or {}, size_wh, where)
         except DataError as error:
             yield Rejected(str(error), row)
             return
@@ -140,22 +141,21 @@ class _Reader:
         return key if self.seen[key] == 1 else f"{key}#{self.seen[key]}"
 
     def _answered(
-        self, empty: Sample, question: str, answer: str, objects: Objects | None, where: str
+        self, empty: Sample, question: str, answer: str, objects: Objects, where: str
     ) -> Sample | None:
         """The sample of a turn; None where it asks for no boxes."""
-        refs: tuple[str, ...] = ()
-        if objects is not None:
-            filled = objects.fill(question)
-            question, refs = filled.text, tuple(dict.fromkeys(filled.refs))
+        filled = objects.fill(question)
+        question, refs = filled.text, tuple(dict.fromkeys(filled.refs))
         asked = read_question(question)
         if refs and not asked.certain:
             asked = Question(refs, certain=False)
         if ends_in_thought(answer) and (asked.labels or holds_boxes(answer)):
-            if objects is not None:
-                objects.fill(answer)  # so that the turns behind it take their own
+            objects.fill(answer)  # so that the turns behind it take their own
             raise DataError(f"{where}: the answer {answer!r:.80} ends in its thought; complete it")
-        if objects is not None and ("<bbox>" in answer or objects.captions):
-            pairs = objects.answer(objects.fill(answer), refs or asked.labels)
+        thought, said = split_thought(answer)
+        objects.fill(thought)  # its boxes are taken, and are no answer
+        if "<bbox>" in said or objects.captions:
+            pairs = objects.answer(objects.fill(said), refs or asked.labels)
         elif says_nothing(answer):
             pairs = []
         elif holds_boxes(answer):

@@ -24,9 +24,6 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
-_MASK_TOKENS = re.compile(r"<seg\d{3}>")
-"""Of PaliGemma's `segment`, between its box and the label."""
-
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
 
 
@@ -67,7 +64,6 @@ def read_boxes(
             of another frame than the named family's, in which its numbers lie, too.
         UsageError: JSON, and no family was named.
     """
-    answer = _MASK_TOKENS.sub("", answer)
     named = family
     if (sign := find_sign(find_answer(answer).answer)) is not None:
         family = _of_marks(FAMILIES[sign], named)
