@@ -398,6 +398,7 @@ def test_answers_are_read_as_their_evaluation_read_them(run: Path, tmp_path: Pat
         return re.sub("</?answer>", "", render_target(sample, FAMILY))
 
     write_evaluation(copy, "after_greedy", samples, untagged)
+    write_json(copy / "run.json", json.loads((copy / "run.json").read_text()) | {"pairs": []})
     folder = copy / "evals" / "after_greedy"
     meta = json.loads((folder / "predictions.meta.json").read_text())
     del meta["family"]

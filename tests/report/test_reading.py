@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from boxrl.cli import main
-from boxrl.data.files import hash_file
+from boxrl.data.files import hash_file, write_json
 from boxrl.data.predictions import PredictionsFile
 from boxrl.data.samples import hash_images, read_samples, write_samples
 from boxrl.parsing import parse
@@ -23,7 +23,7 @@ from boxrl.rewards import REWARDS, build_reward
 from boxrl.types import Asked, Completion, Target
 from tests.report.test_page import Page
 from tests.support.evaluations import A, B, C, answer, prediction, sample
-from tests.support.report_runs import EVALS, FAMILY, build_run
+from tests.support.report_runs import EVALS, FAMILY, build_run, evaluate_again
 
 ASKED = [
     sample("1", (A, "cat"), (B, "dog")),
@@ -92,6 +92,19 @@ def test_a_report_parses_and_judges_nothing(
     assert row["text"]
     assert {type(value) for value in row["rewards"]} <= {float, int, type(None)}
     assert main(["compare", str(run), str(run), "--resamples=10"]) == 0
+
+
+def test_a_comparison_of_evaluations_made_anew_is_left_out(run: Path, tmp_path: Path) -> None:
+    """The page gave the new figures and beside them the difference of the old ones."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    evaluate_again(copy, "after_greedy", reading="tolerant")
+    assert len(read_run(copy).comparisons) == 2  # the same figures
+    folder = copy / "evals" / "after_greedy"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    write_json(folder / "metrics.json", metrics | {"mAP": metrics["mAP"] / 2})
+    found = read_run(copy)
+    assert list(found.comparisons) == ["before_sampled|after_sampled"]
+    assert "other figures than before_greedy and after_greedy have now" in found.missing[0]
 
 
 def test_rewards_of_the_page_are_those_of_the_completions(run: Path) -> None:

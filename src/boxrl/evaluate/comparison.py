@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from boxrl.data.files import no_cycle_search
+from boxrl.data.files import no_cycle_search, number_or_none
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.protocol import COMPARED, describe_difference, protocol_difference
@@ -18,6 +18,7 @@ from boxrl.evaluate.summary import (
     SHARES,
     box_table,
     is_boxes,
+    look_up,
     resample_metrics,
     share_value,
     with_old_names,
@@ -26,6 +27,9 @@ from boxrl.metrics.average_precision import statistics
 from boxrl.metrics.intervals import RESAMPLES, interval
 from boxrl.rewards.localization import ap, ap50
 from boxrl.types import Completion, Detections, Parsed, Target
+
+ROUNDING = 1e-9
+"""By which a figure may differ from the same one: sums of floats in another order."""
 
 
 @no_cycle_search()
@@ -92,6 +96,26 @@ def compare(
         "metrics": with_old_names(metrics),
         "flipped": _flipped(rows_a, rows_b),
     }
+
+
+def is_comparison_of(
+    difference: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str, Any]
+) -> bool:
+    """Whether a comparison that was kept is still one of these evaluations, by their figures.
+
+    Args:
+        difference: of `compare`, as a file has it.
+        a: metrics of the first evaluation.
+        b: metrics of the second.
+    """
+    rows = difference.get("metrics")
+    for name, row in rows.items() if isinstance(rows, Mapping) else ():
+        for side, metrics in (("a", a), ("b", b)):
+            kept = number_or_none(row.get(side)) if isinstance(row, Mapping) else None
+            found = look_up(metrics, name)
+            if kept is not None and found is not None and abs(kept - found) > ROUNDING:
+                return False
+    return True
 
 
 def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:

@@ -30,6 +30,7 @@ from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import ErrorRule, evaluate
+from boxrl.evaluate.comparison import ROUNDING
 from boxrl.evaluate.judging import Confidence, CrowdRule
 from boxrl.evaluate.rows import Evaluation, Row, encode_row, read_rows
 from boxrl.evaluate.summary import SHARES, look_up, share_value
@@ -45,9 +46,6 @@ RULES: dict[str, Any] = {
     "crowds": CrowdRule,
 }  # fmt: skip
 """What a protocol says about reading answers, and the names that it may give."""
-
-TOLERANCE = 1e-9
-"""By which a metric may differ from that of its rows: sums of floats in another order."""
 
 
 class DisagreementError(DataError):
@@ -255,7 +253,7 @@ def _check_metrics(folder: Path, metrics: Mapping[str, Any], rows: Sequence[Row]
         if key == "negatives.accuracy":  # which images are negatives has changed since
             continue
         stated, found = look_up(metrics, key), share_value(share, rows)
-        if stated is not None and found is not None and abs(stated - found) > TOLERANCE:
+        if stated is not None and found is not None and abs(stated - found) > ROUNDING:
             raise DisagreementError(
                 f"{folder}: {METRICS_FILE} says {key} {stated:.6g}, its answers give {found:.6g}; "
                 f"{_redo(folder, metrics)}"

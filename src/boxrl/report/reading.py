@@ -15,6 +15,7 @@ from boxrl.data.files import is_whole, read_lines
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import hash_images
 from boxrl.errors import BoxrlError, DataError, UsageError
+from boxrl.evaluate.comparison import is_comparison_of
 from boxrl.evaluate.files import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -202,16 +203,19 @@ def read_run(path: Path, images: Path | None = None) -> RunFolder:
         reader.missing.append(f"The run is {status}: figures may still change")
     reader.trained = not facts or facts.get("method") in METHODS
     steps = reader.part("metrics.jsonl", "no training curves", _read_steps, NO_STEPS)
+    environment = reader.part(
+        "environment.json", "versions and commit are unknown", read_json_object, NO_FACTS
+    )
+    recipe = reader.part("recipe.yaml", "settings are unknown", read_text, "")
+    evaluations = _read_evaluations(reader, facts, found)
     return RunFolder(
         path=path,
         facts=facts,
-        environment=reader.part(
-            "environment.json", "versions and commit are unknown", read_json_object, NO_FACTS
-        ),
-        recipe=reader.part("recipe.yaml", "settings are unknown", read_text, ""),
+        environment=environment,
+        recipe=recipe,
         steps=steps,
-        evaluations=_read_evaluations(reader, facts, found),
-        comparisons=_read_comparisons(reader, facts),
+        evaluations=evaluations,
+        comparisons=_read_comparisons(reader, facts, evaluations),
         benchmark=_read_benchmark(reader, facts),
         missing=tuple(reader.missing),
     )
@@ -228,13 +232,31 @@ def _lone_evaluation(reader: _Reader, found: FoundRun) -> RunFolder:
     )  # fmt: skip
 
 
-def _read_comparisons(reader: _Reader, facts: dict[str, Any]) -> dict[str, Any]:
-    """compare.json, where run.json lists pairs; no other run has anything to compare."""
+def _read_comparisons(
+    reader: _Reader, facts: dict[str, Any], evaluations: Mapping[str, ShownEvaluation]
+) -> dict[str, Any]:
+    """compare.json, where run.json lists pairs; no other run has anything to compare.
+
+    Comparisons of evaluations that were made anew since are left out.
+    """
     if not facts.get("pairs"):
         return NO_FACTS
-    return reader.part(
+    read = reader.part(
         "compare.json", "differences have no paired intervals", read_json_object, NO_FACTS
     )
+    kept = {}
+    for pair, compared in read.items():
+        names = pair.split("|")
+        sides = [evaluations[name].metrics for name in names if name in evaluations]
+        if len(sides) != 2 or is_comparison_of(mapping(compared), *sides):
+            kept[pair] = compared
+            continue
+        folders = " ".join(f"RUN/evals/{name}" for name in names)
+        reader.missing.append(
+            f"compare.json is of other figures than {' and '.join(names)} have now: no paired "
+            f"intervals for them; boxrl compare {folders} has them"
+        )
+    return kept
 
 
 def _read_benchmark(reader: _Reader, facts: dict[str, Any]) -> BenchmarkTable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,17 @@ def test_the_card_of_a_checkpoint_has_its_own_step_and_figures(run: Path, tmp_pa
     assert "- steps: 1 of 9" in card
     assert "- mAP on the validation samples: 0." in card
     assert "before | after" not in card
+
+
+def test_a_comparison_of_evaluations_made_anew_is_left_out(run: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(run, tmp_path / "run")
+    metrics = left / "evals" / "after" / "metrics.json"
+    content = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(content | {"mAP": 0.123}))
+    assert main(["export", str(left), "--out", str(tmp_path / "out")]) in (0, None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "before | after" not in card
+    assert "| mAP | 0.123 |" in card
 
 
 def test_its_classes_are_those_of_transformers(run: Path, tmp_path: Path) -> None:

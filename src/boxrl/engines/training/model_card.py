@@ -10,6 +10,7 @@ from boxrl import __version__
 from boxrl.config import read_yaml
 from boxrl.data.files import is_number, read_jsonl, write_atomic
 from boxrl.errors import BoxrlError
+from boxrl.evaluate.comparison import is_comparison_of
 from boxrl.evaluate.files import METRICS_FILE, read_metrics
 from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
 from boxrl.families import Family
@@ -151,20 +152,31 @@ def _serving(out: Path, family: Family) -> Iterator[str]:
 
 def _figures(run: Path) -> Iterator[str]:
     """The paired comparison where there is one, else every evaluation; with their protocols."""
-    found = {path.parent.name: path for path in sorted(run.glob(f"evals/*/{METRICS_FILE}"))}
+    found = {
+        path.parent.name: read_metrics(path) for path in sorted(run.glob(f"evals/*/{METRICS_FILE}"))
+    }
     if not found:
         return
     yield from ("", "## Figures", "")
-    paired = run / "compare.json"
-    if paired.is_file():
-        for names, difference in read_json_object(paired).items():
+    path = run / "compare.json"
+    paired = read_json_object(path) if path.is_file() else {}
+    if paired and all(_is_current(*item, found) for item in paired.items()):
+        for names, difference in paired.items():
             yield from _change(names, difference)
     else:
-        for name, path in found.items():
-            yield from _evaluation(name, read_metrics(path))
-    protocol = read_metrics(next(iter(found.values())))["protocol"]
+        for name, metrics in found.items():
+            yield from _evaluation(name, metrics)
+    protocol = next(iter(found.values()))["protocol"]
     stated = [f"{key} {_word(protocol[key])}" for key in PROTOCOL if protocol.get(key) is not None]
     yield f"Protocol: {'; '.join(stated)}."
+
+
+def _is_current(
+    names: str, difference: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether the two evaluations were not made anew since they were compared."""
+    before, _, after = names.partition("|")
+    return is_comparison_of(difference, found.get(before, {}), found.get(after, {}))
 
 
 def _figures_at(run: Path, step: int | None) -> Iterator[str]:
