@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from boxrl.benchmarks.odinw_qwen import average, qwen_figures, read_answer
+from boxrl.benchmarks import BENCHMARKS
+from boxrl.benchmarks.odinw_qwen import average, qwen_figures, read_answer, summarize_qwen
+from boxrl.data.predictions import Prediction
+from boxrl.families import FAMILIES
 from boxrl.types import Object, Sample
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "odinw_qwen"
@@ -76,6 +79,17 @@ def test_a_hundred_boxes_count_for_map_and_a_thousand_for_the_rest() -> None:
     flood = [(0, (float(k), 0.0, k + 20.0, 20.0)) for k in range(150)]
     found = qwen_figures([target], [[*flood, (0, (300.0, 300.0, 350.0, 350.0))]], ["fish"])
     assert found == pytest.approx(EXPECTED["flood_150_then_right"]["Toy"], abs=1e-9)
+
+
+def test_a_mean_that_needs_a_missing_set_stays_empty() -> None:
+    """With --allow-missing a mean over two sets stood beside the published ones over thirteen."""
+    fish = Object((300.0, 300.0, 350.0, 350.0), "fish")
+    asked = {"labels": ("fish",), "objects": (fish,), "meta": {"part": "pothole"}}
+    item = Sample("1", "x.jpg", 640, 480, "detection", **asked)
+    answers = {"1": Prediction("1", "[]", 1, "stop")}
+    found = summarize_qwen(BENCHMARKS["odinw13"], [item], answers, FAMILIES["qwen3-vl"])
+    assert found["sets"]["pothole"]["mAP"] == 0
+    assert found["mean"] == {"mAP": None}
 
 
 def test_hostile_answers_are_read_as_nothing() -> None:

@@ -33,4 +33,5 @@ def test_rates_are_percentages_and_numbers_per_something_are_not() -> None:
     assert figure_words("mAP", 0.5) == "50.0"
     assert figure_words("0 boxes_per_pair", 0.6) == "0.60"
     assert figure_words("pairs", 12) == "12"
-    assert figure_words("mAP", None) == "-"
+    assert figure_words("pairs", 0) == "0"  # which was shown as unknown
+    assert figure_words("mAP", None) == figure_words("mAP_s", -1.0) == "-"

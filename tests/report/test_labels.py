@@ -15,8 +15,11 @@ from boxrl.data.predictions import read_predictions
 from boxrl.data.samples import read_samples
 from boxrl.evaluate.judging import Question, judge
 from boxrl.families import FAMILIES
+from boxrl.metrics.confusion import Confused
 from boxrl.parsing import parse
 from boxrl.report import build_comparison, build_report
+from boxrl.report.answers import tabulate_answers
+from boxrl.report.confusion import count_confused
 from boxrl.report.glyphs import precision_recall
 from boxrl.report.labels import count_labels, label_curves, label_table
 from boxrl.report.reading import read_run
@@ -125,6 +128,21 @@ def test_boxes_in_crowd_regions_count_as_in_precision() -> None:
     counts = count_labels([row])
     assert counts.precision("cat") == row.tp / (row.tp + row.fp)
     assert counts.recall("cat") == 1
+
+
+def test_questions_that_are_not_answered_with_boxes_count_nowhere() -> None:
+    """The object of a region question was one more target, and a missed one."""
+    region = Sample(
+        "r", "1.png", 100, 100, "region", ("cat",), (Object(B, "cat"),), "What is it?", "cat"
+    )
+    find = Sample("d", "1.png", 100, 100, "detection", ("cat",), (Object(B, "cat"),))
+    rows = [
+        judge(Question.from_sample(asked), prediction(asked.id, said), PLAIN)
+        for asked, said in ((region, "<answer>cat</answer>"), (find, answer((B, "cat"))))
+    ]
+    assert count_labels(rows).recall("cat") == 1
+    assert count_confused(rows) == {Confused("cat", "cat"): 1}
+    assert tabulate_answers("t", rows, 999).statuses[0] == ("ok", 1.0)
 
 
 def test_runs_with_and_without_ranks_stand_side_by_side(run: Path, tmp_path: Path) -> None:

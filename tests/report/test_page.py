@@ -231,7 +231,10 @@ def test_questions_whose_answer_is_no_box(run: Path, tmp_path: Path) -> None:
         shutil.rmtree(copy / "evals" / name)
     said = iter(["3", "4"] * len(samples))
     write_evaluation(copy, "after_greedy", count, lambda s: f"<answer>{next(said)}</answer>")
-    payload = report(copy, tmp_path / "report.html").payload
+    page = report(copy, tmp_path / "report.html")
+    assert "No answer is boxes." in page.text  # they read as malformed, rightly as they are
+    assert "labels" not in [attributes.get("id") for _, attributes in page.elements]
+    payload = page.payload
     rows = list(payload["evaluations"][0]["rows"].values())
     assert [(row["said"], row["score"]) for row in rows[:2]] == [("3", 1), ("4", 0)]
     assert payload["samples"][0]["answer"] == "3"

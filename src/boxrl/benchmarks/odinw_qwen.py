@@ -136,6 +136,9 @@ def summarize_qwen(
         predictions: by sample id.
         family: in whose frame the answers are: pixels of the resized image, or of 1000.
 
+    Returns:
+        `mean`, whose mAP is None where a set is not there, and `sets`.
+
     Raises:
         UsageError: the family's frame is neither.
     """
@@ -157,7 +160,8 @@ def summarize_qwen(
             seen = resized if family.frame == "resized" else None
             answers.append(read_answer(row.completion, names, sample.size_wh, seen))
         sets[part.name] = qwen_figures(mine, answers, names)
-    return {"mean": average(sets), "sets": sets}
+    whole = len(sets) == len(benchmark.parts)
+    return {"mean": average(sets) if whole else {"mAP": None}, "sets": sets}
 
 
 def average(sets: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -353,9 +353,14 @@ def _are_alike(groups: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def figure_words(figure: str, value: Any) -> str:
-    """A rate in percent; a number per something else, a count or a name as it is."""
+    """A rate in percent; a number per something else, a count or a name as it is.
+
+    Scripts write -1 for a figure that is not there.
+    """
+    if value is None or value == -1:
+        return "-"
     if not isinstance(value, float):
-        return f"{value or '-'}"
+        return f"{value}"
     return f"{value:.2f}" if "_per_" in figure else f"{value * 100:.1f}"
 
 

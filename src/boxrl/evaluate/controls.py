@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from boxrl.errors import DataError, UsageError
+from boxrl.evaluate.protocol import describe_difference, protocol_difference
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import (
     METRICS,
@@ -78,10 +80,15 @@ def compare_controls(
 
     Returns:
         Per control its name as `control`, its metrics, and `beats_blind` (see there).
+
+    Raises:
+        DataError: a control leaves out other samples that ended in error than the model's run.
+        UsageError: it was asked or read by another protocol.
     """
     found = []
     for control in controls:
         name = control.metrics["protocol"]["control"]
+        _check_alike(evaluation, control, name)
         verdict = beats_blind(evaluation.rows, control.rows, f"the control {name}", seed, resamples)
         metrics = {
             key: control.metrics[key]
@@ -90,3 +97,23 @@ def compare_controls(
         }
         found.append(with_old_names({"control": name, **metrics, "beats_blind": verdict}))
     return found
+
+
+def _check_alike(evaluation: Evaluation, control: Evaluation, name: str) -> None:
+    """Refuse a control that is not the same run but for what it hides; see `compare_controls`."""
+    mine, theirs = ([row.id for row in run.rows] for run in (evaluation, control))
+    if mine != theirs:
+        apart = sorted(set(mine) ^ set(theirs))
+        raise DataError(
+            f"control {name}: {len(apart)} samples ended in error on one side only (one is "
+            f"{apart[0]!r}), so the two are not paired; run boxrl predict again to repeat them, "
+            "or count them: --errors wrong"
+        )
+    if differs := protocol_difference(evaluation, control):
+        what = "; ".join(
+            describe_difference(*item, evaluation, control) for item in differs.items()
+        )
+        raise UsageError(
+            f"control {name}: its protocol differs from the run's ({what}), so their numbers do "
+            "not compare; predict both alike, but for --control"
+        )

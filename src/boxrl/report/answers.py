@@ -30,10 +30,9 @@ class Answers:
 
     Attributes:
         title: name of the evaluation.
-        n: completions.
         outcomes: (kind, count) of right boxes and of TIDE's errors; those of metrics.json.
         besides: what else is to be said of the boxes, in words.
-        statuses: (status, count) of completions.
+        statuses: (status, share) of the answers that are boxes; empty where none is.
         unread: what was not read of them and why, in words; empty where all was.
         outcome_bar, status_bar, tokens: charts.
         lengths: the last one in words.
@@ -43,7 +42,6 @@ class Answers:
     """
 
     title: str
-    n: int
     outcomes: list[tuple[str, int]]
     besides: list[str]
     statuses: list[tuple[str, int]]
@@ -70,18 +68,18 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
     outcomes = {"right": kinds["right"], **errors["counts"]}
     besides = {"of these boxes lie on objects that were not asked for": errors["on_unasked"]}
     besides |= {f"more {words}": kinds[kind] for kind, words in PASSED_OVER.items()}
-    statuses = Counter[str](row.status for row in rows)
+    asked = [row.status for row in rows if row.f1 is not None]
+    statuses = {status: asked.count(status) for status in STATUSES}
     n_tokens = [row.n_tokens for row in rows if row.n_tokens is not None]
     calibrated = calibration(rows) if _has_confidences(rows) else None
     return Answers(
         title=title,
-        n=len(rows),
         outcomes=list(outcomes.items()),
         besides=[f"{count:,} {words}" for words, count in besides.items() if count],
-        statuses=[(status, statuses[status]) for status in STATUSES],
+        statuses=[(status, n / len(asked)) for status, n in statuses.items() if asked],
         unread=list(_unread(rows)),
         outcome_bar=_bar("Boxes and missed objects", outcomes),
-        status_bar=_bar("How answers read", {status: statuses[status] for status in STATUSES}),
+        status_bar=_bar("How answers read", statuses),
         tokens=histogram(n_tokens, "tokens", LONG, longest),
         lengths=_lengths(n_tokens),
         reliability=reliability_plot(calibrated["bins"]) if calibrated else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from boxrl.errors import BoxrlError, DataError, UsageError
@@ -110,7 +110,7 @@ def build_comparison(
             title = f"{eval_title(kind)}: {' to '.join(columns)}" if kind else " to ".join(columns)
             pair = (found[columns[0]], found[columns[1]])
             tables.append(_paired_table(title, columns, pair, unpaired))
-            labels.append(label_table(title, *pair))
+            labels += _with_rows([label_table(title, *pair)])
     page = Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
         runs=[describe_run(run, name) for name, run in runs.items()],
@@ -239,8 +239,14 @@ def _label_tables(run: RunFolder) -> list[LabelTable]:
     """A table for each pair; without pairs, one for each evaluation."""
     found = run.evaluations
     if run.pairs:
-        return [label_table(_pair_title(a, b), found[a], found[b]) for a, b in run.pairs]
-    return [label_table(eval_title(name), None, e) for name, e in found.items() if e.rows]
+        pairs = [label_table(_pair_title(a, b), found[a], found[b]) for a, b in run.pairs]
+        return _with_rows(pairs)
+    return _with_rows(label_table(eval_title(n), None, e) for n, e in found.items() if e.rows)
+
+
+def _with_rows(tables: Iterable[LabelTable]) -> list[LabelTable]:
+    """Those of evaluations that ask for boxes of some label."""
+    return [table for table in tables if table.rows]
 
 
 def _pair_title(before: str, after: str) -> str:

@@ -84,6 +84,8 @@ def count_confused(rows: Iterable[Row]) -> Counts:
     """How often each pair of labels occurs; boxes in crowd regions are in none."""
     counts = Counts()
     for row in rows:
+        if row.f1 is None:
+            continue
         boxes = [box for box in row.predictions if box.kind != "crowd"]
         objects = [item for item in row.objects if not item.iscrowd]
         preds, targets = (

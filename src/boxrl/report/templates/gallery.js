@@ -18,7 +18,7 @@
   function hasOutcome(row, outcome) {
     if (outcome === "faultless") return row.ok === 1;
     if (outcome === "mistake") return row.ok !== 1;
-    if (outcome === "malformed") return UNREADABLE.includes(row.status);
+    if (outcome === "malformed") return row.said === undefined && UNREADABLE.includes(row.status);
     if (outcome === "missed") return row.missed.length > 0;
     if (outcome === "unasked") return row.boxes.some((box) => box[7]);
     return row.boxes.some((box) => box[5] === outcome);
@@ -153,8 +153,8 @@
 
   function summary(sample, row) {
     if (!row) return "no answer yet";
-    if (UNREADABLE.includes(row.status)) return row.status;
     if (row.said !== undefined) return `${row.score === 1 ? "right" : "wrong"}: ${row.said}`;
+    if (UNREADABLE.includes(row.status)) return row.status;
     const counts = {};
     for (const box of row.boxes) counts[box[5]] = (counts[box[5]] || 0) + 1;
     if (row.missed.length) counts.missed = row.missed.length;
@@ -194,7 +194,8 @@
   function side(sample, evaluation, row) {
     const root = h("div", null, h("h3", null, evaluation.title), h("div", { className: "pane" }, scene(sample, row)));
     if (!row) { root.append(h("p", { className: "note" }, "No answer yet.")); return root; }
-    const facts = [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`, `${row.tokens?.toLocaleString("en") ?? "?"} tokens`];
+    const verdict = row.said === undefined ? [`reads ${row.status}`, `mean F1 ${row.score.toFixed(3)}`] : [summary(sample, row)];
+    const facts = [...verdict, `${row.tokens?.toLocaleString("en") ?? "?"} tokens`];
     if (row.finish) facts.push(row.finish === "length" ? "cut at the length limit" : `failed: ${row.error || ""}`);
     root.append(h("p", { className: "note" }, facts.join(" · ")), boxTable(sample, row));
     root.append(h("h4", null, "Thinking"), h("pre", { tabIndex: 0, dir: "auto" }, row.think === undefined ? "(none)" : row.think || "(empty)"));
