@@ -154,11 +154,13 @@ def test_intervals_hold_the_figures_and_repeat_with_the_seed() -> None:
 
 def test_questions_about_one_image_are_drawn_together() -> None:
     pairs = [
-        (replace(sample(str(k), (A, "cat")), image="one.jpg"), prediction(str(k), answer()))
-        for k in range(4)
+        (replace(sample(str(k), (A, "cat")), image=f"{k % 2}.jpg"), prediction(str(k), answer()))
+        for k in range(8)
     ]
-    pairs[0] = (pairs[0][0], prediction("0", answer((A, "cat"))))
+    pairs[:2] = [(asked, prediction(asked.id, answer((A, "cat")))) for asked, _ in pairs[:2]]
     assert run(pairs).metrics["intervals"]["recall@0.5"] == [0.25, 0.25]
+    one_image = run(pairs[::2]).metrics["intervals"]
+    assert not {"recall@0.5", "mAP"} & set(one_image)
 
 
 def test_grounding_region_and_counting_have_their_own_figures() -> None:

@@ -167,10 +167,17 @@ def test_resamples_are_data_sets_of_the_same_size_and_repeat_with_the_seed() -> 
 
 
 def test_a_resampled_ratio_is_the_ratio_of_the_drawn_images() -> None:
-    draws = np.array([[1, 1], [2, 0], [0, 2]])
-    values = resample_ratio(draws, np.array([1.0, 0.0]), np.array([4.0, 0.0]))
-    assert values[:2].tolist() == [0.25, 0.25]
+    draws = np.array([[1, 1, 0], [2, 0, 0], [0, 0, 2]])
+    values = resample_ratio(draws, np.array([1.0, 0.0, 0.0]), np.array([4.0, 4.0, 0.0]))
+    assert values[:2].tolist() == [0.125, 0.25]
     assert np.isnan(values[2])
+
+
+def test_a_figure_of_one_image_has_no_interval() -> None:
+    """One negative among twenty images: accuracy 1, "95 % 1.000 to 1.000", and better."""
+    draws = resample(20, 50, 0)
+    assert interval(resample_ratio(draws, np.eye(20)[3], np.eye(20)[3])) is None
+    assert interval(resample_ratio(draws, np.eye(20)[3], np.eye(20)[3] + np.eye(20)[4])) is not None
 
 
 def test_the_interval_covers_the_mean_of_a_known_distribution_as_often_as_it_says() -> None:

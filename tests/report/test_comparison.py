@@ -96,6 +96,22 @@ def test_compare_pairs_runs_and_writes_the_page(
     assert set(found) == set(EVALS)
     assert found["before_sampled"]["flipped"]["lost"] == []
     assert len(found["before_sampled"]["flipped"]["gained"]) > 0
+    mean = found["before_sampled"]["metrics"]["mAP"]  # the page's were of another seed and number
+    assert f"{mean['low']:+.3f} to {mean['high']:+.3f}" in Page(page).text
+
+
+def test_a_forced_comparison_is_forced_on_the_page_too(runs: list[Path], tmp_path: Path) -> None:
+    other = shutil.copytree(runs[1], tmp_path / "run") / "evals" / "before_sampled"
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["protocol"] |= {"nms": 0.5}
+    write_json(other / "metrics.json", metrics)
+    command = ["compare", f"{runs[1] / 'evals' / other.name}", str(other), "--resamples=20"]
+    command.append(f"--out={tmp_path / 'p'}")
+    assert main(command) == 2
+    assert main([*command, "--force"]) == 0
+    text = Page(tmp_path / "p").text
+    assert "protocol differs: nms is None and 0.5" in text
+    assert "cannot be paired" not in text
 
 
 def test_compare_of_three_runs_pairs_each_with_the_first(

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,21 @@ from boxrl.boxes import area, xyxy_to_xywh
 from boxrl.cli import main
 from boxrl.data.samples import read_samples
 from boxrl.errors import DataError, UsageError
+from boxrl.evaluate import evaluate
 from boxrl.evaluate.coco import evaluate_coco
 from boxrl.prompts import render_target
-from boxrl.report.exports import COLUMNS, export_run, to_fiftyone, to_supervision, write_csv
-from boxrl.report.reading import read_run
+from boxrl.report.exports import (
+    COLUMNS,
+    export_run,
+    to_fiftyone,
+    to_supervision,
+    write_coco_pair,
+    write_csv,
+)
+from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.types import Detections, Object, fold_label
+from tests.support.evaluations import PLAIN, A, B, answer, prediction
+from tests.support.evaluations import sample as asking
 from tests.support.report_runs import FAMILY, build_run, write_evaluation
 
 
@@ -40,6 +51,23 @@ def test_coco_pair_is_scored_as_the_run_is(run: Path, tmp_path: Path) -> None:
     faulty = tmp_path / "before_sampled"
     worse = evaluate_coco(faulty / "annotations.json", faulty / "predictions.json")
     assert worse["AP50"] < 1.0
+
+
+def test_questions_about_one_image_are_scored_as_the_run_is(tmp_path: Path) -> None:
+    """They were one image: the dog that nobody asked for hit the target of the next question."""
+    pair = [asking(name, (box, name)) for name, box in (("cat", A), ("dog", B))]
+    asked = [
+        replace(item, id=f"{item.id}{k}", image=f"{k}.png", meta={"image_id": k})
+        for k in (7, 5)
+        for item in pair
+    ]
+    both, dog = answer((A, "cat"), (B, "dog")), answer((B, "dog"))
+    said = {item.id: prediction(item.id, both if "cat" in item.id else dog) for item in asked}
+    judged = evaluate(asked, said, PLAIN, resamples=0)
+    files = tmp_path / "annotations.json", tmp_path / "predictions.json"
+    write_coco_pair(*files, ShownEvaluation("x", rows=judged.rows))
+    assert evaluate_coco(*files)["mAP"] == pytest.approx(judged.metrics["mAP"], abs=1e-9)
+    assert judged.metrics["mAP"] < 0.9
 
 
 def test_csv_has_every_box_and_every_missed_target(run: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.families import Family
 from boxrl.metrics.detection import mean_or_none
-from boxrl.metrics.intervals import Floats, interval, resample
+from boxrl.metrics.intervals import FEWEST, Floats, interval, resample
 from boxrl.metrics.rex_f1 import Scores, score_points
 from boxrl.parsing import NamedPoint, read_points
 from boxrl.parsing.answers import as_read
@@ -138,6 +138,8 @@ def _f1(means: Floats) -> Floats:
 
 
 def _drawn(name: str, rows: Sequence[Scores], resamples: int) -> Floats:
-    """F1 of a set in every resample of its images."""
+    """F1 of a set in every resample of its images; NaN of fewer than FEWEST."""
+    if len(rows) < FEWEST:
+        return np.full(resamples, np.nan)
     draws = resample(len(rows), resamples, zlib.crc32(name.encode()))
     return _f1(draws @ np.array(rows)[:, :2] / len(rows))[:, 2]

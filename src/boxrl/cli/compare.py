@@ -65,7 +65,8 @@ def run_compare(args: argparse.Namespace) -> None:
     if args.out:
         from boxrl.report import build_comparison
 
-        build_comparison(args.runs, args.out, args.images)
+        rules = {"seed": args.seed, "resamples": args.resamples, "force": args.force}
+        build_comparison(args.runs, args.out, args.images, **rules)
         print(f"report: {args.out}", file=sys.stderr if args.json or form else sys.stdout)
 
 

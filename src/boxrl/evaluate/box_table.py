@@ -24,6 +24,7 @@ from boxrl.metrics.average_precision import (
     statistics,
     statistics_by_label,
 )
+from boxrl.metrics.intervals import FEWEST
 from boxrl.metrics.order_free import order_free_precision
 from boxrl.metrics.precision_recall import Curves, match_records
 from boxrl.types import fold_label
@@ -154,9 +155,12 @@ def resampled_ap(matches: COCOeval, draws: Floats, images: Ints) -> tuple[Floats
         images: Int "rows", place of each row's image among them.
 
     Returns:
-        Float "resamples" each; NaN where no target was drawn.
+        Float "resamples" each; NaN where no target was drawn, and throughout where fewer than
+        FEWEST images have any.
     """
     curves = Curves(match_records(matches))
+    if len(np.unique(images[curves.target_image])) < FEWEST:
+        return np.full(len(draws), np.nan), np.full(len(draws), np.nan)
     weights = (drawn.take(images).astype(np.int64) for drawn in draws)
     found = np.array([curves.precision(weight) for weight in weights])
     return found.mean(axis=1), found[:, 0]

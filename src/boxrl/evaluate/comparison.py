@@ -54,7 +54,7 @@ def compare(
 
     Returns:
         `n`; `protocol` {key: value} that both share; `protocol_differs` {key: [a, b]}, empty
-        unless forced; `metrics` {name: {a, b,
+        unless forced; `metrics` of figures that have an interval, {name: {a, b,
         difference, low, high, better, worse, p_sign}} with the number of samples on which b is
         better and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained,
         lost}: ids of samples that only b, or only a, answers without any fault.

@@ -14,6 +14,10 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 
+FEWEST = 2
+"""Images that say something about a figure, from which on it has an interval: drawn again and
+again, a single one is always like itself, whatever others would have been."""
+
 
 class Interval(NamedTuple):
     """Ends of a 95 % interval."""
@@ -51,6 +55,8 @@ def resample(n_images: int, resamples: int, seed: int) -> Floats:
 def resample_ratio(draws: Floats, parts: Floats, wholes: Floats) -> Floats:
     """sum(parts) / sum(wholes) of every resample; NaN where the whole is 0.
 
+    Of fewer than FEWEST images with a whole every resample is NaN.
+
     Args:
         draws: from `resample`, "resamples n_images".
         parts: numerator of every image, "n_images".
@@ -61,6 +67,8 @@ def resample_ratio(draws: Floats, parts: Floats, wholes: Floats) -> Floats:
     """
     total = draws @ wholes
     out: Floats = np.full(len(draws), np.nan)
+    if np.count_nonzero(wholes) < FEWEST:
+        return out
     return np.divide(draws @ parts, total, out=out, where=total > 0)
 
 

@@ -49,6 +49,9 @@ class Curves:
     """One precision-recall curve per IoU threshold and label.
 
     Law: with every weight 1 the values are those of COCO.
+
+    Attributes:
+        target_image: Int "n", index of the image of every target.
     """
 
     def __init__(self, records: Sequence[dict[str, Any]], max_boxes: int = 100) -> None:
@@ -83,7 +86,7 @@ class Curves:
         from_here = self._curve // self._n_labels * len(label) + self._label_start
         self._ignored_start = np.searchsorted(ranking, from_here)
         counted = [sum(record["gtInDenominator"]) for record in records]
-        self._target_image = np.repeat(_column(records, "image_id"), counted)
+        self.target_image = np.repeat(_column(records, "image_id"), counted)
         self._target_label = np.repeat(_column(records, "category_id"), counted)
 
     def precision(self, weights: Ints) -> Floats:
@@ -131,7 +134,7 @@ class Curves:
 
     def _count_targets(self, weights: Ints) -> Ints:
         """Targets per label."""
-        counts = weights[self._target_image]
+        counts = weights[self.target_image]
         found = np.bincount(self._target_label, counts, minlength=self._n_labels)
         return found.astype(np.int64)
 

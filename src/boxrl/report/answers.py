@@ -44,7 +44,7 @@ class Answers:
     title: str
     outcomes: list[tuple[str, int]]
     besides: list[str]
-    statuses: list[tuple[str, int]]
+    statuses: list[tuple[str, float]]
     unread: list[str]
     outcome_bar: Markup
     status_bar: Markup
@@ -63,13 +63,13 @@ def tabulate_answers(title: str, rows: Sequence[Row], longest: int) -> Answers:
         rows: its answers.
         longest: tokens of the longest completion of the page, so that axes are alike.
     """
-    kinds = Counter(box.kind for row in rows if row.f1 is not None for box in row.predictions)
+    asked = [row for row in rows if row.f1 is not None]
+    kinds = Counter(box.kind for row in asked for box in row.predictions)
     errors = count_errors(rows)
     outcomes = {"right": kinds["right"], **errors["counts"]}
     besides = {"of these boxes lie on objects that were not asked for": errors["on_unasked"]}
     besides |= {f"more {words}": kinds[kind] for kind, words in PASSED_OVER.items()}
-    asked = [row.status for row in rows if row.f1 is not None]
-    statuses = {status: asked.count(status) for status in STATUSES}
+    statuses = {status: sum(row.status == status for row in asked) for status in STATUSES}
     n_tokens = [row.n_tokens for row in rows if row.n_tokens is not None]
     calibrated = calibration(rows) if _has_confidences(rows) else None
     return Answers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import Evaluation, compare
@@ -73,7 +74,7 @@ def build_report(
 
 
 def build_comparison(
-    run_dirs: Sequence[Path], out: Path, images: Path | None = None
+    run_dirs: Sequence[Path], out: Path, images: Path | None = None, **rules: Any
 ) -> Sequence[str]:
     """Write one page about several runs, what each gained and lost against the first.
 
@@ -83,6 +84,7 @@ def build_comparison(
         run_dirs: two or more run folders.
         out: the HTML file.
         images: see `read_run`.
+        rules: of `boxrl.evaluate.compare`: `seed`, `resamples`, `force`.
 
     Returns:
         A sentence for everything that the runs lack, as it stands on the page.
@@ -109,7 +111,7 @@ def build_comparison(
         for columns in [(next(iter(found)), name) for name in list(found)[1:]]:
             title = f"{eval_title(kind)}: {' to '.join(columns)}" if kind else " to ".join(columns)
             pair = (found[columns[0]], found[columns[1]])
-            tables.append(_paired_table(title, columns, pair, unpaired))
+            tables.append(_paired_table(title, columns, pair, unpaired, rules))
             labels += _with_rows([label_table(title, *pair)])
     page = Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
@@ -218,10 +220,11 @@ def _paired_table(
     columns: tuple[str, str],
     pair: tuple[ShownEvaluation, ShownEvaluation],
     unpaired: dict[str, list[str]],
+    rules: Mapping[str, Any],
 ) -> MetricTable:
     """Metrics of two runs; where they cannot be paired, `unpaired` tells reason and title."""
     try:
-        compared = compare(_evaluated(pair[0]), _evaluated(pair[1]))
+        compared = compare(_evaluated(pair[0]), _evaluated(pair[1]), **rules)
     except BoxrlError as error:
         unpaired.setdefault(f"samples cannot be paired: {error}", []).append(title)
         return metric_table(title, columns, *pair, {})

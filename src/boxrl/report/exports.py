@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,28 @@ def export_run(run_dir: Path, out: Path) -> list[Path]:
 def write_coco_pair(annotations: Path, predictions: Path, evaluation: ShownEvaluation) -> int:
     """Write the targets and, with the same ids, the predicted boxes; returns how many.
 
-    A box's score is its confidence under the rule of the run's evaluation. Boxes of labels that
-    no sample asks for have no category and are left out, as COCO's own evaluation would. Law:
-    COCO's AP of the pair is the run's where equal scores rank alike.
+    Where several samples ask about one image, each is an image of its own, as it was judged. A
+    box's score is its confidence under the rule of the run's evaluation. Boxes of labels that no
+    sample asks for have no category and are left out, as COCO's own evaluation would. Law: COCO's
+    AP of the pair is the run's where equal scores rank alike.
     """
-    write_coco(annotations, _samples(evaluation))
+    samples = _samples(evaluation)
+    if len({sample.image for sample in samples}) < len(samples):
+        samples = [
+            replace(sample, meta={**sample.meta, "image_id": number})
+            for number, sample in enumerate(samples, start=1)
+        ]
+    write_coco(annotations, samples)
     document = json.loads(annotations.read_text("utf-8"))
-    images = {item["file_name"]: item["id"] for item in document["images"]}
     categories = {fold_label(item["name"]): item["id"] for item in document["categories"]}
     results = [
         {
-            "image_id": images[row.image],
+            "image_id": image["id"],
             "category_id": categories[label],
             "bbox": box,
             "score": score,
         }
-        for row in evaluation.rows
+        for image, row in zip(document["images"], evaluation.rows, strict=True)
         for label, box, score in _boxes_xywh(row)
         if label in categories
     ]

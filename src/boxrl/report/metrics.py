@@ -157,9 +157,15 @@ def metric_table(
         draw_axis(*axis),
         len(gained) if isinstance(gained, list) else None,
         len(lost) if isinstance(lost, list) else None,
-        [*_hints(shown), *_notes(latest.metrics)],
+        [*_differences(compared), *_hints(shown), *_notes(latest.metrics)],
         _protocol(latest),
     )
+
+
+def _differences(compared: Mapping[str, Any]) -> Iterator[Note]:
+    """What of the protocols differs where a comparison was forced."""
+    for key, pair in mapping(compared.get("protocol_differs")).items():
+        yield Note(f"protocol differs: {key} is {' and '.join(map(repr, pair))}", alarm=True)
 
 
 def _hints(evaluations: Iterable[tuple[str, ShownEvaluation]]) -> Iterator[Note]:
