@@ -227,6 +227,29 @@ def test_marks_tell_where_the_numbers_can_be_of_no_other_frame(tmp_path, images,
     assert boxes_of(sample) == [("dog", pytest.approx((10, 10, 60, 50), abs=0.2))]
 
 
+@pytest.mark.parametrize(
+    ("family", "size_wh", "box", "said"),
+    [
+        ("qwen3-vl", (200, 100), [10, 10, 190, 90], "lie within pixels (--family plain)"),
+        ("internvl", (960, 540), [10, 10, 900, 500], "lie within pixels (--family plain)"),
+        ("qwen3-vl", (200, 100), [10, 10, 210, 90], ""),
+        ("gemma", (200, 100), [10, 10, 90, 190], "lie within pixels (--family plain)"),
+        ("plain", (1600, 900), [10, 10, 990, 890], "lie within a grid of 0 to 1000"),
+        ("qwen2.5-vl", (1600, 1300), [10, 10, 990, 900], "lie within a grid of 0 to 1000"),
+        ("plain", (1600, 1300), [10, 10, 990, 1100], ""),
+        ("plain", (1100, 1200), [10, 10, 990, 900], ""),
+    ],
+)
+def test_boxes_that_all_lie_in_another_frame_are_told(tmp_path, images, family, size_wh, box, said):
+    write_image(images / "c.png", size_wh)
+    key = "box_2d" if family == "gemma" else "bbox_2d"
+    answers = [json.dumps([{key: [n, *box[1:]], "label": "dog"}]) for n in range(60, 80)]
+    rows = [turns("Detect dog.", answer, image="c.png") for answer in answers]
+    samples, _, notes = read(tmp_path, images, *rows, family=family)
+    assert (len(samples), any(said in note for note in notes[1:])) == (20, bool(said))
+    assert not read(tmp_path, images, *rows[1:], family=family)[2][1:]
+
+
 def test_marks_in_a_thought_tell_nothing_of_the_answer(tmp_path, images):
     answer = f"<think>like {MARKED}</think><answer>{ANSWER}</answer>"
     (sample,), _, _ = read(tmp_path, images, turns("Detect dog.", answer))

@@ -17,6 +17,7 @@ from typing import Any
 from boxrl.data.files import read_lines
 from boxrl.data.formats.chat_answers import (
     Box,
+    OtherFrame,
     ends_in_thought,
     holds_boxes,
     read_boxes,
@@ -63,6 +64,7 @@ def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> 
                 yield Rejected(str(row), None)
             else:
                 yield from reader.read(row, where)
+        notes.extend(reader.other.told() if reader.other else ())
         if reader.passed:
             notes.append(f"{reader.passed:,} turns ask for no boxes and are left out")
 
@@ -103,6 +105,7 @@ class _Reader:
 
     def __init__(self, images: ImageFolder, family: Family | None) -> None:
         self.images, self.family = images, family
+        self.other = OtherFrame(family) if family is not None else None
         self.seen: Counter[str] = Counter()
         self.passed = 0
 
@@ -160,7 +163,7 @@ class _Reader:
             pairs = []
         elif holds_boxes(answer):
             known = Asked(asked.labels, asked.task)
-            pairs = read_boxes(answer, self.family, known, empty.size_wh, where)
+            pairs = self._boxes(answer, known, empty.size_wh, where)
         elif answer.strip().isdecimal() and "how many" in question.lower():
             words = question.replace("<image>", " ").strip()
             return replace(empty, task="counting", question=words, answer=answer.strip())
@@ -171,6 +174,14 @@ class _Reader:
         labels, found = _agreed(asked, pairs, empty.size_wh, where)
         expression = labels[0] if asked.task == "grounding" else None
         return replace(empty, task=asked.task, labels=labels, objects=found, question=expression)
+
+    def _boxes(
+        self, answer: str, asked: Asked, size_wh: tuple[int, int], where: str
+    ) -> list[tuple[str, Box]]:
+        pairs = read_boxes(answer, self.family, asked, size_wh, where)
+        if self.other is not None:
+            self.other.look_at([box for _, box in pairs], size_wh)
+        return pairs
 
 
 def _one_image(dialogue: Dialogue, where: str) -> str:

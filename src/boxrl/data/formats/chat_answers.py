@@ -10,6 +10,7 @@ the named one as well.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from boxrl.errors import DataError, UsageError
@@ -24,6 +25,12 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
+GRID = 1000
+"""The grid that most families have."""
+
+PART, ENOUGH = 0.8, 20
+"""Of so many boxes that are written in the whole of a frame some lie beyond that part of it."""
+
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
 
 
@@ -87,6 +94,55 @@ def read_boxes(
         raise DataError(f"{where}: the answer {answer!r:.80} has boxes with flipped corners")
     boxes = [(x1, y1, x2, y2) for x1, y1, x2, y2 in parsed.detections.boxes.tolist()]
     return list(zip(parsed.detections.labels, boxes, strict=True))
+
+
+class OtherFrame:
+    """Whether the boxes of rows all lie in the other frame that rows are written in, too.
+
+    That is pixels for a family with a grid, a grid of 1000 for one with pixels. Looked at are
+    images of one of whose sides it is but a part, so that boxes written in the whole soon lie
+    beyond it.
+    """
+
+    def __init__(self, family: Family) -> None:
+        """Look at nothing yet.
+
+        Args:
+            family: that was named for the rows.
+        """
+        self.family = family
+        self.gridded = family.frame in ("grid", "bins")
+        self.boxes: set[tuple[int, ...]] = set()
+        self.beyond = False
+
+    def look_at(self, boxes: Iterable[Box], size_wh: tuple[int, int]) -> None:
+        """Heed the boxes of an image.
+
+        Args:
+            boxes: in its pixels.
+            size_wh: (width, height) in pixels.
+        """
+        extent = self.family.extent_wh(size_wh, None)
+        other = size_wh if self.gridded else (GRID, GRID)
+        parts = (least / whole for least, whole in zip(other, extent, strict=True))
+        if self.family.frame == "shares" or min(parts) > PART:
+            return
+        for box in boxes:
+            ends = zip(box, (*extent, *extent), (*size_wh, *size_wh), strict=True)
+            written = tuple(round(end * whole / side) for end, whole, side in ends)
+            self.beyond = self.beyond or written[2] > other[0] or written[3] > other[1]
+            if len(self.boxes) < ENOUGH:
+                self.boxes.add(written)
+
+    def told(self) -> list[str]:
+        """What people should hear of: that different boxes lie in the other frame, none beyond."""
+        if self.beyond or len(self.boxes) < ENOUGH:
+            return []
+        other = "pixels (--family plain)" if self.gridded else f"a grid of 0 to {GRID}"
+        return [
+            f"boxes are read {_measure(self.family)}, as of {self.family.name}, and in the images "
+            f"where it would show all lie within {other}, too: is this the frame of the rows?"
+        ]
 
 
 def _of_marks(marks: Family, named: Family | None) -> Family:
