@@ -172,6 +172,28 @@ def test_a_row_that_cannot_be_read_whole_is_rejected(tmp_path, images, row, fami
         assert any("left out" in note for note in told)
 
 
+@pytest.mark.parametrize(
+    ("more", "family", "reason"),
+    [
+        ({"width": 200, "height": 100, "max_pixels": 12_845_056}, "qwen2.5-vl", ""),
+        ({"width": 400, "height": 200}, "qwen3-vl", ""),
+        ({"width": 400, "height": 200}, "plain", "its image has 400 x 200 px, and it has 200 x"),
+        ({"max_pixels": 10_000}, "qwen2.5-vl", "at 140 x 56 px, --family at 196 x 112; name a"),
+        ({"max_pixels": "few"}, "qwen2.5-vl", "max_pixels: expected an integer, got 'few'"),
+        ({"resized_width": 420, "resized_height": 280}, "qwen2.5-vl", "at 420 x 280 px"),
+        ({"objects": {"ref": ["dog"], "bbox": [[1, 2, 9, 9]]}}, "plain", "1 boxes of objects"),
+    ],
+)
+def test_boxes_of_an_image_of_another_size_or_of_no_turn_are_refused(
+    tmp_path, images, more, family, reason
+):
+    samples, reasons, _ = read(
+        tmp_path, images, turns("Detect dog.", ANSWER, **more), family=family
+    )
+    assert (len(samples), len(reasons)) == ((0, 1) if reason else (1, 0))
+    assert all(reason in found for found in reasons)
+
+
 def test_mask_tokens_of_paligemma_are_no_part_of_a_label(tmp_path, images):
     suffix = "<loc0102><loc0051><loc0511><loc0306> <seg001><seg127> dog"
     row = {"image": "a.jpg", "prefix": "segment dog", "suffix": suffix}
@@ -288,7 +310,8 @@ def test_the_boxes_of_a_turn_that_ends_in_its_thought_are_not_those_of_the_next(
     ],
 )  # fmt: skip
 def test_boxes_of_a_thought_are_no_answer(tmp_path, images, answer, found):
-    objects = {"ref": ["dog", "cat"], "bbox": [[1, 2, 9, 9], [10, 10, 60, 50]]}
+    boxes = [[1, 2, 9, 9], [10, 10, 60, 50]][: answer.count("<bbox>")]
+    objects = {"ref": ["dog", "cat"], "bbox": boxes}
     row = turns("Detect dog, cat", f"<think>{answer}", objects=objects)
     (sample,), reasons, _ = read(tmp_path, images, row)
     assert (boxes_of(sample), reasons) == (found, [])

@@ -25,7 +25,8 @@ from boxrl.data.formats.chat_answers import (
 )
 from boxrl.data.formats.chat_objects import Objects
 from boxrl.data.formats.chat_questions import Question, read_question
-from boxrl.data.formats.chat_rows import Dialogue, read_dialogue
+from boxrl.data.formats.chat_rows import Dialogue, image_settings, read_dialogue, shown_wh
+from boxrl.data.formats.coco_dialects import number as as_number
 from boxrl.data.formats.coco_joins import as_id
 from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder
@@ -38,6 +39,7 @@ from boxrl.parsing.answers import split_thought
 from boxrl.types import Asked, Object, Sample, fold_label
 
 Row = dict[str, Any]
+Size = tuple[int, int]
 
 
 def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> Reading:
@@ -116,9 +118,46 @@ class _Reader:
             image = self.images.locate(_one_image(dialogue, where), where)
             size_wh = read_header(self.images.folder / image, where).size_wh
             objects = Objects(dialogue.objects or {}, size_wh, where)
+            self._check_size(row, size_wh, bool(dialogue.objects), where)
         except DataError as error:
             yield Rejected(str(error), row)
             return
+        found = [*self._samples(row, dialogue, image, size_wh, objects, where)]
+        if objects.boxes and not objects.captions and all(isinstance(s, Sample) for s in found):
+            reason = f"{where}: {len(objects.boxes)} boxes of objects stand in no turn"
+            yield Rejected(reason, row)
+        else:
+            yield from found
+
+    def _check_size(self, row: Row, size_wh: Size, placed: bool, where: str) -> None:
+        """Stop where boxes are in pixels and the row says that they are those of another size."""
+        frame = self.family.frame if self.family is not None else ""
+        told = as_number(row.get("width")), as_number(row.get("height"))
+        if (placed or frame in ("original", "resized")) and all(told) and told != size_wh:
+            raise DataError(
+                f"{where}: the row says that its image has {told[0]} x {told[1]} px, and it has "
+                f"{size_wh[0]} x {size_wh[1]}; its boxes are pixels of one of the two"
+            )
+        if self.family is not None and frame == "resized" and (settings := image_settings(row)):
+            theirs = shown_wh(settings, self.family, size_wh, where)
+            mine = self.family.input_size_wh(size_wh)
+            if theirs != mine:
+                raise DataError(
+                    f"{where}: the row shows its image to the model at {theirs[0]} x {theirs[1]} "
+                    f"px, --family at {mine[0]} x {mine[1]}; name a FILE.yaml with like: "
+                    f"{self.family.name} and the row's min_pixels and max_pixels"
+                )
+
+    def _samples(
+        self,
+        row: Row,
+        dialogue: Dialogue,
+        image: str,
+        size_wh: Size,
+        objects: Objects,
+        where: str,
+    ) -> Iterator[Sample | Rejected]:
+        """The turns of a row that ask for boxes."""
         key = self._key(dialogue.key or str(PurePosixPath(image).with_suffix("")))
         for number, (question, answer) in enumerate(dialogue.turns, start=1):
             empty = Sample(

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
+from boxrl.families import Family
 
 Row = dict[str, Any]
 
@@ -24,6 +25,9 @@ PAIRS = (
     ("query", "response"),
 )
 """Keys of a row of one question and its answer."""
+
+SETTINGS = ("min_pixels", "max_pixels", "resized_width", "resized_height")
+"""How Qwen's rows say at which size the model sees an image."""
 
 USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
 
@@ -66,6 +70,42 @@ def read_dialogue(row: Row, where: str) -> Dialogue:
         raise DataError(f"{where}: no question with an answer")
     key = row.get("id")
     return Dialogue("" if key is None else str(key), images, turns, objects)
+
+
+def image_settings(row: Row) -> dict[str, Any]:
+    """What a row says of the size at which the model sees its image, by Qwen's names.
+
+    Args:
+        row: that was read.
+    """
+    turns = [message for key in TURNS for message in row.get(key) or ()]
+    contents = [message.get("content") for message in turns if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return {name: part[name] for part in (row, *parts) for name in SETTINGS if part.get(name)}
+
+
+def shown_wh(
+    settings: dict[str, Any], family: Family, size_wh: tuple[int, int], where: str
+) -> tuple[Any, Any]:
+    """(width, height) at which a row shows its image to the model.
+
+    Args:
+        settings: of `image_settings`.
+        family: whose limits hold where the row has none.
+        size_wh: (width, height) of the image in pixels.
+        where: start of the error message.
+
+    Raises:
+        DataError: limits that are none.
+    """
+    sides = settings.get("resized_width"), settings.get("resized_height")
+    if all(sides):
+        return sides
+    try:
+        own = family.with_limits(settings.get("min_pixels"), settings.get("max_pixels"))
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from error
+    return own.input_size_wh(size_wh)
 
 
 def _images(row: Row, where: str) -> Iterator[str]:
