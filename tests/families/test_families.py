@@ -219,6 +219,33 @@ def test_an_unknown_model_type_needs_a_named_family(tmp_path):
     assert read_family(tmp_path, "plain").name == "plain"
 
 
+SMOLVLM = {"image_processor_type": "SmolVLMImageProcessor", "size": {"longest_edge": 2048}}
+
+
+def test_a_named_family_gives_no_limits_to_a_processor_of_another_kind(tmp_path):
+    """It would take them for lengths of sides, and its images are of no size that is known."""
+    (tmp_path / "config.json").write_text('{"model_type": "smolvlm", "vision_config": {}}')
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(SMOLVLM))
+    family = read_family(tmp_path, "qwen3-vl")
+    assert (family.frame, family.has_limits) == ("grid", False)
+    with pytest.raises(UsageError, match="no pixel limits"):
+        read_family(tmp_path, "qwen3-vl", max_pixels=401_408)
+    with pytest.raises(UsageError, match="image processor is of another kind"):
+        read_family(tmp_path, "qwen2.5-vl")
+
+
+def test_the_makers_own_folders_of_internvl_state_a_side_alone(tmp_path):
+    size = {"feature_extractor_type": "CLIPFeatureExtractor", "crop_size": 448, "size": 448}
+    family = read_family(write_config(tmp_path, "internvl_chat", size))
+    assert (family.name, family.side) == ("internvl", 448)
+
+
+def test_an_adapter_is_told_apart_from_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"holds an adapter .*: boxrl export"):
+        read_family(tmp_path)
+
+
 def test_a_model_without_vision_is_told_apart(tmp_path):
     write_config(tmp_path, "qwen2")
     with pytest.raises(UsageError, match=r"a model without vision \(model_type 'qwen2'"):

@@ -21,10 +21,8 @@ from boxrl.engines.seam import replaced
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.families import Family
-from boxrl.families.folder import read_config_json, write_limits
+from boxrl.families.folder import ADAPTER, read_config_json, write_limits
 from boxrl.generation.model_folders import model_folder
-
-ADAPTER = "adapter_config.json"
 
 REFUSALS = (
     ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,

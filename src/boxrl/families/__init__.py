@@ -19,7 +19,7 @@ from pathlib import Path
 
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.families.assistants import DEEPSEEK_VL2, KIMI_VL, LFM2_VL, MINICPM_V_4_5
-from boxrl.families.folder import read_config_json, read_resizing
+from boxrl.families.folder import ADAPTER, read_config_json, read_resizing
 from boxrl.families.frames import Axes, Frame
 from boxrl.families.gemma import GEMINI_2, GEMINI_3_6, GEMMA, GEMMA_4, PALIGEMMA
 from boxrl.families.glm import GLM_4_6V, GLM_4V
@@ -74,7 +74,8 @@ def read_family(
 
     Raises:
         UsageError: no config.json, an unknown model type, one that is not run, `name` contradicts
-            the config, or limits that the family does not have or that contradict each other.
+            the config or the image processor, or limits that the family does not have or that
+            contradict each other.
     """
     family = _find_family(model_dir, name)
     if not family.runs:
@@ -83,11 +84,21 @@ def read_family(
             "models; generate with the makers' own code, then boxrl evaluate"
         )
     family = replace(family, **read_resizing(model_dir, family))
+    if family.frame == "resized" and not family.has_limits:
+        raise UsageError(
+            f"{model_dir}: family {family.name!r} writes pixels of the image as the model sees it, "
+            "and this model's image processor is of another kind; name another --family"
+        )
     return family.with_limits(min_pixels, max_pixels)
 
 
 def _find_family(model_dir: Path, name: str | None) -> Family:
     config = read_config_json(model_dir / "config.json")
+    if config is None and (model_dir / ADAPTER).is_file():
+        raise UsageError(
+            f"{model_dir}: holds an adapter ({ADAPTER}); merge it into its base model first: "
+            f"boxrl export {model_dir} --out DIR"
+        )
     if config is None:
         raise UsageError(f"{model_dir}: no config.json; --model takes a model folder")
     model_type = config.get("model_type")
@@ -103,7 +114,8 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
     if found is None and not any("vision" in key for key in config):
         raise UsageError(
             f"{model_dir}: a model without vision (model_type {model_type!r}, no vision_config in "
-            "config.json); boxrl needs a vision-language model, such as Qwen2.5-VL"
+            "config.json); boxrl needs a vision-language model, such as Qwen2.5-VL; if this one "
+            "does read images, name its --family"
         )
     if found is None:
         raise UsageError(

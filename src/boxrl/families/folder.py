@@ -13,6 +13,9 @@ from boxrl.families.cutting import CUTS
 from boxrl.families.record import Family
 from boxrl.guard.files import read_json_object
 
+ADAPTER = "adapter_config.json"
+"""A folder with it holds what was learned beside a base model, no model."""
+
 EDGES = {"shortest_edge": "min_pixels", "longest_edge": "max_pixels"}
 """Names of pixel limits in a processor's `size` -> their older names beside it."""
 
@@ -49,7 +52,8 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
     path, image = read_processor(model_dir)
     if family.has_limits:
         return _read_limits(path, image, family.limit_frames)
-    size = _size(image, path)
+    size = image.get("size")
+    size = {"height": size} if type(size) is int else _size(image, path)
     if image and (family.resizing == "unknown" or family.resizing in CUTS):
         return _read_cut(path, image | size)
     whole = read_config_json(model_dir / "processor_config.json") or {}
@@ -104,9 +108,12 @@ def read_processor(model_dir: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _read_limits(path: Path, image: dict[str, Any], frames: int) -> dict[str, Any]:
+    kind = _kind(image)
+    if "image_processor_type" in image and kind not in _RULES and "merge_size" not in image:
+        return {"resizing": "unknown"}  # of a model that only writes boxes as the family does
     size = _size(image, path)
     edges = {edge: _pixels(limit, path) for edge, limit in limiting_size(image).items()}
-    if _kind(image) in _RULES and None in edges.values():
+    if kind in _RULES and None in edges.values():
         raise UsageError(
             f"{path}: size {size!r:.80} needs shortest_edge and longest_edge, the least and the "
             "largest area of an image in pixels; the model folder is damaged"

@@ -12,13 +12,13 @@ from torch import Tensor
 from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.data.files import is_whole
 from boxrl.data.synthetic import World, scenes
-from boxrl.engines.loading import ADAPTER, load, model_errors, save
+from boxrl.engines.loading import load, model_errors, save
 from boxrl.engines.training.checkpoints import last_whole, step_of
 from boxrl.engines.training.lora import read_adapter
 from boxrl.engines.training.model_card import write_card
 from boxrl.errors import UsageError
 from boxrl.families import read_family
-from boxrl.families.folder import limiting_size, read_processor, write_limits
+from boxrl.families.folder import ADAPTER, limiting_size, read_processor, write_limits
 from boxrl.generation.model_folders import model_folder
 from boxrl.guard.files import read_json_object
 from boxrl.prompts import PROMPTS, render_messages

@@ -14,8 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from boxrl.data.files import is_number, is_whole
-from boxrl.engines.loading import ADAPTER
 from boxrl.errors import UsageError
+from boxrl.families.folder import ADAPTER
 from boxrl.guard.files import read_json_object
 
 WEIGHTS = "adapter_model.safetensors"
