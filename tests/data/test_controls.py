@@ -16,6 +16,10 @@ def samples(**meta):
 def test_absent_labels_are_known_to_be_absent():
     drawn = {apply_control(samples(), "absent_labels", seed)[0].labels for seed in range(30)}
     assert drawn == {("dog",), ("bird",), ("fox",)}
+    drawn = {
+        apply_control(samples(unverified=["Dog"]), "absent_labels", n)[0].labels for n in range(9)
+    }
+    assert ("dog",) not in drawn
     known = {"unverified": ["dog"], "verified_absent": ["dog", "fox"]}
     drawn = {apply_control(samples(**known), "absent_labels", seed)[0].labels for seed in range(9)}
     assert drawn == {("fox",)}

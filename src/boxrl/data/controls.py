@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from boxrl.errors import UsageError
-from boxrl.types import Sample
+from boxrl.types import Sample, fold_label
 
 Control = Literal["shuffled_labels", "absent_labels", "blank_image"]
 
@@ -47,7 +47,8 @@ def _absent(sample: Sample, known: Sequence[str], rng: random.Random) -> tuple[s
     there |= {other["label"] for other in sample.meta.get("others", [])}
     there |= set(sample.meta.get("unverified", ()))
     known = sample.meta.get("verified_absent", known)  # where not every label was looked for
-    candidates = [label for label in known if label not in there]
+    there = set(map(fold_label, there))
+    candidates = [label for label in known if fold_label(label) not in there]
     if not candidates:
         raise UsageError(
             f"control absent_labels: no label of the file is known to be absent from the image of "

@@ -39,6 +39,7 @@ def read(tmp_path, images, text, **options):
         ("image_id,width,height,bbox,label\na,200,100,\"[10, 10, 50, 40]\",dog\n",
          {"boxes": "xywh"}),
         ("image,xmin,ymin,xmax,ymax\na.jpg,10,10,60,50\n", {"label": "dog"}),
+        ("image,class,xmin,ymin,xmax,ymax,name\na.jpg,0,10,10,60,50,dog\n", {}),
         ("a.jpg,10,10,60,50,dog\n", {}),
         ("image_id,annotations\na,\"[{'x': 10, 'y': 10, 'width': 50, 'height': 40}]\"\n",
          {"label": "dog"}),
@@ -49,6 +50,13 @@ def test_a_box_under_whichever_columns(tmp_path, images, text, options):
     (sample,), reasons, _ = read(tmp_path, images, text, **options)
     assert (sample.id, sample.image, sample.size_wh) == ("a", "a.jpg", (200, 100))
     assert (boxes_of(sample), reasons) == ([("dog", BOX)], [])
+
+
+def test_the_image_s_own_width_and_height_beside_those_of_its_boxes(tmp_path, images):
+    for sides in ("width,height", "image_width,image_height"):
+        text = f"image,x,y,w,h,{sides},label\na.jpg,10,10,50,40,400,300,dog\n"
+        (sample,), _, _ = read(tmp_path, images, text)
+        assert (sample.size_wh, boxes_of(sample)) == ((400, 300), [("dog", BOX)])
 
 
 def test_rows_of_an_image_need_not_stand_together_and_commas_may_be_quoted(tmp_path, images):
@@ -108,6 +116,7 @@ def test_a_bad_row_is_told_by_its_line_and_hides_its_label(tmp_path, images, row
         ("filename,class,xmin,ymin,xmax,ymax\na.jpg,dog,.1,.1,.6,.5\n", "shares of the image"),
         ("filename,xmin,ymin,xmax,ymax\na.jpg,10,10,60,50\n", "--label NAME"),
         ("ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/1,0,1,0,1\n", "class-descriptions"),
+        ("image,label,x1,y1,x2,y2,x3,y3,x4,y4\na.jpg,dog,9,5,9,9,5,9,5,5\n", "no upright box"),
         ("", "columns ''"),
     ],
 )

@@ -94,6 +94,14 @@ def test_all_defects_of_a_row_are_told_not_only_the_first(tmp_path):
             (2, "error", "conflicting-negative"),
         ),
         (
+            [row(), row(id="2", objects=boxes(([1, 2, 9, 9], "Dog")), labels=["Dog"])],
+            (1, "error", "conflicting-negative"),
+        ),
+        (
+            [row(), row(id="2", labels=["cat"], meta={"others": boxes(([1, 2, 9, 9], "dog"))})],
+            (1, "error", "conflicting-negative"),
+        ),
+        (
             [row(), row(id="2", image="b.png", labels=["Cats"], objects=[])],
             (2, "warning", "near-identical-labels"),
         ),

@@ -19,6 +19,7 @@ import ast
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,9 @@ COLUMNS = {
     "image_height": ("height", "imageheight", "imgheight"),
 }  # fmt: skip
 """What a column can be called, letters and digits alone."""
+
+LOOKED_AT = 100
+"""Rows that are enough to tell which column names the labels and which numbers them."""
 
 KERAS = ("image", "x1", "y1", "x2", "y2", "label")
 """Columns of a table that does not name them."""
@@ -166,15 +170,33 @@ class _Table:
         form = next((form for form in forms if all(role in places for role in form)), None)
         if "image" not in places or form is None:
             return self._unnamed()
-        if "w" in form:
-            places.pop("image_width", None)
-            places.pop("image_height", None)
+        if {"x3", "y3"} <= set(bare):
+            raise DataError(
+                f"{self.path}:1: corners x1, y1 to x3, y3 and more are of no upright box; "
+                "write xmin, ymin, xmax, ymax around them"
+            )
+        for side, role in (("w", "image_width"), ("h", "image_height")):
+            if side in form and places.get(role) == places[side]:
+                del places[role]
+        if "label" in places:
+            places["label"] = self._label_column(bare)
         kept = {"image", "label", "image_width", "image_height", *form}
         if "label" not in places and self.label is None:
             raise UsageError(
                 f"{self.path}:1: no column of labels; name the one there is: --label NAME"
             )
         return {role: place for role, place in places.items() if role in kept}
+
+    def _label_column(self, bare: list[str]) -> int:
+        """The first column of labels that are no numbers, else the first."""
+        found = [bare.index(name) for name in COLUMNS["label"] if name in bare]
+        looked_at = [*islice(self._lines(), 1, LOOKED_AT)] if len(found) > 1 else []
+
+        def names(place: int) -> bool:
+            cells = [values[place] for _, values in looked_at if place < len(values)]
+            return any(isinstance(number(cell), str) for cell in cells)
+
+        return next(filter(names, found), found[0])
 
     def _unnamed(self) -> dict[str, int]:
         """The columns of a table whose first line is a row."""
@@ -189,11 +211,17 @@ class _Table:
 
     def rows(self) -> Iterator[_Row]:
         """Every row that is not blank."""
+        for place, (line, values) in enumerate(self._lines()):
+            if place or not self.header:
+                yield self._row(values, line)
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """(line, cells) of everything that is not blank, the header too."""
         reader = csv.reader(io.StringIO(self.text), delimiter=self.delimiter)
         try:
-            for place, values in enumerate(row for row in reader if any(map(str.strip, row))):
-                if place or not self.header:
-                    yield self._row(values, reader.line_num)
+            for values in reader:
+                if any(map(str.strip, values)):
+                    yield reader.line_num, values
         except csv.Error as error:
             raise DataError(f"{self.path}:{reader.line_num}: not CSV ({error})") from error
 

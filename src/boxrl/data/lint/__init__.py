@@ -130,6 +130,18 @@ def _check_rows(
             advance(len(batch))
 
 
+class _Answer(NamedTuple):
+    """What a row says of its image: labels asked for, those with a box, those beside the question.
+
+    The last two are folded.
+    """
+
+    line: int
+    labels: tuple[str, ...]
+    present: frozenset[str]
+    beside: frozenset[str]
+
+
 class _AcrossRows:
     """Defects that no row has by itself."""
 
@@ -140,7 +152,7 @@ class _AcrossRows:
         self.labels: dict[str, int] = {}  # label -> first line
         self.asked: Counter[str] = Counter()  # labels of detection samples
         self.present: set[str] = set()
-        self.answers: dict[str, list[tuple[int, tuple[str, ...], frozenset[str]]]] = {}
+        self.answers: dict[str, list[_Answer]] = {}
         self.interned: dict[Any, Any] = {}
         self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
         self.large = (0, 0, 0.0)  # first line, boxes, furthest coordinate in large images
@@ -192,10 +204,12 @@ class _AcrossRows:
             yield Defect(line, sample.id, f"prompt-{rule}", "warning", message, fix)
 
     def _remember_answer(self, line: int, sample: Sample) -> None:
-        present = frozenset(item.label for item in sample.objects)
+        present = frozenset(fold_label(item.label) for item in sample.objects)
+        beside = frozenset(fold_label(other["label"]) for other in sample.meta.get("others", ()))
         labels = self.interned.setdefault(sample.labels, sample.labels)
         present = self.interned.setdefault(present, present)
-        self.answers.setdefault(sample.image, []).append((line, labels, present))
+        beside = self.interned.setdefault(beside, beside)
+        self.answers.setdefault(sample.image, []).append(_Answer(line, labels, present, beside))
 
     def conclude(self, rows: int) -> Iterator[Defect]:
         """Defects of the file as a whole."""
@@ -248,14 +262,17 @@ class _AcrossRows:
         for image, answers in self.answers.items():
             if len(answers) < 2:
                 continue
-            present = {label: line for line, _, found in answers for label in found}
-            for line, labels, found in answers:
-                for label in labels:
-                    if label in present and label not in found:
+            present = {
+                label: answer.line for answer in answers for label in answer.present | answer.beside
+            }
+            for answer in answers:
+                elsewhere = present.keys() - answer.present - answer.beside
+                for label in answer.labels if elsewhere else ():
+                    if fold_label(label) in elsewhere:
                         yield Defect(
-                            line, "", "conflicting-negative", "error",
-                            f"{label!r} has no box here, but line {present[label]} has one in "
-                            f"the same image {image!r}",
+                            answer.line, "", "conflicting-negative", "error",
+                            f"{label!r} has no box here, but line {present[fold_label(label)]} has "
+                            f"one in the same image {image!r}",
                             "keep one of the two",
                         )  # fmt: skip
 
