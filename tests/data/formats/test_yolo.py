@@ -336,6 +336,24 @@ def test_a_box_of_which_nothing_is_left_hides_its_label(tmp_path):
     assert samples["b"].labels == ("dog",)
 
 
+@pytest.mark.parametrize("form", ["centres", "corners", "left top"])
+def test_lines_that_are_no_centres_and_sizes_are_told_by_boxes_beyond_the_image(tmp_path, form):
+    labels, images = yolo_folder(tmp_path)
+    boxes = [(n / 20, n / 30, n / 20 + 0.4, n / 30 + 0.5) for n in range(12)]
+    sized = [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes]
+    rows = {"corners": boxes, "left top": sized,
+            "centres": [(x + w / 2, y + h / 2, w, h) for x, y, w, h in sized]}[form]  # fmt: skip
+    write(labels / "b.txt", "\n".join("0 " + " ".join(map(str, row)) for row in rows))
+    if form != "centres":
+        with pytest.raises(DataError, match="boxes leave their image; a line is class"):
+            read(labels, images)
+    else:
+        _, _, notes = read(labels, images)
+        assert not any("leave" in note for note in notes)
+    write(labels / "b.txt", "0 0.9 0.5 0.4 0.2")
+    assert "1 boxes leave their image and are cut to it" in read(labels, images)[2]
+
+
 def test_polygons_and_turned_boxes_give_their_hull(tmp_path):
     labels, images = yolo_folder(tmp_path)
     write(labels / "a.txt", "1 0.1 0.1 0.3 0.1 0.2 0.5\n")

@@ -21,7 +21,7 @@ from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.pictures import Asking, Picture
-from boxrl.data.formats.reading import Reading
+from boxrl.data.formats.reading import ROUNDING_PX, Reading
 from boxrl.data.formats.yolo_places import (
     LabelFiles,
     Names,
@@ -36,6 +36,9 @@ from boxrl.errors import DataError
 
 TOLERANCE = 0.01
 """Share of the image by which a centre may lie outside, and a side be longer than it."""
+
+ENOUGH = 10
+"""So many boxes, of which most leave their image, are no centres and sizes."""
 
 DECIMALS = 9
 """Of pixels; label files have six of the share of the image."""
@@ -164,6 +167,13 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
             f"{bare + empty:,} images show no object: {bare:,} without a label file, "
             f"{empty:,} with an empty one"
         )
+    if reader.cut > reader.boxes / 2 and reader.boxes >= ENOUGH:
+        raise DataError(
+            f"{folder}: {reader.cut:,} of {reader.boxes:,} boxes leave their image; a line is class, "
+            "centre x, centre y, width and height, not corners, nor a corner and a size"
+        )
+    if reader.cut:
+        collection.notes.append(f"{reader.cut:,} boxes leave their image and are cut to it")
     if reader.repeated:
         collection.notes.append(f"{reader.repeated:,} lines that repeat another are left out")
 
@@ -182,7 +192,7 @@ class _LabelReader:
     def __init__(self, names: Names) -> None:
         self.names = names.by_class
         self.keypoints = names.keypoints
-        self.repeated = 0
+        self.repeated = self.boxes = self.cut = 0
 
     def marks(self, file: Path, size_wh: tuple[int, int]) -> list[Mark]:
         """The objects of an image of that size, cut to it."""
@@ -191,12 +201,13 @@ class _LabelReader:
         marks = []
         for row, number in rows.items():
             label, x, y, w, h = row
-            corners = (  # rounded, so that an edge on the border is not a sliver beyond it
-                max(0.0, round((x - w / 2) * width, DECIMALS)),
-                max(0.0, round((y - h / 2) * height, DECIMALS)),
-                min(float(width), round((x + w / 2) * width, DECIMALS)),
-                min(float(height), round((y + h / 2) * height, DECIMALS)),
-            )
+            # rounded, so that an edge on the border is not a sliver beyond it
+            x1, x2 = (round((x + side * w / 2) * width, DECIMALS) for side in (-1, 1))
+            y1, y2 = (round((y + side * h / 2) * height, DECIMALS) for side in (-1, 1))
+            beyond = max(-x1, -y1, x2 - width, y2 - height)
+            self.boxes += 1
+            self.cut += beyond > ROUNDING_PX
+            corners = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
             marks.append(Mark(self.names[label], corners, f"{file}:{number}", row=list(row)))
         return marks
 
