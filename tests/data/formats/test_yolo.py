@@ -345,7 +345,7 @@ def test_lines_that_are_no_centres_and_sizes_are_told_by_boxes_beyond_the_image(
             "centres": [(x + w / 2, y + h / 2, w, h) for x, y, w, h in sized]}[form]  # fmt: skip
     write(labels / "b.txt", "\n".join("0 " + " ".join(map(str, row)) for row in rows))
     if form != "centres":
-        with pytest.raises(DataError, match="boxes leave their image; a line is class"):
+        with pytest.raises(DataError, match="boxes leave their image; a line is"):
             read(labels, images)
     else:
         _, _, notes = read(labels, images)

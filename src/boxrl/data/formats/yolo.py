@@ -169,8 +169,8 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
         )
     if reader.cut > reader.boxes / 2 and reader.boxes >= ENOUGH:
         raise DataError(
-            f"{folder}: {reader.cut:,} of {reader.boxes:,} boxes leave their image; a line is class, "
-            "centre x, centre y, width and height, not corners, nor a corner and a size"
+            f"{folder}: {reader.cut:,} of {reader.boxes:,} boxes leave their image; a line is "
+            "class, centre x, centre y, width and height, not corners, nor a corner and a size"
         )
     if reader.cut:
         collection.notes.append(f"{reader.cut:,} boxes leave their image and are cut to it")
