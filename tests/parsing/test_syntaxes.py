@@ -104,3 +104,13 @@ def test_a_number_that_the_end_may_have_cut_places_no_box(family, answer, kept):
     parsed = parse(answer, FAMILIES[family], (640, 480), None, "optional")
     assert len(parsed.detections) == kept
     assert parsed.status == ("partial" if kept else "malformed")
+
+
+@pytest.mark.parametrize(
+    ("family", "status"),
+    [("paligemma", "empty"), ("florence-2", "empty"), ("glm-4v", "missing"), ("plain", "missing")],
+)
+def test_nothing_at_all_is_how_some_families_say_that_nothing_is_there(family, status):
+    for answer in ("", " \n"):
+        assert parse(answer, family, (640, 480), None, "optional").status == status
+        assert parse(answer, family, (640, 480), None, "required").status == "missing"

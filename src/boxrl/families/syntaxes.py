@@ -201,7 +201,10 @@ _LOC_BOX = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})
 
 
 def read_loc(text: str) -> Found:
-    """PaliGemma's groups of four location tokens, each with the label behind it."""
+    """PaliGemma's groups of four location tokens, each with the label behind it.
+
+    Nothing at all is no box: so it says that nothing is there.
+    """
     text = _BESIDE_LABEL.sub("", text)
     matches = list(_LOC_BOX.finditer(text))
     ends = [match.start() for match in matches] + [len(text)]
@@ -210,7 +213,7 @@ def read_loc(text: str) -> Found:
         label = text[match.end() : end].strip()
         items.append((_numbers(match), label.removesuffix(";").rstrip()))
     unread = text.count("<loc") - 4 * len(matches)
-    return Found(items, -(-unread // 4))
+    return Found(items, -(-unread // 4), none=not text.strip())
 
 
 def _numbers(match: re.Match[str]) -> tuple[float, float, float, float]:

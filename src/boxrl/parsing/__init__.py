@@ -67,14 +67,15 @@ def parse(
     answer = found.answer
     if not found.tagged and (answer_tag == "required" or found.reason == "open thought"):
         return Parsed(NOTHING, "missing", reason=found.reason)
-    if not found.tagged and not answer:
+    native = SYNTAXES[family.syntax].read
+    if not (found.tagged or answer or (native is not None and native("").none)):
         return Parsed(NOTHING, "missing", reason="nothing said")
     if says_none(answer):
         return Parsed(NOTHING, "empty", answer, tagged=found.tagged)
     if reading == "tolerant":
         answer = _mend(answer, family)
     label = asked.sole_label if asked else None
-    if SYNTAXES[family.syntax].read is None:
+    if native is None:
         items = read_array(answer, family.box_key, label)
         if items is not None:  # most answers by far
             return _place(items, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
