@@ -122,6 +122,15 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL + "train: {prompts_per_image: 2, trl: {shuffle_dataset: false}}\n",
             "which train.trl.shuffle_dataset=false forbids; leave out one of them",
         ),
+        (
+            MINIMAL + "train: {average_last: 0.5, trl: {max_steps: 100}}\n",
+            "train: trl.max_steps is a key of the recipe's own: train.max_steps",
+        ),
+        (MINIMAL + "train: {trl: {num_train_epochs: 3}}\n", "would change nothing, for max_steps"),
+        (
+            MINIMAL + "train: {average_last: 0.5, trl: {save_strategy: epoch}}\n",
+            "train: trl.save_strategy=epoch writes checkpoints that",
+        ),
     ],
 )
 def test_one_mistake_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:

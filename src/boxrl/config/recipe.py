@@ -167,6 +167,28 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _each_key_once(self) -> Train:
+        for name in self.trl:
+            if name in Train.model_fields:
+                raise ValueError(f"trl.{name} is a key of the recipe's own: train.{name}")
+        if "num_train_epochs" in self.trl:
+            raise ValueError(
+                "trl.num_train_epochs would change nothing, for max_steps decides: epochs x "
+                "samples / prompts_per_step are as many"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_by_steps(self) -> Train:
+        strategy = self.trl.get("save_strategy") or "no"
+        if strategy not in ("steps", "no") and (self.validate_samples or self.average_last):
+            raise ValueError(
+                f"trl.save_strategy={strategy} writes checkpoints that validate_samples does not "
+                "score and that average_last's mean is not in; use save_steps"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_weights_to_average(self) -> Train:
         if self.average_last and self.lora:
             raise ValueError("average_last is of whole weights, which lora does not train")

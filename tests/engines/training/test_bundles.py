@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from boxrl.config import Recipe  # noqa: E402
 from boxrl.data.samples import write_samples  # noqa: E402
 from boxrl.data.synthetic import World, scenes  # noqa: E402
 from boxrl.engines.prefix import shared_prefix  # noqa: E402
+from boxrl.engines.training.batches import repeat_first_images  # noqa: E402
 from boxrl.engines.training.bundles import BundleSampler, bundled_order  # noqa: E402
+from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer  # noqa: E402
 from boxrl.errors import UsageError  # noqa: E402
 from tests.engines.training.test_grpo_trainer import (  # noqa: E402
     assert_same_update,
@@ -200,6 +203,21 @@ def test_the_weights_after_two_steps_are_those_of_trl(
     assert not trees
     assert_same_update(update(questions, tmp_path / "ours", True, **options), expected)
     assert bool(trees[3] or trees[2]) is not setting.startswith("Qwen3.5")
+
+
+def test_groups_stay_whole_where_micro_batches_hold_parts_of_them() -> None:
+    """Three groups of 4 rows in micro-batches of 6, each row with the number of its group."""
+    trainer = SimpleNamespace(
+        num_generations=4, prompts_per_image=2, args=SimpleNamespace(steps_per_generation=2)
+    )
+    numbers = torch.arange(3).repeat_interleave(4)
+    images = [torch.full((1,), int(own)) for own in numbers]
+    batch = {"prompt_ids": numbers, "pixel_values": images, "num_images": [1] * 12}
+    for seed in range(8):
+        torch.manual_seed(seed)
+        shuffled = BoxGRPOTrainer._shuffle_groups(trainer, batch)
+        shown = repeat_first_images(shuffled)["pixel_values"]
+        assert torch.cat(shown).tolist() == shuffled["prompt_ids"].tolist()
 
 
 def told(recipe: Recipe) -> dict[str, str]:

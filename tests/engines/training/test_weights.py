@@ -83,6 +83,42 @@ def test_a_saved_optimizer_goes_on_where_it_was() -> None:
     assert torch.equal(resumed, whole)
 
 
+class Manager:
+    """As that of bitsandbytes: settings of a weight, known by the module that has it."""
+
+    def __init__(self, module: Any) -> None:
+        self.module_weight_config_triple: list[Any] = []
+        self.register_module_override(module, "weight", {"optim_bits": 32})
+
+    def register_module_override(self, *triple: Any) -> None:
+        self.module_weight_config_triple.append(triple)
+
+
+class EightBit(torch.optim.AdamW):  # type: ignore[misc,name-defined]
+    """As an optimizer of bitsandbytes, which loads its state without torch's hooks."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module.parameters(), lr=RATE, weight_decay=0.0)
+        self.mng = Manager(module)
+
+    def load_state_dict(self, state: Any, move_to_device: bool = True) -> None:
+        for key, value in state["state"].items():
+            self.state[self.param_groups[0]["params"][key]] = value
+
+
+def test_optimizers_of_bitsandbytes_go_on_and_keep_32_bits_for_embeddings() -> None:
+    modules = [torch.nn.Embedding(64, 64).bfloat16() for _ in range(2)]
+    first, second = map(EightBit, modules)
+    for optimizer in (first, second):
+        keep_in_float32(optimizer)
+    step(first, modules[0].weight, 3)
+    second.load_state_dict(first.state_dict())
+    (ours,), (own,) = first.param_groups[0]["params"], second.param_groups[0]["params"]
+    assert torch.equal(own, ours) and own.dtype == torch.float32
+    *_, (holder, name, settings) = second.mng.module_weight_config_triple
+    assert getattr(holder, name) is own and settings == {"optim_bits": 32}
+
+
 def test_a_group_s_learning_rate_stays_its_own() -> None:
     slow, fast = weights(torch.bfloat16), weights(torch.bfloat16)
     groups = [{"params": [slow], "lr": 0.0}, {"params": [fast], "lr": 1e-3}]

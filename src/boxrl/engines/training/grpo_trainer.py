@@ -8,6 +8,7 @@ path throughout.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -188,7 +189,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         size = self.num_generations
         chunk = len(batch["prompt_ids"]) // self.args.steps_per_generation
         # Bundles of prompts are shuffled already, and stay in their micro-batches.
-        whole = max(size, chunk) if self.prompts_per_image > 1 else size
+        whole = math.lcm(size, chunk) if self.prompts_per_image > 1 else size
         batch = shuffle_groups(repeat_first_images(batch), whole)
         return keep_first_images(batch, size, chunk)
 

@@ -7,6 +7,8 @@ optimizer works on float32 copies, and the model holds them rounded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -41,7 +43,20 @@ def keep_in_float32(optimizer: Optimizer) -> None:
         optimizer.register_step_pre_hook(copies.take_gradients)
         optimizer.register_step_post_hook(copies.round_back)
         optimizer.register_state_dict_post_hook(copies.save)
-        optimizer.register_load_state_dict_pre_hook(copies.load)
+        # No hook: bitsandbytes' optimizers load by a way of their own, which calls none.
+        optimizer.load_state_dict = copies.loading(optimizer.load_state_dict)  # type: ignore[method-assign]
+        _keep_settings(optimizer, pairs)
+
+
+def _keep_settings(optimizer: Optimizer, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Let the copies have what bitsandbytes was told of weights: 32-bit states for embeddings."""
+    manager: Any = getattr(optimizer, "mng", None)
+    if manager is None:
+        return
+    copies = {id(weight): copy for weight, copy in pairs}
+    for module, name, settings in [*manager.module_weight_config_triple]:
+        if (copy := copies.get(id(getattr(module, name)))) is not None:
+            manager.register_module_override(SimpleNamespace(weight=copy), "weight", settings)
 
 
 class _Copies:
@@ -68,12 +83,20 @@ class _Copies:
         """Add the copies to the optimizer's state."""
         state[KEY] = [copy.detach() for _, copy in self.pairs]
 
-    @torch.no_grad()
-    def load(self, _optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Go on with saved copies; a checkpoint without any leaves those of the weights."""
-        if saved := state.get(KEY):
-            for (_, copy), value in zip(self.pairs, saved, strict=True):
-                copy.copy_(value)
+    def loading(self, load: Callable[..., None]) -> Callable[..., None]:
+        """An optimizer's `load_state_dict` that goes on with saved copies.
+
+        A checkpoint without any leaves those of the weights.
+        """
+
+        @torch.no_grad()
+        def load_state_dict(state: dict[str, Any], *options: Any) -> None:
+            if saved := state.get(KEY):
+                for (_, copy), value in zip(self.pairs, saved, strict=True):
+                    copy.copy_(value)
+            load({name: x for name, x in state.items() if name != KEY}, *options)
+
+        return load_state_dict
 
 
 class ChangedWeights:
