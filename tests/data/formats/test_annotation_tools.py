@@ -332,13 +332,18 @@ def test_cvat_asks_for_the_labels_of_the_project_and_hides_what_has_no_box(tmp_p
     box = '<box label="dog" xtl="10" ytl="10" xbr="60" ybr="50"/>'
     line = '<polyline label="cat" points="1,1;2,2"/>'
     away = box.replace("xtl", 'outside="1" xtl')
-    items = (image("a.png", box), image("sub/a.png", box, line), image("b.png", away, size=""))
-    samples, _, _ = cvat(tmp_path, images, *items, meta=LABELS)
+    items = (
+        image("a.png", box, size='width="200" height="100" subset="Train"'),
+        image("sub/a.png", box, line),
+        image("b.png", away, size='subset="Test"'),
+    )
+    samples, _, notes = cvat(tmp_path, images, *items, meta=LABELS)
     assert {sample.id: sample.labels for sample in samples} == {
         "a": ("dog", "cat", "a & b"),
         "sub/a": ("dog", "a & b"),
         "b": ("dog", "cat", "a & b"),
     }
+    assert any("the splits Test, Train are read as one" in note for note in notes)
     assert [sample.is_negative for sample in samples] == [False, False, True]
 
 

@@ -59,6 +59,13 @@ def test_the_image_s_own_width_and_height_beside_those_of_its_boxes(tmp_path, im
         assert (sample.size_wh, boxes_of(sample)) == ((400, 300), [("dog", BOX)])
 
 
+def test_splits_that_are_read_as_one_are_told(tmp_path, images):
+    text = "image,xmin,ymin,xmax,ymax,label,split\na.jpg,10,10,60,50,dog,train\n"
+    assert not any("as one" in note for note in read(tmp_path, images, text)[2])
+    _, _, notes = read(tmp_path, images, text + "b.jpg,10,10,60,50,dog,test\n")
+    assert "the splits test, train are read as one; part the file by this column" in notes
+
+
 def test_rows_of_an_image_need_not_stand_together_and_commas_may_be_quoted(tmp_path, images):
     text = 'filename,class,xmin,ymin,xmax,ymax\na.jpg,"red, big",1,2,30,40\nb.jpg,x,1,2,3,4\n'
     samples, _, _ = read(tmp_path, images, text + "a.jpg,dog,10,10,60,50\n", mode="all")

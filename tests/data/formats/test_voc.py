@@ -272,11 +272,15 @@ def test_image_sets_part_one_folder_of_files(tmp_path):
     write(root / "ImageSets/Main/train.txt", "a\nb\n")
     write(root / "ImageSets/Main/dog_val.txt", "c  1\n")
     images = root / "JPEGImages"
-    assert list(read(root, images)[0]) == ["a", "b", "c"]
-    assert list(read(root, images, split="train")[0]) == ["a", "b"]
+    write(root / "ImageSets/Main/test.txt", "c\n")
+    samples, _, notes = read(root, images)
+    assert list(samples) == ["a", "b", "c"]
+    assert "the splits test, train are read as one; --split takes one of them" in notes
+    samples, _, notes = read(root, images, split="train")
+    assert (list(samples), any("as one" in note for note in notes)) == (["a", "b"], False)
     assert list(read(root, images, split="dog_val")[0]) == ["c"]
     assert any("1 images have no .xml file" in note for note in read(root, images)[2])
-    with pytest.raises(UsageError, match=r"no list val\.txt; splits: dog_val, train"):
+    with pytest.raises(UsageError, match=r"no list val\.txt; splits: dog_val, test, train"):
         read_voc(root, images, split="val")
 
 

@@ -116,6 +116,23 @@ def test_data_yaml_alone_tells_where_the_images_of_its_splits_lie(tmp_path, path
     assert not rejected
 
 
+@pytest.mark.parametrize("images", ["images", None])
+def test_splits_that_are_read_as_one_are_told(tmp_path, images):
+    yolo_folder(tmp_path)
+    write_image(tmp_path / "images/val/c.jpg")
+    write(tmp_path / "labels/val/c.txt", "")
+    yaml = "names: [cat, dog]\ntrain: images/train\nval: images/val\ntest: images/test\n"
+    path, folder = write(tmp_path / "data.yaml", yaml), images and tmp_path / images
+    told = "the splits train, val are read as one; --split takes one of them"
+    if folder:
+        assert told in read(path, folder)[2]
+        assert told not in read(path, folder / "train")[2]
+        assert told not in read(path, folder, split="val")[2]
+    else:
+        write_image(tmp_path / "images/test/d.jpg")  # left out: there are no labels
+        assert told in read(path, folder, mode="all")[2]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [("", "lists no split"), ("path: nowhere\ntrain: images/train", "'nowhere' is no folder here")],

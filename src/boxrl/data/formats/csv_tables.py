@@ -31,7 +31,7 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.open_images import Verified, read_names, read_verified
 from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, is_uncounted
-from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.formats.turns import ANGLES, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -56,6 +56,9 @@ COLUMNS = {
     "image_height": ("height", "imageheight", "imgheight"),
 }  # fmt: skip
 """What a column can be called, letters and digits alone."""
+
+SPLITS = ("split", "subset", "set", "usage")
+"""What a column of splits can be called."""
 
 LOOKED_AT = 100
 """Rows that are enough to tell which column names the labels and which numbers them."""
@@ -118,6 +121,7 @@ def read_csv(
     table = _Table(path, label)
     rows = list(table.rows())
     collection = Collection(ImageFolder(images))
+    collection.notes += told_as_one(table.splits(), "part the file by this column")
     _add_images(rows, table, collection, boxes)
     if unused := collection.images.unused():
         collection.notes.append(
@@ -257,6 +261,17 @@ class _Table:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return text
+
+    def splits(self) -> set[str]:
+        """What stands in a column of splits, where there is one."""
+        place = next((n for n, name in enumerate(self.header) if _bare(name) in SPLITS), None)
+        if place is None:
+            return set()
+        return {
+            values[place].strip()
+            for _, values in islice(self._lines(), 1, None)
+            if place < len(values)
+        }
 
     def names(self, rows: Sequence[_Row]) -> list[str] | None:
         """Every label of the list beside the table; None where there is none."""

@@ -17,7 +17,7 @@ from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark, unboxed
 from boxrl.data.formats.outlines import around_ellipse, around_turned, hull, middle
 from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
-from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError
@@ -57,11 +57,14 @@ def read_cvat(
         raise DataError(f"{annotations}: no .xml files")
     collection = Collection(ImageFolder(images))
     names: dict[str, None] = {}
+    subsets: set[str] = set()
     for file in files:
         root = _read(file)
         names.update(dict.fromkeys(_names(root)))
         for item in root.all("image"):
             _add(item, file, collection)
+            subsets.add(item.attributes.get("subset", ""))
+    collection.notes += told_as_one(subsets, "export them from CVAT one by one")
     return collection.reading(asking, list(names) or None)
 
 

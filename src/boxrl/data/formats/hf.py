@@ -25,7 +25,7 @@ from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.parquet import Column, ImageWriter, read_columns, read_parquet
 from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, bare_name, is_uncounted
-from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of
+from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of, told_as_one
 from boxrl.data.formats.turns import untold_turn
 from boxrl.data.formats.yolo_places import find_names
 from boxrl.data.images import read_header
@@ -95,7 +95,8 @@ def read_hf(
     files = _files(annotations)
     root = annotations if annotations.is_dir() else annotations.parent
     collection = Collection(ImageFolder(images))
-    collection.notes += _splits_told(files)
+    splits = [name for path in files for name in _SPLIT.findall(f"{path.parent.name}/{path.name}")]
+    collection.notes += told_as_one(splits, "name a file, or a folder that holds one of them alone")
     writer = ImageWriter(images)
     items: list[_Item] = []
     for file in files:
@@ -132,16 +133,6 @@ def _files(annotations: Path) -> list[Path]:
     for path in found:
         check_regular(path)
     return found
-
-
-def _splits_told(files: Sequence[Path]) -> Iterator[str]:
-    """That files of several splits are read as one set."""
-    found = {split for file in files for split in _SPLIT.findall(f"{file.parent.name}/{file.name}")}
-    if len(found) > 1:
-        yield (
-            f"files of the splits {', '.join(sorted(found))} are read as one; name a file, or a "
-            "folder that holds one split alone, where they are to stay apart"
-        )
 
 
 def _rows(file: Path, root: Path) -> Iterator[tuple[Row, str]]:

@@ -27,6 +27,9 @@ HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 """JSON can say it, no file can hold it."""
 
 
+_SPLIT = re.compile(r"(?:train|val|test|dev)", re.IGNORECASE)
+
+
 class Rejected(NamedTuple):
     """A row of the source that cannot become a sample.
 
@@ -96,6 +99,17 @@ def read_records(path: Path, build: Callable[[dict[str, Any], str, str], Sample]
                 yield Rejected(str(error), row)
 
     return Reading(len(lines), rows())
+
+
+def told_as_one(splits: Iterable[str], way_out: str) -> list[str]:
+    """A note where several splits of a source are read as one set, which could leak.
+
+    Args:
+        splits: names of those that are read; others than of splits are passed over.
+        way_out: how to read one alone.
+    """
+    names = sorted({name for name in splits if _SPLIT.match(name)})
+    return [f"the splits {', '.join(names)} are read as one; {way_out}"] if len(names) > 1 else []
 
 
 def require(row: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -21,7 +21,7 @@ from boxrl.data.formats.image_folder import ImageFolder, walk
 from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import around_turned, hull
 from boxrl.data.formats.pictures import Asking, Picture, is_uncounted
-from boxrl.data.formats.reading import Reading, size_of
+from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.formats.turns import around_middle, turn_of, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -68,6 +68,9 @@ def read_voc(
         stems = _split(folder.parent / LISTS, split)
         files = [file for file in files if PurePosixPath(file).stem in stems]
     collection = Collection(ImageFolder(images))
+    if split is None:
+        lists = (file.stem for file in (folder.parent / LISTS).glob("*.txt"))
+        collection.notes += told_as_one(SPLITS.intersection(lists), "--split takes one of them")
     finder = _ImageFinder(collection.images)
     for file in files:
         path = folder / file
@@ -86,6 +89,9 @@ def read_voc(
     collection.notes += finder.notes(of_all=split is None)
     return collection.reading(asking)
 
+
+SPLITS = frozenset(("train", "val", "test"))
+"""Lists of ImageSets/Main that part a data set."""
 
 BOXES = ("bndbox", "robndbox", "polygon")
 """Elements that tell where an object is, the likeliest first."""

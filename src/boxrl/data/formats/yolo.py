@@ -21,7 +21,7 @@ from boxrl.data.formats.documents import read_document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.pictures import Asking, Picture
-from boxrl.data.formats.reading import ROUNDING_PX, Reading
+from boxrl.data.formats.reading import ROUNDING_PX, Reading, told_as_one
 from boxrl.data.formats.yolo_places import (
     LabelFiles,
     Names,
@@ -29,6 +29,7 @@ from boxrl.data.formats.yolo_places import (
     find_images,
     find_names,
     find_split,
+    splits_among,
 )
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
@@ -83,8 +84,11 @@ def read_yolo(
         splits = [find_split(names, split)]
     found = find_images(names, collection.images, splits)
     files = LabelFiles(annotations, folder)
-    _collect(collection, reader, _looked_at(_assign(files, found), files, collection.notes))
+    assigned = _looked_at(_assign(files, found), files, collection.notes)
+    _collect(collection, reader, assigned)
     if split is None:
+        several = splits_among(names, collection.images, [item.image for item in assigned])
+        collection.notes += told_as_one(several, "--split takes one of them")
         _tell_unused(collection, files)
     return collection.reading(asking, [names.by_class[key] for key in sorted(names.by_class)])
 

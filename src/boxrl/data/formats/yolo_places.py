@@ -202,6 +202,24 @@ def find_images(names: Names, images: ImageFolder, splits: Sequence[str]) -> lis
     return sorted(dict.fromkeys(found))
 
 
+def splits_among(names: Names, images: ImageFolder, found: Sequence[str]) -> list[str]:
+    """The usual splits of data.yaml that some of the images belong to.
+
+    Args:
+        names: data.yaml.
+        images: the folder.
+        found: paths of images from there.
+    """
+    several = []
+    for split in names.splits:
+        try:
+            if not set(found).isdisjoint(find_images(names, images, [split])):
+                several.append(split)
+        except DataError:  # such as one that lies elsewhere
+            continue
+    return several
+
+
 def _listed(entry: str, names: Names, images: ImageFolder) -> Iterator[str]:
     """The images of a folder or of a .txt list, as paths from the images folder."""
     place = _resolved(entry, names)
