@@ -32,6 +32,7 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("glm-4v", ("cat",), "<|begin_of_box|>({1, 2, 30, 40})<|end_of_box|>", ["cat"]),
         ("glm-4v", ("cat",), "<|begin_of_box|>1, 2, 30, 40<|end_of_box|>", ["cat"]),
         ("glm-4v", ("cat",), "<|begin_of_box|>None.<|end_of_box|>", []),
+        ("glm-4v", ("cat",), "The cats (1, 2, 3, 4) hide.", []),
         ("internvl", ("a", "b"), "- **a**: [[1, 2, 30, 40]]\n- `b`: [[3, 4, 50, 60]]", ["a", "b"]),
         ("internvl", ("a",), '<box>[{"bbox_2d": [1, 2, 30, 40], "label": "a"}]</box>', ["a"]),
         ("qwen2-vl", ("a",), '[{"bbox_2d": "(1,2),(30,40)", "label": "a"}]', []),

@@ -94,7 +94,8 @@ def read_glm(text: str) -> Found:
     if _JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", _without_repeats(text))
-    box = _GLM_BOX if _GLM_BOX.search(text) else _POINTS_BOX
+    box = _GLM_BOX if "<|begin_of_box|>" in text else _BARE_BOX
+    box = box if box.search(text) else _POINTS_BOX
     items: list[Item] = []
     label, position = "", 0
     for match in box.finditer(text):
