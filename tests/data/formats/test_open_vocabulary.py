@@ -93,6 +93,17 @@ def test_odvg_labels_by_number_where_no_category_is_named(tmp_path, images):
     assert [label for label, _ in boxes_of(sample)] == ["dog", "cat"]
 
 
+def test_an_odvg_label_map_of_other_rows_is_refused(tmp_path, images):
+    write_json(tmp_path / "label_map.json", {"0": "Dog", "1": "cat"})
+    path = lines(tmp_path / "x.jsonl", detection("a.png", "dog"), detection("b.png", "person"))
+    samples, (reason,) = split(read_odvg(path, images))
+    assert [sample.id for sample in samples] == ["a"]
+    assert "x.jsonl:2: label 0 is 'person' here and 'Dog' in the label map" in reason
+    write_json(tmp_path / "o365_label_map.json", {"0": "person"})
+    with pytest.raises(DataError, match=r"label_map\.json, o365_label_map\.json; expected one"):
+        read_odvg(path, images)
+
+
 def test_of_two_captions_of_one_image_a_phrase_is_asked_where_all_of_it_is_shown(tmp_path, images):
     box, other = [1, 2, 30, 20], [5, 5, 40, 40]
     rows = (grounding("a.png", ("man", box), ("a hat", box)), grounding("a.png", ("man", other)))

@@ -136,6 +136,7 @@ def test_a_changed_sample_is_written_as_it_is_now(conversations, tmp_path):
         (conversation(1, human(["a"]), "None", image=["a.jpg", "b.jpg"]), "expected one path"),
         (conversation(1, human(["a"]), "None", image="../x.jpg"), "leaves the images folder"),
         (conversation(1, human(["a"]), "None", image="no.jpg"), "no image"),
+        (conversation(1, human(["a"]), "None", width=2, height=1), "its image has 2 x 1 px, and"),
         ({"id": 1, "image": "equestrian/006.jpg", "conversations": []}, "two turns"),
         ({"id": 1}, "expected one path"),
     ],

@@ -26,11 +26,10 @@ from boxrl.data.formats.chat_answers import (
 from boxrl.data.formats.chat_objects import Objects
 from boxrl.data.formats.chat_questions import Question, read_question
 from boxrl.data.formats.chat_rows import Dialogue, image_settings, read_dialogue, shown_wh
-from boxrl.data.formats.coco_dialects import number as as_number
 from boxrl.data.formats.coco_joins import as_id
 from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder
-from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy
+from boxrl.data.formats.reading import Reading, Rejected, check_declared, placed_xyxy
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
 from boxrl.families import Family, build_family
@@ -132,12 +131,8 @@ class _Reader:
     def _check_size(self, row: Row, size_wh: Size, placed: bool, where: str) -> None:
         """Stop where boxes are in pixels and the row says that they are those of another size."""
         frame = self.family.frame if self.family is not None else ""
-        told = as_number(row.get("width")), as_number(row.get("height"))
-        if (placed or frame in ("original", "resized")) and all(told) and told != size_wh:
-            raise DataError(
-                f"{where}: the row says that its image has {told[0]} x {told[1]} px, and it has "
-                f"{size_wh[0]} x {size_wh[1]}; its boxes are pixels of one of the two"
-            )
+        if placed or frame in ("original", "resized"):
+            check_declared(row, size_wh, where)
         if self.family is not None and frame == "resized" and (settings := image_settings(row)):
             theirs = shown_wh(settings, self.family, size_wh, where)
             mine = self.family.input_size_wh(size_wh)

@@ -27,6 +27,7 @@ from boxrl.data.formats.turns import untold_turn
 from boxrl.data.subsets import Mode
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
+from boxrl.types import fold_label
 
 Row = dict[str, Any]
 
@@ -78,6 +79,12 @@ def _label_map(folder: Path) -> dict[str, str]:
     found = sorted(folder.glob("*label_map*.json")) or sorted(folder.glob("*label*.json"))
     if not found:
         return {}
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found[:5])
+        raise DataError(
+            f"{folder}: {listed}; expected one label map beside the rows: put each file of rows "
+            "into a folder with its own"
+        )
     path = found[0]
     try:
         content = json.loads(read_document(path))
@@ -98,7 +105,7 @@ def _add_row(row: Row, names: dict[str, str], collection: Collection, where: str
     if isinstance(row.get("detection"), dict):
         instances = require(row["detection"], "instances", list, where)
         marks = [
-            _mark(_name(item, names), item.get("bbox"), where, item)
+            _mark(_name(item, names, where), item.get("bbox"), where, item)
             for item in instances
             if isinstance(item, dict) or _raise(where, item)
         ]
@@ -116,8 +123,16 @@ def _raise(where: str, item: Any) -> bool:
     raise DataError(f"{where}: expected an instance, got {item!r:.80}")
 
 
-def _name(item: Row, names: dict[str, str]) -> Any:
-    return item.get("category") or names.get(str(item.get("label")))
+def _name(item: Row, names: dict[str, str], where: str) -> Any:
+    """The label by name, where it has one; that of its number has to be the same."""
+    category, known = item.get("category"), names.get(str(item.get("label")))
+    told = names and isinstance(category, str) and "label" in item
+    if told and fold_label(category) != fold_label(known or ""):
+        raise DataError(
+            f"{where}: label {item['label']!r:.40} is {category!r:.80} here and {known!r:.80} in "
+            "the label map; take the map of these rows"
+        )
+    return category or known
 
 
 def _region(region: Any, where: str) -> Iterator[Mark]:

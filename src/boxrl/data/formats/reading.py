@@ -151,6 +151,25 @@ def size_of(row: dict[str, Any], where: str) -> tuple[int, int]:
     return width, height
 
 
+def check_declared(row: dict[str, Any], size_wh: tuple[int, int], where: str) -> None:
+    """Stop where a row tells another size of its image than the image has.
+
+    Args:
+        row: whose boxes are pixels, with `width` and `height` or without.
+        size_wh: (width, height) of the image in pixels.
+        where: start of the error message.
+
+    Raises:
+        DataError: it does, so that its boxes are pixels of one of the two.
+    """
+    told = row.get("width"), row.get("height")
+    if all(is_whole(side, 1) for side in told) and told != size_wh:
+        raise DataError(
+            f"{where}: the row says that its image has {told[0]} x {told[1]} px, and it has "
+            f"{size_wh[0]} x {size_wh[1]}; its boxes are pixels of one of the two"
+        )
+
+
 def placed_xywh(
     value: Any, size_wh: tuple[int, int], where: str
 ) -> tuple[float, float, float, float]:

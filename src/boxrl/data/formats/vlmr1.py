@@ -21,6 +21,7 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import (
     Reading,
     Rejected,
+    check_declared,
     placed_xyxy,
     read_records,
     refuse_shares,
@@ -114,6 +115,7 @@ def _expression_objects(
 def _conversation_sample(row: dict[str, Any], key: str, images: ImageFolder, where: str) -> Sample:
     image = images.locate(_one_image(row, where), where)
     size_wh = read_header(images.folder / image, where).size_wh
+    check_declared(row, size_wh, where)
     question, answer = _turns(row, where)
     labels = _labels(question)
     expression = _EXPRESSION.search(question)

@@ -210,10 +210,10 @@ def splits_among(names: Names, images: ImageFolder, found: Sequence[str]) -> lis
         images: the folder.
         found: paths of images from there.
     """
-    several = []
+    several, known = [], set(found)
     for split in names.splits:
         try:
-            if not set(found).isdisjoint(find_images(names, images, [split])):
+            if not known.isdisjoint(find_images(names, images, [split])):
                 several.append(split)
         except DataError:  # such as one that lies elsewhere
             continue
