@@ -134,13 +134,15 @@ def test_nothing_is_sampled_by_the_settings_of_the_model_folder(scene_folder: Pa
     family, prompt = read_family(model_folder("tiny-taught")), build_prompt("standard")
     generator = Generator(model, processor, Questions(family, prompt, scene_folder / "images"))
     samples = read_samples(scene_folder / "samples.jsonl")[:1]
-    calls = [Sampling(max_new_tokens=16), Sampling(max_new_tokens=16, temperature=1.5, n=2)]
+    calls = [Sampling(max_new_tokens=48), Sampling(max_new_tokens=16, temperature=1.5, n=2)]
 
     def completions() -> list[list[str]]:
         return [[row.completion for row in generator.answer(samples, call)] for call in calls]
 
     expected = completions()
     own = {"min_p": 0.99, "no_repeat_ngram_size": 1, "repetition_penalty": 3.0, "num_beams": 3}
-    model.generation_config.update(**own)
+    only_pads = {"eos_token_id": processor.tokenizer.pad_token_id}  # the tokenizer's ends, too
+    model.generation_config.update(**own, **only_pads)
+    generator = Generator(model, processor, generator.questions)
     assert completions() == expected
     assert model.generation_config.min_p == 0.99  # where it is saved, it is as it was

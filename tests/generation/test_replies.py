@@ -49,6 +49,23 @@ def test_what_is_no_reply_is_told_in_the_server_s_words(row):
         assert words in error_words(row["body"])
 
 
+@pytest.mark.parametrize(
+    ("ending", "whole"),
+    [
+        ("", False),
+        ("data: [DONE]\n\n", True),
+        ('data: {"choices": [{"finish_reason": "stop"}]}', True),
+    ],
+)
+def test_a_stream_that_breaks_off_is_no_whole_answer(ending, whole):
+    body = 'data: {"choices": [{"delta": {"content": "[1, 2"}, "finish_reason": null}]}\n\n'
+    if whole:
+        assert read_reply((body + ending).encode()).content == "[1, 2"
+    else:
+        with pytest.raises(NoReply, match="broke off"):
+            read_reply((body + ending).encode())
+
+
 def test_a_split_off_thought_stands_in_front_of_the_answer():
     def reply(**message):
         finish = message.pop("finish", "stop")

@@ -50,6 +50,7 @@ class Prediction:
         box_verify: how sure a second look is of each box, in [0, 1], in emission order.
         n_prompt_tokens: tokens of the prompt, those of the image included; None where a server
             does not say.
+        asked: hash of the question, so that a resumed file answers no other; None where not told.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Prediction:
     first_tokens: Mapping[str, float] | None = None
     box_verify: tuple[float, ...] | None = None
     n_prompt_tokens: int | None = None
+    asked: str | None = None
 
 
 def render_prediction(prediction: Prediction) -> str:
@@ -82,6 +84,8 @@ def render_prediction(prediction: Prediction) -> str:
         row["first_tokens"] = dict(prediction.first_tokens)
     if prediction.box_verify is not None:
         row["box_verify"] = list(prediction.box_verify)
+    if prediction.asked is not None:
+        row["asked"] = prediction.asked
     if prediction.error is not None:
         row["error"] = prediction.error
     return json.dumps(row, ensure_ascii=False)
@@ -123,6 +127,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         first_tokens=first,
         box_verify=tuple(map(float, verified)) if verified is not None else None,
         n_prompt_tokens=row.get("n_prompt_tokens"),
+        asked=row.get("asked"),
     )
 
 

@@ -18,6 +18,7 @@ from boxrl.evaluate import Evaluation, evaluate
 from boxrl.evaluate.files import read_settings, write_evaluation
 from boxrl.evaluate.judging import Confidence
 from boxrl.families import Family
+from boxrl.generation.model_folders import hash_weights, model_folder
 from boxrl.generation.predict import Engine, Sampling, predict
 from boxrl.generation.questions import Questions
 from boxrl.metrics.intervals import RESAMPLES
@@ -95,9 +96,13 @@ def answer_samples(
         samples = apply_control(samples, options.control, options.sampling.seed)
     if engine is None:
         engine = build_engine(options.engine, options.prompt, images, options.control)
+    asked, served = options.engine, options.engine.engine == "openai"
     facts = {
-        "model": options.engine.model,
-        "engine": options.engine.engine,
+        "model": asked.model,
+        "served_model_name": asked.served_model_name if served else None,
+        "weights": None if served else hash_weights(model_folder(asked.model)),
+        "engine": asked.engine,
+        "dtype": None if served or asked.dtype == "auto" else asked.dtype,
         "samples": str(file),
         "images": str(images),
         # So that the answers can be shown with what they are for, wherever that lies.
@@ -106,8 +111,8 @@ def answer_samples(
             "images": {"path": str(images.resolve()), "sha256": hash_images(images, samples)},
         },
         "control": options.control,
-        "extra_body": dict(options.engine.extra_body),
-        "engine_args": list(options.engine.engine_args),
+        "extra_body": dict(asked.extra_body),
+        "engine_args": list(asked.engine_args),
     }
     return Answered(engine.questions.family, predict(engine, samples, out, options.sampling, facts))
 

@@ -54,7 +54,7 @@ class Generator:
         self.processor = processor
         self.questions = questions
         self.banned = banned_token_ids(processor, questions.family)
-        self.eos = torch.tensor(end_token_ids(model), device=model.device)
+        self.eos = torch.tensor(end_token_ids(model, processor.tokenizer), device=model.device)
         self._read = reader(processor.tokenizer, questions.family)
 
     def answer(self, samples: Sequence[Sample], sampling: Sampling) -> list[Prediction]:
@@ -170,6 +170,7 @@ class Generator:
             "do_sample": drawn,
             "top_k": 0 if drawn else None,  # else transformers' own default holds, 50
             "suppress_tokens": self.banned or None,
+            "eos_token_id": self.eos.tolist(),
         }
         if drawn:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p}

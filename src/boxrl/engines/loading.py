@@ -172,8 +172,8 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def end_token_ids(model: Any) -> list[int]:
-    """Tokens that end an answer.
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer, as in TRL: the model's and, where it is another, the tokenizer's.
 
     Raises:
         UsageError: the model's generation config names none.
@@ -185,7 +185,8 @@ def end_token_ids(model: Any) -> list[int]:
             f"{model.name_or_path}: eos_token_id is {named!r:.80}; expected the token that ends "
             "an answer, or a list of such, in generation_config.json"
         )
-    return ids
+    end = tokenizer.eos_token_id
+    return ids if end is None or end in ids else [*ids, end]
 
 
 @contextmanager

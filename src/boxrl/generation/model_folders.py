@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from boxrl.guard.files import read_json_object
 WEIGHTS = Path(__file__).parents[1] / "engines" / "tiny" / "weights"
 PACKAGED = dict(zip(PACKAGED_MODELS, (WEIGHTS / "half_taught", WEIGHTS / "taught"), strict=True))
 """Models inside the package by name; `tiny` is under-trained: RL has something to repair."""
+
+READS, READ_BYTES = 32, 2**16
+"""Places that a file of weights is read at, first and last bytes among them, and bytes of each."""
 
 
 def model_folder(model: str) -> Path:
@@ -51,6 +55,23 @@ def _folder(model: str, from_hub: Callable[[str], Path]) -> Path:
         f"no model folder {model}; packaged models: {', '.join(PACKAGED)}; models of the hub by "
         "their id, OWNER/NAME"
     )
+
+
+def hash_weights(folder: Path) -> str:
+    """Short SHA-256 over samples of a model's weights, which tells one training from another.
+
+    Args:
+        folder: of the model; a few megabytes of each file are read, whatever its size.
+    """
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as handle:
+            for place in range(READS):
+                handle.seek(max(size - READ_BYTES, 0) * place // (READS - 1))
+                digest.update(handle.read(READ_BYTES))
+    return digest.hexdigest()[:12]
 
 
 def image_token_ids(folder: Path, family: Family) -> list[int]:

@@ -6,6 +6,7 @@ A killed run goes on where it stopped, and its final file equals that of an unin
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 import zlib
 from collections import Counter
@@ -17,9 +18,10 @@ from typing import Any, NamedTuple, Protocol
 from PIL.Image import Image
 
 from boxrl import __version__
-from boxrl.data.files import locked
+from boxrl.data.files import hash_file, locked
 from boxrl.data.predictions import Prediction, PredictionsFile
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
+from boxrl.families.own import is_own
 from boxrl.generation.questions import Questions
 from boxrl.parsing import parse
 from boxrl.parsing.answers import as_read
@@ -69,6 +71,14 @@ class Draw(NamedTuple):
     def seed(self, seed: int) -> int:
         """Its own random seed, 32 bits, whatever is generated beside it."""
         return zlib.crc32(f"{seed}/{self.id}".encode())
+
+    @property
+    def asked(self) -> str:
+        """Short hash of what is asked of which image; targets do not count."""
+        sample = self.sample
+        region = sample.objects[:1] if sample.task == "region" else ()
+        asked = (sample.image, sample.size_wh, sample.task, sample.labels, sample.question, region)
+        return hashlib.sha256(repr(asked).encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def draws(samples: Sequence[Sample], n: int) -> list[Draw]:
@@ -178,7 +188,8 @@ def predict(
         The rows that ended in error; the next call tries them again.
 
     Raises:
-        UsageError: `out` was made with other settings, or another process is writing it.
+        UsageError: `out` was made with other settings, or answers other questions under the same
+            ids, or another process is writing it.
         DataError: nothing but errors came of the first rows.
     """
     with locked(out):
@@ -194,13 +205,16 @@ def _answer(
     description: str,
 ) -> list[Prediction]:
     """Generate what the file lacks and put it in order; returns the rows that ended in error."""
-    done = {draw.id for draw in wanted} & set(file.done)
+    asked = {draw.id: draw.asked for draw in wanted}
+    _check_asked(file, asked)
+    done = asked.keys() & file.done.keys()
     failed: list[Prediction] = []
     first: dict[str, str] = {}
     with progress_bar(description, len(wanted), len(done)) as bar:
 
         def keep(rows: Sequence[Prediction]) -> None:
-            new = [row for row in rows if row.id not in file.done]
+            fresh = [row for row in rows if row.id not in file.done]
+            new = [replace(row, asked=asked[row.id]) for row in fresh]
             file.append(new)
             failed.extend(row for row in new if row.finish_reason == "error")
             bar.advance(len(new))
@@ -223,6 +237,21 @@ def _answer(
             file.add_timing(time.monotonic() - began, len(file.done) - answered)
     file.arrange([draw.id for draw in wanted])
     return failed
+
+
+def _check_asked(file: PredictionsFile, asked: Mapping[str, str]) -> None:
+    """See that rows which are kept answer what is asked now, by id.
+
+    Raises:
+        UsageError: one does not.
+    """
+    kept = {key: file.done[key].asked for key in asked if key in file.done}
+    others = [key for key, then in kept.items() if then not in (None, asked[key])]
+    if others:
+        raise UsageError(
+            f"{file.path}: {len(others):,} of its rows, {others[0]!r} for one, answer other "
+            "questions than the samples ask now; choose another --out, or remove these rows"
+        )
 
 
 def unread(questions: Questions, wanted: Sequence[Draw], completions: Mapping[str, str]) -> str:
@@ -260,10 +289,17 @@ def _settings(engine: Engine, sampling: Sampling, facts: dict[str, Any]) -> dict
         | {
             "family": questions.family.name,
             "prompt": questions.prompt.name,
+            "prompt_file": _hash_own(questions.prompt.name),
+            "family_file": _hash_own(questions.family.name),
             "sampling": sampling.settings(),
             "versions": {"boxrl": __version__} | engine.versions,
         }
     )
+
+
+def _hash_own(name: str) -> str | None:
+    """Short SHA-256 of the file of a prompt or family of one's own; None of a packaged one."""
+    return hash_file(Path(name))[:12] if is_own(name) else None
 
 
 def batches(wanted: Sequence[Draw], size: int, done: set[str]) -> Iterator[Sequence[Draw]]:

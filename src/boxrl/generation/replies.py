@@ -255,7 +255,7 @@ def _joined(stream: bytes) -> tuple[dict[str, Any], Any]:
     """The choice and the usage that the chunks of a stream add up to.
 
     Raises:
-        NoReply: no chunk holds a choice.
+        NoReply: no chunk holds a choice, or none says that it was the last.
     """
     text: list[str] = []
     thought: list[str] = []
@@ -278,6 +278,8 @@ def _joined(stream: bytes) -> tuple[dict[str, Any], Any]:
                 choice["error"] = part["error"]
     if not choice:
         raise NoReply("answered with a stream without choices")
+    if not (choice.get("finish_reason") or choice.get("error") or has_ended(stream)):
+        raise NoReply("answered with a stream that broke off")
     choice["message"] = {"content": "".join(text), "reasoning": "".join(thought)}
     choice["logprobs"] = {"content": tokens} if tokens else None
     return choice, usage
