@@ -270,6 +270,22 @@ def test_mending_keeps_what_needs_no_guess_and_lists_every_change(tmp_path):
     assert lint(tmp_path / "new.jsonl").errors == 0
 
 
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [
+        ({"labels": ["dog", "bird"]}, 1),  # cat is another label of the image
+        ({"labels": ["Cats", "dog"]}, 0),  # and may be what is asked for
+        ({"labels": ["the left cat"], "task": "grounding", "question": "the left cat"}, 0),
+        ({"labels": ["dog", "bird"], "task": "region", "answer": "dog"}, 0),
+    ],
+)
+def test_mending_makes_no_negative_of_a_box_under_another_label(tmp_path, more, kept):
+    source = write(tmp_path / "x.jsonl", row(objects=boxes(([1, 2, 30, 40], "cat")), **more))
+    rules = [defect.rule for defect in lint(source, fixed=tmp_path / "new.jsonl").defects]
+    assert rules == ["label-not-asked"]
+    assert len((tmp_path / "new.jsonl").read_text().splitlines()) == kept
+
+
 def test_mending_leaves_out_what_has_nothing_left_to_ask_for(tmp_path):
     empty = boxes(([5, 5, 5, 9], "cat"))
     rows = [

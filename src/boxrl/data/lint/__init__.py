@@ -8,7 +8,6 @@ are left out, and every change is listed.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from boxrl.data.files import read_lines, write_atomic
 from boxrl.data.lint.copies import UNCOMPARED, HeldOut, can_hash
 from boxrl.data.lint.prompts import PromptDefect, lint_labels, lint_rendered
-from boxrl.data.lint.rows import Checked, Defect, check_image, check_row
+from boxrl.data.lint.rows import Checked, Defect, check_image, check_row, skeleton
 from boxrl.data.samples import read_samples, render_sample
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family
@@ -230,7 +229,7 @@ class _AcrossRows:
     def _near_identical_labels(self) -> Iterator[Defect]:
         alike = defaultdict(list)
         for label in self.labels:
-            alike[_skeleton(label)].append(label)
+            alike[skeleton(label)].append(label)
         for labels in alike.values():
             if len(labels) > 1:
                 line = max(self.labels[label] for label in labels)
@@ -275,15 +274,6 @@ class _AcrossRows:
                             f"one in the same image {image!r}",
                             "keep one of the two",
                         )  # fmt: skip
-
-
-_NOT_LETTERS = re.compile(r"[\W_]+")
-
-
-def _skeleton(label: str) -> str:
-    """The label without case, spacing, punctuation and a plural s."""
-    bare = _NOT_LETTERS.sub("", fold_label(label))
-    return bare[:-1] if len(bare) > 3 and bare.endswith("s") else bare or label
 
 
 class _Repaired:

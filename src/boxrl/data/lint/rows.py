@@ -16,7 +16,7 @@ from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked, without_labels
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
-from boxrl.types import Sample, fold_label
+from boxrl.types import Object, Sample, fold_label
 
 
 class Defect(NamedTuple):
@@ -205,7 +205,7 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
         elif key[1] not in asked and not item.iscrowd:
             where = f"objects[{index}]"
             message = f"{where}: label {item.label!r} is not among the labels asked for"
-            change = f"{where}: moved to meta.others, not asked for"
+            change = _moved(item, sample, where)
             found.error("label-not-asked", message, "ask for it or move it to meta.others", change)
             unasked.append({"bbox": list(item.bbox), "label": item.label})
         else:
@@ -225,6 +225,32 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
     if unasked:
         meta["others"] = [*meta.get("others", []), *unasked]
     return _check_known(replace(sample, objects=tuple(kept), meta=meta), found)
+
+
+def _moved(item: Object, sample: Sample, where: str) -> str | None:
+    """How a box that is not asked for is moved aside.
+
+    None, so that its row goes, where nothing would be left of what is asked, or where it may be
+    what is asked for by another spelling: its row would say that the image does not hold it.
+    """
+    shown = {fold_label(target.label) for target in sample.targets}
+    unanswered = {skeleton(label) for label in sample.labels if fold_label(label) not in shown}
+    if sample.task in ("grounding", "region") or skeleton(item.label) in unanswered:
+        return None
+    return f"{where}: moved to meta.others, not asked for"
+
+
+_NOT_LETTERS = re.compile(r"[\W_]+")
+
+
+def skeleton(label: str) -> str:
+    """The label without case, spacing, punctuation and a plural s.
+
+    Args:
+        label: as it is written.
+    """
+    bare = _NOT_LETTERS.sub("", fold_label(label))
+    return bare[:-1] if len(bare) > 3 and bare.endswith("s") else bare or label
 
 
 def _check_known(sample: Sample, found: _Findings) -> Sample:
