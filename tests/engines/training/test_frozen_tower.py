@@ -106,6 +106,18 @@ def test_images_that_differ_anywhere_are_not_taken_for_each_other(kind: str) -> 
         assert len(frozen._kept) > 1
 
 
+def test_blank_images_of_one_area_are_told_by_their_shapes() -> None:
+    model = build_model("qwen2.5-vl")
+    frozen = run_frozen(model, tower_of(model))
+    grids = [torch.tensor([[1, *shape]]) for shape in ((4, 8), (8, 4))]
+    pixels = torch.ones(32, 3 * 2 * model.config.vision_config.patch_size**2)
+    with frozen.keeping():
+        kept = [frozen(pixels, grid_thw=grid).pooler_output for grid in grids]
+    for grid, found in zip(grids, kept, strict=True):
+        assert torch.equal(found, frozen(pixels, grid_thw=grid).pooler_output)
+    assert not torch.equal(*kept)
+
+
 def test_checkpointing_neither_repeats_nor_differentiates_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

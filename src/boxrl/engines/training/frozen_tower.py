@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -106,16 +107,21 @@ class _Images(NamedTuple):
     Attributes:
         name: what the tower calls its pixel values.
         pixels: "rows ...".
-        counts: rows of each image.
+        shapes: of each image in rows of pixels, along time, height and width where it has a grid.
         grid: Long "images 3", or None.
         others: further arguments by name.
     """
 
     name: str
     pixels: Tensor
-    counts: list[int]
+    shapes: list[tuple[int, ...]]
     grid: Tensor | None
     others: dict[str, Any]
+
+    @property
+    def counts(self) -> list[int]:
+        """Rows of pixels of each image."""
+        return [prod(shape) for shape in self.shapes]
 
     @classmethod
     def find(cls, tower: nn.Module, args: Any, kwargs: Any) -> _Images | None:
@@ -125,8 +131,10 @@ class _Images(NamedTuple):
         pixels, grid = given.pop(names[0], None), given.pop("grid_thw", None)
         if not torch.is_tensor(pixels) or any(map(torch.is_tensor, given.values())):
             return None
-        counts = [1] * len(pixels) if grid is None else grid.prod(-1).tolist()
-        return cls(names[0], pixels, counts, grid, given)
+        shapes: list[tuple[int, ...]] = [(1,)] * len(pixels)
+        if grid is not None:
+            shapes = [tuple(shape) for shape in grid.tolist()]
+        return cls(names[0], pixels, shapes, grid, given)
 
     def chosen(self, rows: Sequence[int]) -> dict[str, Any]:
         """The tower's arguments for some of the images."""
@@ -150,7 +158,8 @@ class _Images(NamedTuple):
             by_row = (words * _factors(words.shape[1], words.device)).sum(1)
             sums.append((by_row * _factors(len(words), words.device)).sum())
         found = torch.stack(sums).tolist()  # one wait for a GPU
-        return [(total, count, half) for total, count in zip(found, self.counts, strict=True)]
+        # Shapes, too: blank images of one area have the same pixels.
+        return [(total, shape, half) for total, shape in zip(found, self.shapes, strict=True)]
 
 
 def _factors(count: int, device: torch.device) -> Tensor:
