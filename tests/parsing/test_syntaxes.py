@@ -115,3 +115,18 @@ def test_nothing_at_all_is_how_some_families_say_that_nothing_is_there(family, s
     for answer in ("", " \n"):
         assert parse(answer, family, (640, 480), None, "optional").status == status
         assert parse(answer, family, (640, 480), None, "required").status == "missing"
+
+
+@pytest.mark.parametrize(
+    ("family", "answer", "reason"),
+    [
+        ("qwen2.5-vl", "<|box_start|><1><2><30><40><|box_end|>", "marks of rex-omni"),
+        ("qwen3-vl", "cat<|box_start|>(1,2),(30,40)<|box_end|>", "marks of qwen2-vl"),
+        ("gemma", "<loc0001><loc0002><loc0030><loc0040> cat", "marks of paligemma"),
+        ("rex-omni", "<|box_start|><1><2><30><|box_end|>", "no JSON"),  # its own, and broken
+        ("gemma", "[{'Position': [1, 2, 30]}]", "broken JSON"),
+    ],
+)
+def test_marks_of_another_family_are_why_nothing_is_read(family, answer, reason):
+    parsed = parse(answer, family, (640, 480), None, "optional")
+    assert (parsed.status, parsed.reason) == ("malformed", reason)

@@ -108,8 +108,8 @@ def _find_family(model_dir: Path, name: str | None) -> Family:
         if found is not None and not is_own(name) and model_type not in family.model_types:
             raise UsageError(
                 f"{model_dir}: family {name!r} contradicts the model's config, whose model_type "
-                f"{model_type!r} belongs to {found.name!r}; leave --family out, or describe a model "
-                "that was trained on other coordinates in a .yaml file (docs/howto/add_model.md)"
+                f"{model_type!r} belongs to {found.name!r}; leave --family out, or describe a "
+                "model trained on other coordinates in a .yaml file (docs/howto/add_model.md)"
             )
         return family
     if found is None and not any("vision" in key for key in config):

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from boxrl.boxes import clip, order_corners
-from boxrl.families import Family, build_family
+from boxrl.families import FAMILIES, Family, build_family
+from boxrl.families.signs import find_sign
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
@@ -84,8 +85,16 @@ def parse(
         return _place(items, rest, answer, found.tagged, family, size_wh, input_size_wh)
     says_nothing = rest.says_nothing and not rest.unusable
     status: Status = "empty" if says_nothing else "malformed"
-    reason = "" if says_nothing else rest.reason
+    reason = "" if says_nothing else _other_marks(answer, family) or rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
+
+
+def _other_marks(answer: str, family: Family) -> str:
+    """Whose marks an answer has that its family does not read, in words; "" where it has none."""
+    sign = find_sign(answer)
+    if sign is None or FAMILIES[sign].syntax in (family.syntax, FAMILIES["plain"].syntax):
+        return ""
+    return f"marks of {sign}"
 
 
 def _mend(answer: str, family: Family) -> str:
