@@ -62,6 +62,15 @@ def test_a_run_that_failed_before_its_first_row_may_be_repeated_with_other_setti
         PredictionsFile(path, {"prompt": "standard"})
 
 
+def test_a_run_whose_rows_all_failed_may_be_repeated_with_other_settings(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    PredictionsFile(path, {"sampling": {"n": 1, "seed": 0}}).append([FAILED])
+    PredictionsFile(path, {"sampling": {"n": 1, "seed": 1}}).append([A])
+    assert read_predictions(path) == {"a": A}
+    with pytest.raises(UsageError, match=r"settings \(sampling.seed: 1 there, 0 now\)"):
+        PredictionsFile(path, {"sampling": {"n": 1, "seed": 0}})
+
+
 def test_a_finished_file_is_put_into_order_one_row_per_id(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     file = PredictionsFile(path, {})

@@ -195,7 +195,8 @@ def run_lint(args: argparse.Namespace) -> int:
     else:
         _print_lint(args.samples, outcome)
         if args.fix:
-            print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change")
+            print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change; "
+                  f"{_count_lines(args.fix):,} of {outcome.rows:,} rows stay")  # fmt: skip
         elif outcome.errors:
             images = ["--images", str(args.images)] if args.images else []
             mended = str(args.samples.with_suffix(".mended.jsonl"))

@@ -198,7 +198,8 @@ class PredictionsFile:
 
         Args:
             path: the .jsonl file; created when missing, a cut last line is removed. One without
-                rows, as a run leaves that failed at its start, is begun anew.
+                rows, as a run leaves that failed at its start, is begun anew, and so is one whose
+                rows all ended in error where the settings have changed.
             settings: what the predictions depend on; must equal those of an existing file.
 
         Raises:
@@ -208,38 +209,40 @@ class PredictionsFile:
         refuse_link(path)
         self.path = path
         self.done: dict[str, Prediction] = {}
-        if path.is_file() and path.stat().st_size:
-            self._check_settings(settings)
+        begun = path.is_file() and path.stat().st_size > 0
+        changed = self._changed_settings(settings) if begun else []
+        if begun:
             _cut_partial_line(path)
             self.done = {
                 key: row
                 for key, row in read_predictions(path).items()
                 if row.finish_reason != "error"
             }
-        else:
+        if changed and self.done:
+            raise UsageError(
+                f"{path}: was made with other settings ({'; '.join(changed)}); "
+                "choose another --out or repeat the settings"
+            )
+        if changed or not begun:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(meta_path(path), settings | {"cwd": str(Path.cwd())})
-            path.touch()
+            path.write_bytes(b"")
 
-    def _check_settings(self, settings: dict[str, Any]) -> None:
+    def _changed_settings(self, settings: dict[str, Any]) -> list[str]:
+        """What is not as it was when the file was begun, in words."""
         meta = meta_path(self.path)
         if not meta.is_file():
             raise UsageError(
                 f"{self.path}: exists without {meta.name}, so its settings are unknown; "
                 "choose another --out"
             )
-        made_with = read_json_object(meta)
-        wanted = json.loads(redact(json.dumps(settings)))
-        changed = [
+        made_with = _flat(read_json_object(meta))
+        wanted = _flat(json.loads(redact(json.dumps(settings))))
+        return [
             f"{key}: {made_with.get(key)!r} there, {wanted.get(key)!r} now"
-            for key in sorted({*made_with, *wanted} - NOT_COMPARED)
+            for key in sorted({*made_with, *wanted})
             if made_with.get(key) != wanted.get(key)
         ]
-        if changed:
-            raise UsageError(
-                f"{self.path}: was made with other settings ({'; '.join(changed)}); "
-                "choose another --out or repeat the settings"
-            )
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Add rows and bring them to disk.
@@ -288,6 +291,16 @@ class PredictionsFile:
 def meta_path(path: Path) -> Path:
     """Where the settings of a predictions file stand."""
     return path.with_name(f"{path.stem}.meta.json")
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that are compared, the keys of inner objects behind a dot."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in NOT_COMPARED:
+            inner = value if isinstance(value, dict) else {}
+            flat |= {f"{key}.{name}": item for name, item in inner.items()} or {key: value}
+    return flat
 
 
 def _is_json(line: bytes) -> bool:

@@ -333,7 +333,10 @@ def image_path(images: Path, sample: Sample) -> Path:
     """
     path = images / sample.image
     if not path.is_file():
-        raise DataError(f"sample {sample.id!r}: no image {path}; --images names their folder")
+        raise DataError(
+            f"sample {sample.id!r}: no image {path}; --images, in a recipe data.images, names "
+            "their folder"
+        )
     if not path.resolve().is_relative_to(images.resolve()):
         raise DataError(
             f"sample {sample.id!r}: image {path} is a link out of the images folder, which may "

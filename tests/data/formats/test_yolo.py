@@ -206,6 +206,11 @@ NAMED = {
         "images",
         {"images/classes.txt": "x\ny\n", "images/data.yaml": "names: [dog, cat]"},
     ),
+    "beside a recipe": (
+        "labels",
+        "images",
+        {"classes.txt": "dog\ncat\n", "recipe.yaml": "# out: FOLDER names another.\nout: a\n"},
+    ),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from boxrl.guard.files import parse_yaml_texts
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
 """Where labelImg, CVAT, Roboflow and Label Studio write the names, one a line but for the last."""
 
+NAMES_KEY = re.compile(r"\bnames[\"']?\s*:")
+"""A YAML file without it is another program's."""
 
 VALIDATION = ("val", "validation", "valid")
 """What the held-out split is called."""
@@ -78,7 +81,9 @@ def find_names(annotations: Path) -> Names:
     for folder in (annotations, *annotations.absolute().parents[:2]):
         found = [folder / "data.yaml", *sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])]
         for path in found:
-            if path.is_file() and (path.name == "data.yaml" or "names" in read_document(path)):
+            if path.is_file() and (
+                path.name == "data.yaml" or NAMES_KEY.search(read_document(path))
+            ):
                 return _read_yaml(path)
         for name in NAME_FILES:
             if (folder / name).is_file():

@@ -143,8 +143,9 @@ def write_recipe(
                 return _render(recipe, facts)
     shrunk = f" and images of {recipe.max_pixels:,} pixels" if recipe.max_pixels else ""
     raise UsageError(
-        f"{model}: even QLoRA with one prompt at a time{shrunk} needs {needed / GIB:.0f} GiB, "
-        f"--gpu-memory says {gpu_memory:.0f} GB; take a smaller model or more GPUs"
+        f"{model}: even QLoRA with one prompt at a time{shrunk} needs {needed / GIB:.1f} GiB; of "
+        f"--gpu-memory {gpu_memory:g} GB it may take {0.9 * gpu_memory * 1e9 / GIB:.1f} GiB; take "
+        "a smaller model or more GPUs"
     )
 
 
