@@ -48,6 +48,7 @@ def test_shown_text_is_encodable_and_short(text: str, limit: int) -> None:
         ("<think>no end <answer>None</answer>", "no end"),
         ("<think>cut", "cut"),
         ("<think></think>", ""),
+        ("\u25c1think\u25b7one cat\u25c1/think\u25b7None", "one cat"),
         ("<answer>None</answer>", None),
         ("</think>", None),
     ],

@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def thinking(self) -> str | None:
-        """What stands in `<think>`; None where there is no such tag."""
+        """What stands between the marks of a thought, such as `<think>`; None without any."""
         return extract_thinking(as_read(self.completion, self.opened))
 
     @property

@@ -41,7 +41,8 @@ class Sampling:
         top_p: mass of the likeliest tokens that are drawn from.
         max_new_tokens: longest completion.
         seed: of every draw.
-        batch_size: rows that are generated together; changes no result but rounding.
+        batch_size: rows that are generated together; changes no greedy result but by rounding.
+            Drawn by transformers, completions repeat as long as it does.
         n: completions per sample.
         logprobs: also give each box the mean log-probability of its coordinates.
         first_tokens: also give so many of the likeliest first tokens, with their probabilities.

@@ -73,10 +73,15 @@ def split_thought(text: str) -> tuple[str, str]:
     Models that have marks of their own for thoughts are read by those, which become `<think>` and
     `</think>` here. A thought that never ends stands behind none.
     """
+    before, mark, behind = usual_marks(text).rpartition(THOUGHT[1])
+    return before + mark, behind
+
+
+def usual_marks(text: str) -> str:
+    """The text with `<think>` and `</think>` in place of other models' marks of thoughts."""
     for begin, end in OTHER_THOUGHTS:
         text = text.replace(begin, THOUGHT[0]).replace(end, THOUGHT[1])
-    before, mark, behind = text.rpartition(THOUGHT[1])
-    return before + mark, behind
+    return text
 
 
 def says_none(answer: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from boxrl.parsing.answers import ANSWER, THOUGHT, usual_marks
+
 MAX_SHOWN = 20_000
 """Characters of a completion that a page shows; the rest is counted, not shown."""
 
@@ -13,8 +15,6 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
-_THINK = "<think>"
-_THINK_END = "</think>"
 
 
 def visible(text: str, limit: int = MAX_SHOWN) -> str:
@@ -29,10 +29,11 @@ def visible(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def extract_thinking(text: str) -> str | None:
-    """What stands in the first `<think>`, up to its end tag or the answer; None where none is."""
-    start = text.find(_THINK)
+    """What stands in the first thought, up to its end mark or the answer; None where none is."""
+    text = usual_marks(text)
+    start = text.find(THOUGHT[0])
     if start < 0:
         return None
-    start += len(_THINK)
-    ends = [place for tag in (_THINK_END, "<answer>") if (place := text.find(tag, start)) >= 0]
+    start += len(THOUGHT[0])
+    ends = [place for tag in (THOUGHT[1], ANSWER[0]) if (place := text.find(tag, start)) >= 0]
     return text[start : min(ends, default=len(text))].strip()
