@@ -116,6 +116,19 @@ def test_all_defects_of_a_row_are_told_not_only_the_first(tmp_path):
             [row(width=4000, height=3000, objects=boxes(([10, 20, 990, 800], "cat")))],
             (1, "warning", "frame"),
         ),
+        (
+            [
+                row(
+                    id=str(n),
+                    image=f"{n}.png",
+                    width=1920,
+                    height=1080,
+                    objects=boxes(([10, 20, 900 + n, 800], "cat")),
+                )
+                for n in range(20)
+            ],
+            (1, "warning", "frame"),
+        ),
     ],
 )
 def test_defects_across_rows(tmp_path, rows, expected):

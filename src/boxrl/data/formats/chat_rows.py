@@ -78,10 +78,12 @@ def image_settings(row: Row) -> dict[str, Any]:
     Args:
         row: that was read.
     """
-    turns = [message for key in TURNS for message in row.get(key) or ()]
-    contents = [message.get("content") for message in turns if isinstance(message, dict)]
+    turns = (row.get(key) for key in TURNS)
+    listed = [message for said in turns if isinstance(said, list) for message in said]
+    contents = [message.get("content") for message in listed if isinstance(message, dict)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    return {name: part[name] for part in (row, *parts) for name in SETTINGS if part.get(name)}
+    owners = [row, *(part for part in parts if isinstance(part, dict))]
+    return {name: owner[name] for owner in owners for name in SETTINGS if owner.get(name)}
 
 
 def shown_wh(

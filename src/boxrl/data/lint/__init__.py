@@ -33,7 +33,8 @@ BATCH = 256
 UNIT_GRID = 1000
 """Models that answer in a grid of 0 to 1000; boxes of large images all below it look like it."""
 
-LARGE_SIDE_PX = 2 * UNIT_GRID
+LARGE_SIDES_PX = {2 * UNIT_GRID: 1, UNIT_GRID * 5 // 4: 20}
+"""Longer sides from which boxes show that they are none of the grid -> how many must not."""
 
 OFTEN = 3
 """From so many questions on a label without any box is worth a word."""
@@ -154,7 +155,8 @@ class _AcrossRows:
         self.answers: dict[str, list[_Answer]] = {}
         self.interned: dict[Any, Any] = {}
         self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
-        self.large = (0, 0, 0.0)  # first line, boxes, furthest coordinate in large images
+        # first line, boxes, furthest coordinate in images of such sides
+        self.large = dict.fromkeys(LARGE_SIDES_PX, (0, 0, 0.0))
 
     def look_at(self, line: int, sample: Sample) -> Iterator[Defect]:
         """Defects against the rows before; remembers what later rows are compared with."""
@@ -177,10 +179,11 @@ class _AcrossRows:
             self.asked.update(dict.fromkeys(sample.labels).keys())
             self.present.update([item.label for item in sample.objects if not item.iscrowd])
         yield from self._refusals(line, sample)
-        if max(sample.size_wh) >= LARGE_SIDE_PX and sample.objects:
-            start, boxes, furthest = self.large
-            furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
-            self.large = (start or line, boxes + len(sample.objects), furthest)
+        for side in self.large if sample.objects else ():
+            if max(sample.size_wh) >= side:
+                start, boxes, furthest = self.large[side]
+                furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
+                self.large[side] = (start or line, boxes + len(sample.objects), furthest)
 
     def _refusals(self, line: int, sample: Sample) -> Iterator[Defect]:
         """Shapes that image processors refuse: the named family's, or where none is, any's."""
@@ -217,14 +220,15 @@ class _AcrossRows:
         yield from self._near_identical_labels()
         yield from self._never_present()
         yield from self._contradictions()
-        line, boxes, furthest = self.large
-        if boxes and furthest <= UNIT_GRID:
-            yield Defect(
-                line, "", "frame", "warning",
-                f"all {boxes} boxes in images of {LARGE_SIDE_PX} px and more lie within "
-                f"{UNIT_GRID} px: they look like a grid of 0 to {UNIT_GRID}",
-                "convert boxes to original pixels",
-            )  # fmt: skip
+        for side, (line, boxes, furthest) in self.large.items():
+            if boxes >= LARGE_SIDES_PX[side] and furthest <= UNIT_GRID:
+                yield Defect(
+                    line, "", "frame", "warning",
+                    f"all {boxes} boxes in images of {side} px and more lie within "
+                    f"{UNIT_GRID} px: they look like a grid of 0 to {UNIT_GRID}",
+                    "convert boxes to original pixels",
+                )  # fmt: skip
+                break
 
     def _near_identical_labels(self) -> Iterator[Defect]:
         alike = defaultdict(list)
