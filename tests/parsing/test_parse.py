@@ -46,6 +46,19 @@ def test_without_tags_the_whole_text_is_read_where_that_is_allowed():
     assert parse(f"[{CAT}]", PLAIN, (100, 100), answer_tag="optional").status == "ok"
 
 
+@pytest.mark.parametrize("text", ["<answer>{}", "{}</answer>", "<think>a</think><answer>\n{}"])
+def test_one_answer_tag_alone_is_no_part_of_the_answer(text):
+    for family, answer, status, labels in [
+        (PLAIN, "None", "empty", ()),
+        (PLAIN, f"[{CAT}]", "ok", ("cat",)),
+        (FAMILIES["paligemma"], "<loc0001><loc0002><loc0030><loc0040> cat", "ok", ("cat",)),
+        (FAMILIES["internvl"], "cat[[1, 2, 30, 40]]", "ok", ("cat",)),
+    ]:
+        parsed = parse(text.format(answer), family, (100, 100), answer_tag="optional")
+        assert (parsed.status, parsed.detections.labels) == (status, labels)
+        assert parse(text.format(answer), family, (100, 100)).status == "missing"
+
+
 def test_flipped_corners_are_ordered_and_counted_and_flat_boxes_dropped():
     items = '[{"bbox_2d": [30, 40, 10, 20], "label": "a"}, {"bbox_2d": [5, 5, 5, 9], "label": "b"}]'
     parsed = parse(f"<answer>{items}</answer>", PLAIN, (100, 100))

@@ -18,7 +18,7 @@ from boxrl.boxes import clip, order_corners
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.families.signs import find_sign
 from boxrl.families.syntaxes import SYNTAXES
-from boxrl.parsing.answers import find_answer, says_none
+from boxrl.parsing.answers import ANSWER, find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
 from boxrl.parsing.points import NamedPoint, read_points
 from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, fold_label
@@ -68,6 +68,8 @@ def parse(
     answer = found.answer
     if not found.tagged and (answer_tag == "required" or found.reason == "open thought"):
         return Parsed(NOTHING, "missing", reason=found.reason)
+    if not found.tagged:  # one tag alone, where the model left out the other
+        answer = answer.removeprefix(ANSWER[0]).removesuffix(ANSWER[1]).strip()
     native = SYNTAXES[family.syntax].read
     if not (found.tagged or answer or (native is not None and native("").none)):
         return Parsed(NOTHING, "missing", reason="nothing said")
