@@ -120,13 +120,13 @@ def differ(one: Scored, other: Scored, real: Tensor) -> tuple[float, float]:
 def measure_parity(kind: str) -> dict[str, Any]:
     """A row of the table."""
     model, batch = build_model(kind).eval(), small_batch(kind, GROUPS, SIZE, LENGTHS)
-    why = path_of_trl(model, 0.0)
+    why = path_of_trl(model, {"router_aux_loss_coef": 0.0})
     apart = score(model, batch, "TRL, row by row")
     padded = differ(score(model, batch, "TRL, padded"), apart, batch.completion_mask)
     row: dict[str, Any] = {"architecture": NAMES[kind], "prompt": "shared, exact"}
     if why:
         row["prompt"] = f"TRL's path: {why}"
-    elif path_of_trl(model):
+    elif path_of_trl(model, {}):
         row["prompt"] = "shared, exact, with `train.trl.router_aux_loss_coef: 0`; else TRL's path"
     ours: tuple[Any, Any] = ("", "")
     if not why:

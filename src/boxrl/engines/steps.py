@@ -39,13 +39,17 @@ def check_steps(recipe: Recipe, samples: int, processes: int = 1) -> None:
             f"processes = {micro} x {processes}"
         )
     if recipe.method == "grpo":
-        check_generation(_prompts_generated(recipe, micro * processes), samples)
+        check_generation(prompts_generated(recipe, micro * processes), samples)
 
 
-def _prompts_generated(recipe: Recipe, unit: int) -> int:
-    """Prompts of a generation as far as the recipe says so, else 0; `unit` are run at once.
+def prompts_generated(recipe: Recipe, unit: int) -> int:
+    """Prompts of a generation as far as the recipe says so, else 0.
 
     What it does not say, TRL's config says once it is built.
+
+    Args:
+        recipe: sizes of a step.
+        unit: prompts that all processes run at once.
     """
     trl = recipe.train.trl
     steps, rows = trl.get("steps_per_generation"), trl.get("generation_batch_size")

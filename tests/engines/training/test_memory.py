@@ -14,13 +14,25 @@ from boxrl.cli import main  # noqa: E402
 from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
 from boxrl.engines.prefix.kv_cache import cache_argument  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
+from boxrl.engines.training import memory  # noqa: E402
 from boxrl.engines.training.batches import split_rows  # noqa: E402
 from boxrl.engines.training.grpo import build_lora  # noqa: E402
 from boxrl.engines.training.hollow import hollow_gpu, run_backward  # noqa: E402
 from boxrl.engines.training.launch import accelerate_config  # noqa: E402
-from boxrl.engines.training.load import Load, count_image_tokens  # noqa: E402
-from boxrl.engines.training.memory import GIB, cache_bytes, estimate  # noqa: E402
-from boxrl.engines.training.micro_batch import build_rows, count, measure, prepare  # noqa: E402
+from boxrl.engines.training.load import Load, build_load, count_image_tokens  # noqa: E402
+from boxrl.engines.training.memory import (  # noqa: E402
+    GIB,
+    build_empty,
+    cache_bytes,
+    estimate,
+)
+from boxrl.engines.training.micro_batch import (  # noqa: E402
+    Work,
+    build_rows,
+    count,
+    measure,
+    prepare,
+)
 from boxrl.errors import UsageError  # noqa: E402
 from boxrl.families import FAMILIES  # noqa: E402
 from boxrl.types import Sample  # noqa: E402
@@ -184,6 +196,36 @@ def test_what_makes_a_step_smaller_makes_the_estimate_smaller(
     assert peak(trl={"activation_checkpointing": True}) < whole
     assert peak(beta=0.1) > whole
     assert peak(2, "zero3") < peak(2, "zero2") < peak(2, "ddp")
+
+
+def load_of(scenes: Path, out: Path, method: str, **train: Any) -> Load:
+    recipe = tiny_recipe(scenes, out, method=method, **train)
+    model, family = build_empty(recipe), FAMILIES["qwen2.5-vl"]
+    return build_load(recipe, family, model, None, 1)
+
+
+def test_answers_that_sft_cuts_are_counted_as_cut_and_padded(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    whole = load_of(scene_folder, tmp_path, "sft")
+    length = whole.prompt + whole.completion - 5
+    cut = load_of(scene_folder, tmp_path, "sft", trl={"max_length": length})
+    assert (cut.prompt, cut.completion) == (whole.prompt, whole.completion - 5)
+    assert whole.shared and not cut.shared
+
+
+def test_a_generation_of_several_steps_is_counted_whole(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "measure", lambda *_, **__: Work(0, 0.0, 0))
+    recipe = tiny_recipe(scene_folder, tmp_path, micro_batch_prompts=2)
+    longer = tiny_recipe(
+        scene_folder, tmp_path, micro_batch_prompts=2, trl={"steps_per_generation": 8}
+    )
+    one, four = estimate(recipe), estimate(longer)
+    assert four.memory["KV cache"] == 4 * one.memory["KV cache"]
+    assert four.memory["images"] == 4 * one.memory["images"]
+    assert four.facts == one.facts
 
 
 def test_dry_run_says_whether_it_fits(

@@ -11,10 +11,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from boxrl.config import Recipe, is_hub_id
+from boxrl.data.files import is_whole
 from boxrl.data.samples import read_samples
 from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import model_errors
-from boxrl.engines.training.paths import path_of_trl
+from boxrl.engines.training.paths import path_of_sft, path_of_trl
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.generation.hub import find_cached
@@ -83,24 +84,28 @@ def build_load(
     grpo = recipe.method == "grpo"
     images = [(count_image_tokens(sample, family, config), sample.size_wh) for sample in samples]
     image, size_wh = max(images)
+    text = TEMPLATE_TOKENS + max(
+        sum(
+            tokens(part.get("text", ""))
+            for message in render_messages(sample, prompt, family)
+            for part in message["content"]
+        )
+        for sample in samples
+    )
+    longest = train.max_completion_length
+    if not grpo:
+        longest = max(tokens(render_target(sample, family)) for sample in samples)
+        if is_whole(cut := train.trl.get("max_length")):
+            longest = max(min(longest, cut - text - image), 1)
+    path = path_of_trl if grpo else path_of_sft
     return Load(
-        text=TEMPLATE_TOKENS + max(
-            sum(
-                tokens(part.get("text", ""))
-                for message in render_messages(sample, prompt, family)
-                for part in message["content"]
-            )
-            for sample in samples
-        ),
+        text=text,
         image=image,
         grid=_grid(size_wh, family, config),
-        completion=train.max_completion_length if grpo else max(
-            tokens(render_target(sample, family)) for sample in samples
-        ),
+        completion=longest,
         groups=train.micro_batch_prompts or max(train.prompts_per_step // processes, 1),
         group=train.num_generations if grpo else 1,
-        shared=bool(recipe.engine.shared_prefix)
-        and path_of_trl(model, train.trl.get("router_aux_loss_coef")) is None,
+        shared=bool(recipe.engine.shared_prefix) and path(model, train.trl) is None,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from boxrl.engines.build import recipe_options
 from boxrl.engines.known_models import find_config, find_known_family
 from boxrl.engines.loading import model_errors, quiet
 from boxrl.engines.prefix.kinds import FULL, RECURRENT, SLIDING, layer_kinds
+from boxrl.engines.steps import prompts_generated
 from boxrl.engines.torchvision_repair import repair_torchvision
 from boxrl.engines.training.load import Load, build_load
 from boxrl.engines.training.micro_batch import (
@@ -94,12 +95,13 @@ def estimate(
     model = build_empty(recipe)
     load = build_load(recipe, family, model, samples, processes)
     prompts = max(recipe.train.prompts_per_step // processes, 1)
+    drawn = prompts_generated(recipe, load.groups * processes) // processes or prompts
     half = in_half(recipe)
     shares = processes > 1 and strategy in SHARES_STATE
     with counting_errors(recipe.model):
         prefill = 0
         if recipe.method == "grpo" and not recipe.train.trl.get("use_vllm"):
-            prefill = measure_prefill(model, load, prompts, half=half)
+            prefill = measure_prefill(model, load, drawn, half=half)
         prepared = prepare(model, recipe, family, shared=load.shared)
         counted = count(prepared)
         work = measure(
@@ -108,7 +110,7 @@ def estimate(
         )  # fmt: skip
     memory = held(recipe, counted, processes, strategy)
     own = image_bytes(model.config, load)
-    memory["images"] = prompts * own
+    memory["images"] = drawn * own
     memory["activations"] = work.peak - counted.weights - load.groups * own
     if not shares:
         memory["activations"] -= counted.gradients
@@ -122,7 +124,7 @@ def estimate(
         cache = 0.0
         if not recipe.train.trl.get("use_vllm"):  # vLLM keeps its own, inside its share
             item = 2 if half else model.dtype.itemsize
-            cache = cache_bytes(model.config.get_text_config(), load, prompts, item)
+            cache = cache_bytes(model.config.get_text_config(), load, drawn, item)
             memory["KV cache"] = cache
         generating = kept + max(cache, prefill)
         if processes > 1 and strategy in SHARES_WEIGHTS:  # each process gathers all weights

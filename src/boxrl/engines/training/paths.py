@@ -7,7 +7,7 @@ which is scored and differentiated by TRL's path, too.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
@@ -40,18 +40,39 @@ Scores = Callable[[dict[str, Any], int], Tensor]
 """Log-probabilities "b c" of TRL's arguments and the tokens of a completion, c."""
 
 
-def path_of_trl(model: Any, balance: float | None = None) -> str | None:
+def path_of_trl(model: Any, options: Mapping[str, Any]) -> str | None:
     """Why training has to take TRL's path; None where prompts can be shared exactly.
 
     Args:
         model: as it was loaded, unwrapped.
-        balance: TRL's `router_aux_loss_coef`; None takes the model's own.
+        options: of TRL's config by name; without a `router_aux_loss_coef` the model's own counts.
     """
-    text = model.config.get_text_config()
+    if options.get("neftune_noise_alpha"):
+        return (
+            "train.trl.neftune_noise_alpha draws noise by the length of a row, which is that of a "
+            "whole micro-batch where rows are packed"
+        )
+    text, balance = model.config.get_text_config(), options.get("router_aux_loss_coef")
     own = getattr(text, "router_aux_loss_coef", 0.0) if balance is None else balance
     if hasattr(text, "output_router_logits") and own:
         return "experts are balanced over all rows; train.trl.router_aux_loss_coef=0 ends that"
     return unshared(model)
+
+
+def path_of_sft(model: Any, options: Mapping[str, Any]) -> str | None:
+    """As `path_of_trl`, of SFT: beside its reasons those of options that learn prompts or cut them.
+
+    Args:
+        model: see `path_of_trl`.
+        options: see `path_of_trl`.
+    """
+    if not options.get("completion_only_loss", True):
+        return "train.trl.completion_only_loss=false has it learn its prompts, too"
+    if options.get("max_length") is not None:
+        return "train.trl.max_length cuts samples, images among them"
+    if options.get("label_smoothing_factor"):
+        return "train.trl.label_smoothing_factor asks for the logits of all tokens"
+    return path_of_trl(model, options)
 
 
 def compared_rows(

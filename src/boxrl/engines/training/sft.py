@@ -29,6 +29,7 @@ from boxrl.engines.training.grpo import (
     common_options,
     split_step,
 )
+from boxrl.engines.training.paths import path_of_sft
 from boxrl.engines.training.preprocessing import (
     decode_once,
     in_plain_text,
@@ -65,14 +66,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         self.data_collator = self._collate_answers
 
     def _unshared(self) -> str | None:
-        """Beside the model's reasons those of options that learn prompts, or cut them."""
-        if not self.args.completion_only_loss:
-            return "train.trl.completion_only_loss=false has it learn its prompts, too"
-        if self.args.max_length is not None:
-            return "train.trl.max_length cuts samples, images among them"
-        if self.args.label_smoothing_factor:
-            return "train.trl.label_smoothing_factor asks for the logits of all tokens"
-        return super()._unshared()
+        return path_of_sft(unwrap(self.model), vars(self.args))
 
     def _collate_answers(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """TRL's batch; images as `predict` shows them."""
@@ -150,7 +144,7 @@ def build_trainer(
     """
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
-    config, ends = build_config(recipe, model), end_token_ids(model)
+    config, ends = build_config(recipe, model), end_token_ids(model, processor.tokenizer)
     if config.eos_token is not None:  # TRL has generation end there as well
         ends = [*ends, processor.tokenizer.convert_tokens_to_ids(config.eos_token)]
     ending = find_ending(processor, ends, **thinking.template_arguments)

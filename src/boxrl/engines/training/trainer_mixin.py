@@ -110,12 +110,7 @@ class BoxTrainer:
 
     def _unshared(self) -> str | None:
         """Why training has to take TRL's path; None where it has not."""
-        if self.args.neftune_noise_alpha:
-            return (
-                "train.trl.neftune_noise_alpha draws noise by the length of a row, which is that "
-                "of a whole micro-batch where rows are packed"
-            )
-        return path_of_trl(unwrap(self.model), self.args.router_aux_loss_coef)
+        return path_of_trl(unwrap(self.model), vars(self.args))
 
     def _why_undifferentiated(self) -> str | None:
         """Why gradients of the first micro-batch are not compared; None where they are."""
