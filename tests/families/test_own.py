@@ -38,6 +38,14 @@ def test_a_family_may_start_from_a_known_one(write, tmp_path):
     assert (family.factor, family.max_pixels, family.grid) == (28, 401_408, 1000)
 
 
+def test_a_family_s_own_limits_hold_beside_a_processor_of_another_kind(write, tmp_path):
+    name = write("like: qwen2.5-vl\nmax_pixels: 401408\n")
+    (tmp_path / "config.json").write_text('{"model_type": "foreign", "vision_config": {}}')
+    image = {"image_processor_type": "ForeignImageProcessor", "size": {"longest_edge": 2048}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(image))
+    assert read_family(tmp_path, name).max_pixels == 401_408
+
+
 @pytest.mark.parametrize(
     ("text", "mistakes"),
     [

@@ -83,13 +83,15 @@ def read_family(
             f"{model_dir}: boxrl reads answers of family {family.name!r} and does not run its "
             "models; generate with the makers' own code, then boxrl evaluate"
         )
-    family = replace(family, **read_resizing(model_dir, family))
-    if family.frame == "resized" and not family.has_limits:
+    stated = read_resizing(model_dir, family)
+    if family.frame == "resized" and "resizing" in stated:
+        if is_own(family.name):  # its file says how, whatever the processor is
+            return family.with_limits(min_pixels, max_pixels)
         raise UsageError(
             f"{model_dir}: family {family.name!r} writes pixels of the image as the model sees it, "
             "and this model's image processor is of another kind; name another --family"
         )
-    return family.with_limits(min_pixels, max_pixels)
+    return replace(family, **stated).with_limits(min_pixels, max_pixels)
 
 
 def _find_family(model_dir: Path, name: str | None) -> Family:
