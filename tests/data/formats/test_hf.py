@@ -46,6 +46,7 @@ def metadata(path, *rows):
         {"bbox": SIDES, "categories": ["dog", "cat"]},
         {"bbox": SIDES, "category": ["dog", "cat"], "area": [3000, 3000], "id": [1, 2]},
         {"bboxes": SIDES, "labels": ["dog", "cat"]},
+        {"bbox": SIDES, "category": [3, 5], "category_name": ["dog", "cat"]},
         [{"bbox": SIDES[0], "label": "dog"}, {"bbox": SIDES[1], "label": "cat"}],
         {"bbox": [list(box) for box in CORNERS], "category": ["dog", "cat"], "area": [3000, 3000]},
     ],
@@ -164,8 +165,10 @@ def test_labels_in_words_need_no_list_and_are_not_taken_from_another_s(tmp_path,
     [
         ({"bbox": [[10, 10, 600, 50], SIDES[1]], "label": ["dog", "cat"]}, "leaves the image"),
         ({"bbox": SIDES, "label": ["dog"]}, "2 boxes, but 1 label"),
+        ({"bbox": SIDES, "label": [0, 1], "name": ["dog"]}, "2 boxes, but 1 name"),
         ({"label": ["dog"]}, "no boxes"),
         ("x", "expected boxes and labels"),
+        ({"bbox": SIDES[0], "label": "dog"}, "one box, [10, 10, 60, 50]; expected lists"),
         ({"bbox": [SIDES[1]], "label": [None]}, "'label' must be of type str"),
     ],
 )

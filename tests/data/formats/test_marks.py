@@ -116,6 +116,7 @@ def odvg(**more: Any) -> dict[str, Any]:
         ("hf", "metadata.jsonl", hf(difficult=[True])),
         ("csv", "a.csv", f"{HEAD},iscrowd,difficult\na.jpg,dog,10,10,60,50,0,1\n"),
         ("hf", "metadata.jsonl", hf(is_crowd=[1])),
+        ("hf", "metadata.jsonl", hf(attributes=[{"ignore": True}])),
         ("coco", "coco.json", coco(attributes={"occluded": False, "difficult": True})),
         ("coco", "coco.json", coco(attributes={"is_group_of": True})),
         ("coco", "coco.json", coco(is_group_of=1)),

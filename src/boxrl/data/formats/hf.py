@@ -37,8 +37,9 @@ from boxrl.types import Object, Sample
 Row = dict[str, Any]
 
 BOXES = ("bbox", "bboxes", "boxes", "box")
-LABELS = ("categories", "category", "labels", "label", "classes", "class", "category_id", "name")
-"""What boxes and their labels can be called; the first name that is there."""
+LABELS = ("categories", "category", "labels", "label", "classes", "class", "category_id", "name",
+          "category_name", "class_name")  # fmt: skip
+"""What boxes and their labels can be called; the first that is there, of labels the first text."""
 
 
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])")
@@ -184,11 +185,15 @@ def _objects(item: _Item) -> list[Row]:
     boxes = _first(objects, BOXES)
     if not isinstance(boxes, list):
         raise DataError(f"{item.where}: no boxes; expected objects with bbox and categories")
+    if boxes and all(map(is_number, boxes)):
+        raise DataError(
+            f"{item.where}: one box, {boxes!r:.80}; expected lists of all boxes and labels of an "
+            "image, or sentences for one box (answer, sentences)"
+        )
     lists = {key: value for key, value in objects.items() if isinstance(value, list)}
     wrong = [key for key, value in lists.items() if len(value) != len(boxes)]
-    told = _first(objects, LABELS)
     for key in wrong:
-        if lists[key] is told or bare_name(key) in UNCOUNTED:
+        if key in LABELS or bare_name(key) in UNCOUNTED:
             raise DataError(f"{item.where}: {len(boxes)} boxes, but {len(lists[key])} {key}")
     return [
         {key: value[place] for key, value in lists.items() if len(value) == len(boxes)}
@@ -198,6 +203,17 @@ def _objects(item: _Item) -> list[Row]:
 
 def _first(row: Row, keys: Iterable[str]) -> Any:
     return next((row[key] for key in keys if row.get(key) is not None), None)
+
+
+def _label_key(entry: Row) -> str | None:
+    """Where the label of an object stands: in words, else as a number."""
+    found = [key for key in LABELS if entry.get(key) is not None]
+    return next((key for key in found if isinstance(entry[key], str)), next(iter(found), None))
+
+
+def _label(entry: Row) -> Any:
+    key = _label_key(entry)
+    return None if key is None else entry[key]
 
 
 def _boxes(items: Iterable[_Item]) -> Iterator[tuple[Any, Any, tuple[int, int]]]:
@@ -250,8 +266,7 @@ def _labels(items: Iterable[_Item]) -> tuple[set[Column], set[Any]]:
         except DataError:
             continue  # told when it is added
         for entry in entries:
-            key = next((key for key in LABELS if entry.get(key) is not None), None)
-            if key is not None:
+            if (key := _label_key(entry)) is not None:
                 used.add((*outer, key))
                 labels |= {entry[key]} if isinstance(entry[key], str | int) else set()
     return used or {(*outer, key) for outer in ((), ("objects",)) for key in LABELS}, labels
@@ -276,7 +291,7 @@ def _all_numbers(items: Iterable[_Item]) -> bool:
     """Whether no label is a text, so that numbers are the names that there are."""
     for item in items:
         try:
-            if any(isinstance(_first(entry, LABELS), str) for entry in _objects(item)):
+            if any(isinstance(_label(entry), str) for entry in _objects(item)):
                 return False
         except DataError:
             continue
@@ -298,7 +313,7 @@ def _add(
         return
     marks = []
     for entry in entries:
-        label = _first(entry, LABELS)
+        label = _label(entry)
         if type(label) is int:
             label = names.get(label, str(label) if numbered else None)
         corners = corners_of(_first(entry, BOXES), form)

@@ -398,9 +398,10 @@ def is_uncounted(flags: Mapping[str, Any]) -> bool:
     """Whether one of UNCOUNTED is set.
 
     Args:
-        flags: what the source says about an object, by name.
+        flags: what the source says about an object, by name; more may stand in `attributes`.
     """
-    return any(
+    more = flags.get("attributes")
+    return (isinstance(more, Mapping) and is_uncounted(more)) or any(
         bare_name(str(name)) in UNCOUNTED and str(value).strip().lower() in _SET
         for name, value in flags.items()
     )
