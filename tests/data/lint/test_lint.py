@@ -129,6 +129,16 @@ def test_all_defects_of_a_row_are_told_not_only_the_first(tmp_path):
             ],
             (1, "warning", "frame"),
         ),
+        (
+            [
+                row(
+                    width=640,
+                    height=480,
+                    objects=boxes(*[([10, n, 90, 50 + n], "cat") for n in range(20)]),
+                )
+            ],
+            (1, "warning", "frame"),
+        ),
     ],
 )
 def test_defects_across_rows(tmp_path, rows, expected):

@@ -30,11 +30,28 @@ from boxrl.types import Sample, fold_label
 BATCH = 256
 """Rows whose images are read at the same time."""
 
-UNIT_GRID = 1000
-"""Models that answer in a grid of 0 to 1000; boxes of large images all below it look like it."""
 
-LARGE_SIDES_PX = {2 * UNIT_GRID: 1, UNIT_GRID * 5 // 4: 20}
-"""Longer sides from which boxes show that they are none of the grid -> how many must not."""
+class _Grid(NamedTuple):
+    """What boxes look like that all lie in a corner of large images.
+
+    Attributes:
+        whole: what the image measures on it.
+        side: px; the longer side of images whose boxes would lie beyond it, were they pixels.
+        least: how many boxes are enough.
+        words: what it is.
+    """
+
+    whole: int
+    side: int
+    least: int
+    words: str
+
+
+GRIDS = (
+    _Grid(100, 400, 20, "percent of the image"),
+    _Grid(1000, 2000, 1, "a grid of 0 to 1000"),
+    _Grid(1000, 1250, 20, "a grid of 0 to 1000"),
+)
 
 OFTEN = 3
 """From so many questions on a label without any box is worth a word."""
@@ -156,7 +173,7 @@ class _AcrossRows:
         self.interned: dict[Any, Any] = {}
         self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
         # first line, boxes, furthest coordinate in images of such sides
-        self.large = dict.fromkeys(LARGE_SIDES_PX, (0, 0, 0.0))
+        self.large = dict.fromkeys(GRIDS, (0, 0, 0.0))
 
     def look_at(self, line: int, sample: Sample) -> Iterator[Defect]:
         """Defects against the rows before; remembers what later rows are compared with."""
@@ -179,11 +196,11 @@ class _AcrossRows:
             self.asked.update(dict.fromkeys(sample.labels).keys())
             self.present.update([item.label for item in sample.objects if not item.iscrowd])
         yield from self._refusals(line, sample)
-        for side in self.large if sample.objects else ():
-            if max(sample.size_wh) >= side:
-                start, boxes, furthest = self.large[side]
+        for grid in self.large if sample.objects else ():
+            if max(sample.size_wh) >= grid.side:
+                start, boxes, furthest = self.large[grid]
                 furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
-                self.large[side] = (start or line, boxes + len(sample.objects), furthest)
+                self.large[grid] = (start or line, boxes + len(sample.objects), furthest)
 
     def _refusals(self, line: int, sample: Sample) -> Iterator[Defect]:
         """Shapes that image processors refuse: the named family's, or where none is, any's."""
@@ -220,12 +237,12 @@ class _AcrossRows:
         yield from self._near_identical_labels()
         yield from self._never_present()
         yield from self._contradictions()
-        for side, (line, boxes, furthest) in self.large.items():
-            if boxes >= LARGE_SIDES_PX[side] and furthest <= UNIT_GRID:
+        for grid, (line, boxes, furthest) in self.large.items():
+            if boxes >= grid.least and 1 < furthest <= grid.whole:
                 yield Defect(
                     line, "", "frame", "warning",
-                    f"all {boxes} boxes in images of {side} px and more lie within "
-                    f"{UNIT_GRID} px: they look like a grid of 0 to {UNIT_GRID}",
+                    f"all {boxes} boxes in images of {grid.side} px and more lie within "
+                    f"{grid.whole} px: they look like {grid.words}",
                     "convert boxes to original pixels",
                 )  # fmt: skip
                 break
