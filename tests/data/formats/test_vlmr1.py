@@ -1,6 +1,7 @@
 """VLM-R1's files: read, written again without loss, and written from other data."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -187,6 +188,15 @@ def test_ms_swift_gets_placeholders_and_original_pixels():
     answer = row["messages"][1]["content"]
     assert answer.count("<bbox>") == answer.count("<ref-object>") == 1
     assert row["messages"][0]["content"].startswith("<image>")
+
+
+def test_a_quote_in_a_label_leaves_ms_swift_s_answer_json():
+    pipe = replace(DOGS, labels=('12" pipe',), objects=(Object((1, 2, 30, 40), '12" pipe'),))
+    row = swift_row(pipe, PROMPTS["none"])
+    (ref,) = row["objects"]["ref"]
+    answer = row["messages"][1]["content"].replace("<ref-object>", ref)
+    parsed = parse(answer.replace("<bbox>", "[1, 2, 30, 40]"), FAMILIES["plain"], None)
+    assert (parsed.status, parsed.names) == ("ok", ['12" pipe'])
 
 
 def test_ms_swift_scales_the_region_of_a_question_too():

@@ -56,7 +56,8 @@ def swift_row(sample: Sample, prompt: Prompt) -> dict[str, Any]:
     if answer is None:
         items = ", ".join('{"bbox_2d": <bbox>, "label": "<ref-object>"}' for _ in objects)
         answer = f"```json\n[{items}]\n```" if objects else "None"
-        refs = [item.label for item in objects]
+        # ms-swift puts them between the quotes as they stand.
+        refs = [json.dumps(item.label, ensure_ascii=False)[1:-1] for item in objects]
     elif objects:  # a region question shows its box in the text
         (region,) = PLAIN.render_boxes(Detections.from_objects(objects[:1]).boxes, sample.size_wh)
         question, objects = question.replace(str(region), "<bbox>"), objects[:1]
