@@ -9,8 +9,8 @@ from boxrl import matching
 from boxrl.matching import (
     enlarges_matching,
     match_best,
-    match_greedy,
     same_label,
+    take_free,
 )
 
 GRAPHS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(0, 5)))
@@ -63,9 +63,11 @@ def test_count_matches_reassigns_where_greedy_would_lose_a_pair() -> None:
 
 @given(SCORES)
 def test_greedy_pairs_are_disjoint_descending_and_maximal(scores: np.ndarray) -> None:
-    pairs = match_greedy(scores, 0.5)
-    rows, columns = {pair.pred for pair in pairs}, {pair.target for pair in pairs}
-    values = [scores[pair] for pair in pairs]
+    ranked = sorted(((r, c, v) for (r, c), v in np.ndenumerate(scores) if v >= 0.5),
+                    key=lambda pair: -pair[2])  # fmt: skip
+    pairs = take_free(ranked)
+    rows, columns = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    values = [pair[2] for pair in pairs]
     assert len(rows) == len(columns) == len(pairs)
     assert values == sorted(values, reverse=True)
     left = [r for r in range(scores.shape[0]) if r not in rows]

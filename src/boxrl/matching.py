@@ -50,23 +50,6 @@ def same_label(preds: Sequence[str], targets: Sequence[str]) -> npt.NDArray[np.b
     return equal
 
 
-def match_greedy(scores: Matrix, threshold: float) -> list[Pair]:
-    """Repeatedly take the highest score among unmatched pairs, while it is >= `threshold`.
-
-    Args:
-        scores: "n m", usually IoU; equal scores go to the lowest prediction, then target index.
-        threshold: lowest score that may match.
-
-    Returns:
-        Disjoint pairs in descending order of score.
-    """
-    rows, columns = np.nonzero(scores >= threshold)
-    order = np.argsort(-scores[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    ranked = zip(rows.tolist(), columns.tolist(), scores[rows, columns].tolist(), strict=True)
-    return [Pair(pred, target) for pred, target, _ in take_free(ranked)]
-
-
 def take_free(ranked: Iterable[Overlap]) -> list[Overlap]:
     """Of (prediction, target, score), best first, those whose sides no better one has taken."""
     used_preds: set[int] = set()

@@ -70,11 +70,8 @@ def add_verb(verbs: Any) -> None:
 def write_arms(args: argparse.Namespace) -> None:
     """Write the arms' recipes and name them."""
     from boxrl.experiments.arm_recipes import write_recipes
-    from boxrl.experiments.definition import find_experiment, load_experiment
 
-    path = find_experiment(args.name)
-    experiment = load_experiment(path, args.overrides, check_files=False)
-    seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
+    _, experiment, seeds = _asked(args)
     for written in write_recipes(experiment, seeds, args.out):
         print(written)
 
@@ -106,17 +103,12 @@ def list_experiments(args: argparse.Namespace) -> None:
 
 def run_run(args: argparse.Namespace) -> int:
     """Run the grid and show its table."""
-    from boxrl.data.files import write_atomic
     from boxrl.experiments.budget import parse_duration
-    from boxrl.experiments.definition import find_experiment, load_experiment
-    from boxrl.experiments.learning import draw_learning
-    from boxrl.experiments.markdown import render_markdown
+    from boxrl.experiments.definition import load_experiment
     from boxrl.experiments.run import run_experiment
     from boxrl.experiments.teaching import teach_missing
 
-    path = find_experiment(args.name)
-    experiment = load_experiment(path, args.overrides, check_files=False)
-    seeds = _parse_seeds(args.seeds) if args.seeds else experiment.seeds
+    path, experiment, seeds = _asked(args)
     budget = parse_duration(args.budget) if args.budget else None
     if args.workers is not None and args.workers < 1:
         raise UsageError(f"--workers {args.workers}: expected 1 or more")
@@ -140,18 +132,27 @@ def run_run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("boxrl: interrupted; rerun the same command to continue", file=sys.stderr)
         return 130
-    pictures = draw_learning(outcome["curves"])
-    for title, picture in pictures.items():
-        with write_atomic(out / f"{title}.svg") as handle:
-            handle.write(picture)
-    with write_atomic(out / "finding.md") as handle:
-        handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
+    _write_finding(out, outcome)
     if args.json:
         print_json(outcome)
         return 0
     print_outcome(outcome)
     print(f"results: {out / 'results.json'}   section: {out / 'finding.md'}")
     return 0
+
+
+def _write_finding(out: Path, outcome: Any) -> None:
+    """The section of the findings page, and the learning curves that it shows."""
+    from boxrl.data.files import write_atomic
+    from boxrl.experiments.learning import draw_learning
+    from boxrl.experiments.markdown import render_markdown
+
+    pictures = draw_learning(outcome["curves"])
+    for title, picture in pictures.items():
+        with write_atomic(out / f"{title}.svg") as handle:
+            handle.write(picture)
+    with write_atomic(out / "finding.md") as handle:
+        handle.write(render_markdown(outcome, {title: f"{title}.svg" for title in pictures}))
 
 
 def print_expected(experiment: Any, seeds: list[int], args: argparse.Namespace) -> int:
@@ -169,6 +170,15 @@ def print_expected(experiment: Any, seeds: list[int], args: argparse.Namespace) 
     for folder in found["teach"]:
         print(f"to be taught before: {folder} ({experiment.teaches[folder]})")
     return 0
+
+
+def _asked(args: argparse.Namespace) -> tuple[Path, Any, list[int]]:
+    """The file of the experiment, what it says, and which seeds it is to run under."""
+    from boxrl.experiments.definition import find_experiment, load_experiment
+
+    path = find_experiment(args.name)
+    experiment = load_experiment(path, args.overrides, check_files=False)
+    return path, experiment, _parse_seeds(args.seeds) if args.seeds else experiment.seeds
 
 
 def _parse_seeds(text: str) -> list[int]:

@@ -14,6 +14,7 @@ from boxrl.errors import UsageError, require_train_extra
 
 if TYPE_CHECKING:
     from boxrl.config import Recipe
+    from boxrl.engines.training.memory import Estimate
 
 
 def add_verb(verbs: Any) -> None:
@@ -212,12 +213,7 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     from boxrl.data.summary import read_summary
     from boxrl.engines.build import recipe_options
     from boxrl.engines.known_models import find_known_family
-    from boxrl.engines.training.memory import (
-        GIB,
-        needed_with_vllm,
-        visible_memory,
-        vllm_share,
-    )
+    from boxrl.engines.training.memory import GIB, visible_memory
     from boxrl.engines.training.recompute import settle
 
     processes, strategy, gpu_memory = args.num_processes, args.strategy, args.gpu_memory
@@ -244,7 +240,16 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     if available is None:
         console.print("no GPU here; give its memory with --gpu-memory GB")
         return 0
-    share = vllm_share(recipe)
+    return 0 if _print_whether_it_fits(recipe, found, available) else 1
+
+
+def _print_whether_it_fits(recipe: Recipe, found: Estimate, available: float) -> bool:
+    """Say whether a step fits into `available` bytes, with a colocated vLLM beside it."""
+    from rich.console import Console
+
+    from boxrl.engines.training.memory import GIB, needed_with_vllm, vllm_share
+
+    console, share = Console(highlight=False), vllm_share(recipe)
     needed = needed_with_vllm(recipe, found, available)
     own = f"{share * available / GIB:.1f}"
     beside = f", {own} of them vLLM's" if share else ""
@@ -260,4 +265,4 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
             "smaller: train.micro_batch_prompts=1, train.lora, train.lora.quantize=4bit, "
             "train.freeze_vision=true, --strategy zero3 on more processes"
         )
-    return 0 if fits else 1
+    return fits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -67,11 +68,11 @@ def evaluate_draws(
     return {
         "n": len(samples),
         "draws": n,
-        "pass@k": {str(k): _mean([best_of_k(each, k) for each in right]) for k in sizes},
-        "best_of_k_f1": {str(k): _mean([best_of_k(each, k) for each in values]) for k in sizes},
+        "pass@k": {str(k): fmean([best_of_k(each, k) for each in right]) for k in sizes},
+        "best_of_k_f1": {str(k): fmean([best_of_k(each, k) for each in values]) for k in sizes},
         "self_consistency": {
-            "pass": _mean([each[k] for each, k in zip(right, chosen, strict=True)]),
-            "f1": _mean([each[k] for each, k in zip(values, chosen, strict=True)]),
+            "pass": fmean([each[k] for each, k in zip(right, chosen, strict=True)]),
+            "f1": fmean([each[k] for each, k in zip(values, chosen, strict=True)]),
         },
         "behaviour": behaviour(rows),
     }
@@ -129,7 +130,3 @@ def _agree(truth: Parsed, text: str, other: Parsed, boxes: bool) -> float:
     if not truth.readable:
         return 0.0
     return f1(Completion(text, other), Target(truth.detections)) or 0.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

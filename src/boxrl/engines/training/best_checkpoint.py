@@ -14,14 +14,12 @@ from boxrl.data.files import finite
 from boxrl.data.predictions import Prediction
 from boxrl.engines.generate import Generator
 from boxrl.engines.training.checkpoints import cut_back
+from boxrl.evaluate.verdict import HEADLINES
 from boxrl.generation.predict import Sampling
 from boxrl.types import Sample
 
 Score = Callable[[Sequence[Sample], dict[str, Prediction]], dict[str, Any]]
 """Metrics of answered samples, as `boxrl evaluate` gives them."""
-
-RANKED_BY = ("mAP", "grounding_accuracy@0.5", "accuracy")
-"""The first of them that the samples have decides which checkpoint is best."""
 
 
 class KeepBest(TrainerCallback):
@@ -57,7 +55,7 @@ class KeepBest(TrainerCallback):
             torch.distributed.all_gather_object(found, answers)
             answers = {key: answer for part in found for key, answer in part.items()}
         metrics = self.score(self.samples, answers)
-        figures = {name: metrics[name] for name in RANKED_BY if metrics.get(name) is not None}
+        figures = {name: metrics[name] for name in HEADLINES if metrics.get(name) is not None}
         if not figures:
             return
         value = next(iter(figures.values()))
