@@ -11,7 +11,9 @@ import pytest
 
 from boxrl.data.predictions import read_predictions
 from boxrl.errors import UsageError
-from boxrl.generation.predict import Sampling, predict
+from boxrl.generation.chat_template import Thinking
+from boxrl.generation.predict import Sampling, predict, with_questions
+from boxrl.parsing.answers import as_read
 from boxrl.types import Sample
 from tests.support.chat_server import answer, chat_server
 from tests.support.served import endpoint
@@ -98,6 +100,20 @@ def test_a_thought_that_is_split_off_gives_the_same_predictions(
 ) -> None:
     with chat_server(speaks(THINKING[kind])) as server:
         assert run(server, scene_folder, samples, tmp_path / "p.jsonl") == expected
+
+
+@pytest.mark.parametrize("split", [True, False], ids=["a reasoning parser", "none"])
+def test_a_thought_that_the_prompt_opened_is_opened_once(
+    split: bool, scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    content = "<answer>None</answer>" if split else "hm</think>\n<answer>None</answer>"
+    message = {"content": content, "reasoning": "hm" if split else None}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})
+    with chat_server(lambda number, _: body) as server:
+        engine = with_questions(endpoint(scene_folder, server), thinking=Thinking(opened=True))
+        predict(engine, samples[:1], tmp_path / "p.jsonl", Sampling(), {})
+    (row,) = read_predictions(tmp_path / "p.jsonl").values()
+    assert as_read(row.completion, True) == "<think>hm</think>\n<answer>None</answer>"
 
 
 def stream(text: str) -> Iterator[str]:

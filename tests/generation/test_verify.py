@@ -142,6 +142,7 @@ def test_the_tiny_vlm_verifies_and_evaluate_ranks_by_it(
     call = ["verify", *files, *images, f"--predictions={tmp_path / 'p.jsonl'}"]
     assert main([*call, f"--out={tmp_path / 'v.jsonl'}"]) == 0
     assert "verified: " in capsys.readouterr().out
+    assert json.loads((tmp_path / "v.boxes.meta.json").read_text())["weights"]
     call = ["evaluate", *files, f"--predictions={tmp_path / 'v.jsonl'}", "--json"]
     assert main([*call, "--confidence=verify", "--resamples=0"]) == 0
     metrics = json.loads(capsys.readouterr().out)

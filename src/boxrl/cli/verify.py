@@ -62,6 +62,7 @@ def run_verify(args: argparse.Namespace) -> int:
     from boxrl.data.files import hash_file
     from boxrl.data.predictions import read_predictions
     from boxrl.data.samples import read_samples
+    from boxrl.engines.answers import model_facts
     from boxrl.engines.build import build_engine
     from boxrl.evaluate.files import read_settings, settings_family
     from boxrl.generation.verify import verify_predictions
@@ -72,10 +73,9 @@ def run_verify(args: argparse.Namespace) -> int:
     samples, predictions = read_samples(args.samples), read_predictions(args.predictions)
     settings = read_settings(args.predictions)
     family = settings_family(settings, None, str(args.predictions))
-    engine = build_engine(engine_options(args, args, args.engine), "none", args.images)
-    facts = {
-        "model": args.model,
-        "engine": args.engine,
+    options = engine_options(args, args, args.engine)
+    engine = build_engine(options, "none", args.images)
+    facts = model_facts(options) | {
         "predictions": hash_file(args.predictions),
         "images": str(args.images),
     }

@@ -63,6 +63,20 @@ class Answered(NamedTuple):
         )
 
 
+def model_facts(options: EngineOptions) -> dict[str, Any]:
+    """What answers depend on of the model, and of what runs it; see `predict`."""
+    served = options.engine == "openai"
+    return {
+        "model": options.model,
+        "served_model_name": options.served_model_name if served else None,
+        "weights": None if served else hash_weights(model_folder(options.model)),
+        "engine": options.engine,
+        "dtype": None if served or options.dtype == "auto" else options.dtype,
+        "extra_body": dict(options.extra_body),
+        "engine_args": list(options.engine_args),
+    }
+
+
 def answer_samples(
     options: AnswerOptions,
     samples: Sequence[Sample],
@@ -96,13 +110,7 @@ def answer_samples(
         samples = apply_control(samples, options.control, options.sampling.seed)
     if engine is None:
         engine = build_engine(options.engine, options.prompt, images, options.control)
-    asked, served = options.engine, options.engine.engine == "openai"
-    facts = {
-        "model": asked.model,
-        "served_model_name": asked.served_model_name if served else None,
-        "weights": None if served else hash_weights(model_folder(asked.model)),
-        "engine": asked.engine,
-        "dtype": None if served or asked.dtype == "auto" else asked.dtype,
+    facts = model_facts(options.engine) | {
         "samples": str(file),
         "images": str(images),
         # So that the answers can be shown with what they are for, wherever that lies.
@@ -111,8 +119,6 @@ def answer_samples(
             "images": {"path": str(images.resolve()), "sha256": hash_images(images, samples)},
         },
         "control": options.control,
-        "extra_body": dict(asked.extra_body),
-        "engine_args": list(asked.engine_args),
     }
     return Answered(engine.questions.family, predict(engine, samples, out, options.sampling, facts))
 

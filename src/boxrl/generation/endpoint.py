@@ -30,6 +30,7 @@ from boxrl.generation.replies import Reply
 from boxrl.generation.servers import Refused, Servers
 from boxrl.generation.size_check import SMALL_WH, Ask, Counts, Size, SizeCheck
 from boxrl.guard.secrets import redact
+from boxrl.parsing.answers import THOUGHT
 from boxrl.types import Sample
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -296,9 +297,12 @@ class Endpoint:
         if sampling.logprobs and reply.spelled is not None:
             tokens = [Token(*token) for token in reply.spelled]
             boxes = box_logprobs(reply.content, tokens, family, draw.sample, input_size)
+        completion = reply.completion
+        if self.questions.thinking.opened:  # by the prompt, and not once more
+            completion = completion.removeprefix(THOUGHT[0])
         return Prediction(
             id=draw.id,
-            completion=reply.completion,
+            completion=completion,
             n_tokens=reply.n_tokens,
             finish_reason=reply.finish_reason,
             input_size_wh=input_size,
