@@ -48,6 +48,25 @@ def test_the_words_nearest_to_a_box_name_it(family, asked, answer, labels):
         assert parsed.status == ("empty" if "None" in answer else "malformed")
 
 
+@pytest.mark.parametrize(
+    ("family", "box"), [("internvl", "[[1, 2, 30, 40]]"), ("qwen2-vl", "(1,2),(30,40)")]
+)
+def test_words_of_a_grounding_answer_are_no_label(family, box):
+    """One thing was asked for; a label between markers is still what the model says that it is."""
+    opening, closing = {
+        "internvl": ("<ref>", "</ref>"), "qwen2-vl": ("<|object_ref_start|>", "<|object_ref_end|>"),
+    }[family]  # fmt: skip
+    asked = Asked(("the red car",), "grounding")
+    for text, label in [
+        (f"The box of the red car is {box}.", "the red car"),
+        (f"{opening}a bus{closing}{box}", "a bus"),
+    ]:
+        parsed = parse(text, family, (640, 480), None, "optional", asked)
+        assert parsed.detections.labels == (label,)
+    parsed = parse(f"a bus {box}", family, (640, 480), None, "optional", Asked(("car",)))
+    assert parsed.detections.labels == ("a bus",)  # one of which was asked for could be another
+
+
 @pytest.mark.parametrize("between", [",", ", ", ",\n "])
 @pytest.mark.parametrize("family", ["qwen2-vl", "glm-4v"])
 def test_four_corners_are_no_two_boxes(family, between):

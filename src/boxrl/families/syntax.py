@@ -39,6 +39,7 @@ class Syntax(NamedTuple):
         form: how a prompt calls the form.
         names_boxes: whether boxes carry labels; where they do not, words beside a box name it only
             if they are a label that was asked for.
+        naming: marker before a label, where words without it are taken for labels, too.
         is_json: whether `write` gives JSON, whatever else `read` takes.
         tags: its markers that look like tags, as an example in a prompt may show them.
     """
@@ -48,4 +49,5 @@ class Syntax(NamedTuple):
     form: str
     is_json: bool = False
     names_boxes: bool = True
+    naming: str = ""
     tags: frozenset[str] = frozenset()

@@ -17,6 +17,7 @@ from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax
 
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
 _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
+_QWEN2_REF, _INTERNVL_REF = "<|object_ref_start|>", "<ref>"
 _BETWEEN = " \t\r\n,;:[]()*`-"
 
 
@@ -133,7 +134,7 @@ def read_qwen2(text: str) -> Found:
     if "<|box_start|>" not in text and _JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", text)
-    items = _labels_before(text, _POINTS_BOX, "<|object_ref_start|>", "<|object_ref_end|>")
+    items = _labels_before(text, _POINTS_BOX, _QWEN2_REF, "<|object_ref_end|>")
     return Found(items, max(outlines, text.count("<|box_start|>") - len(items)))
 
 
@@ -154,7 +155,7 @@ def read_internvl(text: str) -> Found:
     """InternVL's lists of boxes, with its markers or without them."""
     if _JSON_OBJECT.search(text):
         return Found([], 0)
-    items = _labels_before(text, _BARE_BOX, "<ref>", "</ref>")
+    items = _labels_before(text, _BARE_BOX, _INTERNVL_REF, "</ref>")
     return Found(items, max(0, text.count("<box>") - len(items)))
 
 
@@ -227,9 +228,13 @@ _CORNERS = frozenset({"x1", "y1", "x2", "y2"})
 SYNTAXES: dict[str, Syntax] = {
     "json": Syntax(write_json_boxes, None, "in JSON format", is_json=True),
     "glm": Syntax(write_glm, read_glm, "in JSON format", is_json=True, names_boxes=False),
-    "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points"),
+    "qwen2": Syntax(write_qwen2, read_qwen2, "as pairs of points", naming=_QWEN2_REF),
     "internvl": Syntax(
-        write_internvl, read_internvl, "as lists of boxes", tags=frozenset({"ref", "box"})
+        write_internvl,
+        read_internvl,
+        "as lists of boxes",
+        naming=_INTERNVL_REF,
+        tags=frozenset({"ref", "box"}),
     ),
     "loc": Syntax(write_loc, read_loc, "as location tokens"),
     "wrapped": Syntax(write_wrapped, None, "in JSON format", is_json=True),

@@ -117,7 +117,8 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
             reason = "points, where boxes are read"
             return Items([], []), Rest(unusable=len(found.points), reason=reason)
         if items:
-            if not syntax.names_boxes:  # then only a label that was asked for is one
+            in_prose = asked.grounds and syntax.naming and syntax.naming not in answer
+            if in_prose or not syntax.names_boxes:  # then only a label that was asked for is one
                 known = set(map(fold_label, asked.labels))
                 items = [(box, name if fold_label(name) in known else "") for box, name in items]
             named = [name or label or "" for _, name in items]
