@@ -18,9 +18,11 @@ from pathlib import Path
 from runpy import run_path
 
 import pytest
+from pydantic import BaseModel
 
 from boxrl import __version__
 from boxrl.cli import build_parser, main
+from boxrl.config import Recipe
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
 
@@ -281,6 +283,21 @@ def test_contributing_lists_the_layers_of_the_import_contract() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
     contract = tools["importlinter"]["contracts"][0]
     assert f"`{' > '.join(contract['layers'])}`" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def recipe_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a recipe; sections that may be left out count as one key."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from recipe_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_key_of_a_recipe_has_its_row() -> None:
+    page = (ROOT / "docs/howto/train_your_own.md").read_text("utf-8")
+    table = page.partition("## The recipe")[2].partition("\n## ")[0]
+    assert [key for key in recipe_keys(Recipe) if f"`{key}`" not in table] == []
 
 
 def test_the_changelog_keeps_to_its_form() -> None:
