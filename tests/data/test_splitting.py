@@ -35,6 +35,7 @@ def test_no_image_is_on_both_sides(count, images, share, seed):
     assert not {s.image for s in parts.training} & {s.image for s in parts.validation}
     assert sorted(parts.training + parts.validation, key=lambda s: int(s.id)) == everything
     assert split(everything, share, seed) == parts
+    assert split(everything[::-1], share, seed).validation == parts.validation[::-1]
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])

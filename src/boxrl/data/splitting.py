@@ -53,8 +53,8 @@ def split(
 ) -> Split:
     """Hold out a share of the images.
 
-    Laws: no image and no group is on both sides; equal arguments give equal sides; a label that
-    stands in many groups has about its share on either side.
+    Laws: no image and no group is on both sides; equal samples give equal sides, in whatever order
+    they stand; a label that stands in many groups has about its share on either side.
 
     Args:
         samples: to split.
@@ -76,6 +76,7 @@ def split(
             f"cannot hold out a share of {share:g} of {len(labels)} images in {len(groups)} "
             "groups; expected a share between 0 and 1, of at least 2 groups"
         )
+    groups = sorted(map(sorted, groups))
     random.Random(seed).shuffle(groups)
     held_out = set(_held_out(groups, labels, share))
     training = [sample for sample in samples if sample.image not in held_out]
