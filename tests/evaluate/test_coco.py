@@ -42,6 +42,22 @@ def test_equals_pycocotools_on_random_data_with_crowd(tmp_path: Path, seed: int)
     assert {name: found[name] for name in STATISTICS} == pytest.approx(expected, abs=1e-9)
 
 
+def test_equals_pycocotools_where_a_box_lies_between_two_sizes(tmp_path: Path) -> None:
+    """32 x 32 px is small and medium; x + 32 - x is 32 but for its last bits."""
+    boxes = [[x / 7, x / 3, side, side] for x in range(1, 40) for side in (32, 96)]
+    results = [RESULTS[0] | {"bbox": b, "score": k / 99} for k, b in enumerate(boxes)]
+    dataset = copy.deepcopy(DATASET)
+    known = dataset["annotations"][0] | {"iscrowd": 0}
+    dataset["annotations"] = [
+        known | {"id": side, "bbox": [2, 5, side, side], "area": side * side}
+        for side in (30, 40, 100)
+    ]
+    results += [RESULTS[0] | {"bbox": row["bbox"], "score": 0.0} for row in dataset["annotations"]]
+    found = score(tmp_path, dataset, results)
+    expected = pycocotools_statistics(dataset, results)
+    assert {name: found[name] for name in STATISTICS} == pytest.approx(expected, abs=1e-9)
+
+
 def test_equals_pycocotools_on_real_annotations_and_detections() -> None:
     annotations = GOLDEN / "coco" / "coco_val2014_100.json"
     predictions = GOLDEN / "coco" / "coco_val2014_100_results.json"

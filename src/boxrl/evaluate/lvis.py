@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from boxrl.boxes import xyxy_to_xywh
 from boxrl.data.files import no_cycle_search
 from boxrl.errors import DataError
 from boxrl.evaluate.coco_files import (
@@ -30,7 +29,7 @@ from boxrl.evaluate.coco_files import (
     read_coco_results,
     read_content,
 )
-from boxrl.metrics.average_precision import Ints, Predictions, select
+from boxrl.metrics.average_precision import Ints, Predictions, as_coco, select
 
 STATISTICS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR@300", "ARs@300",
@@ -150,13 +149,13 @@ def lvis_statistics(
         ],
         coco.image_ids[targets.image],
         coco.category_ids[targets.label],
-        xyxy_to_xywh(targets.boxes),
+        as_coco(targets.boxes),
         area=targets.area,
     )
     found = np.column_stack(
         [
             coco.image_ids[preds.image],
-            xyxy_to_xywh(preds.boxes),
+            as_coco(preds.boxes),
             preds.confidence,
             coco.category_ids[preds.label],
         ]

@@ -82,6 +82,17 @@ def select(table: Table, rows: npt.NDArray[np.bool_]) -> Table:
     return replace(table, **columns)
 
 
+def as_coco(boxes: Boxes) -> Boxes:
+    """Xyxy "n 4" as COCO's [x, y, width, height], sides as they stood in a COCO file.
+
+    A side of 32 comes back from corners as 32 but for its last bits, and the box from another size
+    range.
+    """
+    found = xyxy_to_xywh(boxes)
+    found[:, 2:] = found[:, 2:].round(9)
+    return found
+
+
 def match_boxes(targets: Targets, preds: Predictions, n_images: int, n_labels: int) -> COCOeval:
     """COCO's matching, by hotcoco.
 
@@ -101,12 +112,12 @@ def match_boxes(targets: Targets, preds: Predictions, n_images: int, n_labels: i
         [{"id": index + 1, "name": str(index)} for index in range(n_labels)],
         targets.image + 1,
         targets.label + 1,
-        xyxy_to_xywh(targets.boxes),
+        as_coco(targets.boxes),
         area=targets.area,
         iscrowd=targets.crowd,
     )
     results = np.column_stack(
-        [preds.image + 1, xyxy_to_xywh(preds.boxes), preds.confidence, preds.label + 1]
+        [preds.image + 1, as_coco(preds.boxes), preds.confidence, preds.label + 1]
     )
     evaluator = COCOeval(dataset, dataset.load_res(results), "bbox")
     evaluator.evaluate()

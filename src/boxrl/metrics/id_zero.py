@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from boxrl.boxes import area
-from boxrl.metrics.average_precision import STATISTICS, Predictions, Targets, match_boxes
+from boxrl.metrics.average_precision import (
+    STATISTICS,
+    Predictions,
+    Targets,
+    as_coco,
+    match_boxes,
+)
 from boxrl.metrics.precision_recall import ALL_SIZES, Curves, match_records
 
 SIZE_RANGES = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
@@ -34,7 +39,8 @@ def statistics_with_id_zero(
         zero: row of the target with id 0.
     """
     evaluator = match_boxes(targets, preds, n_images, n_labels)
-    areas, once = area(preds.boxes), np.ones(n_images, dtype=np.int64)
+    areas = as_coco(preds.boxes)[:, 2:].prod(axis=1)
+    once = np.ones(n_images, dtype=np.int64)
 
     def curves(size_range: tuple[float, float], max_boxes: int = 100) -> Curves:
         records = match_records(evaluator, size_range)
