@@ -94,6 +94,16 @@ def test_calibration_stands_beside_confidences_that_say_something() -> None:
     assert [row["n"] for row in found["bins"]] == [1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
 
 
+def test_boxes_of_labels_that_nothing_asks_for_are_wrong_in_calibration_as_in_precision() -> None:
+    """They were left out: F1 at the best threshold was 1, of all boxes 2/3."""
+    invented = f'{{"bbox_2d": {C}, "label": "zebra", "score": 0.9}}'
+    cat = f'{{"bbox_2d": {A}, "label": "cat", "score": 0.8}}'
+    metrics = run("written", prediction("1", f"<answer>[{invented}, {cat}]</answer>")).metrics
+    best = metrics["calibration"]["best"]
+    assert (best["threshold"], best["precision"], best["f1"]) == (0.8, 0.5, metrics["f1@0.5"])
+    assert metrics["calibration"]["D-ECE"] == pytest.approx(0.9 / 2 + 0.2 / 2)
+
+
 @pytest.mark.parametrize(
     ("rule", "row", "error", "message"),
     [

@@ -54,7 +54,7 @@ def test_answers_to_a_prompt_that_asks_for_no_tags_are_in_form_without_them():
 
 def failing(rule):
     rows = [Prediction(s.id, f"<answer>{CAT}</answer>", 9, "stop") for s in SAMPLES[:3]]
-    rows.append(Prediction("d", "", None, "error", error="too long"))
+    rows.append(Prediction("d", "", 0, "error", error="too long"))
     return evaluate(SAMPLES, {r.id: r for r in rows}, PLAIN, errors=rule, resamples=0).metrics
 
 
@@ -68,6 +68,7 @@ def test_failed_predictions_count_as_the_rule_says(rule, n, recall):
     metrics = failing(rule)
     assert (metrics["n"], metrics["recall@0.5"]) == (n, recall)
     assert metrics["failed"] == {"n": 1, "rule": rule}
+    assert metrics["tokens"]["mean"] == 9  # an error is no completion of no tokens
     assert metrics["protocol"]["errors"] == rule
 
 

@@ -34,7 +34,7 @@ from boxrl.metrics.rex_f1 import (
     published_f1,
     score_image,
 )
-from boxrl.types import Sample, fold_label
+from boxrl.types import Sample
 
 SETS = (
     "COCO", "LVIS", "Dense200", "DocLayNet", "HierText", "HumanRef", "IC15", "M6Doc",
@@ -126,7 +126,9 @@ def summarize_rexomni(
         else:
             found = image_f1(score_row(row, tasks[row.id]) for row in part.rows)
         summary["published"][name] = _figures(found)
-        matches = match_unranked(*_plain_tables(part.rows))
+        table = box_table(part.rows)
+        sizes = len(table.rows), len(table.labels) + 1
+        matches = match_unranked(table.targets, table.all_preds, *sizes)
         summary["honest macro"][name] = _figures(macro_f1(matches))
         summary["honest micro"][name] = _figures(micro_f1(matches))
     return summary
@@ -227,22 +229,6 @@ def _file_targets(content: _ClassFile) -> Targets:
         np.array([crowd for _, _, _, crowd in rows], dtype=bool),
         boxes[:, 2] * boxes[:, 3],
     )
-
-
-def _plain_tables(rows: Sequence[Row]) -> tuple[Targets, Predictions, int, int]:
-    """Every box of the rows; those of names that nobody asked for are of one more label."""
-    table = box_table(rows)
-    index = {label: at for at, label in enumerate(table.labels)}
-    found = [(at, box) for at, row in enumerate(table.rows) for box in row.predictions]
-    preds = Predictions(
-        np.array([at for at, _ in found], dtype=np.int64),
-        np.array(
-            [index.get(fold_label(box.label), len(index)) for _, box in found], dtype=np.int64
-        ),
-        np.array([box.bbox for _, box in found], dtype=np.float64).reshape(-1, 4),
-        np.ones(len(found)),
-    )
-    return table.targets, preds, len(table.rows), len(index) + 1
 
 
 def _figures(found: Mapping[str, Scores] | None) -> dict[str, float | None]:

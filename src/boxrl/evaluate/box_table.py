@@ -21,6 +21,7 @@ from boxrl.metrics.average_precision import (
     match_boxes,
     matched_statistics,
     precision_by_recall,
+    select,
     statistics,
     statistics_by_label,
 )
@@ -47,6 +48,13 @@ class BoxTable:
 
     Labels are those asked for in some row or annotated; predictions of other labels belong to
     no category and stay out of AP, as COCO has it. They are false positives elsewhere.
+
+    Attributes:
+        rows: whose boxes they are.
+        labels: folded, in order; an index of `targets.label` points here.
+        targets: what is right.
+        preds: what was found, of these labels.
+        all_preds: all that was found; what belongs to no category is of one more label.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -56,7 +64,8 @@ class BoxTable:
         self.labels = tuple(sorted({fold_label(label) for label in asked | annotated}))
         self._index = {label: index for index, label in enumerate(self.labels)}
         self.targets = self._targets()
-        self.preds = self._preds()
+        self.all_preds = self._preds()
+        self.preds = select(self.all_preds, self.all_preds.label < len(self.labels))
 
     def _targets(self) -> Targets:
         found = [(image, item) for image, row in enumerate(self.rows) for item in row.objects]
@@ -75,11 +84,12 @@ class BoxTable:
         corners = chain.from_iterable(box.bbox for _, box in found)
         boxes = np.fromiter(corners, np.float64, 4 * len(found)).reshape(-1, 4)
         names = [fold_label(box.label) for _, box in found]
-        label = np.array([self._index.get(name, -1) for name in names], dtype=np.int64)
+        label = np.array(
+            [self._index.get(name, len(self.labels)) for name in names], dtype=np.int64
+        )
         image = np.array([image for image, _ in found], dtype=np.int64)
         confidence = np.array([box.confidence for _, box in found], dtype=np.float64)
-        known = label >= 0
-        return Predictions(image[known], label[known], boxes[known], confidence[known])
+        return Predictions(image, label, boxes, confidence)
 
     @cached_property
     def by_label(self) -> Floats:

@@ -151,11 +151,13 @@ def judge(
         Asked.from_sample(question.sample),
         rules.reading,
     )
-    completion = Completion(text, parsed, prediction.n_tokens)
+    # An error is no completion of no tokens.
+    n_tokens = None if prediction.finish_reason == "error" else prediction.n_tokens
+    completion = Completion(text, parsed, n_tokens)
     confidences = box_confidences(prediction, parsed, rules.confidence)
     if rules.nms is not None:
         chosen = keep_surest(completion.parsed.detections, confidences, rules.nms)
-        completion = Completion(text, completion.parsed.choose(chosen), prediction.n_tokens)
+        completion = Completion(text, completion.parsed.choose(chosen), n_tokens)
         confidences = tuple([confidences[place] for place in chosen])
     return judge_completion(
         question,

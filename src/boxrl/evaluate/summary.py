@@ -226,7 +226,7 @@ def summarize(rows: Sequence[Row], seed: int, resamples: int) -> dict[str, Any]:
 
 
 def calibration(rows: Sequence[Row]) -> dict[str, Any]:
-    """How far confidences are from being right; over the labels that AP knows.
+    """How far confidences are from being right; boxes of labels that nothing asks for are wrong.
 
     Args:
         rows: judged samples, whose boxes have confidences of their own.
@@ -236,7 +236,7 @@ def calibration(rows: Sequence[Row]) -> dict[str, Any]:
         `best`: the threshold of the highest F1 at IoU .5, with precision, recall and that F1.
     """
     table = box_table(rows)
-    judged = judge_boxes(table.targets, table.preds, len(table.labels))
+    judged = judge_boxes(table.targets, table.all_preds, len(table.labels) + 1)
     return {
         "D-ECE": detection_ece(judged),
         "Brier": brier_score(judged),
