@@ -174,8 +174,8 @@ START = "before"
 
 PARTS = (
     "recipe.yaml", "environment.json", "data", "metrics.jsonl", "completions.jsonl",
-    "validation.jsonl", "checkpoints", "adapter", "model", "evals", "compare.json", "report.html",
-    "report_files", "run.json",
+    "validation.jsonl", "checkpoints", "adapter", "model", AVERAGE, "evals", "compare.json",
+    "report.html", "report_files", "run.json",
 )  # fmt: skip
 """What a run writes into its folder; run.json is removed last, so that until then it is a run."""
 

@@ -142,7 +142,7 @@ def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
     assert "ap50" in listed["rewards"]["arms"]
     assert main(["experiment", "list"]) == 0
     printed = capsys.readouterr().out
-    assert [name for name in NAMES if f"│ {name} " not in printed] == []
+    assert [name for name in NAMES if f"\n{name} (" not in f"\n{printed}"] == []
 
 
 def test_experiments_import_no_torch() -> None:

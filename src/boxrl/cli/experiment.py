@@ -91,14 +91,8 @@ def list_experiments(args: argparse.Namespace) -> None:
         }
         print_json(content)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "finding", "question", "arms")
-    table.columns[0].min_width = max(len(item.name) for item in found)  # to be typed
     for item in found:
-        table.add_row(item.name, item.finding, item.question, ", ".join(item.arms))
-    Console(highlight=False).print(table)
+        print(f"{item.name} ({item.finding}): {item.question}\n    arms: {', '.join(item.arms)}")
 
 
 def run_run(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from boxrl.engines.training.average import (  # noqa: E402
     add_to_mean,
     first_step,
 )
-from boxrl.runs import AVERAGE  # noqa: E402
+from boxrl.runs import AVERAGE, LOCK, clear_run  # noqa: E402
 from tests.engines.training.test_resume import run, run_until_killed  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
 
@@ -56,6 +56,8 @@ def test_a_run_writes_the_mean_of_its_last_checkpoints(scene_folder: Path, tmp_p
     for name, weight in average.items():
         torch.testing.assert_close(weight, (two[name] + three[name]) / 2)
         assert torch.equal(last[name], three[name])
+    clear_run(recipe.out)
+    assert [path.name for path in recipe.out.iterdir()] == [LOCK]
 
 
 @pytest.mark.slow
