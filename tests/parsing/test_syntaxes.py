@@ -139,9 +139,10 @@ def test_nothing_at_all_is_how_some_families_say_that_nothing_is_there(family, s
 @pytest.mark.parametrize(
     ("family", "answer", "reason"),
     [
-        ("qwen2.5-vl", "<|box_start|><1><2><30><40><|box_end|>", "marks of rex-omni"),
-        ("qwen3-vl", "cat<|box_start|>(1,2),(30,40)<|box_end|>", "marks of qwen2-vl"),
-        ("gemma", "<loc0001><loc0002><loc0030><loc0040> cat", "marks of paligemma"),
+        ("qwen2.5-vl", "<|box_start|><1><2><30><40><|box_end|>", "location tokens of rex-omni"),
+        # In pixels or on a grid: trainers write both so.
+        ("qwen3-vl", "cat<|box_start|>(1,2),(30,40)<|box_end|>", "marks of another syntax"),
+        ("gemma", "<loc0001><loc0002><loc0030><loc0040> cat", "location tokens of paligemma"),
         ("rex-omni", "<|box_start|><1><2><30><|box_end|>", "no JSON"),  # its own, and broken
         ("gemma", "[{'Position': [1, 2, 30]}]", "broken JSON"),
     ],

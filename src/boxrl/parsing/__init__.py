@@ -16,7 +16,7 @@ import numpy as np
 
 from boxrl.boxes import clip, order_corners
 from boxrl.families import FAMILIES, Family, build_family
-from boxrl.families.signs import find_sign
+from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import ANSWER, find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
@@ -92,11 +92,15 @@ def parse(
 
 
 def _other_marks(answer: str, family: Family) -> str:
-    """Whose marks an answer has that its family does not read, in words; "" where it has none."""
+    """What marks an answer has that its family does not read, in words; "" where it has none.
+
+    Location tokens tell the family. Between other marks trainers write coordinates of any frame,
+    so that naming one would be a guess.
+    """
     sign = find_sign(answer)
     if sign is None or FAMILIES[sign].syntax in (family.syntax, FAMILIES["plain"].syntax):
         return ""
-    return f"marks of {sign}"
+    return f"location tokens of {sign}" if sign in AS_TOKENS else "marks of another syntax"
 
 
 def _mend(answer: str, family: Family) -> str:
