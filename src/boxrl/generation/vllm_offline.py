@@ -22,6 +22,7 @@ from boxrl.generation.marks import has_marks
 from boxrl.generation.model_folders import image_token_ids
 from boxrl.generation.predict import Draw, Keep, Sampling, failed_row, show_images
 from boxrl.generation.questions import Questions
+from boxrl.generation.replies import CUT, FAILED
 
 
 class OfflineVllm:
@@ -140,6 +141,8 @@ class OfflineVllm:
 
     def _prediction(self, draw: Draw, request: Any, sampling: Sampling) -> Prediction:
         output = request.outputs[0]
+        if output.finish_reason in FAILED:
+            return failed_row(draw, f"vLLM ended the answer with {output.finish_reason!r}")
         family, size = self.questions.family, draw.sample.size_wh
         input_size = family.input_size_wh(size)
         boxes = None
@@ -159,7 +162,7 @@ class OfflineVllm:
             id=draw.id,
             completion=output.text,
             n_tokens=len(output.token_ids),
-            finish_reason="length" if output.finish_reason == "length" else "stop",
+            finish_reason="length" if output.finish_reason in CUT else "stop",
             input_size_wh=input_size,
             box_logprobs=boxes,
             first_tokens=first,
