@@ -38,12 +38,32 @@ def test_a_family_may_start_from_a_known_one(write, tmp_path):
     assert (family.factor, family.max_pixels, family.grid) == (28, 401_408, 1000)
 
 
-def test_a_family_s_own_limits_hold_beside_a_processor_of_another_kind(write, tmp_path):
-    name = write("like: qwen2.5-vl\nmax_pixels: 401408\n")
-    (tmp_path / "config.json").write_text('{"model_type": "foreign", "vision_config": {}}')
-    image = {"image_processor_type": "ForeignImageProcessor", "size": {"longest_edge": 2048}}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(image))
-    assert read_family(tmp_path, name).max_pixels == 401_408
+def write_folder(folder, kind, **stated):
+    (folder / "config.json").write_text('{"model_type": "qwen3_vl", "vision_config": {}}')
+    image = {"image_processor_type": kind, **stated}
+    (folder / "preprocessor_config.json").write_text(json.dumps(image))
+    return folder
+
+
+def test_what_a_family_s_file_says_of_resizing_holds_before_the_folder(write, tmp_path):
+    size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
+    folder = write_folder(tmp_path, "Qwen2VLImageProcessorFast", size=size)
+    family = read_family(folder, write("like: qwen2.5-vl\nmax_pixels: 401408\n"))
+    assert (family.min_pixels, family.max_pixels) == (65_536, 401_408)
+    assert read_family(folder, family.name, max_pixels=802_816).max_pixels == 802_816
+    with pytest.raises(UsageError, match="min_pixels 65,536 is above max_pixels 50,000; name both"):
+        read_family(folder, write("like: qwen2.5-vl\nmax_pixels: 50000\n"))
+    assert read_family(folder, family.name, 3136).limits() == {
+        "min_pixels": 3136, "max_pixels": 50_000, "factor": 28,
+    }  # fmt: skip
+
+
+def test_a_family_s_file_may_say_how_a_processor_of_another_kind_resizes(write, tmp_path):
+    folder = write_folder(tmp_path, "ForeignImageProcessor", size={"longest_edge": 2048})
+    with pytest.raises(UsageError, match=r"another kind; .* state its resizing in a .yaml file"):
+        read_family(folder, write("like: qwen2.5-vl\n"))
+    family = read_family(folder, write("like: qwen2.5-vl\nresizing: smart\n"))
+    assert family.max_pixels == 16384 * 28 * 28
 
 
 @pytest.mark.parametrize(

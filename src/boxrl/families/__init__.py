@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.families.assistants import DEEPSEEK_VL2, KIMI_VL, LFM2_VL, MINICPM_V_4_5
@@ -25,7 +26,7 @@ from boxrl.families.gemma import GEMINI_2, GEMINI_3_6, GEMMA, GEMMA_4, PALIGEMMA
 from boxrl.families.glm import GLM_4_6V, GLM_4V
 from boxrl.families.grounders import FLORENCE_2, LOCATE_ANYTHING, MOLMO_2, REX_OMNI
 from boxrl.families.internvl import INTERNVL
-from boxrl.families.own import is_own, read_own
+from boxrl.families.own import is_own, read_own, read_stated
 from boxrl.families.plain import PLAIN
 from boxrl.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_VL
 from boxrl.families.record import Family
@@ -83,15 +84,27 @@ def read_family(
             f"{model_dir}: boxrl reads answers of family {family.name!r} and does not run its "
             "models; generate with the makers' own code, then boxrl evaluate"
         )
-    stated = read_resizing(model_dir, family)
-    if family.frame == "resized" and "resizing" in stated:
-        if is_own(family.name):  # its file says how, whatever the processor is
-            return family.with_limits(min_pixels, max_pixels)
+    family = replace(family, **_stated_resizing(model_dir, family))
+    if family.frame == "resized" and not family.has_limits:
         raise UsageError(
             f"{model_dir}: family {family.name!r} writes pixels of the image as the model sees it, "
-            "and this model's image processor is of another kind; name another --family"
+            "and this model's image processor is of another kind; name another --family, or state "
+            "its resizing in a .yaml file"
         )
-    return replace(family, **stated).with_limits(min_pixels, max_pixels)
+    family = family.with_limits(min_pixels, max_pixels)
+    if family.has_limits and family.min_pixels > family.max_pixels:
+        raise UsageError(
+            f"{model_dir}: min_pixels {family.min_pixels:,} is above max_pixels "
+            f"{family.max_pixels:,}; name both: --min-pixels and --max-pixels"
+        )
+    return family
+
+
+def _stated_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
+    """What the folder says of its resizing, but for what a family's own file says."""
+    stated = read_resizing(model_dir, family)
+    said = read_stated(Path(family.name)) if is_own(family.name) else {}
+    return {name: value for name, value in stated.items() if name not in said}
 
 
 def _find_family(model_dir: Path, name: str | None) -> Family:

@@ -47,14 +47,7 @@ def read_own(path: Path, known: Mapping[str, Family]) -> Family:
     Raises:
         UsageError: no such file, no mapping, or mistakes in it, all of them told at once.
     """
-    try:
-        content = parse_yaml(read_text(path, MOST_YAML_BYTES))
-    except DataError as error:
-        raise UsageError(f"family {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UsageError(f"{path}: expected a mapping with any of: {', '.join(_KNOWN)}")
+    content = read_stated(path)
     wrong = dict(_mistakes_of_values(content, known))
     usable = {key: value for key, value in content.items() if key not in wrong}
     family = _build(str(path), usable, known)
@@ -67,6 +60,23 @@ def read_own(path: Path, known: Mapping[str, Family]) -> Family:
         noun = "mistake" if len(mistakes) == 1 else "mistakes"
         raise UsageError(f"{path}: {len(mistakes)} {noun} in the family{listed}")
     return family
+
+
+def read_stated(path: Path) -> dict[str, Any]:
+    """What the file of a family states, not checked beyond being a mapping.
+
+    Raises:
+        UsageError: no such file, or no mapping.
+    """
+    try:
+        content = parse_yaml(read_text(path, MOST_YAML_BYTES))
+    except DataError as error:
+        raise UsageError(f"family {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{path}: expected a mapping with any of: {', '.join(_KNOWN)}")
+    return content
 
 
 def _build(name: str, content: Mapping[str, Any], known: Mapping[str, Family]) -> Family:
