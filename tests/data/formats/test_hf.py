@@ -311,6 +311,17 @@ def test_shares_of_a_mirror_are_not_taken_for_pixels(tmp_path, images):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("box", [None, [1, 2], [1, 2, 3, "x"]])
+def test_a_mirror_s_row_without_a_box_is_rejected(tmp_path, images, box):
+    said = {"sentences": [{"sent": "the dog"}], "segmentation": [10, 10, 60, 10, 60, 50]}
+    rows = [{"file_name": "a.png", "bbox": each, **said} for each in (box, [10, 10, 60, 50])]
+    rows[0]["raw_anns"] = json.dumps({"bbox": [1, 2, "x", None]})
+    path = metadata(tmp_path / "metadata.jsonl", *rows)
+    (sample,), (reason,) = split(read_hf(path, images))
+    assert boxes_of(sample) == [("the dog", (10, 10, 60, 50))]
+    assert "metadata.jsonl:1: bbox" in reason
+
+
 def test_sentences_of_a_mirror_are_grounding_samples(tmp_path):
     content = {"image": {"bytes": png("red"), "path": "a.png"}, "question_id": "7"}
     said = {"answer": ["the dog", "a brown dog"], "bbox": [10.0, 10.0, 60.0, 50.0]}

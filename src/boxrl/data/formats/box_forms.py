@@ -44,6 +44,7 @@ def tell_form(
     for box, area, size_wh in boxes:
         if isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box)):
             count += 1
+            box = [*map(float, box)]  # whose products overflow to infinity, and raise nothing
             against["xywh"] += not _fits_sides(box, area, size_wh)
             against["xyxy"] += not _fits_corners(box, area)
     if against["xywh"] == against["xyxy"]:

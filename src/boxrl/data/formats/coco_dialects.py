@@ -216,7 +216,8 @@ def _box_and_area(row: Any) -> tuple[Any, float | None]:
         return row.bbox, row.area
     bbox, area = (row.get("bbox"), row.get("area")) if isinstance(row, dict) else (None, None)
     bbox = [*map(number, bbox)] if isinstance(bbox, list) and len(bbox) == 4 else []
-    return (bbox if bbox and all(map(is_number, bbox)) else None), number_or_none(number(area))
+    known = bbox and all(map(is_number, bbox))
+    return [*map(float, bbox)] if known else None, number_or_none(number(area))
 
 
 def image_size(row: Row, images: ImageFolder, image: str, where: str) -> tuple[int, int]:

@@ -358,27 +358,30 @@ def _mirror_form(items: list[_Item], boxes: BoxForm | None, where: str) -> BoxFo
     """The form of a mirror's boxes: told by COCO's own box or by the outline beside it."""
     for item in items if boxes is None else ():
         box, same = item.row.get("bbox"), _known_corners(item.row)
-        for form in ("xyxy", "xywh"):
+        for form in ("xyxy", "xywh") if same and _is_box(box) else ():
             corners = corners_of(box, form)
-            if (
-                same
-                and all(map(is_number, corners))
-                and all(abs(a - b) <= 1 for a, b in zip(corners, same, strict=True))
-            ):
+            if all(abs(a - b) <= 1 for a, b in zip(corners, same, strict=True)):
                 return form
     told = ((item.row.get("bbox"), None, item.size_wh) for item in items)
     return tell_form(told, where, boxes)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))
 
 
 def _known_corners(row: Row) -> Any:
     """The corners of the box by another field of the row; None where none tells."""
     try:
         if row.get("raw_anns"):
-            return corners_of(json.loads(row["raw_anns"])["bbox"], "xywh")
-        outline = row.get("segmentation") or ()
-        return hull(zip(outline[0::2], outline[1::2], strict=True)) if len(outline) >= 6 else None
+            found = corners_of(json.loads(row["raw_anns"])["bbox"], "xywh")
+        else:
+            outline = row.get("segmentation") or ()
+            found = hull(zip(outline[0::2], outline[1::2], strict=True))
+            found = found if len(outline) >= 6 else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return found if _is_box(found) else None
 
 
 def _sentences(row: Row) -> list[tuple[Any, str]]:
