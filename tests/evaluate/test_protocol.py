@@ -13,8 +13,8 @@ from PIL import Image
 from boxrl.benchmarks import build_benchmark
 from boxrl.benchmarks.samples import build_samples
 from boxrl.cli import main
-from boxrl.data.samples import read_samples
-from boxrl.errors import UsageError
+from boxrl.data.samples import hash_question, read_samples
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.files import read_evaluation, write_evaluation
 from boxrl.evaluate.protocol import protocol_difference, shared_protocol
@@ -35,6 +35,19 @@ def run(
     samples: list[Sample] = SAMPLES, settings: dict[str, Any] = SETTINGS, **rules: Any
 ) -> Evaluation:
     return evaluate(samples, ANSWERS, PLAIN, settings=settings, resamples=0, **rules)
+
+
+def test_answers_to_other_questions_of_the_same_ids_are_refused() -> None:
+    """Samples converted again in another mode: their answers were scored as answers to them."""
+    told = {s.id: replace(ANSWERS[s.id], asked=hash_question(s)) for s in SAMPLES}
+    moved = [replace(item, image=f"elsewhere/{item.image}", objects=()) for item in SAMPLES]
+    assert evaluate(moved, told, PLAIN, resamples=0).metrics["n"] == 3  # targets may change
+    other = [*SAMPLES[:2], replace(SAMPLES[2], labels=("zebra",))]
+    message = r"1 of 3 predictions answer other questions than the samples ask \(first: '3'\)"
+    with pytest.raises(DataError, match=message):
+        evaluate(other, told, PLAIN, resamples=0)
+    controlled = evaluate(other, told, PLAIN, settings={"control": "absent_labels"}, resamples=0)
+    assert controlled.metrics["n"] == 3  # which asks otherwise on purpose
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 from hotcoco import mask
 
 from boxrl.benchmarks.record import Benchmark, Part
-from boxrl.data.predictions import Prediction
+from boxrl.data.predictions import Prediction, check_asked
 from boxrl.errors import DataError
 from boxrl.families import Family
 from boxrl.metrics.detection import mean_or_none
@@ -80,6 +80,7 @@ def summarize_pointing(
             f"{len(samples)} questions, {len(predictions)} predictions; score them with the data "
             "and the --limit that they were made with"
         )
+    check_asked({sample.id: sample for sample in samples}, predictions)
     rows: dict[str, list[Scores]] = {}
     for sample in samples:
         answer = predictions[sample.id]

@@ -22,10 +22,12 @@ from boxrl.data.files import (
     write_atomic,
     write_json,
 )
+from boxrl.data.samples import hash_question
 from boxrl.errors import DataError, UsageError
 from boxrl.guard.files import parse_json_object, read_json_object
 from boxrl.guard.outputs import refuse_link
 from boxrl.guard.secrets import redact
+from boxrl.types import Sample
 
 NOT_COMPARED = frozenset({"versions", "cwd", "files", "timing"})
 """Settings that a resumed file may have others of: they are there for the record, and `cwd` to
@@ -188,6 +190,25 @@ def read_predictions(path: Path) -> dict[str, Prediction]:
                 )
             predictions[prediction.id] = prediction
     return predictions
+
+
+def check_asked(samples: Mapping[str, Sample], predictions: Mapping[str, Prediction]) -> None:
+    """Refuse answers to other questions than the samples ask, as far as they say what was asked.
+
+    Args:
+        samples: by the predictions' ids.
+        predictions: by id.
+
+    Raises:
+        DataError: some are; the samples have been changed since, or others were asked.
+    """
+    told = [key for key in samples if predictions[key].asked is not None]
+    others = [key for key in told if predictions[key].asked != hash_question(samples[key])]
+    if others:
+        raise DataError(
+            f"{len(others):,} of {len(samples):,} predictions answer other questions than the "
+            f"samples ask (first: {others[0]!r}); name those that were asked, or predict again"
+        )
 
 
 class PredictionsFile:

@@ -345,6 +345,14 @@ def image_path(images: Path, sample: Sample) -> Path:
     return path
 
 
+def hash_question(sample: Sample) -> str:
+    """Short hash of what is asked of which image, wherever that lies; targets do not count."""
+    region = sample.objects[:1] if sample.task == "region" else ()
+    image = posixpath.basename(sample.image)
+    asked = (image, sample.size_wh, sample.task, sample.labels, sample.question, region)
+    return hashlib.sha256(repr(asked).encode("utf-8", "replace")).hexdigest()[:8]
+
+
 def hash_images(images: Path, samples: Iterable[Sample]) -> str | None:
     """SHA-256 over size and start of every image of samples; None where one cannot be read.
 

@@ -156,11 +156,12 @@ def answer_and_evaluate(
     """
     began, path, scored = time.monotonic(), folder / "predictions.jsonl", read_samples(samples)
     predict(engine, asked or scored, path, sampling, dict(facts), description)
+    settings = read_settings(path) | ({"control": "asked otherwise"} if asked else {})
     evaluation = evaluate(
         scored,
         read_predictions(path),
         engine.questions.family,
-        settings=read_settings(path),
+        settings=settings,
         confidence=confidence,
         resamples=resamples,
     )

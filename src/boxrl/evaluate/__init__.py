@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from boxrl.data.files import no_cycle_search
-from boxrl.data.predictions import Prediction
+from boxrl.data.predictions import Prediction, check_asked
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
@@ -104,12 +104,14 @@ def evaluate(
         price: of a million prompt tokens and a million completion tokens.
 
     Raises:
-        DataError: a sample without prediction, a prediction without sample, a prediction that
-            ended in error where `errors` does not say what becomes of it, or one without what
-            `confidence` needs.
+        DataError: a sample without prediction, a prediction without sample or to another
+            question, one that ended in error where `errors` does not say what becomes of it, or
+            one without what `confidence` needs.
         UsageError: confidence `written`, and no answer states a score.
     """
     failed = _check_ids(samples, predictions, errors)
+    if not (settings or {}).get("control"):
+        check_asked({sample.id: sample for sample in samples}, predictions)
     if errors == "skip":
         samples = [sample for sample in samples if sample.id not in failed]
         if not samples:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxrl.data.predictions import Prediction
+from boxrl.data.predictions import Prediction, check_asked
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.behaviour import behaviour
 from boxrl.evaluate.judging import Question, Rules, judge
@@ -87,7 +87,7 @@ def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predic
 
     Raises:
         UsageError: the file holds single answers.
-        DataError: draws are missing or ended in error.
+        DataError: draws are missing, ended in error or answer other questions.
     """
     n = 0
     while f"{samples[0].id}#{n}" in predictions:
@@ -104,6 +104,8 @@ def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predic
             f"{len(bad)} of {len(wanted)} draws are missing or ended in error (first: {bad[0]!r}); "
             "repeat the predict command"
         )
+    asked = {f"{sample.id}#{k}": sample for sample in samples for k in range(n)}
+    check_asked(asked, predictions)
     return n
 
 

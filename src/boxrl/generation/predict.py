@@ -6,7 +6,6 @@ A killed run goes on where it stopped, and its final file equals that of an unin
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 import zlib
 from collections import Counter
@@ -20,6 +19,7 @@ from PIL.Image import Image
 from boxrl import __version__
 from boxrl.data.files import hash_file, locked
 from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.data.samples import hash_question
 from boxrl.errors import DataError, UsageError
 from boxrl.families.own import is_own
 from boxrl.generation.questions import Questions
@@ -72,14 +72,6 @@ class Draw(NamedTuple):
     def seed(self, seed: int) -> int:
         """Its own random seed, 32 bits, whatever is generated beside it."""
         return zlib.crc32(f"{seed}/{self.id}".encode())
-
-    @property
-    def asked(self) -> str:
-        """Short hash of what is asked of which image; targets do not count."""
-        sample = self.sample
-        region = sample.objects[:1] if sample.task == "region" else ()
-        asked = (sample.image, sample.size_wh, sample.task, sample.labels, sample.question, region)
-        return hashlib.sha256(repr(asked).encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def draws(samples: Sequence[Sample], n: int) -> list[Draw]:
@@ -206,7 +198,7 @@ def _answer(
     description: str,
 ) -> list[Prediction]:
     """Generate what the file lacks and put it in order; returns the rows that ended in error."""
-    asked = {draw.id: draw.asked for draw in wanted}
+    asked = {draw.id: hash_question(draw.sample) for draw in wanted}
     _check_asked(file, asked)
     done = asked.keys() & file.done.keys()
     failed: list[Prediction] = []
