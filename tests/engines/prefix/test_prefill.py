@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from transformers import DynamicCache  # noqa: E402
 
 from boxrl.engines.prefix import kv_cache, prefill  # noqa: E402
-from boxrl.engines.prefix.images import BY_TOKEN  # noqa: E402
+from boxrl.engines.prefix.images import BY_TOKEN, tiles_per_row  # noqa: E402
 from boxrl.engines.prefix.prefill import generate_groups  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable  # noqa: E402
 from tests.support.random_models import IMAGE, KINDS, VIDEO, build_batch, build_model  # noqa: E402
@@ -27,6 +27,26 @@ def build_inputs(kind: str, size: int, questions: int = 1) -> dict[str, Any]:
         for name, x in batch.inputs.items()
         if torch.is_tensor(x)
     }
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shapes", "expected"),
+    [
+        ([16, 32, 48], None, [1, 2, 3]),
+        # A small picture, four tiles with a smaller whole behind them, one and its whole.
+        ([3, 19, 6], [[2, 6], *[[4, 4]] * 4, [2, 6], [2, 6], [2, 6]], [1, 5, 2]),
+    ],
+)
+def test_rows_have_the_tiles_that_their_tokens_stand_for(
+    tokens: list[int], shapes: list[list[int]] | None, expected: list[int]
+) -> None:
+    inputs = {
+        "input_ids": torch.tensor([[IMAGE] * n + [0] * (60 - n) for n in tokens]),
+        "pixel_values": torch.zeros(sum(expected), 3, 2, 2),
+    }
+    if shapes is not None:
+        inputs["spatial_shapes"] = torch.tensor(shapes)
+    assert tiles_per_row(inputs, IMAGE) == expected
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *OTHERS])

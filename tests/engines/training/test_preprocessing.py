@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
+from tokenizers.processors import TemplateProcessing  # noqa: E402
 
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.loading import (  # noqa: E402
@@ -21,7 +22,11 @@ from boxrl.engines.loading import (  # noqa: E402
 )
 from boxrl.engines.prefix.images import count_first, row_images  # noqa: E402
 from boxrl.engines.training import grpo, preprocessing  # noqa: E402
-from boxrl.engines.training.preprocessing import once_per_image, once_per_text  # noqa: E402
+from boxrl.engines.training.preprocessing import (  # noqa: E402
+    once_per_image,
+    once_per_text,
+    one_beginning,
+)
 from boxrl.engines.training.train import training_samples  # noqa: E402
 from boxrl.families import read_family  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
@@ -100,6 +105,24 @@ def test_equal_texts_are_read_once_into_the_same_rows(
         assert same(got[name], expected[name])
     rows = got["input_ids"]
     assert padded or rows[0] is not rows[1]  # who changes one changes no other
+
+
+def test_a_rendered_prompt_has_one_beginning_as_in_generation() -> None:
+    """As Gemma's tokenizer, which begins every text with a token that the template begins, too."""
+    processor = load_processor(model_folder("tiny"))
+    tokenizer, begin = processor.tokenizer, "<|im_start|>"
+    tokenizer.bos_token = begin
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.convert_tokens_to_ids(begin))]
+    )
+    chat = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    expected = processor.apply_chat_template([chat], tokenize=True, return_dict=True)["input_ids"]
+    text = processor.apply_chat_template([chat], tokenize=False)
+    assert len(processor(text=text)["input_ids"][0]) == len(expected[0]) + 1
+    with one_beginning(processor):
+        assert processor(text=text)["input_ids"] == expected
+        assert processor(text=["a cat"])["input_ids"] == [tokenizer("a cat")["input_ids"]]
+    assert processor.tokenizer is tokenizer
 
 
 def test_a_group_s_pixels_are_there_once(scene_folder: Path) -> None:

@@ -112,7 +112,7 @@ def _images(config: Any, inputs: dict[str, Any]) -> list[dict[str, Tensor] | Non
     """Of each row of TRL's batch the model's inputs that hold its image."""
     ids, others = inputs["input_ids"], dict(inputs)
     if "pixel_values" in inputs and "image_grid_thw" not in inputs:
-        others["num_tiles"] = tiles_per_row(ids, inputs["pixel_values"], config.image_token_id)
+        others["num_tiles"] = tiles_per_row(inputs, config.image_token_id)
     return row_images(others, len(ids))
 
 

@@ -100,13 +100,24 @@ def token_types(inputs: dict[str, Any]) -> Tensor | None:
     return next((types for types in named if types is not None), None)
 
 
-def tiles_per_row(ids: Tensor, pixels: Tensor, image_token: int) -> list[int]:
-    """How many of the tiles "tiles ..." belong to each row of "b n" ids, one image each.
+def tiles_per_row(inputs: dict[str, Any], image_token: int) -> list[int]:
+    """How many of a batch's tiles belong to each of its rows, which have one image each.
 
-    InternVL cuts an image into tiles of equally many tokens, more of them for larger images.
+    A tile has as many tokens as every other (InternVL), or in proportion to its patches (LFM2-VL,
+    whose smaller picture of the whole image is a tile, too).
+
+    Args:
+        inputs: the model's: `input_ids` "b n", `pixel_values` "tiles ..." and, where patches of a
+            tile are not always as many, `spatial_shapes` "tiles 2".
+        image_token: the token that stands for a part of an image.
     """
+    ids, pixels, shapes = inputs["input_ids"], inputs["pixel_values"], inputs.get("spatial_shapes")
     if len(pixels) == len(ids):
         return [1] * len(ids)
-    tokens = (ids == image_token).sum(1)
-    tiles: list[int] = (tokens * len(pixels) // tokens.sum()).tolist()
-    return tiles
+    tokens = (ids == image_token).sum(1).cumsum(0)
+    sizes = torch.ones(len(pixels), dtype=torch.long) if shapes is None else shapes.prod(-1)
+    parts = sizes.to(tokens).cumsum(0)
+    # How many of all tiles end within the rows up to each, in whole numbers.
+    ends = torch.searchsorted(parts * tokens[-1], tokens * parts[-1], right=True)
+    counts: list[int] = ends.diff(prepend=ends.new_zeros(1)).tolist()
+    return counts

@@ -145,9 +145,7 @@ def _with_tiles(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs of rows with an image each, and how many tiles these have where there are such."""
     if "pixel_values" not in inputs or "image_grid_thw" in inputs:
         return inputs
-    image_token = model.config.image_token_id
-    tiles = tiles_per_row(inputs["input_ids"], inputs["pixel_values"], image_token)
-    return {**inputs, "num_tiles": tiles}
+    return {**inputs, "num_tiles": tiles_per_row(inputs, model.config.image_token_id)}
 
 
 def _keeps_last(model: Any, inputs: dict[str, Tensor]) -> bool:

@@ -51,6 +51,7 @@ from boxrl.engines.training.importance import Divergence, correction_of_forward
 from boxrl.engines.training.preprocessing import (
     decode_once,
     once_per_group,
+    one_beginning,
     refusals_by_sample,
     unparsed,
 )
@@ -153,7 +154,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         marked = replaced(processor, "batch_decode", self._decode)
         refusals = refusals_by_sample(rows, processor.image_processor)
         drawn = as_asked(unwrap(self.model))
-        with unparsed(processor.tokenizer), refusals, once, later, marked, drawn:
+        begun = one_beginning(processor)
+        with unparsed(processor.tokenizer), begun, refusals, once, later, marked, drawn:
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)

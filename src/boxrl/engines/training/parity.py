@@ -73,8 +73,7 @@ def check_parity(
     enable(model, attention)
     batch, n_completion = _batch(processor, family, model.device)
     if "image_grid_thw" not in batch:
-        image_token = unwrap(model).config.image_token_id
-        batch["num_tiles"] = tiles_per_row(batch["input_ids"], batch["pixel_values"], image_token)
+        batch["num_tiles"] = tiles_per_row(batch, unwrap(model).config.image_token_id)
     projector = Projector(model)
     found = {
         name: way(model, batch, n_completion, projector)

@@ -43,26 +43,53 @@ def once_per_text(processor: Any) -> Iterator[None]:
     Args:
         processor: the model's, of texts and images.
     """
-    with replaced(processor, "tokenizer", _OncePerText(processor.tokenizer)):
+    tokenizer = processor.tokenizer
+
+    def once(text: Any, **options: Any) -> Any:
+        if not isinstance(text, list) or not all(isinstance(own, str) for own in text):
+            return tokenizer(text, **options)
+        places = {own: place for place, own in enumerate(dict.fromkeys(text))}
+        read = tokenizer([*places], **options)
+        rows = [places[own] for own in text]
+        return BatchEncoding({name: _take(values, rows) for name, values in read.items()})
+
+    with replaced(processor, "tokenizer", _Reading(tokenizer, once)):
         yield
 
 
-class _OncePerText:
-    """A tokenizer in everything but that it reads equal texts of a batch once."""
+@contextmanager
+def one_beginning(processor: Any) -> Iterator[None]:
+    """Within the block a prompt that its template has begun gets no second token of beginning.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    transformers holds to that where it renders and reads a prompt at once, as for generation. TRL
+    then has it read the rendered prompts again, whose types of tokens would be of one token more.
+
+    Args:
+        processor: the model's, of texts and images.
+    """
+    tokenizer = processor.tokenizer
+
+    def begun(text: Any, **options: Any) -> Any:
+        first, bos = text[0] if isinstance(text, list) and text else text, tokenizer.bos_token
+        if bos and isinstance(first, str) and first.startswith(bos):
+            options["add_special_tokens"] = False
+        return tokenizer(text, **options)
+
+    with replaced(processor, "tokenizer", _Reading(tokenizer, begun)):
+        yield
+
+
+class _Reading:
+    """A tokenizer in everything but how it reads."""
+
+    def __init__(self, tokenizer: Any, read: Callable[..., Any]) -> None:
+        self._tokenizer, self._read = tokenizer, read
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def __call__(self, text: Any, **options: Any) -> Any:
-        if not isinstance(text, list) or not all(isinstance(own, str) for own in text):
-            return self._tokenizer(text, **options)
-        places = {own: place for place, own in enumerate(dict.fromkeys(text))}
-        read = self._tokenizer([*places], **options)
-        rows = [places[own] for own in text]
-        return BatchEncoding({name: _take(values, rows) for name, values in read.items()})
+        return self._read(text, **options)
 
 
 def _take(values: Any, rows: list[int]) -> Any:
