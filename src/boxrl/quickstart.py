@@ -66,7 +66,7 @@ def run_chain(recipe: Recipe, resume: bool) -> Chain:
     with Run(out, dump_recipe(recipe), facts, resume) as run:
         training_samples(recipe)
         evaluations = _evaluate_model(recipe, recipe.model, "before")
-        train(recipe, "GRPO")
+        train(recipe, recipe.method.upper())
         evaluations |= _evaluate_model(recipe, str(out / "model"), "after")
         differences = {
             way: compare(evaluations[f"before_{way}"], evaluations[f"after_{way}"]) for way in WAYS
@@ -80,12 +80,17 @@ def run_chain(recipe: Recipe, resume: bool) -> Chain:
 
 def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluation]:
     """Greedy and at the training temperature, on the held-out scenes."""
+    from boxrl.engines.change import drop_outdated
+
     data = recipe.out / "data"
     engine = build_engine(recipe_options(recipe, model), recipe.prompt, data / "images")
     facts = {"model": model, "samples": "data/test.jsonl", "images": "data/images"}
+    steps = {"steps": recipe.train.max_steps} if when == "after" else {}
     evaluations = {}
     for way, temperature in zip(WAYS, (0.0, recipe.train.temperature), strict=True):
         name = f"{when}_{way}"
+        if steps:
+            drop_outdated(recipe.out / "evals" / name, steps["steps"])
         sampling = Sampling(
             temperature=temperature,
             max_new_tokens=recipe.train.max_completion_length,
@@ -93,6 +98,6 @@ def _evaluate_model(recipe: Recipe, model: str, when: str) -> dict[str, Evaluati
             batch_size=64,
         )
         evaluations[name] = answer_and_evaluate(
-            engine, data / "test.jsonl", recipe.out / "evals" / name, sampling, facts, name
+            engine, data / "test.jsonl", recipe.out / "evals" / name, sampling, facts | steps, name
         )
     return evaluations

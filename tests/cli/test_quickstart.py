@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from boxrl import quickstart  # noqa: E402
 from boxrl.cli import main  # noqa: E402
-from boxrl.config import find_recipe  # noqa: E402
+from boxrl.config import find_recipe, load_recipe  # noqa: E402
 from boxrl.data.predictions import read_predictions  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.loading import load  # noqa: E402
@@ -58,6 +59,23 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
         not torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True)
     ]
     assert any(changed)
+
+
+def test_a_model_that_was_trained_further_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(RECIPE, [*SMALL, f"out={tmp_path}"])
+    folder = tmp_path / "evals" / "after_greedy"
+    folder.mkdir(parents=True)
+    (folder / "predictions.meta.json").write_text('{"steps": 2}')
+    asked = []
+    monkeypatch.setattr(quickstart, "build_engine", lambda *_: None)
+    monkeypatch.setattr(
+        quickstart, "answer_and_evaluate",
+        lambda _, file, folder, how, facts, name: asked.append((folder.exists(), facts["steps"])),
+    )  # fmt: skip
+    quickstart._evaluate_model(recipe, "model", "after")
+    assert asked == [(False, 3), (False, 3)]
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def measure_change(recipe: Recipe) -> Change | None:
     if not _has_held_out(recipe):
         return None
     with Run(recipe.out, dump_recipe(recipe), {}, resume=True) as run:
-        _drop_outdated(recipe)
+        drop_outdated(recipe.out / "evals" / "after", recipe.train.max_steps)
         before = _evaluate(recipe, START, recipe.model)
         after = _evaluate(recipe, "after", str(recipe.out / "model"))
         difference = compare(before, after)
@@ -84,11 +84,14 @@ def measure_change(recipe: Recipe) -> Change | None:
     return Change(before, after, difference)
 
 
-def _drop_outdated(recipe: Recipe) -> None:
-    """Remove answers of a model that was trained further since."""
-    folder = recipe.out / "evals" / "after"
-    steps = read_settings(folder / PREDICTIONS_FILE).get("steps")
-    if folder.is_dir() and steps != recipe.train.max_steps:
+def drop_outdated(folder: Path, steps: int) -> None:
+    """Remove answers of a model that was trained further since.
+
+    Args:
+        folder: RUN/evals/NAME, whose answers were written with the fact `steps`.
+        steps: that the run's model has been trained for.
+    """
+    if folder.is_dir() and read_settings(folder / PREDICTIONS_FILE).get("steps") != steps:
         shutil.rmtree(folder)
 
 
