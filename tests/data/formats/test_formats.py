@@ -141,6 +141,13 @@ def test_d3_refuses_a_box_with_an_angle_beside_it(tmp_path, monkeypatch):
     assert "annotation 0: rotation 30 beside its box" in rejected.reason
 
 
+def test_d3_s_sentences_have_ids_of_one_kind(tmp_path):
+    names = [{"id": 1, "name": "a dog"}, {"id": "2", "name": "a cat"}]
+    path = write_json(tmp_path / "x.json", {"images": [], "annotations": [], "categories": names})
+    with pytest.raises(DataError, match="numbers and texts"):
+        read_d3(path, tmp_path)
+
+
 def test_d3_inter_asks_for_all_sentences(tmp_path):
     samples = rows_of(read_d3(d3_pickles(tmp_path), tmp_path / "images", setting="inter"))
     assert [len(sample.labels) for sample in samples] == [4, 4]

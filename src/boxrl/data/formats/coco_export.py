@@ -129,7 +129,7 @@ def _tell_what_is_known(document: dict[str, Any], samples: Sequence[Sample]) -> 
         row |= _federated(found, ids)
         if partly:
             absent = ids.keys() - {item.label for item in _shown(found)} - left_out[key]
-            row.setdefault("neg_category_ids", sorted(ids[label] for label in absent))
+            row.setdefault("neg_category_ids", [ids[label] for label in ids if label in absent])
 
 
 def _shown(samples: Iterable[Sample]) -> Iterator[Object]:
@@ -162,9 +162,9 @@ def _federated(samples: Sequence[Sample], ids: Mapping[str, Key]) -> Row:
     """LVIS's fields of an image in which only some labels were looked for, or all boxes of some."""
     row: Row = {}
     for field, key in FEDERATED.items():
-        known = [label for sample in samples for label in sample.meta.get(key, ())]
+        known = {label for sample in samples for label in sample.meta.get(key, ())}
         if any(key in sample.meta for sample in samples):
-            row[field] = sorted({ids[label] for label in known if label in ids})
+            row[field] = [ids[label] for label in ids if label in known]
     return row
 
 

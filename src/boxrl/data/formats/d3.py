@@ -153,6 +153,8 @@ def _open_json(path: Path, images: ImageFolder) -> _Archive:
         sentence = categories.label(row)
         for group in groups.get(as_id(row.get("image_id")), ()):
             of_group[group].update([sentence] if sentence else [])
+    if len(set(map(type, categories.ids.values()))) > 1:
+        raise DataError(f"{path}: category ids are numbers and texts; write all as one")
     ids = dict(sorted(categories.ids.items(), key=itemgetter(1)))
     known = {group: sorted(texts) for group, texts in of_group.items()}
     notes = list(categories.notes)

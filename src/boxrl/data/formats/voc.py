@@ -255,7 +255,7 @@ def _turned(box: Element) -> Any:
     """The box around a turned one, as roLabelImg writes it: centre, sides, angle in radians."""
     try:
         x, y, width, height, angle = map(float, _values(box, ("cx", "cy", "w", "h", "angle")))
+        upright = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return around_turned(upright, math.degrees(angle), (x, y))
     except (TypeError, ValueError):
         return None
-    upright = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return around_turned(upright, math.degrees(angle), (x, y))
