@@ -1,10 +1,12 @@
 """Marker syntaxes: which words name a box."""
 
+import numpy as np
 import pytest
 
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
-from boxrl.types import Asked
+from boxrl.prompts import render_answer
+from boxrl.types import Asked, Detections
 
 ECHO = (
     "Please detect and label all <ref>car</ref>,<ref>truck</ref>,<ref>bus</ref> in the image.\n"
@@ -150,3 +152,29 @@ def test_nothing_at_all_is_how_some_families_say_that_nothing_is_there(family, s
 def test_marks_of_another_family_are_why_nothing_is_read(family, answer, reason):
     parsed = parse(answer, family, (640, 480), None, "optional")
     assert (parsed.status, parsed.reason) == ("malformed", reason)
+
+
+@pytest.mark.parametrize("label", ["x < y", "a->b", "{x}", "12:30", 'a "b"', "C++", "a;b", "*x*"])
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_a_label_of_any_signs_is_read_back(family, label):
+    """None may be lost, for the box would have the label before it."""
+    boxes = Detections(np.array([[10.0, 20, 300, 400], [50, 60, 200, 220]]), ("other", label))
+    text = render_answer(boxes, family, (640, 480))
+    parsed = parse(text, family, (640, 480), None, "optional", Asked(("other", label)))
+    assert (parsed.detections.labels, parsed.status) == (("other", label), "ok")
+
+
+@pytest.mark.parametrize(
+    ("family", "end"),
+    [
+        ("minicpm-v-4.5", "</ref>"), ("locateanything", "</ref>"), ("deepseek-vl2", "<|/ref|>"),
+        ("rex-omni", "<|object_ref_end|>"), ("internvl", "</ref>"),
+        ("qwen2-vl", "<|object_ref_end|>"),
+    ],
+)  # fmt: skip
+def test_a_label_without_its_end_is_not_the_one_before(family, end):
+    boxes = Detections(np.array([[10.0, 20, 300, 400], [50, 60, 200, 220]]), ("cat", "dog"))
+    text = render_answer(boxes, FAMILIES[family], (640, 480))
+    for cut in (text.replace("dog" + end, "dog"), text.replace("cat" + end, "cat")):
+        parsed = parse(cut, family, (640, 480), None, "optional", Asked(("cat", "dog")))
+        assert parsed.detections.labels == ("cat", "dog")

@@ -12,6 +12,7 @@ from itertools import groupby
 
 from boxrl.families.syntax import Box, Coordinate, Found, Item, Named
 
+JSON_OBJECT = re.compile(r"\{\s*[\"']")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LONGEST_NUMBER = 20
 _DIGIT = re.compile(r"\d")
@@ -95,7 +96,8 @@ def write_minicpm(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
     )
 
 
-_REF = r"<ref>([^<]*)</ref>"
+# A label ends where its box begins, too: else the box would have the label before it.
+_REF = r"<ref>([^<]*(?:<(?!/?(?:ref|box|point)>)[^<]*)*)(?:</ref>|(?=<(?:box|point)>))"
 
 read_minicpm = _Blocks(_REF, r"<(?:box|point)>([^<]*)(</(?:box|point)>)?", "\n").read
 """MiniCPM-V's boxes and points."""
@@ -113,7 +115,11 @@ def _bracketed(box: Box) -> str:
     return f"[{', '.join(map(str, box))}]"
 
 
-read_deepseek = _Blocks(r"<\|ref\|>([^<]*)<\|/ref\|>", r"<\|det\|>([^<]*)(<\|/det\|>)?", "]").read
+read_deepseek = _Blocks(
+    r"<\|ref\|>([^<]*(?:<(?!\|/?(?:ref|det)\|>)[^<]*)*)(?:<\|/ref\|>|(?=<\|det\|>))",
+    r"<\|det\|>([^<]*)(<\|/det\|>)?",
+    "]",
+).read
 """DeepSeek-VL2's lists of boxes."""
 
 
@@ -127,7 +133,8 @@ def write_rex(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 
 read_rex = _Blocks(
-    r"<\|object_ref_start\|>([^<]*)<\|object_ref_end\|>",
+    r"<\|object_ref_start\|>([^<]*(?:<(?!\|(?:object_ref|box)_)[^<]*)*)"
+    r"(?:<\|object_ref_end\|>|(?=<\|box_start\|>))",
     r"<\|box_start\|>((?:<\d{1,4}>|[\s,])*(?:[Nn]one)?)(<\|box_end\|>)?",
     ",",
 ).read
@@ -164,7 +171,7 @@ def read_florence(text: str) -> Found:
     Outlines, as of its tasks with letters and masks, are no boxes.
     """
     text = _ENDS.sub("", text).rstrip()
-    if "{" in text:
+    if JSON_OBJECT.search(text):
         return Found([], 0)
     items: list[Item] = []
     position = 0

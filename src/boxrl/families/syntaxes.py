@@ -83,7 +83,6 @@ _EMPTY_BLOCK = re.compile(
     r"<\|begin_of_box\|>[\s\[\]]*(?:none\.?\s*)?<\|end_of_box\|>", re.IGNORECASE
 )
 _GLM_BLOCK = re.compile(r"<\|begin_of_box\|>(?:[^<]|<(?!\|))*(?:<\|end_of_box\|>)?")
-_JSON_OBJECT = re.compile(r"\{\s*[\"']")
 
 
 def read_glm(text: str) -> Found:
@@ -92,7 +91,7 @@ def read_glm(text: str) -> Found:
     Words with a colon right before a box name it, other words do not. Models say the same block
     several times: it counts once.
     """
-    if _JSON_OBJECT.search(text):
+    if marked.JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", _without_repeats(text))
     box = _GLM_BOX if "<|begin_of_box|>" in text else _BARE_BOX
@@ -131,7 +130,7 @@ def write_qwen2(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
 
 def read_qwen2(text: str) -> Found:
     """Qwen2-VL's pairs of points, with its markers or without them, as decoders often drop them."""
-    if "<|box_start|>" not in text and _JSON_OBJECT.search(text):
+    if "<|box_start|>" not in text and marked.JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", text)
     items = _labels_before(text, _POINTS_BOX, _QWEN2_REF, "<|object_ref_end|>")
@@ -153,7 +152,7 @@ def _bracketed(box: Box) -> str:
 
 def read_internvl(text: str) -> Found:
     """InternVL's lists of boxes, with its markers or without them."""
-    if _JSON_OBJECT.search(text):
+    if marked.JSON_OBJECT.search(text):
         return Found([], 0)
     items = _labels_before(text, _BARE_BOX, _INTERNVL_REF, "</ref>")
     return Found(items, max(0, text.count("<box>") - len(items)))
@@ -173,7 +172,7 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
         if opening not in before:
             label = _nearest(before) or label
         else:
-            label = (_nearest(behind) if closed else "") or marked.strip()
+            label = _nearest(behind) or marked.strip() if closed else _nearest(marked)
         items.append((_numbers(match), label))
         position = match.end()
     return items
