@@ -67,6 +67,8 @@ def test_a_training_says_how_far_it_came_and_whether_it_went_on() -> None:
         "on its own samples: reward 0.035 -> 0.355 in 40 steps",
         True,
     )
+    some = learning_verdict([row | {"step": 10 * k} for k, row in enumerate(rising, start=1)])
+    assert some is not None and some.words.endswith("in 400 steps")  # logged at every tenth
     assert learning_verdict([]) is None
     assert learning_verdict([{"loss": 1.0}]) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from boxrl.data.predictions import Prediction, PredictionsFile
 from boxrl.errors import DataError
 from boxrl.prompts import render_target
 from boxrl.report.benchmark import read_benchmark
+from boxrl.report.reading import read_run
 from tests.data.formats.test_formats import d3_pickles
 from tests.support.archives import write_json
 from tests.support.evaluations import PLAIN
@@ -39,9 +41,19 @@ def test_the_headline_stands_first_beside_published_rows(page: str) -> None:
     for words in ("FULL", "PRES", "ABS", "APE-L(D)", "intra, every score 1"):
         assert words in section
     assert "&lt;b&gt;mine" in section
-    assert section.count("<td>100.0</td>") == 5  # three figures, and the ends of the first
-    said = '<p class="headline">FULL 100.0 (95 % 100.0 to 100.0), PRES 100.0, ABS 100.0</p>'
-    assert said in page
+    assert section.count("<td>100.0</td>") == 3  # one image has targets: no interval
+    assert '<p class="headline">FULL 100.0, PRES 100.0, ABS 100.0</p>' in page
+
+
+@pytest.mark.usefixtures("page")
+def test_a_table_of_parts_that_were_evaluated_anew_is_left_out(tmp_path: Path) -> None:
+    run = tmp_path / "out"
+    assert read_run(run).benchmark is not None
+    (metrics,) = run.glob("evals/*/metrics.json")
+    write_json(metrics, json.loads(metrics.read_text()) | {"mAP": 0.25})
+    found = read_run(run)
+    assert found.benchmark is None
+    assert "benchmark.json is of other figures than d3 has now" in str(found.missing)
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,23 @@ def is_comparison_of(
         b: metrics of the second.
     """
     rows = difference.get("metrics")
-    for name, row in rows.items() if isinstance(rows, Mapping) else ():
-        for side, metrics in (("a", a), ("b", b)):
-            kept = number_or_none(row.get(side)) if isinstance(row, Mapping) else None
-            found = look_up(metrics, name)
-            if kept is not None and found is not None and abs(kept - found) > ROUNDING:
-                return False
-    return True
+    items = rows.items() if isinstance(rows, Mapping) else ()
+    known = {name: row for name, row in items if isinstance(row, Mapping)}
+    return all(
+        are_figures_of({name: row.get(side) for name, row in known.items()}, metrics)
+        for side, metrics in (("a", a), ("b", b))
+    )
+
+
+def are_figures_of(kept: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Whether figures that were kept are those of an evaluation, as far as both have them.
+
+    Args:
+        kept: by their path in the metrics.
+        metrics: of the evaluation.
+    """
+    pairs = [(number_or_none(value), look_up(metrics, name)) for name, value in kept.items()]
+    return all(a is None or b is None or abs(a - b) <= ROUNDING for a, b in pairs)
 
 
 def _paired_rows(a: Evaluation, b: Evaluation) -> tuple[list[Row], list[Row]]:

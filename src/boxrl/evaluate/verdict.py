@@ -95,18 +95,21 @@ def learning_verdict(steps: Sequence[Mapping[str, Any]]) -> Learning | None:
     """How far a training came on the samples that it was trained on.
 
     Args:
-        steps: rows of metrics.jsonl; the reward counts where there is one, else the loss.
+        steps: rows of metrics.jsonl, of every step or of some; the reward counts where there is
+            one, else the loss.
 
     Returns:
         None where nothing was logged.
     """
     key = "reward" if any(row.get("reward") is not None for row in steps) else "loss"
-    values = [row[key] for row in steps if row.get(key) is not None]
+    logged = [row for row in steps if row.get(key) is not None]
+    values = [row[key] for row in logged]
     if not values:
         return None
+    last_step = logged[-1].get("step", len(logged))
     rises, fifth = key == "reward", max(len(values) // 5, 1)
     first, last = fmean(values[:fifth]), fmean(values[-fifth:])
-    words = f"on its own samples: {key} {first:.3f} -> {last:.3f} in {len(values)} steps"
+    words = f"on its own samples: {key} {first:.3f} -> {last:.3f} in {last_step} steps"
     return Learning(words, _goes_on([value if rises else -value for value in values], fifth))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from boxrl.errors import DataError
+from boxrl.evaluate.summary import METRICS, look_up
 from boxrl.guard.files import read_json_object
 
 MOST_ROWS, MOST_COLUMNS = 200, 60
@@ -25,6 +26,7 @@ class BenchmarkTable:
         protocol: how it is scored.
         headline: the figures that it is known by, in one line.
         words: of every column whether it holds words and no number.
+        parts: figures of every part's evaluation, by their path in its metrics.
     """
 
     title: str
@@ -33,6 +35,7 @@ class BenchmarkTable:
     protocol: str
     headline: str = ""
     words: tuple[bool, ...] = ()
+    parts: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 def read_benchmark(path: Path) -> BenchmarkTable | None:
@@ -46,6 +49,8 @@ def read_benchmark(path: Path) -> BenchmarkTable | None:
     if table is None:
         return None
     columns, rows = (_get(table, key) for key in ("columns", "rows"))
+    parts = content.get("parts")
+    parts = parts if isinstance(parts, dict) else {}
     if not (
         0 < len(columns) <= MOST_COLUMNS
         and len(rows) <= MOST_ROWS
@@ -61,6 +66,11 @@ def read_benchmark(path: Path) -> BenchmarkTable | None:
         tuple(
             not any(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))
         ),
+        {
+            name: {metric.key: look_up(metrics, metric.key) for metric in METRICS}
+            for name, metrics in parts.items()
+            if isinstance(metrics, Mapping)
+        },
     )
 
 

@@ -15,7 +15,7 @@ from boxrl.data.files import is_whole, read_lines
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import hash_images
 from boxrl.errors import BoxrlError, DataError, UsageError
-from boxrl.evaluate.comparison import is_comparison_of
+from boxrl.evaluate.comparison import are_figures_of, is_comparison_of
 from boxrl.evaluate.files import (
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -216,7 +216,7 @@ def read_run(path: Path, images: Path | None = None) -> RunFolder:
         steps=steps,
         evaluations=evaluations,
         comparisons=_read_comparisons(reader, facts, evaluations),
-        benchmark=_read_benchmark(reader, facts),
+        benchmark=_read_benchmark(reader, facts, evaluations),
         missing=tuple(reader.missing),
     )
 
@@ -259,11 +259,24 @@ def _read_comparisons(
     return kept
 
 
-def _read_benchmark(reader: _Reader, facts: dict[str, Any]) -> BenchmarkTable | None:
-    """The table of benchmark.json, where run.json says that this is a benchmark's run."""
+def _read_benchmark(
+    reader: _Reader, facts: dict[str, Any], evaluations: Mapping[str, ShownEvaluation]
+) -> BenchmarkTable | None:
+    """The table of benchmark.json, where run.json says that this is a benchmark's run.
+
+    None where a part was evaluated anew since.
+    """
     if facts.get("method") != "benchmark" or not (reader.path / "benchmark.json").exists():
         return None
-    return reader.part("benchmark.json", "no published results", read_benchmark, None)
+    table = reader.part("benchmark.json", "no published results", read_benchmark, None)
+    for name, figures in table.parts.items() if table else ():
+        if name in evaluations and not are_figures_of(figures, evaluations[name].metrics):
+            reader.missing.append(
+                f"benchmark.json is of other figures than {name} has now: no published results; "
+                "run boxrl benchmark run again"
+            )
+            return None
+    return table
 
 
 def _read_evaluations(

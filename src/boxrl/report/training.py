@@ -85,7 +85,10 @@ def training_headline(name: str, facts: Mapping[str, Any], steps: Sequence[Step]
     """
     method, model = str(facts.get("method") or "").upper(), facts.get("model")
     how = f"trained{f' with {method}' if method else ''}{f' from {model}' if model else ''}"
-    logged = [{key: _drawable(step.get(key)) for key in ("reward", "loss")} for step in steps]
+    logged = [
+        {key: _drawable(step.get(key)) for key in ("reward", "loss")} | {"step": step["step"]}
+        for step in steps
+    ]
     learned = learning_verdict(logged)
     figures = f"{how}; {learned.words.replace('->', '→')}" if learned else how
     return Headline(name, "", "not evaluated", figures)
