@@ -121,11 +121,13 @@ def test_splits_that_are_read_as_one_are_told(tmp_path, images):
     yolo_folder(tmp_path)
     write_image(tmp_path / "images/val/c.jpg")
     write(tmp_path / "labels/val/c.txt", "")
-    yaml = "names: [cat, dog]\ntrain: images/train\nval: images/val\ntest: images/test\n"
+    yaml = "names: [cat, dog]\ntrain: images/train\nval: [images/val, v.txt]\ntest: images/test\n"
+    write(tmp_path / "v.txt", "images/val/gone.jpg\n")
     path, folder = write(tmp_path / "data.yaml", yaml), images and tmp_path / images
     told = "the splits train, val are read as one; --split takes one of them"
     if folder:
-        assert told in read(path, folder)[2]
+        notes = read(path, folder)[2]
+        assert told in notes and notes[0].startswith("3 of 3 images found")
         assert told not in read(path, folder / "train")[2]
         assert told not in read(path, folder, split="val")[2]
     else:

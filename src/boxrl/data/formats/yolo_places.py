@@ -216,9 +216,10 @@ def splits_among(names: Names, images: ImageFolder, found: Sequence[str]) -> lis
         found: paths of images from there.
     """
     several, known = [], set(found)
+    uncounted = ImageFolder(images.folder)
     for split in names.splits:
         try:
-            if not known.isdisjoint(find_images(names, images, [split])):
+            if not known.isdisjoint(find_images(names, uncounted, [split])):
                 several.append(split)
         except DataError:  # such as one that lies elsewhere
             continue
