@@ -54,11 +54,11 @@ def run_export(args: argparse.Namespace) -> None:
     quiet()
     weights = export(args.source, args.out, args.which, args.base)
     print(f"from: {weights}")
-    print(f"model: {args.out}")
+    print(f"model: {args.out}; how it is asked: {args.out / 'README.md'}")
     if args.push_to_hub:
         print(f"hub: {push_folder(args.out, args.push_to_hub, args.private)}")
     print_next(
         Console(),
         f"boxrl demo --model {args.out}",
-        f"vllm serve {args.out}   (how it is asked: {args.out / 'README.md'})",
+        f"vllm serve {args.out}",
     )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from boxrl.config import Recipe
     from boxrl.engines.training.memory import Estimate
 
+ASKED = {"prompt", "family", "thinking"}
+"""Keys of a recipe that say how its model is asked."""
+
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl train`."""
@@ -124,21 +127,23 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     from boxrl.cli.tables import print_change, print_hints, print_next
     from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
+    from boxrl.engines.training.model_card import asking_options
     from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
+    asked = f"--model {out / 'model'}{asking_options(recipe.model_dump(include=ASKED))}"
     if not args.launch:  # else its first process has said so
         console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
     change = measure_change(recipe)
     steps = [f"boxrl report {out}", f"boxrl export {out} --out MODEL"]
     if change is None:
-        steps.insert(0, f"boxrl predict --samples VAL.jsonl --images DIR --model {out / 'model'} "
+        steps.insert(0, f"boxrl predict --samples VAL.jsonl --images DIR {asked} "
                      f"--out {out / 'evals/val/predictions.jsonl'}")  # fmt: skip
     else:
         title = f"{len(change.after.rows)} held-out samples, greedy, prompt {recipe.prompt!r}"
         print_change(console, title, change.difference, change.before.metrics["blind"])
         print_hints(console, change.after.metrics.get("hints", ()))
-        steps.insert(1, f"boxrl demo --model {out / 'model'}")
+        steps.insert(1, f"boxrl demo {asked}")
         if recipe.method == "sft" and recipe.data.test is not None:
             steps.append(rewarded(recipe))
     log = out / "metrics.jsonl"  # not there where logging_steps are more than the run's
@@ -159,7 +164,8 @@ def rewarded(recipe: Recipe) -> str:
     data = recipe.data
     words = ["boxrl", "init", "--samples", data.train, "--validation", data.test,
              "--images", data.images, "--model", recipe.out / "model"]  # fmt: skip
-    return f"{shlex.join(map(str, words))} > grpo.yaml"
+    note = "" if recipe.prompt == "standard" else f"   (then prompt: {recipe.prompt} in it)"
+    return f"{shlex.join(map(str, words))} > grpo.yaml{note}"
 
 
 def further(args: argparse.Namespace, recipe: Recipe) -> str:

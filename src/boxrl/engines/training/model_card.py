@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,22 @@ def write_card(
         handle.write("\n".join(_lines(out, family, base, recipe, run, step)) + "\n")
 
 
+def asking_options(recipe: Mapping[str, Any]) -> str:
+    """Options of `boxrl predict` and `demo` that ask a model as its recipe trained it.
+
+    Args:
+        recipe: its keys.
+
+    Returns:
+        Such as ` --prompt enhanced --thinking off`; "" where the options' defaults do so.
+    """
+    words = [f"--{key} {shlex.quote(_word(recipe[key]))}" for key in ("prompt", "family")
+             if recipe.get(key) not in (None, "standard")]  # fmt: skip
+    if recipe.get("thinking") is not None:
+        words.append(f"--thinking {'on' if recipe['thinking'] else 'off'}")
+    return "".join(f" {word}" for word in words)
+
+
 def _lines(
     out: Path, family: Family, base: str, recipe: Mapping[str, Any], run: Path | None,
     step: int | None,
@@ -61,7 +79,7 @@ def _lines(
     )
     yield from _data(recipe, step)
     yield from _asking(family, str(recipe.get("prompt", "standard")))
-    yield from _serving(out, family)
+    yield from _serving(out, family, recipe)
     if run and step is None:
         yield from _figures(run)
     elif run:
@@ -123,22 +141,23 @@ def _asking(family: Family, prompt: str) -> Iterator[str]:
         )
 
 
-def _serving(out: Path, family: Family) -> Iterator[str]:
-    name = _word(out.name)
+def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[str]:
+    name, asked = _word(out.name), asking_options(recipe)
     limits = ""
     if family.has_limits:
         sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
         limits = f" --mm-processor-kwargs '{sizes}'"
     yield from ("", "## Use it", "", "```bash")
-    yield f"boxrl demo --model {name}"
-    yield f"boxrl predict --model {name} --samples val.jsonl --images images/ --out out.jsonl"
+    files = "--samples val.jsonl --images images/ --out out.jsonl"
+    yield f"boxrl demo --model {name}{asked}"
+    yield f"boxrl predict --model {name}{asked} {files}"
     yield (
         f"vllm serve {name} --served-model-name {name} --generation-config vllm "
         f"--limit-mm-per-prompt '{{\"image\": 1}}'{limits}"
     )
     yield (
-        f"boxrl predict --engine openai --model {name} --base-url http://127.0.0.1:8000/v1 "
-        "--samples val.jsonl --images images/ --out out.jsonl"
+        f"boxrl predict --engine openai --model {name}{asked} "
+        f"--base-url http://127.0.0.1:8000/v1 {files}"
     )
     yield "# what training left of the rest, by lmms-eval:"
     yield (
@@ -146,7 +165,9 @@ def _serving(out: Path, family: Family) -> Iterator[str]:
         "--batch_size 16"
     )
     yield from ("```", "", "```python", "import boxrl", "")
-    yield f'boxrl.load("{name}").ask("image.jpg", "cat, dog")'
+    prompt = str(recipe.get("prompt", "standard"))
+    asked = "" if prompt == "standard" else f", prompt={json.dumps(_word(prompt))}"
+    yield f'boxrl.load("{name}").ask("image.jpg", "cat, dog"{asked})'
     yield "```"
 
 
