@@ -328,6 +328,19 @@ def test_cvat_s_shapes(tmp_path, images, written, box):
     assert (boxes_of(sample), reasons) == ([("dog", pytest.approx(box))], [])
 
 
+def test_cvat_s_tasks_with_other_labels_ask_for_their_own(tmp_path, images):
+    box = '<box label="dog" xtl="10" ytl="10" xbr="60" ybr="50"/>'
+    for name, label, shape in (("a", "cat", box), ("b", "car", "")):
+        meta = f"<meta>{LABELS.replace('a &amp; b', label).replace('cat', label)}</meta>"
+        text = f"<annotations>{meta}{image(f'{name}.png', shape)}</annotations>"
+        (tmp_path / f"xml/{name}.xml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"xml/{name}.xml").write_text(text)
+    samples, _, _ = split(read_cvat(tmp_path / "xml", images, mode="all"))
+    assert [sample.labels for sample in samples] == [("dog", "cat"), ("dog", "car")]
+    samples, _, _ = split(read_cvat(tmp_path / "xml/b.xml", images, mode="all"))
+    assert "verified_absent" not in samples[0].meta
+
+
 def test_cvat_asks_for_the_labels_of_the_project_and_hides_what_has_no_box(tmp_path, images):
     box = '<box label="dog" xtl="10" ytl="10" xbr="60" ybr="50"/>'
     line = '<polyline label="cat" points="1,1;2,2"/>'

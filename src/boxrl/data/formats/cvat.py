@@ -3,7 +3,8 @@
 Source: docs.cvat.ai, "CVAT for images 1.1"; datumaro 1.13. A box or ellipse turns clockwise about
 its centre; a mask runs over its own window; an attribute such as `difficult` says that nobody has
 to find a shape. Lines, points and tags have no box: a label that an image has as such alone is not
-asked for there; what is `outside` is not in the image. All names of the project stand in `meta`.
+asked for there; what is `outside` is not in the image. All names of the project stand in `meta`;
+of files with different ones, each asks for its own.
 """
 
 from __future__ import annotations
@@ -58,12 +59,16 @@ def read_cvat(
     collection = Collection(ImageFolder(images))
     names: dict[str, None] = {}
     subsets: set[str] = set()
+    tasks: list[tuple[frozenset[str], int]] = []
     for file in files:
         root = _read(file)
-        names.update(dict.fromkeys(_names(root)))
+        own = dict.fromkeys(_names(root))
+        names.update(own)
+        tasks.append((frozenset(own), len(collection.rows)))
         for item in root.all("image"):
             _add(item, file, collection)
             subsets.add(item.attributes.get("subset", ""))
+    _keep_to_own_labels(collection, tasks)
     collection.notes += told_as_one(subsets, "export them from CVAT one by one")
     return collection.reading(asking, list(names) or None)
 
@@ -89,6 +94,22 @@ def _names(root: Element) -> Iterator[str]:
                     name = label.text_of("name")
                     if name and label.text_of("parent") is None:
                         yield name
+
+
+def _keep_to_own_labels(collection: Collection, tasks: list[tuple[frozenset[str], int]]) -> None:
+    """Where files have different labels, nobody looked for the others' in the images of one.
+
+    Args:
+        collection: of all files.
+        tasks: of each file, its labels and how many rows stand before its own.
+    """
+    if len({own for own, _ in tasks}) < 2:
+        return
+    ends = [start for _, start in tasks[1:]] + [len(collection.rows)]
+    for (own, start), end in zip(tasks, ends, strict=True):
+        for row in collection.rows[start:end]:
+            if isinstance(row, Picture):
+                row.verified = own if row.verified is None else own & row.verified
 
 
 def _add(item: Element, file: Path, collection: Collection) -> None:
