@@ -199,9 +199,8 @@ def _check_objects(sample: Sample, found: _Findings) -> Sample:
         key = (item.bbox, fold_label(item.label))
         if key in seen:
             where = f"objects[{index}]"
-            change = f"{where}: left out, a duplicate"
             message = f"{where}: duplicate box {item.label!r} {list(item.bbox)}"
-            found.warning("box-duplicate", message, "keep one", change)
+            found.warning("box-duplicate", message, "keep one", f"{where}: left out, a duplicate")
         elif key[1] not in asked and not item.iscrowd:
             where = f"objects[{index}]"
             message = f"{where}: label {item.label!r} is not among the labels asked for"
