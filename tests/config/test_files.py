@@ -126,6 +126,10 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL + "train: {average_last: 0.5, trl: {max_steps: 100}}\n",
             "train: trl.max_steps is a key of the recipe's own: train.max_steps",
         ),
+        (
+            MINIMAL.replace("grpo", "sft") + "train: {trl: {completion_only_loss: false}}\n",
+            "completion_only_loss=false would teach the model to write prompts, with a placeholder",
+        ),
         (MINIMAL + "train: {trl: {num_train_epochs: 3}}\n", "would change nothing, for max_steps"),
         (
             MINIMAL + "train: {average_last: 0.5, trl: {save_strategy: epoch}}\n",

@@ -328,6 +328,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _only_answers_taught(self) -> Recipe:
+        if self.method == "sft" and self.train.trl.get("completion_only_loss") is False:
+            raise ValueError(
+                "train.trl.completion_only_loss=false would teach the model to write prompts, with "
+                "a placeholder for every part of an image; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _images_shared_with_prompts(self) -> Recipe:
         ordered = self.method == "grpo" and not self.train.trl.get("shuffle_dataset", True)
         if self.train.prompts_per_image > 1 and ordered:

@@ -190,7 +190,6 @@ def test_samples_are_collated_without_the_model(
 @pytest.mark.parametrize(
     ("trl", "why"),
     [
-        ({"completion_only_loss": False}, "learn its prompts"),
         ({"label_smoothing_factor": 0.1}, "logits"),
         ({"neftune_noise_alpha": 5}, "draws noise by the length of a row"),
     ],

@@ -60,14 +60,12 @@ def path_of_trl(model: Any, options: Mapping[str, Any]) -> str | None:
 
 
 def path_of_sft(model: Any, options: Mapping[str, Any]) -> str | None:
-    """As `path_of_trl`, of SFT: beside its reasons those of options that learn prompts or cut them.
+    """As `path_of_trl`, of SFT, where options cut samples or ask for all logits, too.
 
     Args:
         model: see `path_of_trl`.
         options: see `path_of_trl`.
     """
-    if not options.get("completion_only_loss", True):
-        return "train.trl.completion_only_loss=false has it learn its prompts, too"
     if options.get("max_length") is not None:
         return "train.trl.max_length cuts samples, images among them"
     if options.get("label_smoothing_factor"):
