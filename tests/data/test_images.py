@@ -1,16 +1,18 @@
 """Every kind of image file as people see it: turned, 8 bits, RGB, the first frame."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
 from boxrl.data.formats import READERS
-from boxrl.data.images import check_pixels, read_header, read_image, turn_box
+from boxrl.data.images import check_pixels, check_sample, read_header, read_image, turn_box
 from boxrl.data.lint import lint
 from boxrl.data.samples import render_sample
 from boxrl.errors import DataError
+from boxrl.families import FAMILIES
 from boxrl.types import Object, Sample
 
 STORED_WH = (80, 40)
@@ -162,6 +164,24 @@ def test_other_modes_are_pillows_own_conversion(tmp_path, mode):
     source.convert(mode).save(tmp_path / f"a.{suffix}")
     expected = np.asarray(Image.open(tmp_path / f"a.{suffix}").convert("RGB"))
     assert np.array_equal(np.asarray(read_image(tmp_path / f"a.{suffix}", "row")), expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "family", "said"),
+    [
+        ({"question": "<image>\nWhere is it?"}, "lfm2-vl", "question holds <image>, which family"),
+        ({"labels": ("a <|image_pad|>",)}, "qwen2.5-vl", "question holds <.image_pad.>, which"),
+        ({"width": 9, "height": 9000}, "qwen2.5-vl", "sample 'a': "),
+        ({"question": "<image>\nWhere is it?"}, "qwen2.5-vl", None),
+    ],
+)
+def test_samples_that_a_processor_cannot_take_are_told(changed, family, said):
+    sample = replace(Sample("a", "a.png", 99, 99, "detection", ("cat",)), **changed)
+    if said is None:
+        check_sample(sample, FAMILIES[family])
+    else:
+        with pytest.raises(DataError, match=said):
+            check_sample(sample, FAMILIES[family])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])

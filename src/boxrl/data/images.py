@@ -141,16 +141,23 @@ def as_shown(image: Image.Image) -> Image.Image:
     return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
 
 
-def check_shape(sample: Sample, family: Family) -> None:
-    """See that the model's image processor takes an image of the sample's shape.
+def check_sample(sample: Sample, family: Family) -> None:
+    """See that the model's processor takes the sample: its image's shape, and its words.
 
     Raises:
-        DataError: it does not.
+        DataError: it does not, or would count images in the words.
     """
     try:
         family.input_size_wh(sample.size_wh)
     except DataError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
+    words = " ".join([sample.question or "", *sample.labels])
+    token = next((token for token in family.image_tokens if token in words), None)
+    if token is not None:
+        raise DataError(
+            f"sample {sample.id!r}: its question holds {token}, which family {family.name!r} takes "
+            "for an image; remove it from the sample"
+        )
 
 
 def turn_box(

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from boxrl.data.images import check_shape, read_image
+from boxrl.data.images import check_sample, read_image
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.families import Family
@@ -56,9 +56,9 @@ class Questions:
         """What the model is shown, RGB, the sample's own size.
 
         Raises:
-            DataError: see `load_image`; also where the model's image processor refuses its shape.
+            DataError: see `load_image` and `check_sample`.
         """
-        check_shape(sample, self.family)
+        check_sample(sample, self.family)
         image = load_image(self.path(sample), sample)
         if self.control == "blank_image":
             return Image.new("RGB", image.size, GREY)

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from boxrl.data.images import check_shape
+from boxrl.data.images import check_sample
 from boxrl.data.samples import image_path, render_sample
 from boxrl.families import Family
 from boxrl.generation.chat_template import Thinking
@@ -40,12 +40,12 @@ def build_dataset(
         ending: what stands behind every gold completion.
 
     Raises:
-        DataError: an image is missing, or of a shape that the model's processor refuses.
+        DataError: an image is missing, or a sample is none that the model's processor takes.
     """
     thinking = thinking or Thinking()
     rows: list[dict[str, Any]] = []
     for sample in samples:
-        check_shape(sample, family)
+        check_sample(sample, family)
         row: dict[str, Any] = {
             "prompt": [_plain(m) for m in render_messages(sample, prompt, family)],
             "image": str(image_path(images, sample)),
