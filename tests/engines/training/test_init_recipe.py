@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from boxrl.cli import main
 from boxrl.config import find_recipe, load_recipe
+from boxrl.families import FAMILIES
 from boxrl.generation.model_folders import PACKAGED
 
 
@@ -166,6 +168,14 @@ def test_a_limit_that_fits_already_is_only_suggested(
     assert "# max_pixels: 1003520 # 1,230 tokens an image" in text
     (tmp_path / "recipe.yaml").write_text(text)
     assert load_recipe(tmp_path / "recipe.yaml").max_pixels is None
+
+
+def test_a_limit_that_saves_nothing_is_not_suggested() -> None:
+    from boxrl.engines.training.init_recipe import _limit_line
+
+    recipe, family = load_recipe(find_recipe("quickstart")), FAMILIES["qwen2.5-vl"]
+    assert _limit_line(recipe, family, Counter({(320, 240): 6})) == ""
+    assert _limit_line(recipe, family, Counter({(4000, 3000): 6})).startswith("# max_pixels: ")
 
 
 def test_a_limit_that_is_named_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

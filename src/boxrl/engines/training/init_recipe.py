@@ -233,7 +233,7 @@ def _limit_line(recipe: Recipe, family: Family, sizes: Counter[tuple[int, int]])
 
     if recipe.max_pixels is None:
         smaller = next(iter(list(_limits(family, named=False))[1:]), None)
-        if smaller is None:
+        if smaller is None or price(smaller) == price(family):
             return ""
         return f"# max_pixels: {smaller.max_pixels} # {price(smaller)}; now {price(family)}\n"
     own = find_known_family(EngineOptions(recipe.model))
