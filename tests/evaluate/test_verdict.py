@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from boxrl.evaluate import compare, evaluate
 from boxrl.evaluate.verdict import (
     by_heart_verdict,
     change_verdict,
     evaluation_verdict,
     learning_verdict,
 )
+from tests.support.evaluations import PLAIN, A, answer, prediction, sample
 
 
 def difference(low: float, high: float, key: str = "mAP") -> dict[str, Any]:
@@ -31,6 +33,20 @@ def difference(low: float, high: float, key: str = "mAP") -> dict[str, Any]:
 def test_a_change_is_better_worse_or_not_told_apart(low: float, high: float, said: str) -> None:
     words = change_verdict(difference(low, high))
     assert words.startswith(f"mAP 0.400 -> 0.500 (+0.100, 95 % {low:+.3f} to {high:+.3f}): {said}")
+
+
+def test_one_image_tells_no_difference_apart() -> None:
+    one, other = (
+        evaluate([sample("1", (A, "cat"))], {"1": prediction("1", said)}, PLAIN, resamples=0)
+        for said in (answer(), answer((A, "cat")))
+    )
+    found = compare(one, other, resamples=20)
+    row = found["metrics"]["mAP"]
+    assert row["difference"] == pytest.approx(1)
+    assert (row["low"], row["high"], row["better"]) == (None, None, 1)
+    assert change_verdict(found).startswith(
+        "mAP 0.000 -> 1.000 (+1.000): one image alone tells no difference apart; 1 samples gained"
+    )
 
 
 def test_questions_without_boxes_have_a_headline_of_their_own() -> None:

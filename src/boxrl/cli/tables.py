@@ -82,11 +82,12 @@ def print_change(
         if row is None:
             continue
         change, low, high = (metric.format(row[k], "+") for k in ("difference", "low", "high"))
+        span = f" [{low}, {high}]" if low else ""
         table.add_row(
             metric.name,
             metric.format(row["a"]),
             metric.format(row["b"]),
-            f"{change} [{low}, {high}]",
+            f"{change}{span}",
             metric.format(look_up(blind, metric.key)),
         )
     console.print(table)

@@ -54,10 +54,10 @@ def compare(
 
     Returns:
         `n`; `protocol` {key: value} that both share; `protocol_differs` {key: [a, b]}, empty
-        unless forced; `metrics` of figures that have an interval, {name: {a, b,
-        difference, low, high, better, worse, p_sign}} with the number of samples on which b is
-        better and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained,
-        lost}: ids of samples that only b, or only a, answers without any fault.
+        unless forced; `metrics` {name: {a, b, difference, low, high, better, worse, p_sign}}, low
+        and high None where there is no interval, with the number of samples on which b is better
+        and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained, lost}:
+        ids of samples that only b, or only a, answers without any fault.
 
     Raises:
         DataError: the runs are over different samples.
@@ -78,15 +78,15 @@ def compare(
     metrics = {}
     for name in drawn_a:
         value_a, value_b = values_a[name], values_b[name]
-        ends = interval(drawn_b[name] - drawn_a[name])
-        if value_a is None or value_b is None or ends is None:
+        if value_a is None or value_b is None:
             continue
+        ends = interval(drawn_b[name] - drawn_a[name])
         metrics[name] = {
             "a": value_a,
             "b": value_b,
             "difference": value_b - value_a,
-            "low": ends.low,
-            "high": ends.high,
+            "low": ends.low if ends else None,
+            "high": ends.high if ends else None,
             **signs[name],
         }
     return {

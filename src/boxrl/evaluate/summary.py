@@ -80,9 +80,11 @@ class Metric:
         """A value in the metric's decimals; "" where there is none."""
         return "" if value is None else f"{value:{sign}.{self.digits}f}"
 
-    def format_ends(self, ends: Sequence[float] | None, sign: str = "") -> str:
+    def format_ends(self, ends: Sequence[float | None] | None, sign: str = "") -> str:
         """An interval as `low to high`; "" where there is none."""
-        return f"{self.format(ends[0], sign)} to {self.format(ends[1], sign)}" if ends else ""
+        if not ends or None in ends:
+            return ""
+        return " to ".join(self.format(end, sign) for end in ends)
 
 
 def _is_short(row: Row) -> bool:

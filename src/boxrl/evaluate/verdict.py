@@ -30,7 +30,9 @@ def change_verdict(difference: Mapping[str, Any]) -> str:
         return ""
     row = difference["metrics"][metric.key]
     span = metric.format_ends((row["low"], row["high"]), "+")
-    if row["low"] > 0:
+    if not span:
+        said = "one image alone tells no difference apart"
+    elif row["low"] > 0:
         said = "better"
     elif row["high"] < 0:
         said = "worse"
@@ -39,7 +41,7 @@ def change_verdict(difference: Mapping[str, Any]) -> str:
     flipped = difference["flipped"]
     return (
         f"{metric.name} {metric.format(row['a'])} -> {metric.format(row['b'])} "
-        f"({metric.format(row['difference'], '+')}, 95 % {span}): {said}; "
+        f"({metric.format(row['difference'], '+')}{span and f', 95 % {span}'}): {said}; "
         f"{len(flipped['gained'])} samples gained, {len(flipped['lost'])} lost"
     )
 

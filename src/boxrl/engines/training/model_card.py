@@ -220,7 +220,8 @@ def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
         if row is not None:
             a, b = (metric.format(row[key]) for key in ("a", "b"))
             d, low, high = (metric.format(row[k], "+") for k in ("difference", "low", "high"))
-            yield f"| {metric.name} | {a} | {b} | {d} [{low}, {high}] |"
+            span = f" [{low}, {high}]" if low else ""
+            yield f"| {metric.name} | {a} | {b} | {d}{span} |"
     yield ""
 
 
