@@ -189,6 +189,24 @@ def test_a_generation_is_refused_by_other_micro_batches_and_other_processes(
         trainer.take_up(folder)
 
 
+@pytest.mark.parametrize(("written", "goes_on"), [(1, True), (4, False)])
+def test_so_is_one_whose_end_others_reached_before_the_first_came_back(
+    written: int, goes_on: bool, scene_folder: Path, tmp_path: Path
+) -> None:
+    """Of a run begun in micro-batches of one prompt, half a generation of which is one of four."""
+    options = {**SHORT, "prompts_per_step": 4, "max_steps": 4, "trl": {"steps_per_generation": 8}}
+    first, other = (
+        tiny_recipe(scene_folder, tmp_path / "run", micro_batch_prompts=micro, **options)
+        for micro in (1, written)
+    )
+    trainer = build_trainer(first)
+    trainer.recipe = dump_recipe(first)
+    folder = keep_pending(tmp_path / "checkpoint-1", 0, 0)
+    (folder / "recipe.yaml").write_text(dump_recipe(other))
+    with nullcontext() if goes_on else pytest.raises(UsageError, match="is cut into other micro"):
+        trainer.take_up(folder)
+
+
 def test_ctrl_c_ends_the_step_and_keeps_it(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

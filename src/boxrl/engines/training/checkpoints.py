@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from boxrl.data.files import is_whole, write_atomic
 from boxrl.errors import DataError, UsageError
-from boxrl.guard.files import read_bytes, read_json_object
+from boxrl.guard.files import parse_yaml, read_bytes, read_json_object
 from boxrl.runs import differences
 
 RECIPE = "recipe.yaml"
@@ -60,6 +60,18 @@ def rows_begun(checkpoint: Path) -> int | None:
     """
     rows = read_json_object(checkpoint / "trainer_state.json").get("train_batch_size")
     return rows if is_whole(rows) and rows > 0 else None
+
+
+def cut_alike(checkpoint: Path, recipe: str) -> bool:
+    """Whether a checkpoint was written by micro-batches of as many prompts as a recipe has.
+
+    Args:
+        checkpoint: of the same recipe but for that; see `require_same_recipe`.
+        recipe: YAML.
+    """
+    own = read_bytes(checkpoint / RECIPE).decode("utf-8", "replace")
+    one, other = (parse_yaml(text)["train"].get("micro_batch_prompts") for text in (own, recipe))
+    return bool(one == other)
 
 
 def is_complete(checkpoint: Path) -> bool:

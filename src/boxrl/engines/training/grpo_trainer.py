@@ -40,7 +40,7 @@ from boxrl.engines.training.batches import (
     shuffle_groups,
     split_rows,
 )
-from boxrl.engines.training.checkpoints import step_of
+from boxrl.engines.training.checkpoints import cut_alike, step_of
 from boxrl.engines.training.frozen_tower import find_frozen
 from boxrl.engines.training.idle_groups import (
     earned_alike,
@@ -392,7 +392,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             fits = fits and _rows_pending(own) == [rows] * count
         else:
             done = step_of(checkpoint) * self.args.gradient_accumulation_steps
-            fits = self._rows_begun == rows or not done % (count * self.num_iterations)
+            fits = not done % (count * self.num_iterations)
+            fits = fits or (self._rows_begun == rows and cut_alike(checkpoint, self.recipe))
         if not fits:
             raise UsageError(
                 f"{checkpoint}: stopped in the middle of a generation, which is cut into other "
