@@ -129,6 +129,7 @@ def test_an_expression_that_is_none_is_a_wrong_call(tmp_path, capsys):
     (70, "0.5", ""),
     (300, "0.1", ""),
     (5, "0.5", ""),
+    (2, "0.1", ""),  # half of them are held out as it is
 ])  # fmt: skip
 def test_few_held_out_samples_are_told(tmp_path, capsys, count, share, said):
     write_samples(tmp_path / "x.jsonl", samples(count))

@@ -365,15 +365,15 @@ def run_split(args: argparse.Namespace) -> None:
         return
     for path, count in counts.items():
         print(f"{path}: {count:,} samples")
-    print_few_held_out(len(parts.validation), len(parts.training), args.share)
+    print_few_held_out(len(parts.validation), len(parts.training))
     if parts.groups < parts.images:
         print(f"{parts.images:,} images in {parts.groups:,} groups, each on one side")
 
 
-def print_few_held_out(held_out: int, kept: int, share: float) -> None:
+def print_few_held_out(held_out: int, kept: int) -> None:
     """A note where intervals over the held-out samples would be wide, with the share to take."""
     wanted = min(0.5, math.ceil(10 * FEW_HELD_OUT / (held_out + kept)) / 10)
-    if held_out < FEW_HELD_OUT and share < wanted:
+    if held_out < min(FEW_HELD_OUT, int(wanted * (held_out + kept))):
         print(
             f"note: intervals over {held_out} samples are wide; --share {wanted:g} holds out more"
         )

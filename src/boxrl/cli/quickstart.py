@@ -36,6 +36,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
     from boxrl.runs import clear_run, numbered_folder
 
     require_train_extra("boxrl quickstart")
+    from boxrl.engines.training.model_card import asking_options
     from boxrl.quickstart import run_chain
 
     first = Path("runs/quickstart")
@@ -53,6 +54,6 @@ def run_quickstart(args: argparse.Namespace) -> None:
     print_next(
         console,
         f"open {chain.report} in a browser: every answer, before and after",
-        f"boxrl demo --model {recipe.out / 'model'}",
+        f"boxrl demo --model {recipe.out / 'model'}{asking_options(recipe.model_dump())}",
         "boxrl init --help: a recipe for your own data",
     )

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from boxrl.config import Recipe
     from boxrl.engines.training.memory import Estimate
 
-ASKED = {"prompt", "family", "thinking"}
-"""Keys of a recipe that say how its model is asked."""
-
 
 def add_verb(verbs: Any) -> None:
     """Declare `boxrl train`."""
@@ -131,7 +128,7 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
-    asked = f"--model {out / 'model'}{asking_options(recipe.model_dump(include=ASKED))}"
+    asked = f"--model {out / 'model'}{asking_options(recipe.model_dump())}"
     if not args.launch:  # else its first process has said so
         console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
     change = measure_change(recipe)
