@@ -15,6 +15,7 @@ import pytest
 from boxrl.benchmarks import BENCHMARKS
 from boxrl.cli import main
 from boxrl.cli.compare import print_comparison
+from boxrl.cli.evaluate import _print_end
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.tables import (
     CitedTable,
@@ -162,6 +163,11 @@ def test_verbs_print_the_table_and_nothing_else(
     assert capsys.readouterr().out.startswith({"m": "**a = ", "l": r"\begin", "c": '"met'}[form[0]])
     assert main([*call, "--json"]) == 2
     assert "choose one" in capsys.readouterr().err
+
+
+def test_next_commands_take_folders_with_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_end(ONE.metrics, Path("my runs/a"))
+    assert "next: boxrl report 'my runs/a'\n" in capsys.readouterr().out
 
 
 def test_a_difference_has_the_decimals_of_its_figure(capsys: pytest.CaptureFixture[str]) -> None:

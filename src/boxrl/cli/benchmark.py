@@ -183,7 +183,7 @@ def _print_end(outcome: Outcome, out: Path) -> None:
     from rich.console import Console
 
     from boxrl.benchmarks.tables import headline
-    from boxrl.cli.tables import print_next, print_verdict
+    from boxrl.cli.tables import print_next, print_verdict, shell
     from boxrl.evaluate.verdict import evaluation_verdict
 
     console = Console(highlight=False)
@@ -191,7 +191,8 @@ def _print_end(outcome: Outcome, out: Path) -> None:
         said = evaluation_verdict(part.metrics)
         print_verdict(console, f"{name}: {said}" if len(outcome.parts) > 1 and said else said)
     print_verdict(console, headline(outcome))
-    print_next(console, f"open {out / 'report.html'} in a browser", f"boxrl compare OTHER {out}")
+    page = out / "report.html"
+    print_next(console, f"open {page} in a browser", f"boxrl compare OTHER {shell(out)}")
 
 
 def _check_outputs(folder: Path, root: Path) -> None:

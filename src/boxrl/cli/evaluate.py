@@ -130,13 +130,13 @@ def _print_end(metrics: Mapping[str, Any], out: Path | None) -> None:
     """The verdict, and what to run next."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_next, print_verdict
+    from boxrl.cli.tables import print_next, print_verdict, shell
     from boxrl.evaluate.verdict import evaluation_verdict
 
     console = Console(highlight=False)
     print_verdict(console, evaluation_verdict(metrics))
     if out:
-        print_next(console, f"boxrl report {out}", f"boxrl compare OTHER {out}")
+        print_next(console, f"boxrl report {shell(out)}", f"boxrl compare OTHER {shell(out)}")
     else:
         print_next(console, "the same command with --out DIR keeps it for report and compare")
 

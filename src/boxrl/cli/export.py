@@ -42,7 +42,7 @@ def run_export(args: argparse.Namespace) -> None:
     """Write the model folder, and push it where that is asked for."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_next
+    from boxrl.cli.tables import print_next, shell
     from boxrl.generation.hub import push_folder
 
     if args.private and not args.push_to_hub:
@@ -57,8 +57,5 @@ def run_export(args: argparse.Namespace) -> None:
     print(f"model: {args.out}; how it is asked: {args.out / 'README.md'}")
     if args.push_to_hub:
         print(f"hub: {push_folder(args.out, args.push_to_hub, args.private)}")
-    print_next(
-        Console(),
-        f"boxrl demo --model {args.out}",
-        f"vllm serve {args.out}",
-    )
+    folder = shell(args.out)
+    print_next(Console(), f"boxrl demo --model {folder}", f"vllm serve {folder}")

@@ -31,7 +31,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
     """Run the packaged recipe into a run folder, or go on there."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_change, print_next
+    from boxrl.cli.tables import print_change, print_next, shell
     from boxrl.config import find_recipe, load_recipe
     from boxrl.runs import clear_run, numbered_folder
 
@@ -54,6 +54,6 @@ def run_quickstart(args: argparse.Namespace) -> None:
     print_next(
         console,
         f"open {chain.report} in a browser: every answer, before and after",
-        f"boxrl demo --model {recipe.out / 'model'}{asking_options(recipe.model_dump())}",
+        f"boxrl demo --model {shell(recipe.out / 'model')}{asking_options(recipe.model_dump())}",
         "boxrl init --help: a recipe for your own data",
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -52,6 +54,11 @@ def print_hints(console: Console, hints: Sequence[str]) -> None:
     """What makes figures doubtful, or explains them, a line each."""
     for hint in hints:
         console.print(Text(f"hint: {hint}", style="bold yellow"), soft_wrap=True)
+
+
+def shell(path: Path) -> str:
+    """A path as a shell reads it, blanks and all."""
+    return shlex.quote(str(path))
 
 
 def print_next(console: Console, *commands: str) -> None:

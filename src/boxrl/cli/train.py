@@ -121,21 +121,21 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     """What the training changed, on its own samples and the held-out ones; what to run next."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_change, print_hints, print_next
+    from boxrl.cli.tables import print_change, print_hints, print_next, shell
     from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
     from boxrl.engines.training.model_card import asking_options
     from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
-    asked = f"--model {out / 'model'}{asking_options(recipe.model_dump())}"
+    asked = f"--model {shell(out / 'model')}{asking_options(recipe.model_dump())}"
     if not args.launch:  # else its first process has said so
         console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
     change = measure_change(recipe)
-    steps = [f"boxrl report {out}", f"boxrl export {out} --out MODEL"]
+    steps = [f"boxrl report {shell(out)}", f"boxrl export {shell(out)} --out MODEL"]
     if change is None:
         steps.insert(0, f"boxrl predict --samples VAL.jsonl --images DIR {asked} "
-                     f"--out {out / 'evals/val/predictions.jsonl'}")  # fmt: skip
+                     f"--out {shell(out / 'evals/val/predictions.jsonl')}")  # fmt: skip
     else:
         title = f"{len(change.after.rows)} held-out samples, greedy, prompt {recipe.prompt!r}"
         print_change(console, title, change.difference, change.before.metrics["blind"])

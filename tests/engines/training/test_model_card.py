@@ -79,10 +79,11 @@ def test_commands_ask_a_model_as_it_was_trained(tmp_path: Path) -> None:
     assert asking_options(asked) == words
     assert asking_options({"prompt": "standard", "family": None, "thinking": None}) == ""
     (tmp_path / "recipe.yaml").write_text("name: own\nmethod: sft\nprompt: enhanced\n")
-    write_card(tmp_path, FAMILIES["plain"], "tiny", tmp_path)
-    card = (tmp_path / "README.md").read_text()
-    assert card.count(f" --model {tmp_path.name} --prompt enhanced") == 3
-    assert '.ask("image.jpg", "cat, dog", prompt="enhanced")' in card
+    (tmp_path / "my model").mkdir()
+    write_card(tmp_path / "my model", FAMILIES["plain"], "tiny", tmp_path)
+    card = (tmp_path / "my model" / "README.md").read_text()
+    assert card.count(" --model 'my model' --prompt enhanced") == 3
+    assert 'load("my model").ask("image.jpg", "cat, dog", prompt="enhanced")' in card
 
 
 def test_the_card_of_a_checkpoint_has_its_own_step_and_figures(run: Path, tmp_path: Path) -> None:

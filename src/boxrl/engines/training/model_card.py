@@ -142,7 +142,7 @@ def _asking(family: Family, prompt: str) -> Iterator[str]:
 
 
 def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[str]:
-    name, asked = _word(out.name), asking_options(recipe)
+    name, asked = shlex.quote(_word(out.name)), asking_options(recipe)
     limits = ""
     if family.has_limits:
         sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
@@ -167,7 +167,7 @@ def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[s
     yield from ("```", "", "```python", "import boxrl", "")
     prompt = str(recipe.get("prompt", "standard"))
     asked = "" if prompt == "standard" else f", prompt={json.dumps(_word(prompt))}"
-    yield f'boxrl.load("{name}").ask("image.jpg", "cat, dog"{asked})'
+    yield f'boxrl.load({json.dumps(_word(out.name))}).ask("image.jpg", "cat, dog"{asked})'
     yield "```"
 
 
