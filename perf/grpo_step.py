@@ -1,6 +1,6 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python perf/grpo_step.py [--parts train trees idle growth memory generate images step]
+    python perf/grpo_step.py [--parts train trees bundle idle growth memory generate images step]
                                    [--rounds 3] [--threads 2] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
@@ -202,6 +202,24 @@ def bench_trees(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def bench_bundle(rounds: int) -> list[dict[str, Any]]:
+    """Forward + backward by prompt: of one by TRL, of 4 of an image at once by boxrl."""
+    rows = []
+    models = build_models()
+    for tokens, prompts in product((256, 576, 1024), (4,)):
+        bundle = build_batch(tokens, 100, prompts, one=True)
+        calls = {
+            "trl": partial(train_step, models["trl"], build_batch(tokens, 100, 1), 100, "trl"),
+            "boxrl": partial(train_step, models["boxrl"], bundle, 100, "boxrl"),
+        }
+        found = compare(calls, rounds)
+        found["boxrl ms"] = [round(ms / prompts, 3) for ms in found["boxrl ms"]]
+        found["times as fast"] = [round(times * prompts, 2) for times in found["times as fast"]]
+        rows.append({"image tokens": tokens, "completion": 100, "together": prompts} | found)
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
 def bench_idle(rounds: int) -> list[dict[str, Any]]:
     """Forward + backward of 4 prompts, of one of which all completions earned the same."""
     rows = []
@@ -382,6 +400,7 @@ def build_trainer(out: Path, tokens: int, completion: int, shared: bool) -> Any:
 PARTS = {
     f"Forward and backward, {G} completions per prompt": bench_train,
     "Forward and backward of prompts of one image, together and one by one": bench_trees,
+    "Forward and backward by prompt, of one by TRL and of several of an image": bench_bundle,
     "Forward and backward where a quarter of the groups earned the same": bench_idle,
     "Forward and backward of one prompt as image, group and completions grow": bench_growth,
     "Peak memory of forward and backward above the loaded model": bench_memory,
