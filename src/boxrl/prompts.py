@@ -14,12 +14,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
-import yaml
-
-from boxrl.errors import DataError, UsageError, did_you_mean
+from boxrl.errors import UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family
 from boxrl.families.syntaxes import SYNTAXES, write_compact, write_scored
-from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
+from boxrl.guard.files import read_own_yaml
 from boxrl.types import Detections, Sample, fold_label
 
 DETECT = "Please carefully observe the image and detect the following targets: "
@@ -262,12 +260,7 @@ def read_prompt(path: Path) -> Prompt:
     Raises:
         UsageError: no such file, no mapping, an unknown field or placeholder.
     """
-    try:
-        content = parse_yaml(read_text(path, MOST_YAML_BYTES))
-    except DataError as error:
-        raise UsageError(f"prompt {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_own_yaml(path, "prompt")
     known = [field.name for field in fields(Prompt) if field.name != "name"]
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
         raise UsageError(f"{path}: expected a mapping of texts with any of: {', '.join(known)}")

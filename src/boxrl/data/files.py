@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeGuard, cast
 
@@ -41,6 +41,11 @@ LARGEST_WHOLE = 2**53
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number that a float holds; True and False are none."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def is_box(value: Any) -> TypeGuard[Sequence[float]]:
+    """Whether a JSON value is four such numbers, whatever they measure."""
+    return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))
 
 
 def number_or_none(value: Any) -> float | None:

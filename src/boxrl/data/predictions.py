@@ -192,6 +192,16 @@ def read_predictions(path: Path) -> dict[str, Prediction]:
     return predictions
 
 
+def answering_others(predictions: Mapping[str, Prediction], asked: Mapping[str, str]) -> list[str]:
+    """Ids of predictions that say that another question was asked; who says none is trusted.
+
+    Args:
+        predictions: by id, at least those that are asked.
+        asked: by id, `hash_question` of what is asked now.
+    """
+    return [key for key, now in asked.items() if predictions[key].asked not in (None, now)]
+
+
 def check_asked(samples: Mapping[str, Sample], predictions: Mapping[str, Prediction]) -> None:
     """Refuse answers to other questions than the samples ask, as far as they say what was asked.
 
@@ -202,9 +212,8 @@ def check_asked(samples: Mapping[str, Sample], predictions: Mapping[str, Predict
     Raises:
         DataError: some are; the samples have been changed since, or others were asked.
     """
-    told = [key for key in samples if predictions[key].asked is not None]
-    others = [key for key in told if predictions[key].asked != hash_question(samples[key])]
-    if others:
+    told = (key for key in samples if predictions[key].asked is not None)
+    if others := answering_others(predictions, {key: hash_question(samples[key]) for key in told}):
         raise DataError(
             f"{len(others):,} of {len(samples):,} predictions answer other questions than the "
             f"samples ask (first: {others[0]!r}); name those that were asked, or predict again"

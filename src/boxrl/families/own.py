@@ -7,14 +7,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
-from boxrl.errors import DataError, UsageError, did_you_mean
+from boxrl.errors import UsageError, did_you_mean
 from boxrl.families.frames import Axes, Frame
 from boxrl.families.record import Family, Resizing
 from boxrl.families.resizing import RESIZERS
 from boxrl.families.syntaxes import SYNTAXES
-from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
+from boxrl.guard.files import read_own_yaml
 
 _CHOICES = {
     "frame": get_args(Frame),
@@ -68,12 +66,7 @@ def read_stated(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, or no mapping.
     """
-    try:
-        content = parse_yaml(read_text(path, MOST_YAML_BYTES))
-    except DataError as error:
-        raise UsageError(f"family {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_own_yaml(path, "family")
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"{path}: expected a mapping with any of: {', '.join(_KNOWN)}")
     return content

@@ -18,7 +18,7 @@ from PIL.Image import Image
 
 from boxrl import __version__
 from boxrl.data.files import hash_file, locked
-from boxrl.data.predictions import Prediction, PredictionsFile
+from boxrl.data.predictions import Prediction, PredictionsFile, answering_others
 from boxrl.data.samples import hash_question
 from boxrl.errors import DataError, UsageError
 from boxrl.families.own import is_own
@@ -238,9 +238,8 @@ def _check_asked(file: PredictionsFile, asked: Mapping[str, str]) -> None:
     Raises:
         UsageError: one does not.
     """
-    kept = {key: file.done[key].asked for key in asked if key in file.done}
-    others = [key for key, then in kept.items() if then not in (None, asked[key])]
-    if others:
+    kept = {key: asked[key] for key in asked if key in file.done}
+    if others := answering_others(file.done, kept):
         raise UsageError(
             f"{file.path}: {len(others):,} of its rows, {others[0]!r} for one, answer other "
             "questions than the samples ask now; choose another --out, or remove these rows"

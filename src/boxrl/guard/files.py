@@ -20,7 +20,7 @@ import msgspec
 import yaml
 from yaml.constructor import ConstructorError
 
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 
 MOST_BYTES = 64 * 2**20
 """Of a file that is read as a whole. Samples and predictions are read line by line instead."""
@@ -165,6 +165,24 @@ def parse_yaml(text: str) -> Any:
             MOST_YAML_VALUES values; the message can have several lines.
     """
     return _parse(text, _Loader)
+
+
+def read_own_yaml(path: Path, what: str) -> Any:
+    """What a small YAML file that a user wrote and named holds.
+
+    Args:
+        path: of the file.
+        what: it describes, as the error message begins.
+
+    Raises:
+        UsageError: no such file, one that is too large, or no YAML.
+    """
+    try:
+        return parse_yaml(read_text(path, MOST_YAML_BYTES))
+    except DataError as error:
+        raise UsageError(f"{what} {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
 
 
 def parse_yaml_texts(text: str) -> Any:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from boxrl.data.files import is_number
+from boxrl.data.files import is_box, is_number
 from boxrl.errors import UsageError
 
 BoxForm = Literal["xywh", "xyxy"]
@@ -42,7 +42,7 @@ def tell_form(
     against = {"xywh": 0, "xyxy": 0}
     count = 0
     for box, area, size_wh in boxes:
-        if isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box)):
+        if is_box(box):
             count += 1
             box = [*map(float, box)]  # whose products overflow to infinity, and raise nothing
             against["xywh"] += not _fits_sides(box, area, size_wh)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boxrl.data.files import is_number, read_lines
+from boxrl.data.files import is_box, is_number, read_lines
 from boxrl.data.formats.box_forms import BoxForm, corners_of, tell_form
 from boxrl.data.formats.coco_dialects import number
 from boxrl.data.formats.image_folder import ImageFolder
@@ -358,16 +358,12 @@ def _mirror_form(items: list[_Item], boxes: BoxForm | None, where: str) -> BoxFo
     """The form of a mirror's boxes: told by COCO's own box or by the outline beside it."""
     for item in items if boxes is None else ():
         box, same = item.row.get("bbox"), _known_corners(item.row)
-        for form in ("xyxy", "xywh") if same and _is_box(box) else ():
+        for form in ("xyxy", "xywh") if same and is_box(box) else ():
             corners = corners_of(box, form)
             if all(abs(a - b) <= 1 for a, b in zip(corners, same, strict=True)):
                 return form
     told = ((item.row.get("bbox"), None, item.size_wh) for item in items)
     return tell_form(told, where, boxes)
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))
 
 
 def _known_corners(row: Row) -> Any:
@@ -381,7 +377,7 @@ def _known_corners(row: Row) -> Any:
             found = found if len(outline) >= 6 else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return found if _is_box(found) else None
+    return found if is_box(found) else None
 
 
 def _sentences(row: Row) -> list[tuple[Any, str]]:

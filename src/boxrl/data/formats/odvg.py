@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boxrl.data.files import is_number, read_lines
+from boxrl.data.files import is_box, is_number, read_lines
 from boxrl.data.formats.coco_dialects import image_size
 from boxrl.data.formats.coco_joins import as_id
 from boxrl.data.formats.documents import Document, read_document
@@ -187,6 +187,6 @@ def _spoken(row: Row, caption: str, where: str) -> Mark:
     except (TypeError, ValueError, KeyError):
         label = None
     box = row.get("bbox")
-    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+    if is_box(box):
         box = (box[0], box[1], box[0] + box[2], box[1] + box[3])
     return _mark(label, box, where, row)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from boxrl.data.files import is_number
+from boxrl.data.files import is_box
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.pictures import Picture, detection_sample
 from boxrl.data.formats.reading import Reading, placed_xyxy, read_records, require, text_list
@@ -83,7 +83,7 @@ def _masks(masks: Any, truth: Any, size_wh: tuple[int, int], where: str) -> list
 
 def _boxes(truth: Any, labels: list[str], where: str) -> Iterator[tuple[str, Any]]:
     """(label, box) of every box, in the order of the line."""
-    if isinstance(truth, list) and len(truth) == 4 and all(map(is_number, truth)):
+    if is_box(truth):
         truth = {labels[0]: [truth]} if len(labels) == 1 else None
     if not isinstance(truth, dict):
         raise DataError(f"{where}: gt {truth!r:.80}; expected boxes by name")

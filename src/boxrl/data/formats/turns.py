@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from boxrl.data.files import is_number
+from boxrl.data.files import is_box, is_number
 from boxrl.data.formats.coco_dialects import (
     hull_of_outline,
     number,
@@ -72,7 +72,7 @@ def turned_corners(row: Any, box: Any, size_wh: tuple[int, int], where: str) -> 
     attributes = read_attributes(row)
     degrees = turn_of(attributes.get("rotation")) if isinstance(attributes, dict) else 0.0
     why = untold_turn(row)
-    if not (degrees % 180 or why) or not _is_box(box):
+    if not (degrees % 180 or why) or not is_box(box):
         return None
     if outline := read_outline(row):
         if _is_around(box, outline, size_wh):
@@ -82,10 +82,6 @@ def turned_corners(row: Any, box: Any, size_wh: tuple[int, int], where: str) -> 
         raise DataError(f"{where}: {why}")
     x, y, width, height = box
     return around_middle((x, y, x + width, y + height), degrees)
-
-
-def _is_box(box: Any) -> bool:
-    return isinstance(box, list | tuple) and len(box) == 4 and all(map(is_number, box))
 
 
 def _is_around(box: Any, outline: Any, size_wh: tuple[int, int]) -> bool:

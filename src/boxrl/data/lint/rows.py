@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from boxrl.data.files import is_number
+from boxrl.data.files import is_box
 from boxrl.data.formats.image_folder import inside_folder
 from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked, without_labels
@@ -163,7 +163,7 @@ def _repair_box(
     bbox: Any, size_wh: tuple[int, int], where: str, found: _Findings
 ) -> list[float] | None:
     """The box, cut to the image where it leaves it; None where nothing of it is left."""
-    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox))):
+    if not is_box(bbox):
         message = f"{where}: bbox {bbox!r:.80} is not four finite numbers"
         found.error("box-malformed", message, "write x1, y1, x2, y2 in pixels", None)
         return None
