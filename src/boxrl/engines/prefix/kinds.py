@@ -52,6 +52,15 @@ def kind_of(module: Any) -> str:
     return layer_kinds(module.config)[module.layer_idx]
 
 
+def looks_back(model: Any) -> bool:
+    """Whether it has layers that only look back.
+
+    Args:
+        model: unwrapped.
+    """
+    return not RECURRENT.isdisjoint(layer_kinds(model.config.get_text_config()))
+
+
 def unshared(model: Any) -> str | None:
     """Why a prompt cannot be shared exactly by this model; None where it can.
 
@@ -161,6 +170,11 @@ class Seen(NamedTuple):
     prefix: Tensor
     rest: Tensor
     answer: Tensor
+
+    def of_answer(self, start: int, end: int) -> Tensor:
+        """Bool "e-s n+r+e": the completion's tokens from `start` up to `end`, and what they see."""
+        rows, columns = self.answer.shape
+        return self.answer[start:end, : columns - rows + end]
 
 
 def split_mask(mask: Tensor, shared: int, prompt: int, keeps_last: bool) -> Seen:

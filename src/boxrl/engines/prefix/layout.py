@@ -37,12 +37,13 @@ class Siblings(NamedTuple):
     Attributes:
         spans: behind each other in the row.
         context: spans further ahead in the row that all of them see.
-        answers: whether they are completions, whose every position has a label.
+        answers: per span of completions, whose every position has a label, the rows of the batch
+            that hold it; none where the spans are of prompts.
     """
 
     spans: list[Span]
     context: list[Span]
-    answers: bool = False
+    answers: Sequence[Sequence[int]] = ()
 
     @property
     def adjoins(self) -> bool:
@@ -56,7 +57,8 @@ class Layout:
 
     A prompt and its completions are two blocks: the prompt, which sees itself alone, and the
     completions, which see the prompt. Prompts of one image have a block between: what all of them
-    begin with, how each goes on, and the completions of each, which see both.
+    begin with, how each goes on, and the completions of each, which see both. So have completions
+    that begin alike: how they go on is a block that sees their beginning, too.
 
     A plain class on purpose: FSDP copies dataclasses among the keyword arguments per module.
 
@@ -108,6 +110,17 @@ class Layout:
         """Long "n", token index of every position of the completions, in order."""
         spans = [span.tokens() for block in self.blocks if block.answers for span in block.spans]
         return torch.cat([torch.empty(0, dtype=torch.long), *spans]).to(self.device)
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Long "n", token index of every token of all rows' completions, row by row."""
+        by_row: dict[int, list[Tensor]] = {}
+        for block in self.blocks:
+            for span, rows in zip(block.spans, block.answers, strict=False):
+                for row in rows:
+                    by_row.setdefault(row, []).append(span.tokens())
+        tokens = [part for row in sorted(by_row) for part in by_row[row]]
+        return torch.cat([torch.empty(0, dtype=torch.long), *tokens]).to(self.device)
 
     @cached_property
     def branches(self) -> Branches:

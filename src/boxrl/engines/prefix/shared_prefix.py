@@ -11,6 +11,8 @@ features with it:
 
     [ shared | rest_1 | ... | rest_K | s_11 | ... | s_1G | s_21 | ... | s_KG ]
 
+So are completions that begin alike, and equal ones are one (`alike`).
+
 Every completion attends to its own prompt and to itself, so log-probabilities and gradients are
 those of the padded batch. Repeating the last prompt token gives each position exactly one
 label. Images are encoded once per group. No modelling file is patched: attention is a function
@@ -25,13 +27,16 @@ prompt leaves behind to every completion (`recurrent`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from boxrl.engines.prefix.alike import Part, keep_apart, split_alike
 from boxrl.engines.prefix.attention import register
 from boxrl.engines.prefix.images import join_images
 from boxrl.engines.prefix.kernels import on_gpu
@@ -42,6 +47,7 @@ from boxrl.engines.prefix.kinds import (
     Seen,
     keeps_last,
     layer_kinds,
+    looks_back,
     sight,
     split_mask,
 )
@@ -171,15 +177,18 @@ class _Prompt(NamedTuple):
     context: list[Span]
 
 
-def pack(model: Any, rows: Rows, groups: Sequence[Sequence[int]]) -> tuple[dict[str, Any], Layout]:
+def pack(
+    model: Any, rows: Rows, groups: Sequence[Sequence[int]], *, alike: bool = False
+) -> tuple[dict[str, Any], Layout]:
     """The packed row's model inputs, labels as `shift_labels` included, and its layout.
 
     Args:
         model: wrapped or not; asked for its rope positions and for what its tokens see.
         rows: the batch.
         groups: row indices per prompt; the first row of each holds its image.
+        alike: whether what completions of a prompt begin with alike stands in the row once.
     """
-    inputs, layout, _ = _pack(model, rows, groups)
+    inputs, layout, _ = _pack(model, rows, groups, alike)
     return inputs, layout
 
 
@@ -206,23 +215,29 @@ def pack_prompts(model: Any, rows: Rows) -> Prompts:
         model: see `pack`; a prompt's last token must be seen by nobody before it.
         rows: one of each prompt, without completions.
     """
-    inputs, layout, prompts = _pack(model, rows, [[row] for row in range(len(rows.prompt_ids))])
+    groups = [[row] for row in range(len(rows.prompt_ids))]
+    inputs, layout, prompts = _pack(model, rows, groups, False)
     del inputs["shift_labels"]
     tokens = [torch.cat([span.tokens() for span in prompt.context]) for prompt in prompts]
     return Prompts(inputs, layout, tokens, [prompt.places[:, -1].max() for prompt in prompts])
 
 
 def _pack(
-    model: Any, rows: Rows, groups: Sequence[Sequence[int]]
+    model: Any, rows: Rows, groups: Sequence[Sequence[int]], alike: bool
 ) -> tuple[dict[str, Any], Layout, list[_Prompt]]:
     device = rows.prompt_ids.device
-    both = torch.stack([rows.prompt_mask.sum(1), rows.completion_mask.sum(1)])
-    lengths, completions = both.tolist()  # one wait for a GPU
+    sums = [mask.sum(1, keepdim=True) for mask in (rows.prompt_mask, rows.completion_mask)]
+    # One wait for a GPU.
+    known = torch.cat([*sums, rows.completion_ids], 1).tolist()
+    lengths = [length for length, *_ in known]
+    completions = [ids[:length] for _, length, *ids in known]
+    split = _split_of(unwrap(model)) if alike else keep_apart
     row, trees, found = _Row(), find_trees(unwrap(model), rows, groups), []
     for tree in trees:
-        prompts = _add_prompts(row, model, rows, tree, lengths, completions)
+        prompts = _add_prompts(row, model, rows, tree, lengths, list(map(len, completions)))
         for prompt in prompts:
-            _add_completions(row, rows, prompt, completions)
+            own = {number: completions[number] for number in prompt.rows if completions[number]}
+            _add_completions(row, rows, prompt, split(own), prompt.context)
         found += prompts
     place = torch.cat(row.places, 1)
     inputs: dict[str, Any] = {
@@ -278,18 +293,37 @@ def _add_rests(row: _Row, prompts: list[_Prompt], shared: int) -> None:
     row.close(Siblings([prompt.context[-1] for prompt in rests], prefix), masks)
 
 
-def _add_completions(row: _Row, rows: Rows, prompt: _Prompt, lengths: list[int]) -> None:
-    """Put a prompt's completions into the row; those that are masked altogether are left out."""
-    spans = []
-    for number in prompt.rows:
-        completion = rows.completion_ids[number, : lengths[number]]
-        if len(completion):
-            ids = torch.cat([prompt.ids[-1:], completion[:-1]])
-            steps = torch.arange(len(completion), device=ids.device)
-            spans.append(row.add(ids, prompt.places[:, -1:] + steps, completion))
-    if spans:
-        masks = {kind: own and own.answer for kind, own in prompt.seen.items()}
-        row.close(Siblings(spans, prompt.context, answers=True), masks)
+def _split_of(model: Any) -> Callable[[dict[int, list[int]]], list[Part]]:
+    """How completions that begin alike are split; whole ones where states only go on once."""
+    return partial(split_alike, worth=math.inf) if looks_back(model) else split_alike
+
+
+def _add_completions(
+    row: _Row, rows: Rows, prompt: _Prompt, parts: list[Part], context: list[Span]
+) -> None:
+    """Put completions of a prompt into the row, and behind what some begin with how they go on.
+
+    Args:
+        row: that grows.
+        rows: the batch.
+        prompt: theirs.
+        parts: of the completions, all from the same token on.
+        context: what stands before all of them.
+    """
+    if not parts:
+        return
+    spans, start = [], parts[0].start
+    for part in parts:
+        tokens = rows.completion_ids[part.rows[0]]
+        before = tokens[start - 1 : start] if start else prompt.ids[-1:]
+        ids = torch.cat([before, tokens[start : part.end - 1]])
+        steps = torch.arange(start, part.end, device=ids.device)
+        spans.append(row.add(ids, prompt.places[:, -1:] + steps, tokens[start : part.end]))
+    longest = max(part.end for part in parts)
+    masks = {kind: own and own.of_answer(start, longest) for kind, own in prompt.seen.items()}
+    row.close(Siblings(spans, context, [part.rows for part in parts]), masks)
+    for part, span in zip(parts, spans, strict=True):
+        _add_completions(row, rows, prompt, part.onward, [*context, span])
 
 
 def _parts_seen(
@@ -350,9 +384,9 @@ def log_probs(
     Returns:
         Both; no entropies where the head gives none, as that of a reference copy.
     """
-    inputs, layout = pack(model, rows, groups)
+    inputs, layout = pack(model, rows, groups, alike=True)
     output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
-    scored, real = layout.completions, rows.completion_mask.bool()
+    scored, real = layout.scored, rows.completion_mask.bool()
 
     def unpack(packed: Tensor) -> Tensor:
         return packed.new_zeros(real.shape).masked_scatter(real, packed[0].index_select(0, scored))

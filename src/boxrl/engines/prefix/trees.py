@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from boxrl.engines.prefix.kinds import RECURRENT, keeps_last, layer_kinds, sight
+from boxrl.engines.prefix.kinds import keeps_last, looks_back, sight
 from boxrl.engines.prefix.rows import Rows
 
 BEHIND = "their text stands before the image"
@@ -91,7 +91,7 @@ def find_shared(model: Any, rows: Rows, firsts: Sequence[int]) -> int | str:
 
     Arguments as `find_beginning`.
     """
-    if RECURRENT.intersection(layer_kinds(model.config.get_text_config())):
+    if looks_back(model):
         return LOOKS_BACK
     return find_beginning(model, rows, firsts)
 

@@ -177,7 +177,7 @@ def measure_prefill(model: Any, load: Load, prompts: int, *, half: bool) -> int:
 
 
 def build_rows(config: Any, load: Load, lengths: Sequence[int] = (), per_image: int = 1) -> Rows:
-    """Rows of the load: one token over and over, an image without numbers.
+    """Rows of the load: an image without numbers, and completions that have nothing in common.
 
     Args:
         config: of the model.
@@ -191,6 +191,7 @@ def build_rows(config: Any, load: Load, lengths: Sequence[int] = (), per_image: 
         prompt[:, 0] = start
     prompt[:, 1 : load.image + 1] = config.image_token_id
     completion = torch.full((count, load.completion), TEXT)
+    completion[:, 0] += torch.arange(count) % load.group
     mask = torch.ones_like(completion)
     for row, length in zip(range(count), cycle(lengths), strict=False):
         mask[row, length:] = 0
