@@ -1,7 +1,7 @@
 """How fast a GRPO step is beside TRL's own path: same model, batch and rewards, interleaved.
 
-    python perf/grpo_step.py [--parts train trees bundle idle growth memory generate images step]
-                                   [--rounds 3] [--threads 2] [--json]
+    python perf/grpo_step.py [--parts train trees bundle alike idle growth memory generate images
+                                   step] [--rounds 3] [--threads 2] [--json]
 
 The model is a Qwen2.5-VL of random weights: 6 layers of width 384, a vision tower of 4 layers of
 width 256, prompts of 150 text tokens and one image. Each path has it as its own loader prepares it,
@@ -23,6 +23,7 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import boxrl.engines.training  # noqa: F401  # first: readies torchvision, which trl imports
 
@@ -36,10 +37,15 @@ from transformers import PrinterCallback, Qwen2_5_VLConfig, Qwen2_5_VLForConditi
 from trl import GRPOTrainer
 
 from boxrl.config import Recipe
+from boxrl.data.synthetic import WORLDS, scenes
+from boxrl.engines.drift import until_end
+from boxrl.engines.generate import Generator
 from boxrl.engines.loading import load, load_processor, quiet
 from boxrl.engines.patch_embedding import use_fast_patch_embedding
+from boxrl.engines.prefix import shared_prefix
+from boxrl.engines.prefix.alike import keep_apart
 from boxrl.engines.prefix.prefill import generate_groups
-from boxrl.engines.prefix.shared_prefix import enable, log_probs
+from boxrl.engines.prefix.shared_prefix import enable, log_probs, pack
 from boxrl.engines.training import grpo
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.idle_groups import log_probs_of_learning
@@ -47,6 +53,9 @@ from boxrl.engines.training.preprocessing import once_per_image
 from boxrl.engines.training.train import training_samples
 from boxrl.families import read_family
 from boxrl.generation.model_folders import model_folder
+from boxrl.generation.predict import Sampling
+from boxrl.generation.questions import Questions
+from boxrl.prompts import build_prompt
 
 IMAGE, VIDEO, START, END, VOCABULARY = 4, 5, 6, 7, 2048
 TEXT_TOKENS = 150
@@ -217,6 +226,49 @@ def bench_bundle(rounds: int) -> list[dict[str, Any]]:
         found["boxrl ms"] = [round(ms / prompts, 3) for ms in found["boxrl ms"]]
         found["times as fast"] = [round(times * prompts, 2) for times in found["times as fast"]]
         rows.append({"image tokens": tokens, "completion": 100, "together": prompts} | found)
+        print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def draw_answers(name: str, folder: Path) -> Tensor:
+    """Of a packaged model, G answers each to the questions of 4 scenes: Long "4*G c", padded."""
+    found = list(scenes(WORLDS["standard"], 4, 0, "train"))
+    for scene in found:
+        scene.image.save(folder / scene.sample.image)
+    model, processor = load(name, "float32", "cpu")
+    questions = Questions(read_family(model_folder(name)), build_prompt("standard"), folder)
+    generator = Generator(model, processor, questions)
+    samples = [scene.sample for scene in found for _ in range(G)]
+    _, answers = generator.draw(samples, Sampling(temperature=1.0, max_new_tokens=160))
+    # Numbered past the tokens that stand for images here.
+    return (answers + 10).masked_fill(~until_end(answers, generator.eos), 0)
+
+
+def bench_alike(rounds: int) -> list[dict[str, Any]]:
+    """Forward + backward of 4 prompts and drawn answers, beginnings once or in every answer."""
+    rows = []
+    model = build_model("boxrl")
+    for name, tokens in product(("tiny", "tiny-taught"), (256, 1024)):
+        with tempfile.TemporaryDirectory() as folder:
+            answers = draw_answers(name, Path(folder))
+        completion = answers.shape[1]
+        batch = build_batch(tokens, completion, 4)
+        batch["input_ids"][:, -completion:] = answers
+        batch["attention_mask"][:, -completion:] = answers != 0
+        split, groups = split_rows(batch, completion), [[*range(k, k + G)] for k in (0, 8, 16, 24)]
+        kept = len(pack(model, split, groups, alike=True)[1].completions)
+
+        def apart(batch: Any = batch, completion: int = completion) -> None:
+            with patch.object(shared_prefix, "split_alike", keep_apart):
+                train_step(model, batch, completion, "boxrl")
+
+        calls = {
+            "each by itself": apart,
+            "boxrl": partial(train_step, model, batch, completion, "boxrl"),
+        }
+        of_all = int((answers != 0).sum())
+        row = {"answers of": name, "image tokens": tokens, "their tokens": of_all, "run": kept}
+        rows.append(row | compare(calls, rounds))
         print(rows[-1], file=sys.stderr)
     return rows
 
@@ -402,6 +454,7 @@ PARTS = {
     f"Forward and backward, {G} completions per prompt": bench_train,
     "Forward and backward of prompts of one image, together and one by one": bench_trees,
     "Forward and backward by prompt, of one by TRL and of several of an image": bench_bundle,
+    "Forward and backward of answers as the tiny models draw them": bench_alike,
     "Forward and backward where a quarter of the groups earned the same": bench_idle,
     "Forward and backward of one prompt as image, group and completions grow": bench_growth,
     "Peak memory of forward and backward above the loaded model": bench_memory,
