@@ -236,6 +236,10 @@ BAD: list[tuple[Callable[[], Any], str]] = [
         "prediction '1': box_logprobs .nan,.; expected logarithms of probabilities",
     ),
     (lambda: evaluate([], {}, PLAIN), "no samples"),
+    (
+        lambda: evaluate([sample("1"), sample("2"), sample("1", (A, "cat"))], {}, PLAIN),
+        "2 samples have the id '1'",
+    ),
 ]
 
 
@@ -243,6 +247,24 @@ BAD: list[tuple[Callable[[], Any], str]] = [
 def test_what_cannot_be_scored_is_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"crowds": "ignore"}, "crowds is 'ignore'; expected one of 'ignored', 'wrong'; did you"),
+        ({"reading": "lenient"}, "reading is 'lenient'; expected one of 'strict', 'tolerant'"),
+        ({"errors": "ignore"}, "errors is 'ignore'"),
+        ({"confidence": "logprobs"}, "confidence is 'logprobs'"),
+        ({"answer_tag": None}, "answer_tag is None"),
+        ({"nms": 50}, "nms is 50; expected an IoU above 0 and up to 1"),
+        ({"nms": 0}, "nms is 0"),
+    ],
+)
+def test_rules_that_there_are_not_are_refused(rules: dict[str, Any], message: str) -> None:
+    """They were followed as another rule, and stood in the protocol as they were written."""
+    with pytest.raises(UsageError, match=message):
+        run([(sample("1"), prediction("1", "None"))], **rules)
 
 
 def test_the_size_that_the_model_saw_decides_the_frame() -> None:

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from boxrl.data.files import no_cycle_search
 from boxrl.data.predictions import Prediction, check_asked
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.evaluate.comparison import compare
 from boxrl.evaluate.controls import beats_blind
 from boxrl.evaluate.cost import Price, cost
@@ -54,6 +55,12 @@ __all__ = ["Evaluation", "Row", "compare", "evaluate"]
 
 
 ErrorRule = Literal["wrong", "skip"]
+
+RULES: dict[str, Any] = {
+    "answer_tag": AnswerTag, "confidence": Confidence, "reading": ReadingRule, "errors": ErrorRule,
+    "crowds": CrowdRule,
+}  # fmt: skip
+"""Rules of a protocol, and the names that each may have."""
 
 NO_CHOICE = (
     " No object is known here that was not asked for, and the baseline's boxes are perfect: "
@@ -104,11 +111,15 @@ def evaluate(
         price: of a million prompt tokens and a million completion tokens.
 
     Raises:
-        DataError: a sample without prediction, a prediction without sample or to another
-            question, one that ended in error where `errors` does not say what becomes of it, or
-            one without what `confidence` needs.
-        UsageError: confidence `written`, and no answer states a score.
+        DataError: two samples of one id, a sample without prediction, a prediction without sample
+            or to another question, one that ended in error where `errors` does not say what
+            becomes of it, or one without what `confidence` needs.
+        UsageError: a rule that there is not; confidence `written`, and no answer states a score.
     """
+    _check_rules(
+        nms, confidence=confidence, answer_tag=answer_tag, reading=reading, errors=errors,
+        crowds=crowds,
+    )  # fmt: skip
     failed = _check_ids(samples, predictions, errors)
     if not (settings or {}).get("control"):
         check_asked({sample.id: sample for sample in samples}, predictions)
@@ -241,6 +252,22 @@ def _categories(samples: Sequence[Sample]) -> frozenset[str]:
     return frozenset(map(fold_label, asked | annotated))
 
 
+def _check_rules(nms: float | None, **rules: str | None) -> None:
+    """Refuse what no rule is called: a protocol would state it, and the figures follow another.
+
+    Raises:
+        UsageError: so it is.
+    """
+    for key, value in rules.items():
+        known = get_args(RULES[key])
+        if value not in known and (key, value) != ("errors", None):
+            names = ", ".join(map(repr, known))
+            hint = did_you_mean(known, str(value))
+            raise UsageError(f"{key} is {value!r:.40}; expected one of {names}{hint}")
+    if nms is not None and not 0 < nms <= 1:
+        raise UsageError(f"nms is {nms!r:.40}; expected an IoU above 0 and up to 1, or None")
+
+
 def _check_written(predictions: Iterable[Prediction], family: Family) -> None:
     """Refuse answers of which none states a score.
 
@@ -271,7 +298,10 @@ def _check_ids(
     """
     if not samples:
         raise DataError("no samples to evaluate")
-    known = {sample.id for sample in samples}
+    known = Counter([sample.id for sample in samples])
+    key, count = known.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{count} samples have the id {key!r}; one answer cannot answer them all")
     strangers = [key for key in predictions if key not in known]
     if strangers:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from boxrl.evaluate.cost import Price
 from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence, CrowdRule
 from boxrl.evaluate.rows import Evaluation
+from boxrl.families import Family
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.types import Sample
@@ -23,7 +24,7 @@ def evaluate_files(
     samples: str | Path | Sequence[Sample],
     predictions: str | Path | Mapping[str, Prediction | str],
     *,
-    family: str | None = None,
+    family: str | Family | None = None,
     out: str | Path | None = None,
     confidence: Confidence = "constant",
     answer_tag: AnswerTag = "optional",
@@ -38,9 +39,11 @@ def evaluate_files(
     """Score answers: what `boxrl.evaluate` and `boxrl evaluate` do.
 
     Args:
-        samples: the samples file, or samples.
+        samples: the samples file, or samples, of which no two have one id.
         predictions: predictions.jsonl, or by sample id a prediction or the text of one.
         family: in whose frame the boxes are; by default what stands beside the predictions file.
+            Of answers in memory a detector's own (`detector.family`) is best: it has the pixel
+            limits that the model was loaded with, a name has the released ones.
         out: folder that the evaluation is written to, where both are files.
         confidence: see `boxrl.evaluate.evaluate`, as the following.
         answer_tag: `optional` reads a completion without answer tags as a whole.
@@ -57,7 +60,8 @@ def evaluate_files(
 
     Raises:
         DataError: a file is damaged, or samples and predictions do not belong together.
-        UsageError: nobody names the family, or `out` is named and something is in memory.
+        UsageError: nobody names the family, `out` is named and something is in memory, or what is
+            given is neither a path nor samples and answers.
     """
     if out is not None and not (_is_path(samples) and _is_path(predictions)):
         raise UsageError("out records which files were evaluated: name both by their paths")
@@ -65,13 +69,18 @@ def evaluate_files(
     where = "predictions"
     if isinstance(predictions, Mapping):
         answers = _as_predictions(predictions)
-    else:
+    elif isinstance(predictions, str | Path):
         where, predictions = str(predictions), Path(predictions)
         settings, answers = read_settings(predictions), read_predictions(predictions)
+    else:
+        raise UsageError(
+            "predictions: expected a path, or answers by sample id, got "
+            f"{type(predictions).__name__}"
+        )
     evaluation = evaluate(
-        read_samples(samples) if isinstance(samples, str | Path) else samples,
+        read_samples(samples) if isinstance(samples, str | Path) else _as_samples(samples),
         answers,
-        settings_family(settings, family, where),
+        _family(settings, family, where),
         confidence=confidence,
         answer_tag=answer_tag,
         reading=reading,
@@ -93,9 +102,37 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str | Path)
 
 
+def _family(settings: Mapping[str, Any], family: str | Family | None, where: str) -> Family:
+    """The family that is given, or that of the predictions' settings."""
+    if not isinstance(family, Family):
+        return settings_family(settings, family, where)
+    if settings.get("family"):
+        raise UsageError(f"{where}: the family stands beside it; leave family out")
+    return family
+
+
+def _as_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples from whatever holds them."""
+    found = list(samples)
+    for item in found:
+        if not isinstance(item, Sample):
+            raise UsageError(
+                f"samples: expected boxrl.Sample, got {type(item).__name__}; boxrl.read_samples "
+                "reads a samples file"
+            )
+    return found
+
+
 def _as_predictions(answers: Mapping[str, Prediction | str]) -> dict[str, Prediction]:
     """Texts are whole answers of unknown length."""
-    return {
-        key: Prediction(key, answer, None, "stop") if isinstance(answer, str) else answer
-        for key, answer in answers.items()
-    }
+    found: dict[str, Prediction] = {}
+    for key, answer in answers.items():
+        if isinstance(answer, str):
+            found[key] = Prediction(key, answer, None, "stop")
+        elif isinstance(answer, Prediction):
+            found[key] = answer
+        else:
+            raise UsageError(
+                f"predictions[{key!r}]: expected the text of an answer, got {type(answer).__name__}"
+            )
+    return found

@@ -29,23 +29,15 @@ from boxrl.data.files import (
 from boxrl.data.predictions import Prediction, meta_path, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.errors import DataError, UsageError
-from boxrl.evaluate import ErrorRule, evaluate
+from boxrl.evaluate import RULES, evaluate
 from boxrl.evaluate.comparison import ROUNDING
-from boxrl.evaluate.judging import Confidence, CrowdRule
 from boxrl.evaluate.rows import Evaluation, Row, encode_row, read_rows
 from boxrl.evaluate.summary import SHARES, look_up, share_value
 from boxrl.families import Family, build_family
 from boxrl.guard.files import inside, is_inside, read_json_object
-from boxrl.parsing import AnswerTag, ReadingRule
 from boxrl.runs import find_path, find_run, path_in_run, run_of
 
 METRICS_FILE, ROWS_FILE, PREDICTIONS_FILE = "metrics.json", "rows.jsonl", "predictions.jsonl"
-
-RULES: dict[str, Any] = {
-    "answer_tag": AnswerTag, "confidence": Confidence, "reading": ReadingRule, "errors": ErrorRule,
-    "crowds": CrowdRule,
-}  # fmt: skip
-"""What a protocol says about reading answers, and the names that it may give."""
 
 
 class DisagreementError(DataError):
