@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hotcoco import mask
 
-from boxrl.benchmarks.rex_pointing import SETS, score_answer
+from boxrl.benchmarks.rex_pointing import SETS, score_answer, summarize_pointing
 from boxrl.cli import main
+from boxrl.data.predictions import Prediction
+from boxrl.families import FAMILIES
 from boxrl.parsing import NamedPoint
 from boxrl.types import Object, Sample
 from tests.support.archives import write_image
@@ -109,6 +111,20 @@ def test_without_masks_boxes_are_looked_at(
 ) -> None:
     asked = Sample("1", "a.jpg", 100, 100, "detection", ("cat",), (CAT,), meta={"task_name": task})
     assert score_answer(asked, points) == pytest.approx(scores)
+
+
+def test_expressions_about_one_image_are_drawn_together() -> None:
+    """Four about each of two images, all right or all wrong: F1 of a resample is 0, 1 or .5."""
+    asked = [
+        Sample(
+            f"{k}", f"{k % 2}.jpg", 100, 100, "detection", ("cat",), (CAT,), meta={"part": "COCO"}
+        )
+        for k in range(8)
+    ]
+    said = ['<answer>[{"point_2d": [20, 20], "label": "cat"}]</answer>', "None"]
+    answers = {s.id: Prediction(s.id, said[k % 2], 1, "stop") for k, s in enumerate(asked)}
+    _, intervals = summarize_pointing(asked, answers, FAMILIES["plain"], 200)
+    assert intervals["sets.COCO.F1"] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
+from boxrl.cli.doctor import print_drift  # noqa: E402
 from boxrl.data.samples import read_samples  # noqa: E402
 from boxrl.engines.drift import (  # noqa: E402
     Moved,
@@ -27,6 +28,7 @@ from boxrl.generation.model_folders import model_folder  # noqa: E402
 from boxrl.generation.predict import Sampling  # noqa: E402
 from boxrl.generation.questions import Questions  # noqa: E402
 from boxrl.prompts import PROMPTS  # noqa: E402
+from tests.support.evaluations import sample  # noqa: E402
 
 
 def generators(scene_folder: Path) -> tuple[Generator, Generator]:
@@ -81,11 +83,16 @@ def test_what_stands_behind_the_end_was_not_said() -> None:
     assert said.tolist() == [[True, True, False, False], [True] + [False] * 3, [True] * 4]
 
 
-def test_figures_are_per_token_with_intervals_over_samples() -> None:
-    found = summarize_drift([Moved(2, 1.0, 1), Moved(8, 0.0, 0)], seed=0, resamples=200)
+def test_figures_are_per_token_with_intervals_over_images() -> None:
+    asked = [sample("1"), sample("2")]
+    rows = [Moved(2, 1.0, 1), Moved(8, 0.0, 0)]
+    found = summarize_drift(rows, asked, seed=0, resamples=200)
     assert (found["n"], found["tokens"]) == (2, 10)
     assert (found["kl"], found["other_choice"]) == (0.1, 0.1)
-    assert found["intervals"]["kl"] == [0.0, 0.5]  # either sample alone
+    assert found["intervals"]["kl"] == [0.0, 0.5]  # either image alone
+    alone = summarize_drift(rows, [sample("1"), sample("2", image="1.jpg")], 0, 200)
+    assert alone["intervals"]["kl"] is None
+    print_drift(alone)
 
 
 def test_models_of_different_vocabularies_are_refused(scene_folder: Path) -> None:

@@ -330,6 +330,18 @@ def test_runs_over_different_samples_are_not_compared() -> None:
         compare(one, other)
 
 
+def test_several_questions_about_one_image_are_one_piece_of_evidence() -> None:
+    """Eight questions about two images: p was that of eight images."""
+    asked = [sample(f"{k}", (A, "cat"), image=f"{k % 2}.jpg") for k in range(8)]
+    texts = {s.id: answer((A, "cat")) for s in asked}
+    before, after = (
+        evaluate(asked, {k: prediction(k, text) for k, text in said.items()}, PLAIN, resamples=0)
+        for said in (dict.fromkeys(texts, "None") | {"0": texts["0"]}, texts | {"0": "None"})
+    )
+    row = compare(before, after, resamples=10)["metrics"]["f1"]
+    assert (row["better"], row["worse"], row["p_sign"]) == (2, 0, 0.5)
+
+
 @pytest.mark.parametrize(("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (3, 3, 1.0)])
 def test_sign_test(better: int, worse: int, p: float) -> None:
     assert sign_test(better, worse) == sign_test(worse, better) == p

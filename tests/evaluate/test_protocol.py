@@ -28,7 +28,10 @@ from tests.support.evaluations import PLAIN, A, B, answer, prediction, sample
 SAMPLES = [sample("1", (A, "cat")), sample("2", (B, "dog")), sample("3")]
 ANSWERS = {item.id: prediction(item.id, render_target(item, PLAIN)) for item in SAMPLES}
 SAMPLING = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 64, "n": 1, "seed": 0}
-SETTINGS = {"prompt": "standard", "sampling": SAMPLING, "thinking": False}
+SETTINGS = {
+    "prompt": "standard", "prompt_file": "1a", "sampling": SAMPLING, "thinking": False,
+    "extra_body": {},
+}  # fmt: skip
 
 
 def run(
@@ -64,6 +67,10 @@ def test_answers_to_other_questions_of_the_same_ids_are_refused() -> None:
         (run(settings=SETTINGS | {"sampling": SAMPLING | {"temperature": 1.0}}), "sampling: "),
         (run(settings=SETTINGS | {"sampling": SAMPLING | {"max_new_tokens": 9}}), "sampling: "),
         (run(settings=SETTINGS | {"thinking": True}), "thinking: 'off' and 'on'"),
+        (run(settings=SETTINGS | {"prompt_file": "2b"}), "prompt_file: '1a' and '2b'"),
+        (run(settings=SETTINGS | {"extra_body": {"top_k": 20}}), "sampling: .* and .*'top_k': 20"),
+        (run(settings=SETTINGS | {"extra_body": {"temperature": None}}), "'temperature': None"),
+        (run(settings=SETTINGS | {"extra_body": {"max_tokens": 9}}), "'max_new_tokens': 9"),
         (run(reading="tolerant"), "reading: 'strict' and 'tolerant'"),
         (run(errors="skip"), "errors: None and 'skip'"),
         (run(confidence="order"), "confidence: 'constant' and 'order'"),
@@ -73,7 +80,8 @@ def test_answers_to_other_questions_of_the_same_ids_are_refused() -> None:
     ],
     ids=[
         "labels", "order of labels", "images", "setting", "split", "temperature", "max_new_tokens",
-        "thinking", "reading", "errors", "confidence", "nms", "crowds", "answer_tag",
+        "thinking", "prompt_file", "top_k", "no temperature", "max_tokens", "reading", "errors",
+        "confidence", "nms", "crowds", "answer_tag",
     ],
 )  # fmt: skip
 def test_what_differs_is_refused_by_name(other: Evaluation, named: str) -> None:
@@ -93,7 +101,9 @@ def test_pixel_limits_are_refused_by_name() -> None:
 
 def test_what_changes_no_figure_and_what_nobody_stated_is_compared() -> None:
     seeded = SAMPLING | {"seed": 1, "logprobs": True}
+    body = {"stream": True, "max_completion_tokens": 64, "max_tokens": None}
     for other in (
+        run(settings=SETTINGS | {"extra_body": body}),
         run(settings=SETTINGS | {"sampling": seeded}),
         run(settings={"prompt": "standard"}),
     ):

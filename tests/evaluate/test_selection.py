@@ -21,10 +21,9 @@ from boxrl.types import Object, Sample
 PLAIN = build_family("plain")
 
 
-def sample(name: str) -> Sample:
-    return Sample(
-        name, f"{name}.png", 100, 100, "detection", ("cat",), (Object((10, 10, 50, 50), "cat"),)
-    )
+def sample(name: str, image: str | None = None) -> Sample:
+    objects = (Object((10, 10, 50, 50), "cat"),)
+    return Sample(name, image or f"{name}.png", 100, 100, "detection", ("cat",), objects)
 
 
 def answer(*boxes: tuple[int, int, int, int]) -> str:
@@ -57,6 +56,22 @@ def test_a_differential_is_the_covariance_of_advantage_and_trait() -> None:
     )
     assert found["traits"]["tokens"]["n"] == 2
     assert found["flat_groups"] == 0
+
+
+def test_samples_of_one_image_are_one_piece_of_evidence() -> None:
+    """Asked twice alike, an image says no more than asked once."""
+    other = ["None", *GROUP[1:]]
+    texts = {"a": GROUP, "b": other, "c": GROUP, "d": other}
+    asked = [sample(name, image=f"{texts[name] is other}.jpg") for name in texts]
+    answers = {k: v for name in texts for k, v in draws(name, texts[name], [5, 10, 5, 15]).items()}
+    once, twice = (
+        measure_selection(some, answers, PLAIN, build_rewards(["f1"]))["rewards"]["f1"]["traits"]
+        for some in (asked[:2], asked)
+    )
+    for trait in ("tokens", "recall"):
+        assert twice[trait]["n"] == 2 * once[trait]["n"]
+        assert twice[trait]["high"] == pytest.approx(once[trait]["high"])
+    assert once["recall"]["high"] > once["recall"]["mean"]
 
 
 def test_a_reward_to_which_junk_is_free_selects_more_of_it_than_one_that_charges() -> None:

@@ -28,8 +28,8 @@ def answer(*boxes: tuple[list[float], str]) -> str:
 
 def sample(key: str, *boxes: tuple[list[float], str], **fields: Any) -> Sample:
     objects = tuple(Object(tuple(box), label) for box, label in boxes)
-    settings = {"task": "detection", "labels": ("cat", "dog"), **fields}
-    return Sample(key, f"{key}.jpg", 100, 100, objects=objects, **settings)
+    settings = {"image": f"{key}.jpg", "task": "detection", "labels": ("cat", "dog"), **fields}
+    return Sample(key, width=100, height=100, objects=objects, **settings)
 
 
 def prediction(key: str, completion: str, **fields: Any) -> Prediction:

@@ -18,6 +18,7 @@ from hotcoco import mask
 from boxrl.benchmarks.record import Benchmark, Part
 from boxrl.data.predictions import Prediction, check_asked
 from boxrl.errors import DataError
+from boxrl.evaluate.summary import image_groups
 from boxrl.families import Family
 from boxrl.metrics.detection import mean_or_none
 from boxrl.metrics.intervals import FEWEST, Floats, interval, resample
@@ -82,17 +83,19 @@ def summarize_pointing(
         )
     check_asked({sample.id: sample for sample in samples}, predictions)
     rows: dict[str, list[Scores]] = {}
+    asked: dict[str, list[Sample]] = {}
     for sample in samples:
         answer = predictions[sample.id]
         text = as_read(answer.completion, opened)
         points = read_points(text, family, sample.size_wh, answer.input_size_wh)
         rows.setdefault(sample.meta["part"], []).append(score_answer(sample, points))
+        asked.setdefault(sample.meta["part"], []).append(sample)
     sets = {}
     for name, found in rows.items():
         values = _f1(np.array(found)[:, :2].mean(axis=0)[None])[0].tolist()
         sets[name] = dict(zip(FIGURES, values, strict=True))
     mean = {key: mean_or_none([sets.get(name, {}).get(key) for name in SETS]) for key in FIGURES}
-    drawn = {name: _drawn(name, found, resamples) for name, found in rows.items() if resamples}
+    drawn = {k: _drawn(k, asked[k], found, resamples) for k, found in rows.items() if resamples}
     ends = {f"sets.{name}.F1": interval(values) for name, values in drawn.items()}
     if len(drawn) == len(SETS):
         ends["mean.F1"] = interval(np.mean([*drawn.values()], axis=0))
@@ -138,9 +141,10 @@ def _f1(means: Floats) -> Floats:
     return np.column_stack([means, f1])
 
 
-def _drawn(name: str, rows: Sequence[Scores], resamples: int) -> Floats:
+def _drawn(name: str, samples: Sequence[Sample], rows: Sequence[Scores], resamples: int) -> Floats:
     """F1 of a set in every resample of its images; NaN of fewer than FEWEST."""
-    if len(rows) < FEWEST:
+    groups, n_images = image_groups(samples)
+    if n_images < FEWEST:
         return np.full(resamples, np.nan)
-    draws = resample(len(rows), resamples, zlib.crc32(name.encode()))
-    return _f1(draws @ np.array(rows)[:, :2] / len(rows))[:, 2]
+    drawn = resample(n_images, resamples, zlib.crc32(name.encode()))[:, groups]
+    return _f1(drawn @ np.array(rows)[:, :2] / drawn.sum(axis=1, keepdims=True))[:, 2]

@@ -108,7 +108,9 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     for key, (a, b) in difference["protocol_differs"].items():
         console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
     columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
-    table = new_table(f"{difference['n']} samples; p of the sign test", "metric", *columns)
+    table = new_table(
+        f"{difference['n']} samples; p of the sign test over images", "metric", *columns
+    )
     for metric in METRICS:
         row = difference["metrics"].get(metric.key)
         if row is None:

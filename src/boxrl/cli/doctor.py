@@ -430,7 +430,7 @@ def run_drift(args: argparse.Namespace) -> None:
     sampling = Sampling(1.0, max_new_tokens=args.max_new_tokens, seed=args.seed, batch_size=4)
     with progress_bar("drift", len(samples)) as bar:
         rows = drift_by_sample(base, model, samples, sampling, bar.advance)
-    found = summarize_drift(rows, args.seed, args.resamples)
+    found = summarize_drift(rows, samples, args.seed, args.resamples)
     if args.json:
         print_json(found | {"base": args.base, "model": args.model, "prompt": args.prompt})
     else:
@@ -443,6 +443,7 @@ def print_drift(found: Mapping[str, Any]) -> None:
         ("kl", "KL from the base, nats per token"),
         ("other_choice", "tokens of which another is likeliest"),
     ):
-        low, high = found["intervals"][key]
-        print(f"{name:<38}{found[key]:.4f}   95 % {low:.4f} to {high:.4f}")
+        ends = found["intervals"][key]
+        span = f"   95 % {ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+        print(f"{name:<38}{found[key]:.4f}{span}")
     print(f"over {found['tokens']:,} tokens of the base's answers to {found['n']:,} prompts")

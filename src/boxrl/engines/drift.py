@@ -15,6 +15,7 @@ from torch import Tensor
 
 from boxrl.engines.generate import Generator
 from boxrl.errors import UsageError
+from boxrl.evaluate.summary import image_groups
 from boxrl.generation.predict import Sampling
 from boxrl.metrics.intervals import interval, resample, resample_ratio
 from boxrl.types import Sample
@@ -49,23 +50,28 @@ def measure_drift(
     return sum(row.divergence for row in rows) / sum(row.tokens for row in rows)
 
 
-def summarize_drift(rows: Sequence[Moved], seed: int, resamples: int) -> dict[str, Any]:
-    """Both figures over all answers, with 95 % intervals over samples.
+def summarize_drift(
+    rows: Sequence[Moved], samples: Sequence[Sample], seed: int, resamples: int
+) -> dict[str, Any]:
+    """Both figures over all answers, with 95 % intervals over images.
 
     Args:
         rows: of `drift_by_sample`.
+        samples: those of the rows.
         seed: of the bootstrap.
-        resamples: how often the samples are drawn.
+        resamples: how often the images are drawn.
 
     Returns:
         `n` samples, their `tokens`, `kl` per token, `other_choice` as a share of them, and
-        `intervals` of the two.
+        `intervals` of the two, None of one image alone.
     """
     tokens, divergence, others = np.array(rows, dtype=np.float64).T
-    draws = resample(len(rows), resamples, seed)
+    groups, n_images = image_groups(samples)
+    draws = resample(n_images, resamples, seed)
     found: dict[str, Any] = {"n": len(rows), "tokens": int(tokens.sum()), "intervals": {}}
     for name, sums in (("kl", divergence), ("other_choice", others)):
-        ends = interval(resample_ratio(draws, sums, tokens))
+        parts, wholes = (np.bincount(groups, column) for column in (sums, tokens))
+        ends = interval(resample_ratio(draws, parts, wholes))
         found[name] = float(sums.sum() / tokens.sum())
         found["intervals"][name] = list(ends) if ends else None
     return found

@@ -17,6 +17,7 @@ from boxrl.evaluate.summary import (
     METRICS,
     SHARES,
     box_table,
+    image_groups,
     is_boxes,
     look_up,
     resample_metrics,
@@ -55,9 +56,10 @@ def compare(
     Returns:
         `n`; `protocol` {key: value} that both share; `protocol_differs` {key: [a, b]}, empty
         unless forced; `metrics` {name: {a, b, difference, low, high, better, worse, p_sign}}, low
-        and high None where there is no interval, with the number of samples on which b is better
-        and worse and the two-sided sign test's p, all None for tokens; `flipped` {gained, lost}:
-        ids of samples that only b, or only a, answers without any fault.
+        and high None where there is no interval, with the number of images on which b is better
+        and worse, several questions about one taken together, and the two-sided sign test's p,
+        all None for tokens; `flipped` {gained, lost}: ids of samples that only b, or only a,
+        answers without any fault.
 
     Raises:
         DataError: the runs are over different samples.
@@ -160,8 +162,9 @@ def _values(rows: Sequence[Row], table: BoxTable) -> dict[str, float | None]:
 
 
 def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Per metric on how many samples b is better and worse, and how likely that is by chance."""
+    """Per metric on how many images b is better and worse, and how likely that is by chance."""
     values_a, values_b = ([sample_values(row) for row in rows] for rows in (rows_a, rows_b))
+    groups, n_images = image_groups(rows_a)
     found: dict[str, dict[str, Any]] = {}
     better = {metric.key: metric.better for metric in METRICS}
     for name in (*SHARES, "mAP", "AP50"):
@@ -169,8 +172,9 @@ def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[
             found[name] = {"better": None, "worse": None, "p_sign": None}
             continue
         pairs = [(a[name], b[name]) for a, b in zip(values_a, values_b, strict=True)]
-        known = [(a, b) for a, b in pairs if a is not None and b is not None]
-        more, less = sum([b > a for a, b in known]), sum([b < a for a, b in known])
+        changes = [0.0 if a is None or b is None else b - a for a, b in pairs]
+        by_image = np.bincount(groups, changes, n_images)
+        more, less = int((by_image > ROUNDING).sum()), int((by_image < -ROUNDING).sum())
         gained, lost = (more, less) if better[name] == "higher" else (less, more)
         found[name] = {"better": gained, "worse": lost, "p_sign": sign_test(gained, lost)}
     return found

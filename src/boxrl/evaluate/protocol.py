@@ -14,20 +14,27 @@ from boxrl.families import Family
 from boxrl.types import Sample
 
 COMPARED = (
-    "mode", "setting", "split", "subset", "questions", "images", "prompt", "sampling", "thinking",
-    "min_pixels", "max_pixels", "confidence", "verify", "nms", "answer_tag", "reading", "errors",
-    "crowds",
+    "mode", "setting", "split", "subset", "questions", "images", "prompt", "prompt_file",
+    "sampling", "thinking", "min_pixels", "max_pixels", "confidence", "verify", "nms", "answer_tag",
+    "reading", "errors", "crowds",
 )  # fmt: skip
 """What must be equal before two runs may be compared."""
 
 WHERE_STATED = frozenset(
-    {"setting", "split", "sampling", "thinking", "min_pixels", "max_pixels", "crowds"}
-)
+    {"setting", "split", "prompt_file", "sampling", "thinking", "min_pixels", "max_pixels",
+     "crowds"}
+)  # fmt: skip
 """Keys that contradict each other only where both runs state them: answers that were made
 elsewhere, or by an earlier version, leave them out."""
 
 NOT_COMPARED = frozenset({"seed", "logprobs"})
 """Of sampling: another seed draws under the same protocol, and log-probabilities change nothing."""
+
+SENT_ALONG = frozenset({"stream", "stream_options", "skip_special_tokens"})
+"""Of requests to servers: how answers come back, not how they are drawn."""
+
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""What servers call `max_new_tokens`."""
 
 
 def build_protocol(
@@ -84,8 +91,9 @@ def how_asked(
         "images": digest(map(_image, samples)),
         "model": settings.get("model"),
         "prompt": settings.get("prompt"),
+        "prompt_file": settings.get("prompt_file"),
         "control": settings.get("control"),
-        "sampling": settings.get("sampling"),
+        "sampling": _sampling(settings),
         "thinking": _thinking(settings),
         "family": family.name,
         "frame": family.frame,
@@ -186,6 +194,21 @@ def _named(samples: Sequence[Sample], key: str) -> str | None:
     """What the samples' meta says under a key; several values are joined, none is None."""
     values = {str(sample.meta[key]) for sample in samples if sample.meta.get(key) is not None}
     return ", ".join(sorted(values)) or None
+
+
+def _sampling(settings: Mapping[str, Any]) -> Any:
+    """How completions were drawn: the sampling, changed as `--extra-body` changed the requests.
+
+    None stands where a server was left to its own default.
+    """
+    stated, body = settings.get("sampling"), settings.get("extra_body")
+    if not isinstance(stated, Mapping) or not isinstance(body, Mapping):
+        return stated
+    said = {key: value for key, value in body.items() if key not in SENT_ALONG}
+    lengths = [said.pop(key) for key in LENGTHS if key in said]
+    if lengths:
+        said["max_new_tokens"] = next((n for n in lengths if n is not None), None)
+    return {**stated, **said}
 
 
 def _thinking(settings: Mapping[str, Any]) -> str | None:

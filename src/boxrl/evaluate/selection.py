@@ -20,6 +20,7 @@ from boxrl.data.predictions import Prediction
 from boxrl.errors import DataError
 from boxrl.evaluate.judging import Question, judge_completion
 from boxrl.evaluate.pass_at_k import draws_per_sample
+from boxrl.evaluate.summary import image_groups
 from boxrl.families import Family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.parsing.answers import as_read
@@ -59,7 +60,7 @@ def measure_selection(
     Returns:
         `{"n", "draws", "rewards": {NAME: {"flat_groups", "traits": {TRAIT: {"mean", "low",
         "high", "n"}}}}, "beside": {"NAME - FIRST": {TRAIT: ...}}}`: by how much of a trait's unit
-        a step of unit size moves its mean, with the 95 % interval over samples; `flat_groups` is
+        a step of unit size moves its mean, with the 95 % interval over images; `flat_groups` is
         the share of samples all of whose completions earn the same, which teach nothing;
         `beside` holds differences from the first reward, paired by sample. A trait is None where
         no sample has it.
@@ -83,15 +84,16 @@ def measure_selection(
             flat[name] += int(np.ptp(paid) == 0)
             moved[name].append(_differentials(paid, traits))
     stacked = {name: np.array(values) for name, values in moved.items()}
+    images = np.array(image_groups(asked)[0])
     return {
         "n": len(asked),
         "draws": draws,
         "rewards": {
-            name: {"flat_groups": flat[name] / len(asked), "traits": _summarize(values)}
+            name: {"flat_groups": flat[name] / len(asked), "traits": _summarize(values, images)}
             for name, values in stacked.items()
         },
         "beside": {
-            f"{name} - {names[0]}": _summarize(stacked[name] - stacked[names[0]])
+            f"{name} - {names[0]}": _summarize(stacked[name] - stacked[names[0]], images)
             for name in names[1:]
         },
     }
@@ -148,15 +150,20 @@ def _differentials(paid: Floats, traits: Floats) -> Floats:
     return found
 
 
-def _summarize(values: Floats) -> dict[str, dict[str, float] | None]:
-    """Mean and interval over samples of every trait; values are "samples traits"."""
+def _summarize(values: Floats, images: npt.NDArray[np.int64]) -> dict[str, dict[str, float] | None]:
+    """Mean and interval over images of every trait; values are "samples traits"."""
     found: dict[str, dict[str, float] | None] = {}
     for place, trait in enumerate(TRAITS):
-        known = values[~np.isnan(values[:, place]), place]
-        if len(known) < 2:
+        told = ~np.isnan(values[:, place])
+        known, asked = values[told, place], images[told]
+        n_images = len(np.unique(asked))
+        if n_images < 2:
             found[trait] = None
             continue
         mean = float(known.mean())
-        reach = NORMAL_975 * float(known.std(ddof=1)) / math.sqrt(len(known))
+        # Samples of one image stray together: their sum is one piece of evidence.
+        strayed = np.bincount(asked, known - mean)
+        spread = math.sqrt(n_images / (n_images - 1) * float((strayed**2).sum()))
+        reach = NORMAL_975 * spread / len(known)
         found[trait] = {"mean": mean, "low": mean - reach, "high": mean + reach, "n": len(known)}
     return found

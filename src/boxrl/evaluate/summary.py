@@ -26,7 +26,7 @@ from boxrl.metrics.calibration import (
 from boxrl.metrics.detection import ratio
 from boxrl.metrics.intervals import Floats, interval, resample, resample_ratio
 from boxrl.metrics.tokens import LONG, token_table
-from boxrl.types import UNREADABLE, Status
+from boxrl.types import UNREADABLE, Sample, Status
 
 STATUSES: tuple[str, ...] = get_args(Status)
 
@@ -304,10 +304,10 @@ def share_value(share: Share, rows: Sequence[Row]) -> float | None:
     return ratio(float(parts.sum()), float(wholes.sum()))
 
 
-def image_groups(rows: Sequence[Row]) -> tuple[list[int], int]:
-    """Index of every row's image, from 0 by first appearance, and the number of images.
+def image_groups(rows: Sequence[Row | Sample]) -> tuple[list[int], int]:
+    """Index of every question's image, from 0 by first appearance, and the number of images.
 
-    Rows that ask about one image are drawn together: they are no independent evidence.
+    Questions about one image count together: they are no independent evidence.
     """
     index: dict[str, int] = {}
     groups = [index.setdefault(row.image, len(index)) for row in rows]
