@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxrl.data.files import finite, no_cycle_search, write_atomic
-from boxrl.data.formats.reading import Reading, Rejected, refuse_shares
+from boxrl.data.formats.reading import MOST_SHARE, Reading, Rejected, refuse_shares
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.types import Sample
@@ -76,7 +76,7 @@ def convert(
 
     Raises:
         DataError: the first bad row, a duplicate id, more rejected than allowed, no sample left,
-            or boxes none of which is larger than a pixel; nothing is written then.
+            or boxes that are shares of the image; nothing is written then.
     """
     done = Conversion()
     rejections: list[Rejected] = []
@@ -87,7 +87,7 @@ def convert(
     with write_atomic(path) as handle:
         furthest = 0.0
         for sample, line in samples:
-            if furthest <= 1 and sample.objects:
+            if furthest <= MOST_SHARE and sample.objects:
                 furthest = max(furthest, *(side for item in sample.objects for side in item.bbox))
             handle.write(line + "\n")
             done.samples += 1

@@ -273,6 +273,15 @@ def test_boxes_that_all_lie_in_another_frame_are_told(tmp_path, images, family, 
     assert not read(tmp_path, images, *rows[1:], family=family)[2][1:]
 
 
+def test_marks_whose_numbers_all_lie_in_pixels_too_are_told_where_no_family_is_named(
+    tmp_path, images
+):
+    rows = [turns("Detect dog.", PIXELS.replace("60", str(n))) for n in range(60, 80)]
+    _, _, (_, note) = read(tmp_path, images, *rows, family=None)
+    assert "as of qwen2-vl" in note
+    assert not read(tmp_path, images, *rows, turns("Detect dog.", MARKED), family=None)[2][1:]
+
+
 def test_marks_in_a_thought_tell_nothing_of_the_answer(tmp_path, images):
     answer = f"<think>like {MARKED}</think><answer>{ANSWER}</answer>"
     (sample,), _, _ = read(tmp_path, images, turns("Detect dog.", answer))
@@ -289,9 +298,56 @@ def test_an_answer_that_ends_in_its_thought_says_nothing_of_absence(
 ):
     samples, (reason,), _ = read(tmp_path, images, turns(question, answer))
     assert (samples, "ends in its thought; complete it" in reason) == ([], True)
-    for whole in ("", "[]", "<think>x</think>None", "<think>x</think><answer></answer>"):
+    for whole in ("[]", "<think>x</think>None"):
         (sample,), _, _ = read(tmp_path, images, turns(question, whole))
         assert sample.is_negative
+
+
+@pytest.mark.parametrize(
+    ("row", "family", "negative"),
+    [
+        (turns("Detect the following objects: dog", ""), "plain", False),
+        (turns("Detect the following objects: dog", "<answer></answer>"), "qwen3-vl", False),
+        (turns("Detect the following objects: dog", ""), "paligemma", True),
+        ({"image": "a.jpg", "prefix": "detect dog", "suffix": ""}, None, True),
+    ],
+)
+def test_an_empty_answer_is_a_missing_one_but_where_a_model_says_nothing_so(
+    tmp_path, images, row, family, negative
+):
+    samples, reasons, _ = read(tmp_path, images, row, family=family)
+    assert [sample.is_negative for sample in samples] == [True] * negative
+    assert len(reasons) == (not negative)
+
+
+CALL = '<tool_call>{"arguments": {"bbox_2d": [1, 2, 9, 9], "label": "dog"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (turns("Detect dog.", ANSWER, label=False), "label is false"),
+        (turns("Detect dog.", ANSWER, kto_tag=False), "kto_tag is false"),
+        (turns("Detect dog.", ANSWER, videos=["v.mp4"]), "a row of a video"),
+        (turns([{"type": "video", "video": "v.mp4"}, {"type": "text", "text": "Detect dog."}],
+               ANSWER), "a row of a video"),
+        (turns("Detect dog.", f"<think>I look.</think>{CALL}"), "calls a tool or comes behind"),
+        (turns("<tool_response><image></tool_response>", ANSWER), "calls a tool or comes behind"),
+        ({"image": "a.jpg", "conversations": [
+            {"from": "human", "value": "Detect dog."}, {"from": "function_call", "value": CALL},
+            {"from": "observation", "value": "a crop"}, {"from": "gpt", "value": ANSWER}]},
+         "calls a tool or comes behind"),
+        (turns("Detect dog.", ANSWER.replace('"label"', '"angle": 30, "label"')),
+         "angle 30 beside its box"),
+    ],
+)  # fmt: skip
+def test_answers_that_are_none_about_the_upright_boxes_of_one_image_are_refused(
+    tmp_path, images, row, reason
+):
+    samples, (found,), _ = read(tmp_path, images, row)
+    assert (samples, reason in found) == ([], True), found
+    wanted = turns("Detect dog.", ANSWER.replace('"label"', '"angle": 0, "label"'), label=True)
+    assert len(read(tmp_path, images, wanted)[0]) == 1
 
 
 def test_the_boxes_of_a_turn_that_ends_in_its_thought_are_not_those_of_the_next(tmp_path, images):

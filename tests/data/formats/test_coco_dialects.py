@@ -252,9 +252,17 @@ def test_boxes_that_are_corners_are_told_by_their_areas(tmp_path):
         read(tmp_path, document(*rows))
 
 
-@pytest.mark.parametrize("bbox", [[0.1, 0.1, 0.5, 0.4], ["0.1", "0.1", "0.5", "0.4"]])
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        [0.1, 0.1, 0.5, 0.4],
+        ["0.1", "0.1", "0.5", "0.4"],
+        [0.6, 0.1, 0.4000001, 0.4],
+        [0.9, 0, 0.4, 1],
+    ],
+)
 def test_boxes_that_are_shares_of_the_image_are_told(tmp_path, bbox):
-    with pytest.raises(DataError, match="no coordinate is more than 1"):
+    with pytest.raises(DataError, match="no coordinate is more than 2"):
         read(tmp_path, document(ROW | {"bbox": bbox}, ROW | {"bbox": bbox}))
 
 

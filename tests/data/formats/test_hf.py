@@ -306,7 +306,7 @@ def test_a_damaged_file_and_a_missing_library_are_told(tmp_path, monkeypatch, ca
 def test_shares_of_a_mirror_are_not_taken_for_pixels(tmp_path, images):
     said = {"file_name": "a.png", "bbox": [0.1, 0.2, 0.5, 0.6], "answer": ["the dog"]}
     reading = read_hf(metadata(tmp_path / "metadata.jsonl", said), images, boxes="xyxy")
-    with pytest.raises(DataError, match="no coordinate is more than 1"):
+    with pytest.raises(DataError, match="no coordinate is more than 2"):
         convert(reading, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
 

@@ -137,11 +137,12 @@ def test_an_object_that_nobody_has_to_find_is_no_target(
     [
         ("labelme", "x/a.json", labelme(points=[[0.1, 0.2], [0.5, 0.6]])),
         ("csv", "a.csv", f"{HEAD}\na.jpg,dog,.1,.2,.5,.6\n"),
+        ("csv", "a.csv", f"{HEAD}\na.jpg,dog,.1,.2,1.0001,.6\n"),
         ("hf", "metadata.jsonl", hf(bbox=[[0.1, 0.2, 0.4, 0.4]])),
     ],
 )
 def test_shares_of_the_image_are_not_taken_for_pixels(
     tmp_path: Path, images: Path, name: str, file: str, content: Any
 ) -> None:
-    with pytest.raises(DataError, match="no coordinate is more than 1"):
+    with pytest.raises(DataError, match="no coordinate is more than 2"):
         read(name, tmp_path / file, images, content)

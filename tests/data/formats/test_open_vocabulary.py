@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from boxrl.data.formats.coco import read_coco
+from boxrl.data.formats.coco_export import write_coco
 from boxrl.data.formats.lvis import read_lvis
 from boxrl.data.formats.odvg import read_odvg
 from boxrl.data.formats.reading import Rejected
@@ -84,6 +86,19 @@ def test_odvg_rows_without_a_label_map_know_of_nothing_absent(tmp_path, images):
     assert [(sample.labels, reasons) for sample in samples] == [
         (("dog",), []), (("a red car",), []), (("cat",), []),
     ]  # fmt: skip
+
+
+def test_a_label_of_a_box_that_cannot_be_read_is_absent_nowhere_on_the_way_through_coco(
+    tmp_path, images
+):
+    write_json(tmp_path / "label_map.json", {"0": "dog", "1": "cat", "2": "bird"})
+    rows = detection("a.png", "dog", "cat"), detection("b.png", "dog")
+    rows[0]["detection"]["instances"][0]["bbox"] = [1, 2, 900, 20]
+    samples, _ = split(read_odvg(lines(tmp_path / "x.jsonl", *rows), images, mode="all"))
+    assert [sample.meta["verified_absent"] for sample in samples] == [["bird"], ["bird", "cat"]]
+    write_coco(tmp_path / "out.json", samples)
+    first, second = split(read_coco(tmp_path / "out.json", images, mode="all"))[0]
+    assert ("dog" in first.labels, "dog" in second.labels) == (False, True)
 
 
 def test_odvg_labels_by_number_where_no_category_is_named(tmp_path, images):

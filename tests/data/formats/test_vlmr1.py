@@ -123,9 +123,23 @@ def test_a_changed_sample_is_written_as_it_is_now(conversations, tmp_path):
     assert answer == '```json\n[{"bbox_2d": [1, 1, 9, 9], "label": "d1"}]\n```'
 
 
+@pytest.mark.parametrize("answer", ["<answer>None</answer>", "None"])
+def test_boxes_of_a_thought_are_no_answer(conversations, answer):
+    row = conversation(1, human(["d1"]), f"<think>like {DETECTION}?</think>{answer}")
+    conversations.write_text(json.dumps(row))
+    (sample,) = rows_of(read_vlmr1(conversations, conversations.parent))
+    assert sample.is_negative
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        (conversation(1, human(["d1"]), f"<think>{DETECTION}"), "ends in its thought"),
+        (conversation(1, human(["d1"]), f"<tool_call>{DETECTION}"), "calls a tool"),
+        (
+            conversation(1, human(["d1"]), DETECTION.replace('"label"', '"theta": 0.1, "label"')),
+            "theta 0.1 beside its box",
+        ),
         (conversation(1, "<image>What is it?", "None"), "no labels are found"),
         (conversation(1, human(["a"]), '[{"bbox_2d": [1, 2, 3], "label": "a"}]'), "bbox"),
         (conversation(1, human(["a"]), '[{"bbox_2d": [1, 2, 900, 4], "label": "a"}]'), "leaves"),

@@ -58,6 +58,7 @@ def test_a_good_file_has_no_defects(tmp_path):
         (row(objects=boxes(([30, 5, 20, 9], "cat"))), "box-reversed", "like x, y, width, height"),
         (row(objects=boxes(([50, 5, 20, 9], "cat"))), "box-reversed", "x2 < x1"),
         (row(objects=boxes(([0.1, 0.2, 0.5, 0.9], "cat"))), "frame", "shares of the image"),
+        (row(objects=boxes(([0.1, 0.2, 1.0001, 0.9], "cat"))), "frame", "shares of the image"),
         (row(labels=[], objects=[]), "nothing-asked", "no label is asked for"),
         (row(meta={"unverified": ["Dog"]}), "label-unverified", "stands in meta.unverified"),
         (row(meta={"unverified": "dog"}), "field", "must be a list of labels"),

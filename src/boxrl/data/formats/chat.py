@@ -18,10 +18,10 @@ from boxrl.data.files import read_lines
 from boxrl.data.formats.chat_answers import (
     Box,
     OtherFrame,
-    ends_in_thought,
     holds_boxes,
     read_boxes,
     says_nothing,
+    why_unfinished,
 )
 from boxrl.data.formats.chat_objects import Objects
 from boxrl.data.formats.chat_questions import Question, read_question
@@ -32,9 +32,11 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import Reading, Rejected, check_declared, placed_xyxy
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
-from boxrl.families import Family, build_family
+from boxrl.families import FAMILIES, Family, build_family
+from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.guard.files import parse_json_object
-from boxrl.parsing.answers import split_thought
+from boxrl.parsing import parse
+from boxrl.parsing.answers import find_answer, split_thought
 from boxrl.types import Asked, Object, Sample, fold_label
 
 Row = dict[str, Any]
@@ -65,7 +67,8 @@ def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> 
                 yield Rejected(str(row), None)
             else:
                 yield from reader.read(row, where)
-        notes.extend(reader.other.told() if reader.other else ())
+        for other in reader.others.values():
+            notes.extend(other.told())
         if reader.passed:
             notes.append(f"{reader.passed:,} turns ask for no boxes and are left out")
 
@@ -106,7 +109,10 @@ class _Reader:
 
     def __init__(self, images: ImageFolder, family: Family | None) -> None:
         self.images, self.family = images, family
-        self.other = OtherFrame(family) if family is not None else None
+        self.silent, self.others = False, dict[str, OtherFrame]()
+        if family is not None:
+            silence = parse("", family, None, answer_tag="optional")
+            self.silent, self.others[""] = silence.status == "empty", OtherFrame(family)
         self.seen: Counter[str] = Counter()
         self.passed = 0
 
@@ -154,6 +160,7 @@ class _Reader:
     ) -> Iterator[Sample | Rejected]:
         """The turns of a row that ask for boxes."""
         key = self._key(dialogue.key or str(PurePosixPath(image).with_suffix("")))
+        by_silence = self.silent or "suffix" in row
         for number, (question, answer) in enumerate(dialogue.turns, start=1):
             empty = Sample(
                 id=f"{key}/{number}" if len(dialogue.turns) > 1 else key,
@@ -164,7 +171,7 @@ class _Reader:
                 labels=(),
             )
             try:
-                sample = self._answered(empty, question, answer, objects, where)
+                sample = self._answered(empty, question, answer, objects, by_silence, where)
             except DataError as error:
                 yield Rejected(str(error), row)
                 continue
@@ -178,7 +185,13 @@ class _Reader:
         return key if self.seen[key] == 1 else f"{key}#{self.seen[key]}"
 
     def _answered(
-        self, empty: Sample, question: str, answer: str, objects: Objects, where: str
+        self,
+        empty: Sample,
+        question: str,
+        answer: str,
+        objects: Objects,
+        by_silence: bool,
+        where: str,
     ) -> Sample | None:
         """The sample of a turn; None where it asks for no boxes."""
         filled = objects.fill(question)
@@ -186,14 +199,15 @@ class _Reader:
         asked = read_question(question)
         if refs and not asked.certain:
             asked = Question(refs, certain=False)
-        if ends_in_thought(answer) and (asked.labels or holds_boxes(answer)):
+        why = why_unfinished(question, answer)
+        if why and (asked.labels or holds_boxes(answer)):
             objects.fill(answer)  # so that the turns behind it take their own
-            raise DataError(f"{where}: the answer {answer!r:.80} ends in its thought; complete it")
+            raise DataError(f"{where}: the answer {answer!r:.80} {why}")
         thought, said = split_thought(answer)
         objects.fill(thought)  # its boxes are taken, and are no answer
         if "<bbox>" in said or objects.captions:
             pairs = objects.answer(objects.fill(said), refs or asked.labels)
-        elif says_nothing(answer):
+        elif says_nothing(answer, by_silence):
             pairs = []
         elif holds_boxes(answer):
             known = Asked(asked.labels, asked.task)
@@ -213,8 +227,11 @@ class _Reader:
         self, answer: str, asked: Asked, size_wh: tuple[int, int], where: str
     ) -> list[tuple[str, Box]]:
         pairs = read_boxes(answer, self.family, asked, size_wh, where)
-        if self.other is not None:
-            self.other.look_at([box for _, box in pairs], size_wh)
+        key = "" if self.family is not None else find_sign(find_answer(answer).answer) or ""
+        if key and key not in AS_TOKENS and key not in self.others:
+            self.others[key] = OtherFrame(FAMILIES[key])
+        if key in self.others:
+            self.others[key].look_at([box for _, box in pairs], size_wh)
         return pairs
 
 

@@ -13,6 +13,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from boxrl.data.formats.chat_rows import TOOL_SAID
+from boxrl.data.formats.reading import MOST_SHARE
+from boxrl.data.formats.turns import untold_turns
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
 from boxrl.families.signs import AS_TOKENS, find_sign
@@ -31,6 +34,8 @@ GRID = 1000
 PART, ENOUGH = 0.8, 20
 """Of so many boxes that are written in the whole of a frame some lie beyond that part of it."""
 
+_TOOL_CALL = re.compile(r"<\|?tool_call")
+
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
 
 
@@ -39,19 +44,32 @@ def holds_boxes(answer: str) -> bool:
     return _BOXES.search(answer) is not None
 
 
-def says_nothing(answer: str) -> bool:
-    """Whether an answer says that there is no object; one that ends with its thought does not."""
-    found = find_answer(answer)
-    text = found.answer.strip()
+def says_nothing(answer: str, by_silence: bool) -> bool:
+    """Whether an answer says that there is no object.
+
+    Args:
+        answer: the text; one that ends with its thought says nothing of objects.
+        by_silence: whether an empty answer says so, as PaliGemma's does; elsewhere it is missing.
+    """
+    text = find_answer(answer).answer.strip()
     if not text:
-        return found.tagged or not answer.strip()
+        return by_silence
     return text == "[]" or says_none(text) or _NO_OBJECTS.fullmatch(text) is not None
 
 
-def ends_in_thought(answer: str) -> bool:
-    """Whether nothing stands behind an answer's thought, or it is never closed: it was cut."""
+def why_unfinished(question: str, answer: str) -> str:
+    """Why an answer is not the last word on its question; "" where it is.
+
+    Args:
+        question: with TOOL_SAID where a tool spoke before the answer.
+        answer: the text.
+    """
     found = find_answer(answer)
-    return not found.answer and not found.tagged and bool(answer.strip())
+    if not found.answer and not found.tagged and answer.strip():
+        return "ends in its thought; complete it"
+    if TOOL_SAID in question or _TOOL_CALL.search(found.answer):
+        return "calls a tool or comes behind one, whose boxes can be of a part of the image"
+    return ""
 
 
 def read_boxes(
@@ -67,8 +85,8 @@ def read_boxes(
         where: start of the error message.
 
     Raises:
-        DataError: it cannot be read whole, a box lies outside of the frame, or its marks are those
-            of another frame than the named family's, in which its numbers lie, too.
+        DataError: it cannot be read whole, a box is turned or lies outside of the frame, or its
+            marks are those of another frame than the named family's, in which its numbers lie, too.
         UsageError: JSON, and no family was named.
     """
     named = family
@@ -80,6 +98,8 @@ def read_boxes(
             "rows were written for, such as --family qwen2.5-vl, or --family plain for pixels of "
             "the image"
         )
+    if why := untold_turns(find_answer(answer).answer):
+        raise DataError(f"{where}: {why}")
     for reading in ("strict", "tolerant"):
         parsed = parse(answer, family, size_wh, None, "optional", asked, reading)
         if parsed.status == "ok" and not parsed.dropped:
@@ -209,7 +229,7 @@ def _check_frame(written: Any, family: Family, size_wh: tuple[int, int], where: 
                 "is it of another family?"
             )
     values = [value for box in written for value in box]
-    if family.frame in ("grid", "original", "resized") and values and max(values) <= 1:
+    if family.frame in ("grid", "original", "resized") and values and max(values) <= MOST_SHARE:
         raise DataError(
             f"{where}: boxes are shares of the image, and {family.name} has "
             f"{'a grid' if family.frame == 'grid' else 'pixels'}; name a family with shares: "

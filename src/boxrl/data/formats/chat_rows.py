@@ -31,6 +31,18 @@ SETTINGS = ("min_pixels", "max_pixels", "resized_width", "resized_height")
 
 USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
 
+TOOLS = ("tool", "tool_call", "tool_response", "function", "function_call", "observation")
+"""Who else speaks where a model may call tools."""
+
+TOOL_SAID = "<tool_response>"
+"""What stands in a question behind which a tool was called, as in Qwen's rows."""
+
+UNWANTED = ("label", "kto_tag")
+"""What ms-swift and LLaMA-Factory call false of answers that KTO trains away from."""
+
+
+_VIDEO = "a row of a video; samples have one image"
+
 
 class Dialogue(NamedTuple):
     """A row.
@@ -56,8 +68,13 @@ def read_dialogue(row: Row, where: str) -> Dialogue:
         where: start of the error message.
 
     Raises:
-        DataError: it is of none.
+        DataError: it is of none, has a video, or says that its answer is wrong.
     """
+    for flag in UNWANTED:
+        if row.get(flag) is False:
+            raise DataError(f"{where}: {flag} is false, so that the answer is one not to give")
+    if row.get("videos") or row.get("video"):
+        raise DataError(f"{where}: {_VIDEO}")
     objects = row.get("objects")
     if isinstance(objects, str):
         try:
@@ -183,6 +200,8 @@ def _text(content: Any, images: list[str], where: str) -> str:
             raise DataError(f"{where}: content {part!r:.80}; expected a text or an image")
         if isinstance(part.get("text"), str):
             texts.append(part["text"])
+        elif "video" in part or "video" in str(part.get("type")):
+            raise DataError(f"{where}: {_VIDEO}")
         elif any(key in part for key in ("image", "image_url", "url", "path")):
             held = next(part[key] for key in ("image", "image_url", "url", "path") if key in part)
             images.append(_path(held, where))
@@ -190,13 +209,18 @@ def _text(content: Any, images: list[str], where: str) -> str:
 
 
 def _pairs(said: list[list[tuple[str, str]]], where: str) -> Iterator[tuple[str, str]]:
-    """Questions with the answers behind them; what a system says is neither."""
+    """Questions with the answers behind them; what a system says is neither.
+
+    Where a tool spoke between the two, the question ends in TOOL_SAID.
+    """
     asked: str | None = None
     for role, text in (turn for turns in said for turn in turns):
         if role in USERS:
             if asked is not None:
                 raise DataError(f"{where}: two questions without an answer between them")
             asked = text
+        elif role in TOOLS and asked is not None:
+            asked += f"\n{TOOL_SAID}"
         elif role in ASSISTANTS:
             if asked is None:
                 raise DataError(f"{where}: an answer without a question")

@@ -143,7 +143,7 @@ class Collection:
             names: every label of the source, in order; those that occur, sorted, where None.
 
         Raises:
-            DataError: no box is larger than a pixel.
+            DataError: the boxes are shares of the image.
             UsageError: see `pictures.ask`.
         """
         self._part_twins()

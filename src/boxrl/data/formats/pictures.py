@@ -55,7 +55,8 @@ class Picture:
         instances: in the source's order, crowd regions included.
         image_id: what the source calls it; stands in `meta`.
         hidden: labels of which the image holds, or may hold, objects that are not in `instances`.
-        verified: where only some labels were looked for, those found absent; None where all were.
+        verified: where only some labels were looked for, those of which every object is annotated,
+            if there is one; None where all were.
         unexhausted: labels of which the image may hold more objects than are annotated.
         row: the image's own record in the source.
         place: of that record, from 0.
@@ -296,7 +297,7 @@ def _limits(picture: Picture, asked: Collection[str]) -> dict[str, list[str]]:
     if unknown := picture.unknown:
         found["unverified"] = sorted(unknown)
     if picture.verified is not None:
-        found["verified_absent"] = sorted(picture.verified)
+        found["verified_absent"] = picture.absent(sorted(picture.verified))
     if unexhausted := picture.unexhausted.intersection(asked):
         found["unexhausted"] = sorted(unexhausted)
     return found

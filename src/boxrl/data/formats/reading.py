@@ -22,6 +22,9 @@ from boxrl.types import Sample
 ROUNDING_PX = 1.0
 """How far a box may leave its image and still be cut to it: archives round to whole pixels."""
 
+MOST_SHARE = 2.0
+"""No box of pixels ends so near to the corner; shares do, which sum to a little more than 1."""
+
 
 HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 """JSON can say it, no file can hold it."""
@@ -248,17 +251,17 @@ def refuse_shares(coordinates: Iterable[float], where: str) -> None:
         where: start of the error message.
 
     Raises:
-        DataError: there are some, and none is more than 1.
+        DataError: there are some, and none is more than MOST_SHARE.
     """
     largest = 0.0
     for value in coordinates:
-        if value > 1:
+        if value > MOST_SHARE:
             return
         largest = max(largest, value)
     if largest > 0:
         raise DataError(
-            f"{where}: no coordinate is more than 1, so that these are shares of the image; "
-            "write pixels"
+            f"{where}: no coordinate is more than {MOST_SHARE:g}, so that these are shares of the "
+            "image; write pixels"
         )
 
 

@@ -7,6 +7,7 @@ upright box around it, or not at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from boxrl.errors import DataError
 
 ANGLES = ("rotation", "angle", "theta")
 """What a row can call the turn of its box; no format documents its pivot and unit."""
+
+_IN_TEXT = re.compile(rf"[\"']({'|'.join(ANGLES)})[\"']\s*:\s*[\"']?([-+.\w]+)")
 
 SLACK_PX = 2.0
 """What the box of an outline, or of its mask, may differ from the one that is written."""
@@ -48,6 +51,16 @@ def untold_turn(row: Any) -> str:
                 f"it turns; write the upright box around it, and no {key}"
             )
     return ""
+
+
+def untold_turns(text: str) -> str:
+    """Why the boxes of a JSON text cannot be read: one has an angle beside it; "" where none has.
+
+    Args:
+        text: an answer of a model.
+    """
+    found = (untold_turn({key: said}) for key, said in _IN_TEXT.findall(text))
+    return next(filter(None, found), "")
 
 
 def around_middle(corners: Corners, degrees: float) -> Corners:

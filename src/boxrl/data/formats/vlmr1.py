@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.data.files import is_number
+from boxrl.data.formats.chat_answers import why_unfinished
 from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import (
@@ -28,11 +29,12 @@ from boxrl.data.formats.reading import (
     require,
     size_of,
 )
+from boxrl.data.formats.turns import untold_turns
 from boxrl.data.images import read_header
 from boxrl.data.samples import render_checked
 from boxrl.errors import DataError
 from boxrl.families import FAMILIES
-from boxrl.parsing.answers import says_none
+from boxrl.parsing.answers import find_answer, says_none
 from boxrl.parsing.json_items import read_items
 from boxrl.prompts import GROUND, render_answer, render_problem
 from boxrl.types import Detections, Object, Sample, Task
@@ -161,7 +163,7 @@ def _one_image(row: dict[str, Any], where: str) -> str:
 
 
 def _turns(row: dict[str, Any], where: str) -> tuple[str, str]:
-    """The human's text without the image mark, and the answer without tags."""
+    """The human's text without the image mark, and the answer without thought and tags."""
     turns = require(row, "conversations", list, where)
     said = {str(turn.get("from")): turn.get("value") for turn in turns if isinstance(turn, dict)}
     human, gpt = said.get("human"), said.get("gpt")
@@ -170,7 +172,10 @@ def _turns(row: dict[str, Any], where: str) -> tuple[str, str]:
             f"{where}: expected two turns, human and gpt, got {len(turns)}; "
             "boxrl data convert chat reads more"
         )
-    return human.replace("<image>", "").strip(), _TAGS.sub("", str(gpt)).strip()
+    if why := why_unfinished(human, str(gpt)):
+        raise DataError(f"{where}: the answer {gpt!r:.80} {why}")
+    answer = _TAGS.sub("", find_answer(str(gpt)).answer).strip()
+    return human.replace("<image>", "").strip(), answer
 
 
 def _labels(question: str) -> list[str]:
@@ -206,6 +211,8 @@ def _answer_objects(
         return None
     if not expression and not all(map(str.strip, rows.labels)):
         raise DataError(f"{where}: a label of the answer holds nothing, or nothing but a tag")
+    if why := untold_turns(answer):
+        raise DataError(f"{where}: {why}")
     refuse_shares((side for box in rows.boxes for side in box), where)
     return tuple(
         Object(placed_xyxy(box, size_wh, where), expression or label)

@@ -12,6 +12,7 @@ import msgspec
 
 from boxrl.data.files import is_box
 from boxrl.data.formats.image_folder import inside_folder
+from boxrl.data.formats.reading import MOST_SHARE
 from boxrl.data.images import Header, check_pixels, turn_box
 from boxrl.data.samples import parse_sample, render_checked, without_labels
 from boxrl.errors import DataError
@@ -285,9 +286,12 @@ def _check_others(sample: Sample, asked: set[str], found: _Findings) -> None:
 
 
 def _check_frame(sample: Sample, found: _Findings) -> None:
-    """Boxes that all lie in the first pixel were meant as shares of the image."""
-    if sample.objects and all(max(item.bbox) <= 1 for item in sample.objects):
-        message = "all coordinates are at most 1: they look like shares of the image, not pixels"
+    """Boxes that all end where no box of pixels does were meant as shares of the image."""
+    if sample.objects and all(max(item.bbox) <= MOST_SHARE for item in sample.objects):
+        message = (
+            f"all coordinates are at most {MOST_SHARE:g}: they look like shares of the image, not "
+            "pixels"
+        )
         found.error("frame", message, "multiply by the image's width and height", None)
 
 
