@@ -4,7 +4,7 @@ import pytest
 
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
-from boxrl.parsing.answers import as_read, find_answer, opens_thought
+from boxrl.parsing.answers import as_read, find_answer, opens_thought, says_none
 
 CAT = '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]'
 NO_TAG = "no answer tag"
@@ -33,11 +33,26 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"<|channel>is it {DOG}?<channel|>{CAT}", CAT, False, NO_TAG),
         (f"<thought>is it {DOG}?</thought>{CAT}", CAT, False, NO_TAG),  # the same, hosted
         (f"<thought>is it {DOG}", "", False, "open thought"),
+        (f"<tool_call>{DOG}</tool_call>\n{CAT}", CAT, False, NO_TAG),
+        (f"{CAT} <tool_call>{DOG}", CAT, False, NO_TAG),
+        (f"<answer>{CAT}</answer><tool_call>{DOG}</tool_call>", CAT, True, ""),
         ("", "", False, NO_TAG),
     ],
 )  # fmt: skip
 def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
     assert find_answer(text) == (answer, tagged, reason)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("none.", True), ("```None```", True), ("```None\n```", True), ("```text\nNone\n```", True),
+        ("None<|im_end|>", True), ("```\nNone\n```</s>", True), ("None<end_of_turn>\n", True),
+        ("None of them", False), ("```text\nno\n```", False), ("<none>", False), ("", False),
+    ],
+)  # fmt: skip
+def test_none_is_said_in_any_fence_and_before_the_end_of_a_turn(answer, said):
+    assert says_none(answer) is said
 
 
 def test_what_the_prompt_opened_stands_in_front():

@@ -56,6 +56,16 @@ def read(answer, asked=None):
         ("[1]", [], 1, "malformed"),
         ("[1, 2, 30, 40]", [], 1, "malformed"),  # in grounding alone a box
         (BARE, [], 1, "malformed"),  # no label, and none is known
+        (f"1. [{A}]\n2. [{B}]", ["cat 1", "cat 5"], 0, "ok"),  # numbers are no words
+        (f"```JSON\n[{A}]\n```\n```JSON\n[{B}]\n```", ["cat 1", "cat 5"], 0, "ok"),
+        (f"```jsonl\n{A}\n```\nno:\n```jsonl\n[{B}]\n```", ["cat 5"], 0, "ok"),
+        (f'{{"boxes": [{A}, {D}]}}, no: {{"boxes": [{B}]}}', ["dog 3", "cat 5"], 0, "ok"),
+        (f'{A[:-1]}, "parts": [{D}], "color": {{"name": "red"}}}}', ["cat 1", "dog 3"], 0, "ok"),
+        (f'[{{"label": "cat", "boxes": [{BARE}, {D}]}}]', ["cat 1", "dog 3"], 0, "ok"),
+        (f'{A[:-1]}, "parts": [{BARE}]}}', ["cat 1"], 1, "partial"),
+        ('[{"cat": [[1, 2, 30, 40]]}, {"dog": [[3, 2, 30, 40]]}]', ["cat 1", "dog 3"], 0, "ok"),
+        (f"[{A[1:]}, {D}]", ["dog 3"], 1, "partial"),  # a brace is lost
+        (f"[{A}] [1, 2, 30, 40]", ["cat 1"], 1, "partial"),
         # A key twice: nobody knows which box was meant, and none is lost without a word.
         (f'[{{"bbox_2d": [1, 2, 9, 9], "label": "cat", {BARE[1:]}]', [], 3, "malformed"),
         (f'[{A}, {{"label": "dog", {A[1:]}]', ["cat 1"], 2, "partial"),
@@ -64,6 +74,13 @@ def read(answer, asked=None):
         ('{"bbox": [1, 2, 30, 40], "label": "cat", "attributes": []}', [], 1, "malformed"),
         ('dogs: []\ncats: [{"bbox": [1, 2, 30, 40]}]', [], 1, "malformed"),
         ('{"dog": [], "cat": [1, 2, 30, 40]}', [], 1, "malformed"),
+        ("dogs: []\ncats: [[1, 2, 30, 40]]", [], 1, "malformed"),
+        ("dogs: []\ncats: [[1, 2, 30]]", [], 1, "malformed"),
+        ("dogs: []\ncats: [[1, 2, 30", [], 0, "malformed"),
+        ("dogs: []\ncats: [", [], 0, "malformed"),
+        ("dogs: []\ncats: [[1, 2, 30,]]", [], 0, "malformed"),
+        ("of [the image]: []", [], 0, "empty"),
+        ('of ["cat", "dog"], [0.9] sure: []', [], 2, "empty"),
     ],
 )
 def test_boxes_are_read_from_any_container(answer, found, dropped, status):
@@ -95,6 +112,18 @@ def test_grounding_needs_no_label_and_no_object(answer, found):
 def test_a_box_without_a_label_has_the_only_one_that_was_asked_for(labels, found):
     assert read(f"[{BARE}]", Asked(labels))[1] == found
     assert read("[1, 2, 30, 40]", Asked(labels))[1] == []  # detection answers with objects
+
+
+def test_a_label_around_a_box_is_its_own():
+    """Else the only one that was asked for would take its place, and be paid."""
+    answer = f'{{"label": "dog", "boxes": [{BARE}]}}'
+    assert read(answer, Asked(("cat",)))[1] == ["dog 1"]
+
+
+def test_items_stand_under_labels_that_were_asked_for():
+    answer = f'{{"cat": [{BARE}], "Dog": {BARE}, "others": [{BARE}]}}'
+    parsed, found = read(answer, Asked(("cat", "dog")))
+    assert (found, parsed.dropped, parsed.status) == (["cat 1", "Dog 1"], 1, "partial")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("glm-4v", ("cat",), "The cats (1, 2, 3, 4) hide.", []),
         ("internvl", ("a", "b"), "- **a**: [[1, 2, 30, 40]]\n- `b`: [[3, 4, 50, 60]]", ["a", "b"]),
         ("internvl", ("a",), '<box>[{"bbox_2d": [1, 2, 30, 40], "label": "a"}]</box>', ["a"]),
+        ("internvl", ("a", "b"), "<ref>a</ref> is at <box>[[1, 2, 30, 40]]</box>", ["a"]),
+        ("internvl", ("a", "b"), "<ref>a</ref>\n<box>[[1, 2, 30, 40]]</box>", ["a"]),
+        ("internvl", ("a", "b"), "1. a: [[1, 2, 30, 40]]\n2. b: [[3, 4, 50, 60]]", ["a", "b"]),
+        ("internvl", ("\u732b", "b"), "\u732b\uff1a[[1, 2, 30, 40]]", ["\u732b"]),
+        ("glm-4v", ("\u732b", "b"), f"\u732b\uff1a{GLM}", ["\u732b"]),
+        ("glm-4v", ("a", "b"), f"1. **a:** {GLM}\n2. b: {GLM_OTHER}", ["a", "b"]),
         ("qwen2-vl", ("a",), '[{"bbox_2d": "(1,2),(30,40)", "label": "a"}]', []),
         ("paligemma", ("a",), "<loc0001><loc0002><loc0030><loc0040><seg001><seg127> a<eos>", ["a"]),
         ("florence-2", ("a",), "a<loc_1><loc_2><loc_3><loc_4><and><loc_5><loc_6><loc_7><loc_8>",
@@ -80,6 +86,47 @@ def test_four_corners_are_no_two_boxes(family, between):
     parsed = parse(beside, FAMILIES[family], (640, 480), None, "optional")
     assert len(parsed.detections) == 1
     assert (parsed.status, parsed.dropped) == ("partial", 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "nothing", "box"),
+    [
+        ("minicpm-v-4.5", "<ref>a</ref><box>none</box>", "<ref>b</ref><box>10 20 300</box>"),
+        ("deepseek-vl2", "<|det|>[]<|/det|>", "<|det|>[[10, 20, 300]]<|/det|>"),
+        ("locateanything", "<ref>a</ref><box>none</box>", "<ref>b</ref><box><1><2><3></box>"),
+        ("glm-4v", "<|begin_of_box|>[]<|end_of_box|>", "<|begin_of_box|>[[10, 20, 30"),
+        (
+            "glm-4v",
+            "<|begin_of_box|>[]<|end_of_box|>",
+            "<|begin_of_box|>[[10, 20, 30]]<|end_of_box|>",
+        ),
+        ("internvl", "<ref>a</ref><box>[]</box>", "<ref>b</ref><box>[[10, 20, 30]]</box>"),
+        ("internvl", "<ref>a</ref><box>[]</box>", "<ref>b</ref><box>(1,2),(30,40)</box>"),
+    ],
+)
+def test_beside_a_broken_box_nothing_is_not_all_that_is_said(family, nothing, box):
+    """A negative sample would pay for it."""
+    for text, status in [(nothing, "empty"), (nothing + box, "malformed"), (box, "malformed")]:
+        assert parse(text, family, (640, 480), None, "optional").status == status
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("internvl", "<ref>a</ref><box>[[1, 2, 30, 40], [5, 6, 70, 80]]</box>"),
+        ("glm-4v", "a: <|begin_of_box|>[[1, 2, 30, 40], [5, 6, 70, 80]]<|end_of_box|>"),
+        ("deepseek-vl2", "<|ref|>a<|/ref|><|det|>[[1, 2, 30, 40], [5, 6, 70, 80]]<|/det|>"),
+        (
+            "paligemma",
+            "<loc0001><loc0002><loc0030><loc0040> a ; <loc0005><loc0006><loc0070><loc0080> a",
+        ),
+    ],
+)
+def test_an_answer_that_the_end_cuts_in_a_box_is_partial(family, text):
+    """Its whole boxes keep their labels."""
+    for cut in range(text.rindex("5"), text.rindex("8")):
+        parsed = parse(text[:cut], family, (640, 480), None, "optional", Asked(("a", "b")))
+        assert (parsed.status, parsed.detections.labels) == ("partial", ("a",))
 
 
 def _locations(*numbers):

@@ -57,7 +57,7 @@ class _Blocks:
                 else:
                     unread += 1
             broken += unread or end is None
-        return Found(items, broken, points, none and not items and not points)
+        return Found(items, broken, points, none and not (items or points or broken))
 
     def _groups(self, body: str) -> list[list[float]]:
         if _DIGIT.search(body) is None:

@@ -18,7 +18,17 @@ from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
 _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
 _QWEN2_REF, _INTERNVL_REF = "<|object_ref_start|>", "<ref>"
-_BETWEEN = " \t\r\n,;:[]()*`-"
+_COLONS = (":", "\uff1a")
+"""The usual one, and that of Chinese and Japanese."""
+_BETWEEN = " \t\r\n,;:[]()*`-\u2022\u2013\u2014\u3001\uff0c\uff1b\uff1a"
+_NUMBERING = re.compile(r"\A\d{1,4}[.)]\s+")
+_OPENED = re.compile(r"\[\s{0,9}-?\d")
+"""What a box in square brackets begins with, and a list with one."""
+_FILLED = re.compile(
+    r"<(?:box|\|begin_of_box\|)>(?![\s\[\]]{0,9}(?:none\.?\s?)?<(?:/box|\|end_of_box\|)>)",
+    re.IGNORECASE,
+)
+"""Where a block begins that does not say that it holds no box."""
 
 
 def _write_json_items(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
@@ -97,15 +107,30 @@ def read_glm(text: str) -> Found:
     box = _GLM_BOX if "<|begin_of_box|>" in text else _BARE_BOX
     box = box if box.search(text) else _POINTS_BOX
     items: list[Item] = []
-    label, position = "", 0
+    label, position, bracketed = "", 0, 0
     for match in box.finditer(text):
-        before = _MARKERS.sub("", text[position : match.start()]).rstrip(" \t\r\n[(<{")
+        before = _MARKERS.sub("", text[position : match.start()]).rstrip(" \t\r\n[(<{*`")
         if before.strip(_BETWEEN):
-            label = _nearest(before) if before.endswith(":") else ""
+            label = _nearest(before) if before.endswith(_COLONS) else ""
         items.append((_numbers(match), label))
+        bracketed += match[0].startswith("[")
         position = match.end()
-    says_none = not items and not outlines and _EMPTY_BLOCK.search(text) is not None
-    return Found(items, outlines, none=says_none)
+    broken = outlines + _unread(text, items, bracketed)
+    says_none = not (items or broken) and _EMPTY_BLOCK.search(text) is not None
+    return Found(items, broken, none=says_none)
+
+
+def _unread(text: str, items: Sequence[Item], bracketed: int) -> int:
+    """Boxes beside those that were read; 1 where it is the end of a block alone that is cut.
+
+    Args:
+        text: GLM-V's or InternVL's.
+        items: that were read.
+        bracketed: how many of them stand in square brackets.
+    """
+    blocks = list(_FILLED.finditer(text))
+    cut = bool(blocks) and "<" not in text[blocks[-1].end() :]
+    return max(len(_OPENED.findall(text)) - bracketed, len(blocks) - len(items), int(cut))
 
 
 def _without_repeats(text: str) -> str:
@@ -155,13 +180,14 @@ def read_internvl(text: str) -> Found:
     if marked.JSON_OBJECT.search(text):
         return Found([], 0)
     items = _labels_before(text, _BARE_BOX, _INTERNVL_REF, "</ref>")
-    return Found(items, max(0, text.count("<box>") - len(items)))
+    return Found(items, _unread(text, items, len(items)))
 
 
 def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) -> list[Item]:
-    """Boxes with the text nearest before each: words, or the marked label where no words follow it.
+    """Boxes with the text nearest before each: words, or a marked label.
 
-    A box with nothing before it belongs to the label of the box before.
+    Words behind a marked label tell where it is, unless a colon or a line's end parts them from
+    it. A box with nothing before it belongs to the label of the box before.
     """
     items: list[Item] = []
     label, position = "", 0
@@ -172,7 +198,9 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
         if opening not in before:
             label = _nearest(before) or label
         else:
-            label = _nearest(behind) or marked.strip() if closed else _nearest(marked)
+            words = behind.strip(_BETWEEN)
+            parted = _nearest(words) if _last_end(words) else ""
+            label = parted or marked.strip() if closed else _nearest(marked)
         items.append((_numbers(match), label))
         position = match.end()
     return items
@@ -181,7 +209,12 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
 def _nearest(text: str) -> str:
     """The words right before a box: without markers, from the last colon or line end on."""
     words = _MARKERS.sub("", text).strip(_BETWEEN)
-    return words[max(words.rfind(":"), words.rfind("\n")) + 1 :].strip(_BETWEEN)
+    return _NUMBERING.sub("", words[_last_end(words) :].strip(_BETWEEN)).strip(_BETWEEN)
+
+
+def _last_end(words: str) -> int:
+    """Where the last colon or line end in words stops; 0 where they hold none."""
+    return max(map(words.rfind, (*_COLONS, "\n"))) + 1
 
 
 def write_loc(boxes: Sequence[Box], labels: Sequence[str], key: str) -> str:
@@ -198,6 +231,8 @@ def _loc(value: Coordinate) -> str:
 
 _BESIDE_LABEL = re.compile(r"<seg\d{3}>|<eos>")
 """Mask tokens of the prefix `segment`, between a box and its label, and the end."""
+_LOC_CUT = re.compile(r"<(?:loc.*|lo?)?\Z", re.DOTALL)
+"""Behind a label: location tokens that are no whole box, such as where the end cuts the next."""
 _LOC_BOX = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 
 
@@ -211,7 +246,7 @@ def read_loc(text: str) -> Found:
     ends = [match.start() for match in matches] + [len(text)]
     items = []
     for match, end in zip(matches, ends[1:], strict=True):
-        label = text[match.end() : end].strip()
+        label = _LOC_CUT.sub("", text[match.end() : end]).strip()
         items.append((_numbers(match), label.removesuffix(";").rstrip()))
     unread = text.count("<loc") - 4 * len(matches)
     return Found(items, -(-unread // 4), none=not text.strip())

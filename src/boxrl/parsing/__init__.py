@@ -85,7 +85,7 @@ def parse(
     items, rest = _read(answer, family, asked or _UNKNOWN)
     if items.boxes:
         return _place(items, rest, answer, found.tagged, family, size_wh, input_size_wh)
-    says_nothing = rest.says_nothing and not rest.unusable
+    says_nothing = rest.says_nothing and rest.whole and not rest.unusable
     status: Status = "empty" if says_nothing else "malformed"
     reason = "" if says_nothing else _other_marks(answer, family) or rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
@@ -111,7 +111,7 @@ def _mend(answer: str, family: Family) -> str:
 
 def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
     """The answer's items: in the family's own syntax, else in JSON."""
-    syntax, label = SYNTAXES[family.syntax], asked.sole_label
+    syntax, label, broken = SYNTAXES[family.syntax], asked.sole_label, 0
     if syntax.read is not None:
         found = syntax.read(answer)
         items, broken = found.items, found.broken
@@ -129,7 +129,10 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
             return Items([box for box, _ in items], named), Rest(
                 unusable=broken + len(found.points)
             )
-    return read_items(answer, family.box_key, label, asked.grounds, asked.labels)
+    read, rest = read_items(answer, family.box_key, label, asked.grounds, asked.labels)
+    if not read.boxes:
+        rest.unusable += broken
+    return read, rest
 
 
 def _place(

@@ -15,14 +15,20 @@ OTHER_THOUGHTS = (
 ANSWER = ("<answer>", "</answer>")
 _LONG = len(ANSWER[0])
 
-_FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+_FENCE = re.compile(
+    r"\A```(?:json|\w{1,16}[ \t]*\n(?=\s*[^`\s]))?\s*(.*?)\s*```\Z", re.DOTALL | re.IGNORECASE
+)
+_ENDS = re.compile(r"(?:<[|/]?\w{1,24}\|?>\s*)+\Z")
+"""Special tokens that end a turn, such as `<|im_end|>`, where a decoder keeps them."""
+_CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
 
 
 class FoundAnswer(NamedTuple):
     """The answer of a completion.
 
     Attributes:
-        answer: its text, stripped; all that stands behind the thought where it is not tagged.
+        answer: its text, stripped; all that stands behind the thought where it is not tagged, but
+            for calls of tools, whose boxes are what the model would look at.
         tagged: whether it stands in a complete `<answer>...</answer>`.
         reason: why there is no tagged answer; "" where there is one.
     """
@@ -63,7 +69,7 @@ def find_answer(text: str) -> FoundAnswer:
         opening = text.rfind(ANSWER[0], 0, max(text.rfind(ANSWER[1]), 0))
         end = text.find(ANSWER[1], opening + _LONG)
     if opening < 0:
-        return FoundAnswer(text.strip(), False, "no answer tag")
+        return FoundAnswer(_CALL.sub(" ", text).strip(), False, "no answer tag")
     return FoundAnswer(text[opening + _LONG : end].strip(), True)
 
 
@@ -88,6 +94,7 @@ def says_none(answer: str) -> bool:
     """Whether the answer is the word None, any case, fenced or not, a trailing period allowed."""
     if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"
         return False
-    fenced = _FENCE.match(answer.strip())
+    answer = _ENDS.sub("", answer.strip()).strip()
+    fenced = _FENCE.match(answer)
     word = fenced.group(1) if fenced else answer
     return word.strip().rstrip(".").strip().casefold() == "none"

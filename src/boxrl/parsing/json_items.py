@@ -5,7 +5,8 @@ fences and line ends between, is one sequence and adds up. Where words stand bet
 array adds the labels that it names anew and replaces the boxes of those that it names again: an
 array per class adds up, a revision replaces, a repetition counts once. Objects outside of arrays
 always add up, and brackets without objects never displace items. An object that holds lists of
-boxes under labels (`{"cat": [[...], ...]}`) counts as an array of their items.
+boxes under labels (`{"cat": [[...], ...]}`) counts as an array of their items. A label around
+items (`{"label": "cat", "boxes": [...]}`) is that of those that have none.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ _DECODER = json.JSONDecoder(
     parse_constant=lambda _: None,  # NaN and Infinity are no numbers
 )
 _NUMBERS = {int, float}  # bool, a subclass of int, is none
-_OPENING = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI])|\{(?=\s*[\"'])")
-_WORD = re.compile(r"\w")
-_FENCE = re.compile(r"```(?:json)?")
+_OPENING = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI]|\Z)|\{(?=\s*[\"'])")
+_WORD = re.compile(r"[^\W\d_]")
+"""A letter: numbers alone, as of a list, are no words."""
+_PROSE = re.compile(r"\[\s{0,9}[^\W\d_]")
+_FENCE = re.compile(r"```(?:json|\w{1,16}(?=[ \t]{0,9}\n))?", re.IGNORECASE)
 
 
 class Items(NamedTuple):
@@ -161,6 +164,7 @@ def read_items(
     """
     rest = Rest()
     merged = _Merged()
+    known = None if names is None else frozenset(map(fold_label, names))
     end_of_last = failures = values = 0
     position, objects_only, inside_broken = 0, False, False
     while failures < MAX_FAILED_DECODES:
@@ -180,6 +184,7 @@ def read_items(
             failures += 1
             rest.reason = rest.reason or "broken JSON"
             if is_array:
+                rest.whole = rest.whole and _PROSE.match(answer, start) is not None
                 position, inside_broken = start + 1, True
                 objects_only = objects_only or (end == _CUT and not bare)
             else:
@@ -192,10 +197,9 @@ def read_items(
         values += 1
         if values > MAX_VALUES:
             return Items([], []), Rest(whole=False, reason="too many brackets")
-        named = [] if names is None else _named_boxes(value, box_key, names)
-        items = named or list(_items(value, box_key, label, bare, rest))
-        merged.add(items, in_array=is_array or inside_broken or bool(named))
-        rest.whole = rest.whole and not (inside_broken and items)
+        items = list(_items(value, box_key, label, bare, rest, known))
+        holds_array = is_array or (box_key not in value and _any_list(value))
+        merged.add(items, in_array=holds_array or inside_broken)
         position = end_of_last = end
     if not rest.reason:
         rest.reason = "brackets without boxes" if rest.passed else "no JSON"
@@ -217,49 +221,77 @@ def _decode(text: str, start: int) -> tuple[Any, int, int]:
         return None, start, start
 
 
-def _items(value: Any, box_key: str, label: str | None, bare: bool, rest: Rest) -> Iterator[Item]:
+def _items(
+    value: Any,
+    box_key: str,
+    label: str | None,
+    bare: bool,
+    rest: Rest,
+    known: frozenset[str] | None,
+) -> Iterator[Item]:
     """Items of a decoded value in order; what is none of them is counted in `rest`."""
     if value == []:
         rest.says_nothing = True
         return
-    todo = [value]  # a stack: nesting is the text's own and may be deep
+    todo = [(value, label)]  # a stack: nesting is the text's own and may be deep
     while todo:
-        value = todo.pop()
+        value, name = todo.pop()
         if isinstance(value, dict):
-            inner = [] if box_key in value else [v for v in value.values() if _holds_objects(v)]
-            if inner:
-                todo += reversed(inner)
-                continue
-            if box_key not in value and [] in value.values() and not _any_list(value):
-                rest.says_nothing = True  # {"boxes": []}
-                continue
-            item, reason = _item(value, box_key, label)
-            if item is None:
-                rest.refuse(reason)
-            else:
-                yield item
+            named = _named_boxes(value, box_key, known)
+            inner = [] if named else _inner(value, box_key, name, known)
+            todo += reversed(inner)
+            yield from named
+            if box_key in value or not (named or inner):
+                yield from _item(value, box_key, name, rest)
         elif not isinstance(value, list):
             rest.refuse("values without a box")
-        elif bare and label is not None and _is_box(value):
-            yield tuple(value), label
+        elif bare and name is not None and _is_box(value):
+            yield tuple(value), name
+        elif len(value) > 1 and _NUMBERS.issuperset(map(type, value)):
+            rest.refuse("numbers without an object")
         elif any(isinstance(inner, (dict, list)) for inner in value):
-            todo += reversed(value)
+            todo += [(inner, name) for inner in reversed(value)]
         else:
             rest.passed += bool(value)
 
 
-def _named_boxes(value: Any, box_key: str, names: Sequence[str]) -> list[Item]:
+def _inner(
+    value: dict[str, Any], box_key: str, name: str | None, known: frozenset[str] | None
+) -> list[tuple[Any, str | None]]:
+    """What an object holds that may hold items, each with the label of those that have none.
+
+    That is a label beside them, or the key that they stand under where it was asked for. In an
+    item they are parts, whose labels are their own.
+    """
+    if box_key in value:
+        return [(inner, None) for inner in value.values() if _holds_boxes(inner, box_key)]
+    own = value.get("label")
+    name = own if isinstance(own, str) and own else name
+    return [
+        (inner, key if known and fold_label(key) in known else name)
+        for key, inner in value.items()
+        if _holds_objects(inner)
+    ]
+
+
+def _named_boxes(value: dict[str, Any], box_key: str, known: frozenset[str] | None) -> list[Item]:
     """The items of `{"label": [[...], ...], ...}`; none where a value is no list of boxes.
 
     One of its keys has to be a label that was asked for, where that is known.
     """
-    if not isinstance(value, dict) or box_key in value:
+    if known is None or box_key in value:
         return []
     if not all(isinstance(boxes, list) and all(map(_is_box, boxes)) for boxes in value.values()):
         return []
-    if names and set(map(fold_label, names)).isdisjoint(map(fold_label, value)):
+    if known and known.isdisjoint(map(fold_label, value)):
         return []
     return [((x1, y1, x2, y2), name) for name, boxes in value.items() for x1, y1, x2, y2 in boxes]
+
+
+def _holds_boxes(value: Any, box_key: str) -> bool:
+    """Whether it is an item or a list with one."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(inner, dict) and box_key in inner for inner in values)
 
 
 def _any_list(value: dict[str, Any]) -> bool:
@@ -273,19 +305,25 @@ def _holds_objects(value: Any) -> bool:
     )
 
 
-def _item(value: dict[str, Any], box_key: str, label: str | None) -> tuple[Item | None, str]:
-    """The item that an object is, or None and why it is none."""
+def _item(value: dict[str, Any], box_key: str, label: str | None, rest: Rest) -> Iterator[Item]:
+    """The item that an object is; where it is none, `rest` counts it."""
     if box_key not in value:
-        return None, f"no {box_key}"
+        if [] in value.values() and not _any_list(value):
+            rest.says_nothing = True  # {"boxes": []}
+        else:
+            rest.refuse(f"no {box_key}")
+        return
     if not _is_box(box := value[box_key]):
-        return None, f"{box_key} is not four finite numbers"
+        rest.refuse(f"{box_key} is not four finite numbers")
+        return
     name = value.get("label")
     if name is None or (name == "" and label is not None):
         name = label
     if not isinstance(name, str):
-        return None, "no label"
+        rest.refuse("no label")
+        return
     x1, y1, x2, y2 = box
-    return ((x1, y1, x2, y2), name), ""
+    yield (x1, y1, x2, y2), name
 
 
 def _is_box(value: Any) -> bool:
