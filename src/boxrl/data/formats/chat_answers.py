@@ -20,7 +20,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
 from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.parsing import parse
-from boxrl.parsing.answers import find_answer, says_none
+from boxrl.parsing.answers import find_answer, says_none, split_thought
 from boxrl.types import Asked
 
 Box = tuple[float, float, float, float]
@@ -64,11 +64,11 @@ def why_unfinished(question: str, answer: str) -> str:
         question: with TOOL_SAID where a tool spoke before the answer.
         answer: the text.
     """
+    if TOOL_SAID in question or _TOOL_CALL.search(split_thought(answer)[1]):
+        return "calls a tool or comes behind one, whose boxes can be of a part of the image"
     found = find_answer(answer)
     if not found.answer and not found.tagged and answer.strip():
         return "ends in its thought; complete it"
-    if TOOL_SAID in question or _TOOL_CALL.search(found.answer):
-        return "calls a tool or comes behind one, whose boxes can be of a part of the image"
     return ""
 
 
