@@ -46,6 +46,30 @@ def test_an_unknown_engine_is_told_with_the_known_ones() -> None:
         build_engine(EngineOptions("tiny", "sglang"), "standard", Path())
 
 
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (EngineOptions("tiny", base_urls=["http://127.0.0.1:1/v1"]), "--base-url is for engine op"),
+        (
+            EngineOptions("tiny", "vllm", extra_body={"seed": 1}),
+            "--extra-body is for engine openai",
+        ),
+        (
+            EngineOptions("tiny", served_model_name="qwen"),
+            "--served-model-name is for engine openai",
+        ),
+        (EngineOptions("tiny", engine_args=["seed=1"]), "--engine-arg is for engine vllm"),
+        (
+            EngineOptions("tiny", "openai", base_urls=["http://a/v1"], engine_args=["seed=1"]),
+            "--engine-arg is for engine vllm, and engine openai does not read it; take engine vl",
+        ),
+    ],
+)
+def test_what_another_engine_reads_is_refused(options: EngineOptions, option: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        build_engine(options, "standard", Path())
+
+
 def test_an_engine_of_ones_own_joins_by_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[EngineOptions, Questions]] = []
 
@@ -54,7 +78,7 @@ def test_an_engine_of_ones_own_joins_by_an_entry(monkeypatch: pytest.MonkeyPatch
         return "engine"
 
     monkeypatch.setitem(build.ENGINES, "echo", EngineKind(echo, 1))
-    options = EngineOptions("tiny", "echo")
+    options = EngineOptions("tiny", "echo", extra_body={"mine": 1})
     assert build_engine(options, "standard", Path("images"), "blank_image") == "engine"
     [(given, questions)] = seen
     assert given is options

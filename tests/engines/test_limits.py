@@ -81,13 +81,10 @@ def test_a_processor_that_resizes_in_another_way_is_refused() -> None:
         (("--min-pixels", "500", "--max-pixels", "490"), "below one patch"),
         (("--min-pixels", "9000", "--max-pixels", "8000"), "min_pixels 9,000 is above max_pixels"),
         (("--min-pixels", "99999"), "is above max_pixels 12,740"),
-        (("--extra-body", '{"mm_processor_kwargs": {"max_pixels": 9}}'), "--extra-body: 'max_pix"),
-        (("--engine-arg", "mm_processor_kwargs={max_pixels: 9}"), "--engine-arg: 'max_pixels'"),
-        (("--engine-arg", "mm_processor_kwargs={size: {longest_edge: 9}}"), "'longest_edge' would"),
     ],
 )
 @pytest.mark.parametrize("engine", ["transformers", "vllm", "openai"])
-def test_limits_that_contradict_or_come_by_another_door_are_one_line(
+def test_limits_that_contradict_are_one_line(
     scene_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -95,10 +92,35 @@ def test_limits_that_contradict_or_come_by_another_door_are_one_line(
     options: tuple[str, ...],
     said: str,
 ) -> None:
-    more = ("--engine", engine, "--base-url", "http://127.0.0.1:9/v1", *options)
+    server = ("--base-url", "http://127.0.0.1:9/v1") if engine == "openai" else ()
+    more = ("--engine", engine, *server, *options)
     assert main(call(scene_folder, tmp_path / "p.jsonl", *more)) == 2
     error = capsys.readouterr().err
     assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "option", "value", "said"),
+    [
+        ("openai", "--extra-body", '{"mm_processor_kwargs": {"max_pixels": 9}}', "'max_pixels'"),
+        ("vllm", "--engine-arg", "mm_processor_kwargs={max_pixels: 9}", "'max_pixels'"),
+        ("vllm", "--engine-arg", "mm_processor_kwargs={size: {longest_edge: 9}}", "'longest_edge'"),
+    ],
+)
+def test_limits_by_another_door_are_one_line(
+    scene_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    option: str,
+    value: str,
+    said: str,
+) -> None:
+    more = ("--engine", engine, option, value)
+    assert main(call(scene_folder, tmp_path / "p.jsonl", *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"boxrl: {option}: {said} would move the frame")
     assert error.count("\n") == 1
 
 

@@ -61,6 +61,10 @@ def test_rewards_that_do_not_apply_are_none() -> None:
     }
 
 
+def test_no_completions_have_no_rewards() -> None:
+    assert score([], [], ["format", "f1"]) == {"format": [], "f1": []}
+
+
 def test_lengths_come_from_the_caller() -> None:
     right = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
     values = score([CAT, CAT, CAT], [right, right, TARGET], ["cosine"], n_tokens=[0, 1024, 0])

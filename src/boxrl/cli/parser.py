@@ -80,4 +80,8 @@ def add_command(verbs: Any, name: str, summary: str, example: str, **options: An
         example=example,
         **options,
     )
+    # Also behind the verb, where people add it to a call that failed; set before it, it stays.
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     return parser

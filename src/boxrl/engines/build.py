@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class EngineOptions:
     """Which model answers and how it is run or reached; an engine reads what concerns it.
 
+    What would ask another model, or ask it otherwise, is refused where the engine does not read it.
+
     Attributes:
         model: packaged name or folder; of servers, the name by which they know the model will do.
         engine: key of ENGINES.
@@ -99,7 +101,8 @@ def build_engine(
         control: see `Questions`.
 
     Raises:
-        UsageError: an unknown engine, family or prompt, or a model that cannot be loaded.
+        UsageError: an unknown engine, family or prompt, an option that the engine does not read,
+            or a model that cannot be loaded.
         MissingExtra: the engine's packages are not installed.
     """
     from boxrl.generation.questions import Questions
@@ -107,10 +110,21 @@ def build_engine(
 
     if options.engine not in ENGINES:
         raise UsageError(f"unknown engine {options.engine!r}; engines: {', '.join(ENGINES)}")
+    _refuse_unread(options)
     family, asked = find_family(options), build_prompt(prompt)
     thinking = find_thinking(options, asked)
     questions = Questions(family, asked, images, control, thinking)
     return ENGINES[options.engine].build(options, questions)
+
+
+def _refuse_unread(options: EngineOptions) -> None:
+    """Refuse what another engine reads: a server's address, say, while a local model answers."""
+    for name, (option, reader) in READ_BY_ONE.items():
+        if options.engine in BUILT_IN - {reader} and getattr(options, name):
+            raise UsageError(
+                f"{option} is for engine {reader}, and engine {options.engine} does not read it; "
+                f"take engine {reader} or leave it out"
+            )
 
 
 def find_family(options: EngineOptions) -> Family:
@@ -259,6 +273,17 @@ ENGINES: dict[str, EngineKind] = {
     "openai": EngineKind(_openai, 1),
 }
 """Every engine by name."""
+
+BUILT_IN = frozenset(ENGINES)
+"""Those of boxrl; one that joins from outside reads what it likes."""
+
+READ_BY_ONE = {
+    "base_urls": ("--base-url", "openai"),
+    "served_model_name": ("--served-model-name", "openai"),
+    "extra_body": ("--extra-body", "openai"),
+    "engine_args": ("--engine-arg", "vllm"),
+}
+"""Options that decide who answers or how, and that one engine alone reads: its name."""
 
 
 def parse_engine_arg(text: str) -> tuple[str, Any]:

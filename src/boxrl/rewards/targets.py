@@ -74,7 +74,7 @@ def _build_all(objects: Sequence[Objects], sizes: Sequence[Size | None]) -> list
         return None
     boxes = np.array(numbers, dtype=np.float64).reshape(-1, 4)
     limits = [size_wh or (MAX_PIXELS, MAX_PIXELS) for size_wh in sizes]
-    limit = np.repeat(np.array(limits), [len(row) for row in labels], axis=0)
+    limit = np.repeat(np.reshape(limits, (len(limits), 2)), [len(row) for row in labels], axis=0)
     low, high = boxes[:, :2], boxes[:, 2:]
     if not ((low >= 0) & (low < high) & (high <= limit)).all():
         return None
