@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from boxrl.cli.benchmark import figure_words, figures_grid
+import pytest
+
+from boxrl.benchmarks import build_benchmark
+from boxrl.benchmarks.outcome import Outcome
+from boxrl.cli.benchmark import figure_words, figures_grid, print_benchmark
+from boxrl.evaluate import evaluate
+from tests.support.evaluations import PLAIN, A, prediction, sample
 
 
 def test_parts_of_equal_figures_are_columns() -> None:
@@ -35,3 +41,15 @@ def test_rates_are_percentages_and_numbers_per_something_are_not() -> None:
     assert figure_words("pairs", 12) == "12"
     assert figure_words("pairs", 0) == "0"  # which was shown as unknown
     assert figure_words("mAP", None) == figure_words("mAP_s", -1.0) == "-"
+
+
+def test_what_makes_a_part_doubtful_stands_under_the_table_of_several(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It stood on the page alone: a wrong frame gave figures beside the published ones."""
+    asked = [sample("1", (A, "cat"))]
+    silent = evaluate(asked, {"1": prediction("1", "")}, PLAIN, resamples=0)
+    gold = evaluate(asked, {"1": prediction("1", "None")}, PLAIN, resamples=0)
+    refcoco = build_benchmark("refcoco")
+    print_benchmark(Outcome(refcoco, {"mean": {"f1": 0.5}}, {"val": silent, "testA": gold}, {}))
+    assert "hint: val: 1 of 1 completions hold no answer" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """What an evaluation says about answers that were read in another way, or not at all."""
 
+from dataclasses import replace
+
 import pytest
 
 from boxrl.data.predictions import Prediction
@@ -98,3 +100,11 @@ def test_boxes_on_words_that_nobody_asked_for_are_told():
     assert "'green square'" in hint
     one_right = [f"<answer>{strange}</answer>"] * 3 + [f"<answer>{CAT}</answer>"]
     assert run(one_right).metrics["hints"] == []
+
+
+def test_labels_that_count_as_one_are_told():
+    names = ("Cat", "cat", "owl")
+    asked = [replace(s, labels=names) for s in SAMPLES]
+    (hint,) = run([f"<answer>{CAT}</answer>"] * 4, asked).metrics["hints"]
+    assert hint.startswith("1 of 2 labels are spelt in several ways")
+    assert "'Cat', 'cat'" in hint

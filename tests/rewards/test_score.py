@@ -3,6 +3,7 @@
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 
 from boxrl.errors import DataError, UsageError
@@ -23,6 +24,16 @@ def half(completion: Completion, target: Target, *, factor: float = 0.5) -> floa
 def test_score_gives_one_value_per_completion_and_reward() -> None:
     values = score([CAT, "None", CAT], [TARGET, [], TARGET], ["iou", "format"])
     assert values == {"iou": [0.5, 0.0, 0.5], "format": [1.0, 0.0, 1.0]}
+
+
+def test_sizes_and_lengths_may_be_arrays_and_answers_must_be_texts() -> None:
+    arrays = {"sizes": np.array([[100, 50]]), "n_tokens": np.array([9])}
+    lists = {"sizes": [(100, 50)], "n_tokens": [9]}
+    calls = [score([CAT], [TARGET], ["iou", "cosine"], **given) for given in (arrays, lists)]
+    assert calls[0] == calls[1]
+    for completion in (None, [{"role": "assistant", "content": CAT}]):
+        with pytest.raises(DataError, match=r"completions\[0\]: expected the text of an answer"):
+            score([completion], [TARGET], ["iou"])
 
 
 def test_boxes_are_clipped_where_the_size_is_known() -> None:

@@ -35,6 +35,22 @@ def test_plain_and_conversational_completions() -> None:
     assert completion_text(parts) == RIGHT
 
 
+def test_a_thought_that_trl_takes_out_of_the_completion_is_part_of_it() -> None:
+    """A tokenizer with a response template: `format` was 0 in every completion."""
+    apart = {"role": "assistant", "reasoning_content": "one", "content": RIGHT}
+    cut = {"role": "assistant", "reasoning_content": "one", "content": ""}
+    assert call("format", [[apart], [cut]]) == [1.0, 0.0]
+    assert completion_text([cut]) == completion_text([cut], opened=True) == "<think>one"
+    opened = TRLReward("format", FAMILIES["plain"], opened=True)
+    said = [[apart], [{"role": "assistant", "content": f"one</think>{RIGHT}"}]]
+    assert opened(completions=said, sample=[LINE] * 2, completion_ids=[[1]] * 2) == [1.0, 1.0]
+
+
+def test_what_tools_say_is_no_answer() -> None:
+    asks = {"role": "assistant", "content": None, "tool_calls": []}
+    assert call("f1", [[asks, {"role": "tool", "content": RIGHT}]]) == [0.0]
+
+
 def test_boxes_are_read_in_the_frame_of_the_family() -> None:
     family = FAMILIES["qwen2.5-vl"]
     width, height = family.input_size_wh(SAMPLE.size_wh)
@@ -100,6 +116,9 @@ def test_format_reads_neither_boxes_nor_targets(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_broken_sample_is_an_error() -> None:
+    for column in (json.loads(LINE), None):
+        with pytest.raises(DataError, match="expected a line of a samples file, as text"):
+            call("ap", [RIGHT], sample=[column])
     with pytest.raises(DataError, match="zero width"):
         call("ap", [RIGHT], sample=[LINE.replace("[0,0,50,50]", "[0,0,0,50]")])
 

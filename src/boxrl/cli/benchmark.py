@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from boxrl.benchmarks import Benchmark, Published
     from boxrl.benchmarks.outcome import Outcome
     from boxrl.engines.answers import AnswerOptions
-    from boxrl.evaluate.tables import CitedTable
+    from boxrl.evaluate.tables import CitedTable, Format
 
 
 def add_verb(verbs: Any) -> None:
@@ -143,8 +143,7 @@ def list_benchmarks(args: argparse.Namespace) -> None:
 def run_all(args: argparse.Namespace) -> None:
     """Convert, predict, evaluate, report; one benchmark after the other."""
     from boxrl.benchmarks import build_benchmark
-    from boxrl.benchmarks.tables import benchmark_table, describe, overview_table
-    from boxrl.evaluate.tables import render_tables
+    from boxrl.benchmarks.tables import describe, overview_table
 
     form = chosen_format(args)
     benchmarks = [build_benchmark(name) for name in dict.fromkeys(args.names)]
@@ -164,10 +163,7 @@ def run_all(args: argparse.Namespace) -> None:
         contents = {outcome.benchmark.name: describe(outcome) for outcome in outcomes}
         print_json(contents if several else describe(outcomes[0]))
     elif form:
-        shown = [overview_table(outcomes)] if several else []
-        if not (several and form == "csv"):
-            shown += [benchmark_table(outcome, rivals) for outcome in outcomes]
-        print(render_tables(shown, form), end="")
+        _print_cited_tables(outcomes, rivals, form)
     else:
         for outcome, folder in zip(outcomes, folders, strict=True):
             print_benchmark(outcome)
@@ -176,6 +172,23 @@ def run_all(args: argparse.Namespace) -> None:
             print_cited(overview_table([rival]))
         if several:
             print_cited(overview_table(outcomes))
+
+
+def _print_cited_tables(
+    outcomes: Sequence[Outcome], rivals: Sequence[Outcome], form: Format
+) -> None:
+    """The tables to cite, and on stderr what makes their figures doubtful."""
+    from boxrl.benchmarks.tables import benchmark_table, overview_table
+    from boxrl.evaluate.tables import render_tables
+
+    several = len(outcomes) > 1
+    shown = [overview_table(outcomes)] if several else []
+    if not (several and form == "csv"):
+        shown += [benchmark_table(outcome, rivals) for outcome in outcomes]
+    print(render_tables(shown, form), end="")
+    for outcome in (*outcomes, *rivals):
+        for hint in part_hints(outcome):
+            print(f"hint: {hint}", file=sys.stderr)
 
 
 def _print_end(outcome: Outcome, out: Path) -> None:
@@ -306,7 +319,7 @@ def print_benchmark(outcome: Outcome) -> None:
 
     from boxrl.benchmarks.tables import overview_table
     from boxrl.cli.evaluate import print_evaluation
-    from boxrl.cli.tables import new_table, print_protocol
+    from boxrl.cli.tables import new_table, print_hints, print_protocol
 
     console, benchmark = Console(highlight=False), outcome.benchmark
     if not outcome.table:
@@ -320,10 +333,21 @@ def print_benchmark(outcome: Outcome) -> None:
         for name, values in rows:
             table.add_row(name, *values)
         console.print(table)
+        print_hints(console, part_hints(outcome))
         print_protocol(console, outcome.protocol)
     console.print(Text(f"protocol of {benchmark.name}: {benchmark.protocol}", style="dim"))
     print_cited(overview_table([outcome]))
     _print_published(console, benchmark.published)
+
+
+def part_hints(outcome: Outcome) -> list[str]:
+    """What makes the figures of a benchmark's parts doubtful, or explains them."""
+    several = len(outcome.parts) > 1
+    return [
+        f"{name}: {hint}" if several else hint
+        for name, part in outcome.parts.items()
+        for hint in part.metrics["hints"]
+    ]
 
 
 def figures_grid(

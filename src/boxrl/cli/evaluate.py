@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
         print_json(evaluation.metrics)
     elif form:
         print(render_tables([evaluation_table(evaluation.metrics)], form), end="")
+        for hint in evaluation.metrics["hints"]:
+            print(f"hint: {hint}", file=sys.stderr)
     else:
         print_evaluation(evaluation.metrics)
         _print_end(evaluation.metrics, args.out)

@@ -70,7 +70,9 @@ def summarize_drift(
     draws = resample(n_images, resamples, seed)
     found: dict[str, Any] = {"n": len(rows), "tokens": int(tokens.sum()), "intervals": {}}
     for name, sums in (("kl", divergence), ("other_choice", others)):
-        parts, wholes = (np.bincount(groups, column) for column in (sums, tokens))
+        parts, wholes = (
+            np.bincount(groups, column).astype(np.float64) for column in (sums, tokens)
+        )
         ends = interval(resample_ratio(draws, parts, wholes))
         found[name] = float(sums.sum() / tokens.sum())
         found["intervals"][name] = list(ends) if ends else None

@@ -145,6 +145,7 @@ def evaluate(
     metrics["hints"] = [
         *_silence(answers, rules.opened),
         *_strange_words(rows),
+        *_spelt_apart(samples),
         *(_unscored(rows) if confidence == "written" else ()),
         *_thoughts_begun_elsewhere(answers, rules.opened),
         *describe_signs(signs, family),
@@ -178,6 +179,21 @@ def _strange_words(rows: Sequence[Row]) -> Iterator[str]:
             f"none of the {len(labels):,} boxes has a label that was asked for (the first has "
             f"{labels[0]!r:.40}): the model does not know these words, and rewards cannot teach "
             "them; SFT on samples that ask for them can (boxrl init --method sft)"
+        )
+
+
+def _spelt_apart(samples: Sequence[Sample]) -> Iterator[str]:
+    """A sentence where labels count as one that their source tells apart, and AP is another."""
+    asked = {sample.labels for sample in samples if sample.task == "detection"}
+    names: dict[str, set[str]] = {}
+    for label in {label for labels in asked for label in labels}:
+        names.setdefault(fold_label(label), set()).add(label)
+    several = sorted(sorted(spelt) for spelt in names.values() if len(spelt) > 1)
+    if several:
+        yield (
+            f"{len(several):,} of {len(names):,} labels are spelt in several ways that differ in "
+            f"case or blanks alone (first: {', '.join(map(repr, several[0]))}) and count as one "
+            "label: where the source means different ones, its own AP is over more labels"
         )
 
 

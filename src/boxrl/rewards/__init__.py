@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from boxrl.errors import UsageError, did_you_mean
+from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.rewards.calibrated import calibrated
@@ -199,8 +199,8 @@ def score(
 
     Raises:
         UsageError: unknown rewards, settings or family, or sequences of different lengths.
-        DataError: a target with a broken box, or no size where the family needs it; names the
-            row.
+        DataError: a completion that is no text, a target with a broken box, or no size where the
+            family needs it; names the row.
 
     >>> answer = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
     >>> score([answer], [[{"bbox": [0, 0, 10, 20], "label": "cat"}]], ["iou", "format"])
@@ -215,22 +215,30 @@ def score(
     for what, values in given.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
-    sizes = sizes or [None] * n
-    input_sizes = input_sizes or [None] * n
-    asked = asked or [None] * n
+    sizes, input_sizes = (_pairs(values, n) for values in (sizes, input_sizes))
+    asked = [None] * n if asked is None else asked
     family = build_family(family) if isinstance(family, str) else family
     targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
     steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
     for row, text in enumerate(completions):
+        if not isinstance(text, str):
+            raise DataError(
+                f"completions[{row}]: expected the text of an answer, got {type(text).__name__}"
+            )
         check_size(family, sizes[row], f"sizes[{row}]")
         parsed = partial(
             parse, text, family, sizes[row], input_sizes[row], answer_tag, asked=asked[row]
         )
-        completion = Completion(text, parsed, n_tokens[row] if n_tokens else None)
+        completion = Completion(text, parsed, None if n_tokens is None else n_tokens[row])
         for function, keep in steps:
             keep(function(completion, targets[row]))
     return out
+
+
+def _pairs(values: Sequence[Any] | None, n: int) -> list[tuple[int, int] | None]:
+    """Sizes as tuples, from rows of an array, too."""
+    return [None if p is None else (p[0], p[1]) for p in ([None] * n if values is None else values)]
 
 
 REWARDS: dict[str, RewardFunction] = {

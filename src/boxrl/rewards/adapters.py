@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from boxrl.data.samples import parse_line
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family, build_family, read_family
 from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
 from boxrl.parsing import AnswerTag, parse
@@ -26,13 +26,22 @@ from boxrl.types import Asked, Completion, Parsed, Target
 LOG = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=2048)
 def read_target(line: str) -> tuple[Target, Asked, tuple[int, int]]:
     """Target, what was asked, and image size of a line of a samples file.
 
     Raises:
         DataError: the line is no sample.
     """
+    if not isinstance(line, str):
+        raise DataError(
+            f"a row's target is {line!r:.60}; expected a line of a samples file, as text: "
+            "boxrl.data.samples.render_sample(sample) writes one"
+        )
+    return _read_line(line)
+
+
+@lru_cache(maxsize=2048)
+def _read_line(line: str) -> tuple[Target, Asked, tuple[int, int]]:
     sample = parse_line(line)
     return Target.from_sample(sample), Asked.from_sample(sample), sample.size_wh
 

@@ -9,7 +9,7 @@ from typing import Any
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import AnswerTag
-from boxrl.parsing.answers import as_read
+from boxrl.parsing.answers import THOUGHT, as_read
 from boxrl.rewards import Reward, Spec, build_reward
 from boxrl.rewards.adapters import find_image_path, parse_once, read_target
 from boxrl.rewards.format import FORM_ONLY
@@ -102,7 +102,7 @@ class TRLReward:
 
     def _text(self, written: str | Sequence[Message]) -> str:
         """What the model wrote, with the tag that the prompt wrote for it."""
-        return as_read(completion_text(written), self.opened)
+        return completion_text(written, self.opened)
 
 
 def training_progress(state: Any) -> float | None:
@@ -112,11 +112,36 @@ def training_progress(state: Any) -> float | None:
     return min(float(state.global_step / state.max_steps), 1.0)
 
 
-def completion_text(completion: str | Sequence[Message]) -> str:
-    """What the model wrote, from plain text or from chat messages with text content."""
+def completion_text(completion: str | Sequence[Message], opened: bool = False) -> str:
+    """What the model wrote, as one text; what tools said is none of it.
+
+    Args:
+        completion: plain text, or chat messages; a thought that TRL took out of them by the
+            tokenizer's response template stands in front again.
+        opened: whether the prompt had opened the thought.
+    """
     if isinstance(completion, str):
-        return completion
-    return "".join(_content_text(message["content"]) for message in completion)
+        return as_read(completion, opened)
+    said = [item for item in completion if item.get("role", "assistant") == "assistant"]
+    text = "".join(map(_message_text, said))
+    return text if any(map(_thought, said)) else as_read(text, opened)
+
+
+REASONING = ("reasoning_content", "thinking")
+"""Where TRL's response templates put a thought."""
+
+
+def _thought(message: Message) -> str:
+    return next((message[key] for key in REASONING if message.get(key)), "")
+
+
+def _message_text(message: Message) -> str:
+    """Thought and content; a thought behind which nothing stands was cut, and stays open."""
+    thought, content = _thought(message), _content_text(message.get("content") or "")
+    if not thought:
+        return content
+    begin, end = THOUGHT
+    return f"{begin}{thought}{end}{content}" if content else f"{begin}{thought}"
 
 
 def _content_text(content: str | Sequence[Message]) -> str:
