@@ -117,7 +117,7 @@ def save_scenes(folder: Path, name: str, tokens: tuple[int, int], count: int = 4
 
 
 def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) -> None:
-    """Models are built where they would be loaded, and completions drawn without the model.
+    """Models are built where they would be loaded, completions drawn without them, all different.
 
     Args:
         patch: undoes it.
@@ -144,7 +144,7 @@ def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) ->
         end = generation_config.eos_token_id
         drawn = torch.full((len(prompts), longest), end[0] if isinstance(end, list) else end)
         for row in range(len(prompts)):
-            drawn[row, : lengths[row % len(lengths)] if lengths else longest] = 20 + row % 7
+            drawn[row, : lengths[row % len(lengths)] if lengths else longest] = 20 + row
         return torch.cat([prompts, drawn.to(prompts.device)], 1)
 
     patch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(load))

@@ -144,7 +144,8 @@ GLOSSARY = {
     "seed": "the start of a random number generator, nothing else",
     "shared prefix": (
         "what several rows begin with, run through the model once: the prompt of a group in "
-        "GRPO, and what [prompts of one image](#prompts-of-one-image) begin with"
+        "GRPO, what its completions begin with alike, and what [prompts of one "
+        "image](#prompts-of-one-image) begin with"
     ),
     "take-off": "the step at which a reward is past half of its rise for good",
     "target": "a ground-truth box with its label",

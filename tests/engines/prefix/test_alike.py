@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from boxrl.engines.prefix import attention as prefix_attention  # noqa: E402
 from boxrl.engines.prefix import kernels, shared_prefix  # noqa: E402
 from boxrl.engines.prefix.alike import WORTH, Part, keep_apart, split_alike  # noqa: E402
+from boxrl.engines.prefix.layout import Siblings  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, pack  # noqa: E402
 from boxrl.engines.training.batches import split_rows  # noqa: E402
 from tests.engines.prefix.test_shared_prefix import (  # noqa: E402
@@ -102,38 +103,44 @@ def test_a_wrong_beginning_is_seen_by_the_comparison(
     def blind(completions: dict[int, list[int]]) -> list[Part]:
         return split_alike({row: [0] * len(tokens) for row, tokens in completions.items()})
 
-    add = shared_prefix._add_completions
     name, mistaken = {
         "other tokens are alike": ("split_alike", blind),
         "a beginning is not seen": (
-            "_add_completions",
-            lambda row, rows, prompt, parts, _: add(row, rows, prompt, parts, prompt.context),
+            "Siblings", lambda spans, context, *rows: Siblings(spans, context[:1], *rows)
         ),
-    }[wrong]
+    }[wrong]  # fmt: skip
     monkeypatch.setattr(shared_prefix, name, mistaken)
     got, _ = shared_log_probs(model, batch, SIZE)
     assert (got - expected)[batch.completion_mask].abs().max() > 1e-2
 
 
 def all_parts(parts: list[Part]) -> Iterator[Part]:
-    for part in parts:
-        yield part
-        yield from all_parts(part.onward)
+    todo = [*parts]
+    while todo:
+        yield (part := todo.pop(0))
+        todo = part.onward + todo
 
 
 def test_what_completions_have_in_common_is_one_part() -> None:
     answers = {0: "[12, 34]", 1: "[12, 56]", 2: "None", 3: "None", 4: "[12, 34]"}
     tokens = {row: list(map(ord, text)) for row, text in answers.items()}
-    onward = [Part([0, 4], 5, 8, []), Part([1], 5, 8, [])]
-    assert split_alike(tokens, worth=8) == [Part([0, 1, 4], 0, 5, onward), Part([2, 3], 0, 4, [])]
-    apart = [Part([0, 4], 0, 8, []), Part([1], 0, 8, []), Part([2, 3], 0, 4, [])]
-    assert split_alike(tokens, worth=11) == apart
+    none, onward = Part([2, 3], 0, 4, []), [Part([0, 4], 5, 8, []), Part([1], 5, 8, [])]
+    assert split_alike(tokens, worth=5) == [none, Part([0, 1, 4], 0, 5, onward)]
+    # Equal ones are one in any case, so no more than five tokens are saved.
+    assert split_alike(tokens, worth=6) == [none, Part([0, 4], 0, 8, []), Part([1], 0, 8, [])]
+    assert split_alike({}) == []
     assert [part.rows for part in keep_apart(tokens)] == [[0], [1], [2], [3], [4]]
 
 
 def test_a_completion_may_end_where_another_goes_on() -> None:
     tokens = {7: [1] * 20, 8: [1] * 24}
     assert split_alike(tokens) == [Part([7, 8], 0, 20, [Part([8], 20, 24, [])])]
+
+
+def test_beginnings_may_stand_in_one_another_as_often_as_there_are_completions() -> None:
+    """As of a policy that repeats itself: more often than Python may recurse."""
+    found = split_alike({row: [1] * (row + 1) for row in range(1100)})
+    assert sum(len(part.onward) > 0 for part in all_parts(found)) > 1000
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -151,7 +158,8 @@ def test_parts_hold_every_token_of_every_completion_in_order(worth: float, seed:
         for row in part.rows:
             assert part.start == len(held[row])
             held[row] = completions[row][: part.end]
-        assert not part.onward or (len(part.rows) - 1) * (part.end - part.start) >= worth
+        different = {tuple(completions[row]) for row in part.rows}
+        assert not part.onward or (len(different) - 1) * (part.end - part.start) >= worth
     assert held == completions
     distinct = set(map(tuple, completions.values()))
     assert sum(part.end - part.start for part in parts) <= sum(map(len, distinct))

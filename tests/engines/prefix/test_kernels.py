@@ -38,31 +38,29 @@ ROWS = {
     "groups that cross blocks": [(150, [90, 7, 60]), (40, [1, 1]), (260, [128, 128])],
     "prompts of one image": [(5, [(3, [2, 4]), (1, [1]), (4, [3, 3, 1])]), (4, [2, 2])],
     "trees that cross blocks": [(300, [(20, [90, 40]), (31, [128, 3])]), (7, [(130, [2])])],
+    "answers that begin alike": [(5, [(3, [1, (2, [4, 1])]), 2]), (4, [(1, [(1, [2, 3])])])],
+    "beginnings that cross blocks": [(140, [(130, [(60, [128, 9]), 300]), (7, [3, 250])])],
 }
 LARGE = [(1060, [200, 17, 160, 1, 88, 120, 33, 200]), (300, [64, 64, 5])]
 
 
 def build_layout(row: list[Any], device: str = "cpu") -> Layout:
-    """Of pairs: tokens of a prompt, and of its completions, or, of an image, pairs of such."""
+    """Of a tree: tokens of each span, or pairs of these and of the spans that see it."""
     blocks, end = [], 0
 
-    def add(lengths: list[int], context: list[Span]) -> list[Span]:
+    def add(nodes: list[Any], context: list[Span]) -> None:
         nonlocal end
         spans = []
-        for length in lengths:
-            spans.append(Span(end, length))
-            end += length
+        for node in nodes:
+            spans.append(Span(end, node[0] if isinstance(node, tuple) else node))
+            end = spans[-1].end
         blocks.append(Siblings(spans, context))
-        return spans
+        for node, span in zip(nodes, spans, strict=True):
+            if isinstance(node, tuple):
+                add(node[1], [*context, span])
 
-    for prefix, suffixes in row:
-        whole = add([prefix], [])
-        if not isinstance(suffixes[0], tuple):
-            add(suffixes, whole)
-            continue
-        rests = add([rest for rest, _ in suffixes], whole)
-        for rest, (_, answers) in zip(rests, suffixes, strict=True):
-            add(answers, [*whole, rest])
+    for prompt in row:
+        add([prompt], [])
     return Layout(blocks, torch.device(device))
 
 
@@ -157,6 +155,16 @@ def test_blocks_are_those_that_the_mask_of_all_pairs_gives(row: list[Any]) -> No
     zero = torch.zeros((), dtype=torch.long)
     assert own.mask_mod(zero, zero, index[:, None], index[None]).equal(seen)
     assert own.seq_lengths == (total, total) and own.BLOCK_SIZE == (BLOCK, BLOCK)
+
+
+def test_the_kernel_is_compiled_once_for_trees_of_every_depth() -> None:
+    """It is compiled anew for another function: other code, or other things that it closes over."""
+    made = []
+    for row in ("one group", "answers that begin alike"):
+        sees = build_layout(ROWS[row]).block_mask.mask_mod
+        closed = [(type(x.cell_contents), x.cell_contents.dtype) for x in sees.__closure__ or ()]
+        made.append((sees.__code__, closed))
+    assert made[0] == made[1]
 
 
 def test_a_token_too_many_is_seen_by_the_comparison() -> None:

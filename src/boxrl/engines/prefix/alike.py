@@ -7,7 +7,8 @@ same to their end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from itertools import chain, pairwise, takewhile
+from operator import eq
 from typing import NamedTuple
 
 WORTH = 16
@@ -34,28 +35,36 @@ def keep_apart(completions: Mapping[int, Sequence[int]]) -> list[Part]:
     return [Part([row], 0, len(tokens), []) for row, tokens in completions.items()]
 
 
-def split_alike(
-    completions: Mapping[int, Sequence[int]], worth: float = WORTH, start: int = 0, alike: int = 0
-) -> list[Part]:
+def split_alike(completions: Mapping[int, Sequence[int]], worth: float = WORTH) -> list[Part]:
     """The parts that completions consist of: one part of tokens that several have in common.
 
     Args:
         completions: tokens of each, one or more, by row.
-        worth: tokens that a part has to save which some of its completions end behind; those that
+        worth: tokens that a part has to save which different completions begin with; those that
             are the same to their end are one in any case.
-        start: tokens at the beginning that stand in other parts.
-        alike: tokens at the beginning that are known to be the same in all of them.
     """
-    by_next: dict[tuple[int, ...], dict[int, Sequence[int]]] = {}
+    rows: dict[tuple[int, ...], list[int]] = {}
     for row, tokens in completions.items():
-        by_next.setdefault(tuple(tokens[alike : alike + 1]), {})[row] = tokens
-    parts = []
-    for same in by_next.values():
-        columns = zip(*same.values(), strict=False)
-        end = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-        longer = {row: tokens for row, tokens in same.items() if len(tokens) > end}
-        if longer and (len(same) - 1) * (end - start) < worth:
-            parts += split_alike(same, worth, start, end)
-        elif end > start:
-            parts.append(Part([*same], start, end, split_alike(longer, worth, end, end)))
+        rows.setdefault(tuple(tokens), []).append(row)
+    # Those that begin alike stand together, the shortest first.
+    distinct, same = zip(*sorted(rows.items()), strict=True) if rows else ((), ())
+    alike = [_count_alike(*pair) for pair in pairwise(distinct)]
+    parts: list[Part] = []
+    todo = [(0, len(distinct), 0, parts)]
+    while todo:  # no recursion: it would be as deep as there are rows
+        first, last, start, found = todo.pop()
+        if first == last:
+            continue
+        end = min(alike[first : last - 1], default=len(distinct[first]))
+        if last - first == 1 or (last - first - 1) * (end - start) >= worth:
+            found.append(Part(sorted(chain(*same[first:last])), start, end, []))
+            start, found = end, found[-1].onward
+            first += len(distinct[first]) == end
+        cuts = [first, *(n for n in range(first + 1, last) if alike[n - 1] == end), last]
+        todo += [(*pair, start, found) for pair in pairwise(cuts)][::-1]
     return parts
+
+
+def _count_alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))

@@ -172,7 +172,7 @@ class Seen(NamedTuple):
     answer: Tensor
 
     def of_answer(self, start: int, end: int) -> Tensor:
-        """Bool "e-s n+r+e": the completion's tokens from `start` up to `end`, and what they see."""
+        """Bool "m n+r+end", what m tokens of the completion see: those from `start` up to `end`."""
         rows, columns = self.answer.shape
         return self.answer[start:end, : columns - rows + end]
 

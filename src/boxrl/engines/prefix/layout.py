@@ -87,22 +87,23 @@ class Layout:
         }
         self.rows: list[Tensor] = []
         self.real: list[Tensor] = []
-        self._causal: list[Tensor] = []
+        self._causal: dict[int, Tensor] = {}
         for block in blocks:
             starts, lengths = torch.tensor(block.spans).T
-            n, seen = int(lengths.max()), sum(span.length for span in block.context)
-            offsets = torch.arange(n)
+            offsets = torch.arange(int(lengths.max()))
             real = offsets < lengths[:, None]
             rows = torch.where(real, starts[:, None] + offsets, starts[0])
-            # Padding stands behind every real token of its row, so causality hides it.
-            mask = torch.ones(n, seen + n, dtype=torch.bool).tril(seen)
             self.rows.append(rows.to(device))
             self.real.append(real.flatten().nonzero()[:, 0].to(device))
-            self._causal.append(mask.to(device))
 
     def mask(self, number: int, kind: str) -> Tensor:
         """Bool "c k+c" of a block in layers of a kind: its own, or plain causality."""
         own = self.masks[kind][number] if kind in self.masks else None
+        if own is None and number not in self._causal:
+            # Padding stands behind every real token of its row, so causality hides it.
+            n, seen = self.rows[number].shape[1], sum(x.length for x in self.blocks[number].context)
+            whole = torch.ones(n, seen + n, dtype=torch.bool, device=self.device)
+            self._causal[number] = whole.tril(seen)
         return self._causal[number] if own is None else own
 
     @cached_property
@@ -117,9 +118,10 @@ class Layout:
         by_row: dict[int, list[Tensor]] = {}
         for block in self.blocks:
             for span, rows in zip(block.spans, block.answers, strict=False):
+                part = span.tokens()
                 for row in rows:
-                    by_row.setdefault(row, []).append(span.tokens())
-        tokens = [part for row in sorted(by_row) for part in by_row[row]]
+                    by_row.setdefault(row, []).append(part)
+        tokens = [found for row in sorted(by_row) for found in by_row[row]]
         return torch.cat([torch.empty(0, dtype=torch.long), *tokens]).to(self.device)
 
     @cached_property
@@ -151,57 +153,70 @@ class Layout:
 
         Which blocks are seen follows from the lengths, so no mask of all pairs of tokens is built.
         """
-        seen = _seen_spans(self.blocks)
-        some, whole = _blocks_seen(seen)
-        (own, _), *context = (span.to(self.device).unbind(1) for span in seen.unbind(1))
+        some, whole = _blocks_seen(self.blocks)
+        # However deep the tree of spans: for another function the kernel is compiled anew.
+        enter, leave = _walk(self.blocks).to(self.device).unbind()
 
         def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            found = k >= own[q]
-            for start, end in context:
-                found = found | ((k >= start[q]) & (k < end[q]))
-            return (k <= q) & found
+            return (k <= q) & (enter[k] <= enter[q]) & (enter[q] < leave[k])
 
         return BlockMask.from_kv_blocks(
             *_listed(some & ~whole),
             *_listed(whole),
             BLOCK_SIZE=BLOCK,
             mask_mod=sees,
-            seq_lengths=(len(seen), len(seen)),
+            seq_lengths=(self.total, self.total),
         ).to(self.device)
 
 
-def _seen_spans(blocks: Sequence[Siblings]) -> Tensor:
-    """Of every token the spans of keys that it sees, Int "total spans 2", from and up to.
+def _walk(blocks: Sequence[Siblings]) -> Tensor:
+    """When a walk, from a span on to those that see it, comes to that of a token, and leaves it.
 
-    The first is its own up to itself; behind those of its context, empty ones fill up.
+    What it comes to between the two sees the span.
+
+    Returns:
+        Int "2 total".
     """
-    most = max(len(block.context) for block in blocks)
-    found = []
+    onward: dict[Span | None, list[Span]] = {}
     for block in blocks:
-        context = [(span.start, span.end) for span in block.context]
+        parent = block.context[-1] if block.context else None
+        onward.setdefault(parent, []).extend(block.spans)
+    spans = [span for block in blocks for span in block.spans]
+    sizes: dict[Span, int] = {}  # spans that see one, itself included
+    for span in reversed(spans):
+        sizes[span] = 1 + sum(sizes[other] for other in onward.get(span, []))
+    enter: dict[Span | None, int] = {None: -1}
+    for parent in [None, *spans]:
+        time = enter[parent] + 1
+        for span in onward.get(parent, []):
+            enter[span] = time
+            time += sizes[span]
+    times = torch.tensor([[enter[span], enter[span] + sizes[span]] for span in spans])
+    lengths = torch.tensor([span.length for span in spans])
+    return times.int().repeat_interleave(lengths, 0).T.contiguous()
+
+
+def _blocks_seen(blocks: Sequence[Siblings]) -> tuple[Tensor, Tensor]:
+    """Bool "blocks blocks": which keys some query of a block sees, and which all see all of."""
+    total = blocks[-1].spans[-1].end
+    first = torch.arange(0, total, BLOCK)
+    some = torch.zeros(len(first), len(first), dtype=torch.bool)
+    whole = torch.ones_like(some)
+
+    def count(start: int, end: int) -> Tensor:
+        return ((first + BLOCK).clamp(max=end) - first.clamp(min=start)).clamp(min=0)
+
+    for block in blocks:
+        context = sum(count(span.start, span.end) for span in block.context)
         for span in block.spans:
-            seen = torch.tensor([(span.start, 0), *context, *[(0, 0)] * (most - len(context))])
-            rows = seen.repeat(span.length, 1, 1)
-            rows[:, 0, 1] = span.tokens() + 1
-            found.append(rows)
-    return torch.cat(found).int()
-
-
-def _blocks_seen(spans: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool "blocks blocks": which keys some query of a block sees, and which all see all of.
-
-    Args:
-        spans: of `_seen_spans`.
-    """
-    first = torch.arange(0, len(spans), BLOCK, dtype=torch.int32)[:, None]
-    some, whole = [], []
-    for rows in spans.split(BLOCK):
-        start, end = rows[:, None, :, 0], rows[:, None, :, 1]
-        seen = (end.clamp(max=first + BLOCK) - start.clamp(min=first)).clamp(min=0).sum(2)
-        some.append(seen.any(0))
-        # A block that the row's end cuts is never whole.
-        whole.append((seen == BLOCK).all(0) & (len(rows) == BLOCK))
-    return torch.stack(some), torch.stack(whole)
+            for line in range(span.start // BLOCK, (span.end - 1) // BLOCK + 1):
+                least = max(span.start, line * BLOCK) + 1  # what the first of its queries sees
+                most = min(span.end, (line + 1) * BLOCK)
+                some[line] |= context + count(span.start, most) > 0
+                whole[line] &= context + count(span.start, least) == BLOCK
+    if total % BLOCK:  # a block that the row's end cuts is never whole
+        whole[-1] = False
+    return some, whole
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:

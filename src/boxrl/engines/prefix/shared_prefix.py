@@ -11,11 +11,13 @@ features with it:
 
     [ shared | rest_1 | ... | rest_K | s_11 | ... | s_1G | s_21 | ... | s_KG ]
 
-So are completions that begin alike, and equal ones are one (`alike`).
+So are completions of a prompt that begin alike, and equal ones are one (`alike`):
+
+    [ prompt[:-1] | [last prompt token] + begin[:-1] | s_3 | [last of begin] + on_1[:-1] | ... ]
 
 Every completion attends to its own prompt and to itself, so log-probabilities and gradients are
-those of the padded batch. Repeating the last prompt token gives each position exactly one
-label. Images are encoded once per group. No modelling file is patched: attention is a function
+those of the padded batch. Repeating the last token of what is shared gives each position exactly
+one label. Images are encoded once per group. No modelling file is patched: attention is a function
 registered with transformers, and the layout reaches it as a keyword argument.
 
 What tokens see, windows and image tokens that see each other both ways, the model itself says
@@ -237,7 +239,7 @@ def _pack(
         prompts = _add_prompts(row, model, rows, tree, lengths, list(map(len, completions)))
         for prompt in prompts:
             own = {number: completions[number] for number in prompt.rows if completions[number]}
-            _add_completions(row, rows, prompt, split(own), prompt.context)
+            _add_completions(row, rows, prompt, split(own))
         found += prompts
     place = torch.cat(row.places, 1)
     inputs: dict[str, Any] = {
@@ -298,32 +300,30 @@ def _split_of(model: Any) -> Callable[[dict[int, list[int]]], list[Part]]:
     return partial(split_alike, worth=math.inf) if looks_back(model) else split_alike
 
 
-def _add_completions(
-    row: _Row, rows: Rows, prompt: _Prompt, parts: list[Part], context: list[Span]
-) -> None:
+def _add_completions(row: _Row, rows: Rows, prompt: _Prompt, parts: list[Part]) -> None:
     """Put completions of a prompt into the row, and behind what some begin with how they go on.
 
     Args:
         row: that grows.
         rows: the batch.
         prompt: theirs.
-        parts: of the completions, all from the same token on.
-        context: what stands before all of them.
+        parts: of the completions; without any the row stays as it is.
     """
-    if not parts:
-        return
-    spans, start = [], parts[0].start
-    for part in parts:
-        tokens = rows.completion_ids[part.rows[0]]
-        before = tokens[start - 1 : start] if start else prompt.ids[-1:]
-        ids = torch.cat([before, tokens[start : part.end - 1]])
-        steps = torch.arange(start, part.end, device=ids.device)
-        spans.append(row.add(ids, prompt.places[:, -1:] + steps, tokens[start : part.end]))
-    longest = max(part.end for part in parts)
-    masks = {kind: own and own.of_answer(start, longest) for kind, own in prompt.seen.items()}
-    row.close(Siblings(spans, context, [part.rows for part in parts]), masks)
-    for part, span in zip(parts, spans, strict=True):
-        _add_completions(row, rows, prompt, part.onward, [*context, span])
+    todo = [(parts, prompt.context)] if parts else []
+    while todo:
+        siblings, context = todo.pop()
+        spans, start = [], siblings[0].start
+        for part in siblings:
+            tokens = rows.completion_ids[part.rows[0]]
+            before = tokens[start - 1 : start] if start else prompt.ids[-1:]
+            ids = torch.cat([before, tokens[start : part.end - 1]])
+            steps = torch.arange(start, part.end, device=ids.device)
+            spans.append(row.add(ids, prompt.places[:, -1:] + steps, tokens[start : part.end]))
+        longest = max(part.end for part in siblings)
+        masks = {kind: own and own.of_answer(start, longest) for kind, own in prompt.seen.items()}
+        row.close(Siblings(spans, context, [part.rows for part in siblings]), masks)
+        onward = zip(siblings, spans, strict=True)
+        todo += [(part.onward, [*context, span]) for part, span in onward if part.onward][::-1]
 
 
 def _parts_seen(
@@ -385,8 +385,9 @@ def log_probs(
         Both; no entropies where the head gives none, as that of a reference copy.
     """
     inputs, layout = pack(model, rows, groups, alike=True)
-    output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
+    # Before the model runs: a GPU would be waited for.
     scored, real = layout.scored, rows.completion_mask.bool()
+    output = model(**inputs, shared_prefix=layout, fused_lm_head=True, use_cache=False)
 
     def unpack(packed: Tensor) -> Tensor:
         return packed.new_zeros(real.shape).masked_scatter(real, packed[0].index_select(0, scored))
