@@ -269,6 +269,16 @@ def test_label_studio_cancelled_unfinished_and_empty_tasks(tmp_path, images):
     assert "2 tasks hold no finished annotation and are left out" in told
 
 
+@pytest.mark.parametrize("written", [list, json.dumps])
+def test_label_studio_s_short_form_has_its_shapes_as_a_list_or_as_its_text(
+    tmp_path, images, written
+):
+    said = result(["dog"])
+    shapes = [said.pop("value") | said]
+    (sample,), _, _ = studio(tmp_path, images, {"id": 1, "image": "a.png", "box": written(shapes)})
+    assert boxes_of(sample) == [("dog", (10, 10, 60, 50))]
+
+
 def test_a_label_a_tool_s_user_turned_the_image_for_is_not_read_upright(tmp_path, images):
     turned = task(1, "a.png", result(["dog"], image_rotation=90))
     samples, reasons, _ = studio(tmp_path, images, turned)

@@ -78,7 +78,9 @@ def test_a_row_in_other_clothes_is_the_same_box(tmp_path, changed):
     assert sample.meta["annotation_ids"] == [1]
 
 
-@pytest.mark.parametrize("flag", ["iscrowd", "ignore", "difficult"])
+@pytest.mark.parametrize(
+    "flag", ["iscrowd", "ignore", "difficult", "is_crowd", "isCrowd", "IsGroupOf", "deleted"]
+)
 @pytest.mark.parametrize("value", [1, True, "1", 1.0])
 def test_what_nobody_has_to_find_is_neither_target_nor_absent(tmp_path, flag, value):
     sample = read_row(tmp_path, mode="all", **{flag: value})

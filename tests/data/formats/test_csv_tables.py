@@ -105,6 +105,7 @@ def test_the_form_of_a_column_of_boxes_is_told_or_asked_for(tmp_path, images):
         ("a.jpg,dog,60,10,10,50", "flipped corners"),
         ("a.jpg,dog,x,10,60,50", "four finite numbers"),
         ("a.jpg,,10,10,60,50", "'label' must be of type str"),
+        ("a.jpg,nan,10,10,60,50", "'label' must be of type str"),
         ("gone.jpg,dog,10,10,60,50", "no image"),
     ],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from boxrl.data.formats.coco_dialects import (
+    OTHER_FLAGS,
     PlainAnnotation,
     as_written,
     image_size,
@@ -413,8 +414,8 @@ def read_instance(
     turned = turned_corners(row, box, size_wh, where)
     bbox = placed_xyxy(turned, size_wh, where) if turned else placed_xywh(box, size_wh, where)
     crowd = any([checked_crowd(number(row.get(flag)), where, flag) for flag in FLAGS])
-    attributes = read_attributes(row)
-    crowd = crowd or (isinstance(attributes, dict) and is_uncounted(attributes))
+    told = {flag: row.get(flag) for flag in OTHER_FLAGS}
+    crowd = crowd or is_uncounted({**told, "attributes": read_attributes(row)})
     area = number(row.get("area"))
     area = checked_area((bbox[2] - bbox[0]) * (bbox[3] - bbox[1]) if area is None else area, where)
     return Instance(Object(bbox, names[category], crowd), key, area)

@@ -35,6 +35,9 @@ CORNERS_KEYS = (
 )  # fmt: skip
 """How boxes that are objects name their numbers."""
 
+OTHER_FLAGS = ("is_crowd", "isCrowd", "ignored", "isGroupOf", "IsGroupOf", "deleted")
+"""How converters spell COCO's and OpenImages' flags, and what else they call an object to skip."""
+
 LOOKED_AT = 2000
 """Annotations that are enough to tell in which form the boxes are."""
 
@@ -52,7 +55,7 @@ class PlainAnnotation(Record, gc=False):
         id, image_id, category_id: as they stand.
         bbox: x, y, width, height.
         area, iscrowd, ignore, difficult: as they stand, None where they do not.
-        isgroupof, is_group_of: of OpenImages, the same.
+        isgroupof, is_group_of: of OpenImages, the same; below OTHER_FLAGS.
         segmentation: the outline's JSON.
         attributes: the JSON of what else a tool says of it.
         rotation, angle, theta: whatever says that the box is turned.
@@ -69,6 +72,12 @@ class PlainAnnotation(Record, gc=False):
     difficult: int | bool | None = None
     isgroupof: int | bool | None = None
     is_group_of: int | bool | None = None
+    is_crowd: Any = None
+    isCrowd: Any = None
+    ignored: Any = None
+    isGroupOf: Any = None
+    IsGroupOf: Any = None
+    deleted: Any = None
     segmentation: msgspec.Raw = msgspec.Raw()
     attributes: msgspec.Raw = msgspec.Raw()
     rotation: Any = None
@@ -80,7 +89,8 @@ class PlainAnnotation(Record, gc=False):
     def says_more(self) -> bool:
         """Whether it may be turned, or nobody have to find it, by what else it says."""
         told = self.rotation or self.angle or self.theta or self.isgroupof or self.is_group_of
-        told = told or self.ignore or self.difficult
+        told = told or self.ignore or self.difficult or self.is_crowd or self.isCrowd
+        told = told or self.ignored or self.isGroupOf or self.IsGroupOf or self.deleted
         return bool(told or (self.attributes and _TELLING.search(bytes(self.attributes))))
 
 
@@ -95,6 +105,12 @@ class _Annotation(TypedDict, total=False):
     difficult: Any
     isgroupof: Any
     is_group_of: Any
+    is_crowd: Any
+    isCrowd: Any
+    ignored: Any
+    isGroupOf: Any
+    IsGroupOf: Any
+    deleted: Any
     segmentation: msgspec.Raw
     attributes: Any
     rotation: Any

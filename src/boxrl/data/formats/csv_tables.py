@@ -235,6 +235,7 @@ class _Table:
             return values[place].strip() if place < len(values) else ""
 
         label = cell("label") if "label" in self.columns else self.label
+        label = None if number(label) is None else label  # as pandas writes a missing one: nan
         beside = {name: values[n].strip() for name, n in self.beside if n < len(values)}
         return _Row(
             line,

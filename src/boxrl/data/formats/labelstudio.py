@@ -10,9 +10,11 @@ has as key points alone.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -119,7 +121,7 @@ def _annotations(task: Row, place: int) -> Iterator[_Annotation]:
             written = _written(data, results)
             yield _Annotation(place, key or _stem(written), written, results)
         return
-    results = _from_min([value for value in task.values() if _is_drawn(value)])
+    results = _from_min([shapes for shapes in map(_drawn, task.values()) if shapes is not None])
     written = _written(task, results)
     yield _Annotation(place, key or _stem(written), written, results)
 
@@ -186,12 +188,16 @@ def _stem(written: str) -> str:
     return PurePosixPath(unquote(written)).stem
 
 
-def _is_drawn(value: Any) -> bool:
-    """Whether a value of JSON-MIN is a list of shapes."""
-    return isinstance(value, list) and all(
+def _drawn(value: Any) -> list[Row] | None:
+    """A value of JSON-MIN as a list of shapes, or as the text of one that the CSV export has."""
+    if isinstance(value, str) and value.startswith("[{"):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    drawn = isinstance(value, list) and all(
         isinstance(item, dict) and ("original_width" in item or "x" in item or "points" in item)
         for item in value
     )
+    return value if drawn else None
 
 
 def _from_min(drawn: list[list[Row]]) -> list[Row]:
