@@ -51,9 +51,9 @@ class RecipeError(UsageError):
 
     def __init__(self, path: str, mistakes: Sequence[str]) -> None:
         self.mistakes = tuple(mistakes)
-        noun = "mistake" if len(self.mistakes) == 1 else "mistakes"
         lines = "".join(f"\n  - {mistake}" for mistake in self.mistakes)
-        super().__init__(f"{path}: {len(self.mistakes)} {noun} in the recipe{lines}")
+        told = tally(len(self.mistakes), "mistake")
+        super().__init__(f"{path}: {told} in the recipe{lines}")
 
 
 class MissingExtra(UsageError):
@@ -63,6 +63,20 @@ class MissingExtra(UsageError):
         super().__init__(
             f'{feature} needs packages that are not installed; run: pip install "boxrl[{extra}]"'
         )
+
+
+def tally(count: int, noun: str, plural: str = "") -> str:
+    """How many of something there are, in words.
+
+    Args:
+        count: of them.
+        noun: what one of them is called.
+        plural: what several are called; the noun with an s where empty.
+
+    >>> tally(1, "sample"), tally(2, "box", "boxes")
+    ('1 sample', '2 boxes')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def did_you_mean(known: Iterable[str], *names: str) -> str:

@@ -282,9 +282,9 @@ def test_convert_counts_boxes_as_stats_does_and_names_what_positive_lacks(
     out = tmp_path / "train.jsonl"
     _, printed, _ = run(capsys, *convert(archive, out))
     first, hint = printed.splitlines()
-    assert first == f"{out}: 2 samples, 4 boxes, 1 crowd regions, 0 negatives"
+    assert first == f"{out}: 2 samples, 4 boxes, 1 crowd region, 0 negatives"
     assert "--negatives K" in hint
-    assert "4 boxes, 1 crowd regions, 0 negatives" in run(capsys, "data", "stats", out)[1]
+    assert "4 boxes, 1 crowd region, 0 negatives" in run(capsys, "data", "stats", out)[1]
     assert "--negatives" not in run(capsys, *convert(archive, out, "--negatives", "1"))[1]
 
 

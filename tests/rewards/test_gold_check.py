@@ -18,6 +18,7 @@ from boxrl.prompts import PROMPTS
 from boxrl.rewards import REWARDS, build_rewards
 from boxrl.rewards.gold_check import validate
 from boxrl.types import Object, Sample
+from tests.support.archives import write_image
 
 COCO = Path(__file__).parents[1] / "golden/coco/coco_val2014_100.json"
 STANDARD = PROMPTS["standard"]
@@ -125,6 +126,19 @@ def test_the_verb_prints_one_json_object(recipe, capsys):
     assert printed["valid"]
     assert printed["family"] == "qwen2.5-vl"
     assert printed["rewards"]["f1"]["lowest"] == 1
+    assert printed["missing_images"] == 1
+
+
+def test_the_verb_says_how_many_images_are_missing_and_names_the_first(recipe, tmp_path, capsys):
+    assert main(["validate", str(recipe)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 detection sample, answers" in out
+    gone = f"no image {tmp_path / 'images/a.jpg'}"
+    assert "warning: 1 of 1 image cannot be opened, and training would stop at the first: " in out
+    assert gone in out and out.endswith("valid but for the images")
+    write_image(tmp_path / "images/a.jpg", (100, 80))
+    assert main(["validate", str(recipe)]) == 0
+    assert capsys.readouterr().out.endswith("\nvalid\n")
 
 
 def test_the_verb_fails_where_a_gold_answer_does_not_earn_its_maximum(recipe, tmp_path, capsys):

@@ -226,7 +226,7 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.convert import convert, rejected_path
     from boxrl.data.formats import READERS
     from boxrl.data.kinds import way_out
-    from boxrl.errors import DataError, UsageError
+    from boxrl.errors import DataError, UsageError, tally
     from boxrl.progress import progress_bar
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
@@ -257,11 +257,11 @@ def run_convert(args: argparse.Namespace) -> None:
         print_json({"out": str(args.out), **asdict(done), "rejected_file": rejected})
         return
     print(
-        f"{args.out}: {done.samples:,} samples, {done.objects:,} boxes, "
-        f"{done.crowd:,} crowd regions, {done.negatives:,} negatives"
+        f"{args.out}: {tally(done.samples, 'sample')}, {tally(done.objects, 'box', 'boxes')}, "
+        f"{tally(done.crowd, 'crowd region')}, {tally(done.negatives, 'negative')}"
     )
     if rejected:
-        print(f"{rejected}: {done.rejected:,} rows left out, each with its reason")
+        print(f"{rejected}: {tally(done.rejected, 'row')} left out, each with its reason")
     positive = options.get("mode") == "positive" and options.get("task", "detection") == "detection"
     if positive and options.get("negatives") == 0:
         print(

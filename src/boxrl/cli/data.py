@@ -20,6 +20,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
+from boxrl.errors import tally
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def _print_lint(path: Path, outcome: Lint) -> None:
         print(f"... and {len(outcome.defects) - SHOWN} more; --json lists all")
     warnings = len(outcome.defects) - outcome.errors
     counts = {"row": outcome.rows, "error": outcome.errors, "warning": warnings}
-    told = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+    told = ", ".join(tally(n, what) for what, n in counts.items())
     print(f"{path}: {told}")
 
 
@@ -261,9 +262,9 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
     console = Console()
     tasks = ", ".join(f"{count:,} {task}" for task, count in figures["tasks"].items())
     console.print(
-        f"{path}: {figures['samples']:,} samples ({tasks}) of {figures['images']:,} images, "
-        f"{figures['boxes']:,} boxes, {figures['crowd']:,} crowd regions, "
-        f"{figures['negatives']:,} negatives",
+        f"{path}: {tally(figures['samples'], 'sample')} ({tasks}) of "
+        f"{tally(figures['images'], 'image')}, {tally(figures['boxes'], 'box', 'boxes')}, "
+        f"{tally(figures['crowd'], 'crowd region')}, {tally(figures['negatives'], 'negative')}",
         soft_wrap=True, highlight=False, markup=False,
     )  # fmt: skip
     spread = Table("", "min", "mean", "median", "max")
@@ -342,7 +343,7 @@ def run_mix(args: argparse.Namespace) -> None:
         print_json({"out": str(args.out), "samples": written, "taken": taken})
         return
     shares = ", ".join(f"{count:,} of {name}" for name, count in taken.items())
-    print(f"{args.out}: {written:,} samples: {shares}")
+    print(f"{args.out}: {tally(written, 'sample')}: {shares}")
 
 
 def run_split(args: argparse.Namespace) -> None:
@@ -364,10 +365,11 @@ def run_split(args: argparse.Namespace) -> None:
         print_json(counts)
         return
     for path, count in counts.items():
-        print(f"{path}: {count:,} samples")
+        print(f"{path}: {tally(count, 'sample')}")
     print_few_held_out(len(parts.validation), len(parts.training))
     if parts.groups < parts.images:
-        print(f"{parts.images:,} images in {parts.groups:,} groups, each on one side")
+        groups = tally(parts.groups, "group")
+        print(f"{tally(parts.images, 'image')} in {groups}, each on one side")
 
 
 def print_few_held_out(held_out: int, kept: int) -> None:

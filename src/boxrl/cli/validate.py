@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import add_json, add_overrides, print_json
 from boxrl.cli.parser import add_command
+from boxrl.errors import tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,15 +61,24 @@ def run_validate(args: argparse.Namespace) -> int:
     with progress_bar("validate", len(samples)) as bar:
         outcome = validate(samples, family, prompt, rewards, bar.advance)
     lengths = measure_lengths(recipe, samples, folder, family, prompt, thinking)
+    missing = _missing_images(recipe, samples)
     valid = outcome.valid and not any(found.cut for found in lengths)
     if args.json:
         rows = [found._asdict() | {"share": found.cut / found.n} for found in lengths]
-        print_json(_row(outcome, family.name) | {"valid": valid, "lengths": rows})
+        told = {"valid": valid, "lengths": rows, "missing_images": len(missing)}
+        print_json(_row(outcome, family.name) | told)
     else:
         _print(outcome, family.name, args.recipe)
         _print_lengths(lengths)
+        if missing:
+            images = len({sample.image for sample in samples})
+            print(
+                f"warning: {len(missing):,} of {tally(images, 'image')} cannot be opened, and "
+                f"training would stop at the first: {missing[0]}"
+            )
         count = len(outcome.problems) + sum(bool(found.cut) for found in lengths)
-        print("valid" if valid else "1 problem" if count == 1 else f"{count:,} problems")
+        held = "valid but for the images" if missing else "valid"
+        print(held if valid else tally(count, "problem"))
     return 0 if valid else 1
 
 
@@ -83,6 +93,21 @@ def _samples(recipe: Recipe) -> Sequence[Sample]:
     count = min(SYNTHETIC, drawn.train)
     first = mixed_scenes(drawn.world, count, recipe.seed, "train", drawn.p_absent)
     return [scene.sample for scene in first]
+
+
+def _missing_images(recipe: Recipe, samples: Sequence[Sample]) -> list[str]:
+    """Why each image that is not there is not, in the order of the samples."""
+    from boxrl.data.samples import image_path
+    from boxrl.errors import DataError
+
+    missing = []
+    if recipe.data.train is not None and recipe.data.images is not None:
+        for sample in {sample.image: sample for sample in samples}.values():
+            try:
+                image_path(recipe.data.images, sample)
+            except DataError as error:
+                missing.append(str(error))
+    return missing
 
 
 def _row(outcome: Validation, family: str) -> dict[str, Any]:
@@ -103,7 +128,8 @@ def _print(outcome: Validation, family: str, recipe: str) -> None:
     from rich.table import Table
 
     tasks = ", ".join(f"{count:,} {task}" for task, count in outcome.samples.items())
-    print(f"{recipe}: {tasks} samples, answers as family {family} writes them")
+    noun = "sample" if sum(outcome.samples.values()) == 1 else "samples"
+    print(f"{recipe}: {tasks} {noun}, answers as family {family} writes them")
     table = Table("reward", "lowest of gold answers", "mean against exact boxes")
     for name, lowest in outcome.lowest.items():
         values = (lowest, outcome.ceiling[name])

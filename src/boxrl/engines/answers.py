@@ -13,7 +13,7 @@ from boxrl.data.files import hash_file
 from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.data.samples import hash_images, read_samples
 from boxrl.engines.build import EngineOptions, build_engine
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.evaluate import Evaluation, evaluate
 from boxrl.evaluate.files import read_settings, write_evaluation
 from boxrl.evaluate.judging import Confidence
@@ -56,10 +56,10 @@ class Answered(NamedTuple):
     @property
     def failure(self) -> str:
         """How many completions ended in error, the first one's reason and what to do."""
-        first, count = self.failed[0], len(self.failed)
-        told = f"{count:,} completion{'' if count == 1 else 's'} ended in error"
+        first, count = self.failed[0], tally(len(self.failed), "completion")
         return (
-            f"{told}, for example {first.id!r}: {first.error}; rerun the same command to retry them"
+            f"{count} ended in error, for example {first.id!r}: {first.error}; rerun the same "
+            "command to retry them"
         )
 
 

@@ -266,7 +266,7 @@ def test_label_studio_cancelled_unfinished_and_empty_tasks(tmp_path, images):
     empty, dog = task(3, "b.png"), task(4, "sub/a.png", result(["dog"]))
     samples, _, told = studio(tmp_path, images, cancelled, unfinished, empty, dog)
     assert [(sample.id, sample.is_negative) for sample in samples] == [("3", True), ("4", False)]
-    assert "2 tasks hold no finished annotation and are left out" in told
+    assert "2 tasks without a finished annotation left out" in told
 
 
 @pytest.mark.parametrize("written", [list, json.dumps])

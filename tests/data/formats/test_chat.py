@@ -132,7 +132,7 @@ def test_every_turn_is_a_sample_and_what_asks_for_no_boxes_is_counted(tmp_path, 
         ("7/1", "detection"), ("7/3", "counting"), ("7/4", "detection"),
     ]  # fmt: skip
     assert (samples[1].answer, samples[2].is_negative, reasons) == ("1", True, [])
-    assert "1 turns ask for no boxes and are left out" in told
+    assert "1 turn without a question for boxes left out" in told
 
 
 def test_ids_are_the_row_s_or_the_image_s_and_never_twice(tmp_path, images):

@@ -156,7 +156,7 @@ def test_a_region_question_has_a_second_option_or_is_not_asked(tmp_path):
     reading = read_coco(write_json(tmp_path / "in.json", document), tmp_path, task="region")
     (sample,) = rows_of(reading)
     assert set(sample.labels) == {"dog", "bottle"}
-    assert "1 images give no region question: no label is known to be absent" in reading.notes[-1]
+    assert "1 image without a region question: no label is known to be absent" in reading.notes[-1]
     document["categories"].pop()
     document["annotations"].pop()
     with pytest.raises(UsageError, match="the only label is 'dog', and a question needs a second"):
@@ -334,7 +334,7 @@ def test_of_an_image_listed_twice_each_label_is_asked_for_where_all_of_it_is_sho
     samples = rows_of(reading)
     assert [s.labels for s in samples] == [("dog", "person", "bottle"), ("person", "bottle")]
     assert [s.meta.get("unverified") for s in samples] == [None, ["dog"]]
-    assert "1 images are listed more than once, the first 'a.jpg'" in reading.notes[0]
+    assert "1 image listed more than once, the first 'a.jpg'" in reading.notes[0]
 
 
 def test_one_path_with_two_sizes_is_rejected(tmp_path):

@@ -145,4 +145,4 @@ def test_images_in_no_row_and_labels_verified_present_without_a_box(tmp_path, im
         assert boxes_of(sample) == [("Dog", pytest.approx(BOX))]
         assert sample.labels == ("Dog", "Car")
         assert sample.meta["unverified"] == ["Cat"]
-    assert "1 images stand in no row and are left out, such as 'b.jpg'" in reading.told()
+    assert "1 image in no row left out, such as 'b.jpg'" in reading.told()

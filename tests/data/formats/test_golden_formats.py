@@ -137,7 +137,7 @@ def test_cancelled_annotations_are_left_out_and_told(images):
     samples, rejected, told = read("label_studio", "export.json", "labelstudio", {}, images)
     assert [sample.id for sample in samples] == ["7"]  # 9 shows nothing of what 7 shows
     assert rejected == []
-    assert "1 tasks hold no finished annotation and are left out" in told
+    assert "1 task without a finished annotation left out" in told
 
 
 def test_a_point_is_no_box(images):

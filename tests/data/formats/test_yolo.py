@@ -88,8 +88,8 @@ def test_a_label_file_is_read_as_ultralytics_reads_it(golden, name):
 
 def test_golden_notes_count_images_without_objects_and_repeated_lines(golden):
     _, _, notes = golden
-    assert "2 images show no object: 1 without a label file, 1 with an empty one" in notes
-    assert "1 lines that repeat another are left out" in notes
+    assert "2 images without objects: 1 without a label file, 1 with an empty one" in notes
+    assert "1 repeated line left out" in notes
 
 
 def test_suffixes_of_ultralytics_are_images_in_any_case():
@@ -293,7 +293,7 @@ def test_images_without_objects_are_negatives_and_counted(tmp_path):
     write_image(images / "c.jpg", (50, 50))
     samples, _, notes = read(labels, images, mode="all")
     assert {key: len(sample.objects) for key, sample in samples.items()} == {"a": 2, "b": 0, "c": 0}
-    assert "2 images show no object: 1 without a label file, 1 with an empty one" in notes
+    assert "2 images without objects: 1 without a label file, 1 with an empty one" in notes
     samples, _, _ = read(labels, images, negatives=1)
     assert [samples[key].is_negative for key in "abc"] == [False, True, True]
 
@@ -304,7 +304,7 @@ def test_images_for_whose_labels_there_is_no_folder_are_no_negatives(tmp_path):
     for annotations in (labels, tmp_path / "data.yaml"):
         samples, _, notes = read(annotations, tmp_path / "images", mode="all")
         assert list(samples) == ["train/a", "train/b"]
-        left_out = "1 images are left out, such as 'test/c.jpg': there is no folder"
+        left_out = "1 image left out, such as 'test/c.jpg': there is no folder"
         assert any(note.startswith(left_out) for note in notes)
     (tmp_path / "labels/test").mkdir()
     samples, _, _ = read(tmp_path / "data.yaml", tmp_path / "images", mode="all")
@@ -375,7 +375,7 @@ def test_lines_that_are_no_centres_and_sizes_are_told_by_boxes_beyond_the_image(
         _, _, notes = read(labels, images)
         assert not any("leave" in note for note in notes)
     write(labels / "b.txt", "0 0.9 0.5 0.4 0.2")
-    assert "1 boxes leave their image and are cut to it" in read(labels, images)[2]
+    assert "1 box beyond the image, cut to it" in read(labels, images)[2]
 
 
 def test_polygons_and_turned_boxes_give_their_hull(tmp_path):
@@ -468,7 +468,7 @@ def test_label_files_of_another_split_s_images_are_left_out_and_told(tmp_path):
     samples, (told,), notes = read(tmp_path, images)
     assert list(samples) == ["a"]
     assert told.startswith(f"{tmp_path / 'labels/val/gone.txt'}:1: no image gone.jpg")
-    assert f"1 label files are of images outside of {images} and are left out" in notes
+    assert f"1 label file of images outside of {images} left out" in notes
 
 
 def test_without_names_it_says_where_they_may_lie(tmp_path):

@@ -31,7 +31,7 @@ from boxrl.data.formats.documents import Document
 from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.reading import Reading, Rejected, check_declared, placed_xyxy
 from boxrl.data.images import read_header
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.guard.files import parse_json_object
@@ -70,7 +70,7 @@ def read_chat(annotations: Path, images: Path, *, family: str | None = None) -> 
         for other in reader.others.values():
             notes.extend(other.told())
         if reader.passed:
-            notes.append(f"{reader.passed:,} turns ask for no boxes and are left out")
+            notes.append(f"{tally(reader.passed, 'turn')} without a question for boxes left out")
 
     return Reading(len(listed), rows(), notes=notes, images=reader.images)
 

@@ -53,7 +53,7 @@ from boxrl.data.formats.reading import Reading, Rejected, placed_xywh, placed_xy
 from boxrl.data.formats.turns import turned_corners
 from boxrl.data.samples import checked_area, checked_crowd, normal_image
 from boxrl.data.subsets import Instance, Mode
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 from boxrl.types import Object
 
 FLAGS = ("iscrowd", "ignore", "difficult", "isgroupof", "is_group_of")
@@ -264,7 +264,7 @@ class _PictureReader:
         if self.twins.groups:
             first = self.names[self.twins.groups[0][0]]
             yield (
-                f"{len(self.twins.groups):,} images are listed more than once, the first "
+                f"{tally(len(self.twins.groups), 'image')} listed more than once, the first "
                 f"{first!r:.80}; a label is asked for where all of its objects are shown"
             )
         if self.anywhere:

@@ -35,7 +35,7 @@ from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.formats.turns import ANGLES, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError, UsageError, tally
 
 COLUMNS = {
     "image": ("filename", "file", "image", "imageid", "imagename", "imagepath", "img", "path",
@@ -125,7 +125,7 @@ def read_csv(
     _add_images(rows, table, collection, boxes)
     if unused := collection.images.unused():
         collection.notes.append(
-            f"{len(unused):,} images stand in no row and are left out, such as {unused[0]!r:.80}"
+            f"{tally(len(unused), 'image')} in no row left out, such as {unused[0]!r:.80}"
         )
     boxed = {row.label for row in rows if row.box is not None}
     names = table.names(rows) or [name for name in collection.labels() if name in boxed]

@@ -28,7 +28,7 @@ from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import Reading, size_of
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 
 Row = dict[str, Any]
 
@@ -102,7 +102,7 @@ def read_labelstudio(
         picture = Picture(item.key, image, size_wh, [], item.key, row=item.key)
         collection.add(picture, marks, where, [*painted, *unboxed(points, marks)])
     if idle:
-        collection.notes.append(f"{idle:,} tasks hold no finished annotation and are left out")
+        collection.notes.append(f"{tally(idle, 'task')} without a finished annotation left out")
     return collection.reading(asking)
 
 

@@ -27,7 +27,7 @@ from boxrl.data.formats.pictures import (
 )
 from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, refuse_shares, require
 from boxrl.data.subsets import Instance
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 from boxrl.types import Object
 
 
@@ -200,8 +200,8 @@ class Collection:
                 wrong.update(dict.fromkeys(map(id, twins), "is annotated in two sizes"))
         if count:
             self.notes.append(
-                f"{count:,} images are annotated more than once, the first {first!r:.80}; a label "
-                "is asked for where all of its objects are shown"
+                f"{tally(count, 'image')} annotated more than once, the first {first!r:.80}; a "
+                "label is asked for where all of its objects are shown"
             )
         for place, row in enumerate(self.rows):
             if isinstance(row, Picture) and id(row) in wrong:

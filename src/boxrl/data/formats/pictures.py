@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from boxrl.data.formats.reading import Rejected
 from boxrl.data.samples import object_row
 from boxrl.data.subsets import Instance, Mode, asked_labels, build_subsets, keep
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError, UsageError, tally
 from boxrl.types import Object, Sample, fold_label
 
 N_OPTIONS = 4
@@ -180,8 +180,8 @@ def _ask(
             yield from _detection_samples(picture, ids, order, asking, absent)
     if optionless:
         notes.append(
-            f"{optionless:,} images give no region question: no label is known to be absent from "
-            "them, so that there would be one option"
+            f"{tally(optionless, 'image')} without a region question: no label is known to be "
+            "absent, so that there would be one option"
         )
 
 

@@ -25,7 +25,7 @@ from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.formats.turns import around_middle, turn_of, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError, UsageError, did_you_mean
+from boxrl.errors import DataError, UsageError, did_you_mean, tally
 from boxrl.guard.markup import Element, read_xml
 
 LISTS = "ImageSets/Main"
@@ -162,14 +162,14 @@ class _ImageFinder:
         if self.renamed:
             written, image = self.renamed[0]
             found.append(
-                f"{len(self.renamed):,} files name another image than that of their own name, "
-                f"which is taken, such as {image!r:.80} for {written!r:.80}"
+                f"{tally(len(self.renamed), 'file')} with another image's name inside: that of the "
+                f"file's own name is taken, such as {image!r:.80} for {written!r:.80}"
             )
         refused = {image for key in self.refused for image in self.images.of_stem(key)}
         unused = [image for image in self.images.unused() if image not in refused] if of_all else []
         if unused:
             found.append(
-                f"{len(unused):,} images have no .xml file and are left out, such as "
+                f"{tally(len(unused), 'image')} without an .xml file left out, such as "
                 f"{unused[0]!r:.80}"
             )
         return found

@@ -33,7 +33,7 @@ from boxrl.data.formats.yolo_places import (
 )
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 
 TOLERANCE = 0.01
 """Share of the image by which a centre may lie outside, and a side be longer than it."""
@@ -104,8 +104,8 @@ def _tell_unused(collection: Collection, files: LabelFiles) -> None:
         collection.reject(DataError(f"{file}:1: no image {where}"), file.name, count_lines(file))
     if elsewhere:
         collection.notes.append(
-            f"{elsewhere:,} label files are of images outside of {collection.images.folder} and "
-            "are left out"
+            f"{tally(elsewhere, 'label file')} of images outside of {collection.images.folder} "
+            "left out"
         )
 
 
@@ -141,8 +141,8 @@ def _looked_at(assigned: list[_Assigned], files: LabelFiles, notes: list[str]) -
     lone = {image for image in lone if not files.has_folder(image)}
     if lone:
         notes.append(
-            f"{len(lone):,} images are left out, such as {min(lone)!r:.80}: there is no folder "
-            "for their labels; where they show no object, make it, empty"
+            f"{tally(len(lone), 'image')} left out, such as {min(lone)!r:.80}: there is no folder "
+            "for labels; where such images show no object, make it, empty"
         )
     return [item for item in assigned if item.image not in lone]
 
@@ -168,7 +168,7 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
         collection.add(Picture(key, image, size_wh, [], key, row=image), marks, where)
     if bare or empty:
         collection.notes.append(
-            f"{bare + empty:,} images show no object: {bare:,} without a label file, "
+            f"{tally(bare + empty, 'image')} without objects: {bare:,} without a label file, "
             f"{empty:,} with an empty one"
         )
     if reader.cut > reader.boxes / 2 and reader.boxes >= ENOUGH:
@@ -177,9 +177,9 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
             "class, centre x, centre y, width and height, not corners, nor a corner and a size"
         )
     if reader.cut:
-        collection.notes.append(f"{reader.cut:,} boxes leave their image and are cut to it")
+        collection.notes.append(f"{tally(reader.cut, 'box', 'boxes')} beyond the image, cut to it")
     if reader.repeated:
-        collection.notes.append(f"{reader.repeated:,} lines that repeat another are left out")
+        collection.notes.append(f"{tally(reader.repeated, 'repeated line')} left out")
 
 
 def count_lines(file: Path) -> int:
