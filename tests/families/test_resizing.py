@@ -250,6 +250,24 @@ def test_limits_wherever_they_stand_are_transformers_own(model_type, kind, state
     assert read_family(folder).processor_size == {"shortest_edge": 6272, "longest_edge": 100_352}
 
 
+@pytest.mark.parametrize(
+    "stated", [{"patch_size": 16}, {"merge_size": 4}, {"patch_size": 32, "merge_size": 1}]
+)
+def test_a_side_that_the_folder_leaves_out_is_the_classs_own(stated, tmp_path):
+    import transformers
+
+    image = stated | {"image_processor_type": "Qwen2VLImageProcessor"}
+    processor = transformers.Qwen2VLImageProcessor(**stated)
+    family = read_family(write_folder(tmp_path, "qwen2_5_vl", preprocessor_config=image))
+    assert family.factor == processor.patch_size * processor.merge_size
+
+
+def test_images_that_are_not_resized_have_no_frame_of_resized_pixels(tmp_path):
+    folder = write_folder(tmp_path, "qwen2_5_vl", preprocessor_config={"do_resize": False})
+    with pytest.raises(UsageError, match=r"preprocessor_config.json: do_resize is false"):
+        read_family(folder)
+
+
 def test_a_processor_of_the_makers_own_is_not_computed(tmp_path):
     image = {"image_processor_type": "KimiVLImageProcessor", "in_token_limit": 4096}
     assert read_family(write_folder(tmp_path, "kimi_vl", preprocessor_config=image)).resizing == (

@@ -33,6 +33,7 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"<|channel>is it {DOG}?<channel|>{CAT}", CAT, False, NO_TAG),
         (f"<thought>is it {DOG}?</thought>{CAT}", CAT, False, NO_TAG),  # the same, hosted
         (f"<thought>is it {DOG}", "", False, "open thought"),
+        (f"<thinking>is it {DOG}?</thinking>{CAT}", CAT, False, NO_TAG),
         (f"<tool_call>{DOG}</tool_call>\n{CAT}", CAT, False, NO_TAG),
         (f"{CAT} <tool_call>{DOG}", CAT, False, NO_TAG),
         (f"<answer>{CAT}</answer><tool_call>{DOG}</tool_call>", CAT, True, ""),

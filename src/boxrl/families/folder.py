@@ -28,6 +28,9 @@ class _Rule(NamedTuple):
     """Whether the older names win over `size`, each by itself; else they are passed over."""
 
 
+_SIDES = {"patch_size": 14, "merge_size": 2}
+"""What the product of is `Family.factor`, with the usual values of all of these classes."""
+
 _GLM = _Rule((112 * 112, 15_000 * 28 * 28), takes_older=False)
 _RULES = {
     "Qwen2VLImageProcessor": _Rule((56 * 56, 1280 * 28 * 28), takes_older=True),
@@ -47,9 +50,15 @@ def read_resizing(model_dir: Path, family: Family) -> dict[str, Any]:
         What is stated, by the names of `Family`'s fields.
 
     Raises:
-        UsageError: the processor's config is damaged.
+        UsageError: the processor's config is damaged, or leaves images as they are where boxes
+            are in pixels of the resized image.
     """
     path, image = read_processor(model_dir)
+    if family.frame == "resized" and image.get("do_resize") is False:
+        raise UsageError(
+            f"{path}: do_resize is false, and family {family.name!r} writes pixels of the resized "
+            "image; set it to true"
+        )
     if family.has_limits:
         return _read_limits(path, image, family.limit_frames)
     size = image.get("size")
@@ -119,8 +128,8 @@ def _read_limits(path: Path, image: dict[str, Any], frames: int) -> dict[str, An
             "largest area of an image in pixels; the model folder is damaged"
         )
     stated = {EDGES[edge]: limit // frames for edge, limit in edges.items() if limit}
-    if "patch_size" in image and "merge_size" in image:
-        patch, merge = (_pixels(image[name], path) for name in ("patch_size", "merge_size"))
+    if not _SIDES.keys().isdisjoint(image):
+        patch, merge = (_pixels(image.get(name, usual), path) for name, usual in _SIDES.items())
         stated |= {"factor": patch * merge} if patch and merge else {}
     return stated
 

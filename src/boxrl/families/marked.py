@@ -16,6 +16,7 @@ JSON_OBJECT = re.compile(r"\{\s*[\"']")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LONGEST_NUMBER = 20
 _DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
 _NOTHING = re.compile(r"[\s\[\],]*(?:none[\s.]*)?", re.IGNORECASE)
 
 
@@ -62,7 +63,10 @@ class _Blocks:
     def _groups(self, body: str) -> list[list[float]]:
         if _DIGIT.search(body) is None:
             return []
-        return [numbers for numbers in map(_numbers, body.split(self._parts)) if numbers]
+        parts = body.split(self._parts)
+        if _LETTER.search(body) is not None:  # of a number such as 1e2, or of words: no box
+            parts = ["0" if _LETTER.search(part) else part for part in parts]
+        return [numbers for numbers in map(_numbers, parts) if numbers]
 
 
 def _numbers(text: str) -> list[float]:

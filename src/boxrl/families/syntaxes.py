@@ -20,7 +20,7 @@ _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
 _QWEN2_REF, _INTERNVL_REF = "<|object_ref_start|>", "<ref>"
 _COLONS = (":", "\uff1a")
 """The usual one, and that of Chinese and Japanese."""
-_BETWEEN = " \t\r\n,;:[]()*`-\u2022\u2013\u2014\u3001\uff0c\uff1b\uff1a"
+_BETWEEN = " \t\r\n,;:[]()*`|-\u2022\u2013\u2014\u3001\uff0c\uff1b\uff1a"
 _NUMBERING = re.compile(r"\A\d{1,4}[.)]\s+")
 _OPENED = re.compile(r"\[\s{0,9}-?\d")
 """What a box in square brackets begins with, and a list with one."""

@@ -10,8 +10,10 @@ OTHER_THOUGHTS = (
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     ("<|channel>", "<channel|>"),
     ("<thought>", "</thought>"),
+    ("<thinking>", "</thinking>"),
 )
-"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted."""
+"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted; and how
+some spell the usual ones."""
 ANSWER = ("<answer>", "</answer>")
 _LONG = len(ANSWER[0])
 
