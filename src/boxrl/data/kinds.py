@@ -19,6 +19,8 @@ HEAD_BYTES = 2**16
 
 OWN_READER = "docs/howto/add_dataset.md shows how to read it in ten lines"
 
+AS_COCO = f"export it as COCO from there; or {OWN_READER}"
+
 
 class Kind(NamedTuple):
     """A kind of file.
@@ -50,6 +52,15 @@ _KINDS = (
     Kind("a LabelMe file", "labelme", (r'"shapes":', r'"(?:imagePath|shape_type)":')),
     Kind("a VIA project", "", (r'"shape_attributes":',), OWN_READER),
     Kind("a CreateML file", "", (r'"coordinates":', r'"annotations":'), OWN_READER),
+    Kind("a Labelbox export", "", (r'"data_row":',), OWN_READER),
+    Kind("Supervisely", "", (r'"classTitle":',), AS_COCO),
+    Kind("V7 Darwin", "", (r'"annotations":', r'"bounding_box":', r'"(?:item|image)":'), AS_COCO),
+    Kind("Datumaro", "", (r'"items":', r'"label_id":'), AS_COCO),
+    Kind("a SageMaker manifest", "", (r'"source-ref":',), OWN_READER),
+    Kind("a VoTT project", "", (r'"boundingBox":', r'"asset":'), OWN_READER),
+    Kind("BDD100K", "", (r'"box2d":',), OWN_READER),
+    Kind("a FiftyOne data set", "", (r'"detections":', r'"bounding_box":'), AS_COCO),
+    Kind("Ultralytics' NDJSON", "", (r'\A\{"type":\s*"dataset"',), "download it as YOLO"),
     Kind("a Label Studio export", "labelstudio", (r'"original_width":',)),
     Kind("Rex-Omni-EvalData", "rexomni", (r'"image_path":', r'"categories":', r'"gt":')),
     Kind("ODVG rows", "odvg", (r'"filename":', r'"(?:detection|grounding)":\s*\{')),

@@ -77,7 +77,9 @@ class Document:
             return json.loads(text)
         except json.JSONDecodeError as error:
             line = text.count("\n", 0, error.pos) + 1
-            raise DataError(f"{self.path}:{line}: not JSON ({error.msg})") from error
+            lines = error.msg == "Extra data" and not self.path.name.endswith(".jsonl")
+            hint = "; a file of one JSON object a line is called .jsonl" if lines else ""
+            raise DataError(f"{self.path}:{line}: not JSON ({error.msg}){hint}") from error
         except RecursionError as error:
             raise DataError(f"{self.path}:1: JSON nested too deeply to be annotations") from error
         except ValueError as error:
