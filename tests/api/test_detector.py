@@ -71,6 +71,20 @@ def test_a_thought_that_the_prompt_opened_is_no_answer() -> None:
     assert answer.thinking.endswith("no")
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"temperature": -1.0}, "temperature -1.0; expected 0 or more"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"max_new_tokens": 0}, "max_new_tokens 0; expected 1 or more"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_sampling_out_of_its_range_is_refused(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        speaker(BOX).ask(IMAGE, "cat", **setting)
+
+
 def test_several_answers_need_a_temperature() -> None:
     detector = speaker(BOX, "<answer>None</answer>")
     answers = detector.ask(IMAGE, "cat", n=2, temperature=1.0)

@@ -192,7 +192,7 @@ def test_the_family_is_found_from_the_model_config(tmp_path, model_type, name):
 
 def test_pixel_limits_come_from_the_models_own_processor(tmp_path):
     limits = {"min_pixels": 3136, "max_pixels": 401_408, "patch_size": 14, "merge_size": 2}
-    family = read_family(write_config(tmp_path, "qwen2_5_vl", limits))
+    family = read_family(str(write_config(tmp_path, "qwen2_5_vl", limits)))
     assert family.max_pixels == 401_408
     assert family.input_size_wh((1920, 1080)) == (840, 448)
 

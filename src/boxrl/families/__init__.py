@@ -60,7 +60,7 @@ def build_family(name: str, min_pixels: int | None = None, max_pixels: int | Non
 
 
 def read_family(
-    model_dir: Path,
+    model_dir: str | Path,
     name: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
@@ -78,6 +78,7 @@ def read_family(
             the config or the image processor, or limits that the family does not have or that
             contradict each other.
     """
+    model_dir = Path(model_dir)
     family = _find_family(model_dir, name)
     if not family.runs:
         raise UsageError(

@@ -6,6 +6,7 @@ A killed run goes on where it stopped, and its final file equals that of an unin
 from __future__ import annotations
 
 import copy
+import math
 import time
 import zlib
 from collections import Counter
@@ -56,6 +57,19 @@ class Sampling:
     n: int = 1
     logprobs: bool = False
     first_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can do, and would do otherwise: -1 degrees are greedy to some.
+
+        Raises:
+            UsageError: a value out of its range.
+        """
+        least = {"temperature": 0, "max_new_tokens": 1, "seed": 0, "batch_size": 1, "n": 1}
+        for key, lowest in least.items():
+            if not lowest <= getattr(self, key) < math.inf:
+                raise UsageError(f"{key} {getattr(self, key)!r}; expected {lowest} or more")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p {self.top_p!r}; expected more than 0, at most 1")
 
     def settings(self) -> dict[str, Any]:
         """What a prediction depends on: all but the batch size, and what is not asked for."""

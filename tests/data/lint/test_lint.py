@@ -38,6 +38,15 @@ def found(path, *args, **options):
     return [(d.line, d.severity, d.rule) for d in lint(path, *args, **options).defects]
 
 
+def test_a_row_shows_all_of_its_defects(tmp_path):
+    bad = row(image="../a.png", task="box", extra=1, objects=boxes(([1, 2, 300, 40], "cat")))
+    told = [d.message for d in lint(write(tmp_path / "x.jsonl", bad)).defects]
+    assert [message.partition(";")[0] for message in told] == [
+        "image path '../a.png' leaves the images folder", "task 'box'", "unknown field 'extra'",
+        "objects[0]: bbox [1, 2, 300, 40] leaves the image of 64 x 48",
+    ]  # fmt: skip
+
+
 def test_a_good_file_has_no_defects(tmp_path):
     assert found(write(tmp_path / "x.jsonl", row(), row(id="2", objects=[], image="b.png"))) == []
 

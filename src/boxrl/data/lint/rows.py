@@ -127,7 +127,9 @@ def _repair_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sa
     try:
         empty = parse_sample(row | {"objects": []}, "row")
     except DataError as other:
-        found.error("field", _bare(other), "see docs/data.md for the fields of a sample", None)
+        for mistake in _bad_fields(row) or [other]:
+            found.error("field", _bare(mistake), _FIELDS_HELP, None)
+        _check_boxes(row, found)
         return None
     if not isinstance(objects, list):
         found.error("field", _bare(error), "objects is a list of {bbox, label}", None)
@@ -146,6 +148,38 @@ def _repair_boxes(row: dict[str, Any], found: _Findings, error: DataError) -> Sa
         found.error("field", _bare(other), "an object needs a bbox and a label", None)
         return None
     return _asking_less(sample, lost, found) if lost else sample
+
+
+def _bad_fields(row: dict[str, Any]) -> list[DataError]:
+    """What is wrong with each field by itself; `meta`, which goes by others, is left out."""
+    mistakes = []
+    for key in dict.fromkeys([*_SOUND, *row]):
+        if key not in ("objects", "meta"):
+            alone = {name: value for name, value in _SOUND.items() if name != key}
+            try:
+                parse_sample(alone | ({key: row[key]} if key in row else {}), "row")
+            except DataError as error:
+                mistakes.append(error)
+    return mistakes
+
+
+def _check_boxes(row: dict[str, Any], found: _Findings) -> None:
+    """The defects of the boxes of a row that has to go for another field, as far as they show."""
+    try:
+        size = parse_sample(_SOUND | {key: row.get(key) for key in ("width", "height")}, "row")
+    except DataError:
+        return
+    objects = row.get("objects", [])
+    for index, item in enumerate(objects if isinstance(objects, list) else []):
+        bbox = item.get("bbox") if isinstance(item, dict) else None
+        _repair_box(bbox, size.size_wh, f"objects[{index}]", found)
+
+
+_FIELDS_HELP = "see docs/data.md for the fields of a sample"
+_SOUND: dict[str, Any] = {
+    "id": "-", "image": "-", "width": 1, "height": 1, "task": "detection", "labels": ["-"],
+}  # fmt: skip
+"""A row without defects, in which each field of another is tried."""
 
 
 def _asking_less(sample: Sample, lost: Sequence[Any], found: _Findings) -> Sample | None:
