@@ -97,6 +97,7 @@ def test_labels_and_sentences_become_samples() -> None:
     labels = build_question(" red circle,cat ;  big\tdog\ncat,, ", None, (9, 8))
     assert (labels.task, labels.labels) == ("detection", ("red circle", "cat", "big dog"))
     assert build_question(["a, b", " c "], None, (9, 8)).labels == ("a, b", "c")
+    assert build_question(np.array(["Cat", " cat", "dog"]), None, (9, 8)).labels == ("Cat", "dog")
     sentence = build_question(None, "the cat,\nleft; of it ", (9, 8))
     assert sentence.task == "grounding"
     assert sentence.question == "the cat, left; of it"
@@ -111,6 +112,7 @@ def test_labels_and_sentences_become_samples() -> None:
         ([], None, "nothing to look for"),
         (None, " ", "nothing to look for"),
         ("cat", "the cat", "both labels and a question"),
+        (["cat", 7], None, "labels: expected names, got int 7"),
     ],
 )
 def test_a_question_that_asks_nothing_is_refused(labels: Any, question: Any, said: str) -> None:
@@ -128,6 +130,16 @@ def test_images_come_from_paths_and_upright(tmp_path: Path) -> None:
     detector.ask(Image.open(tmp_path / "turned.jpg"), "cat")
     sizes = [sample.size_wh for sample, _, _ in detector.engine.asked]  # type: ignore[attr-defined]
     assert sizes == [(50, 100)] * 3
+
+
+def test_an_image_whose_file_is_cut_is_told(tmp_path: Path) -> None:
+    """Pillow opens it, and fails when it is shown."""
+    Image.effect_noise((90, 90), 50).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-900])
+    with Image.open(tmp_path / "cut.jpg") as cut, pytest.raises(DataError, match="cannot be read"):
+        speaker(BOX).ask(cut, "cat")
+    with pytest.raises(DataError, match="0 x 9 has no pixels"):
+        speaker(BOX).ask(Image.new("RGB", (0, 9)), "cat")
 
 
 @pytest.mark.parametrize(

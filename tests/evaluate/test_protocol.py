@@ -194,3 +194,13 @@ def test_nms_judges_the_surest_box_alone() -> None:
     assert thinned.metrics["precision@0.5"] == 1 / 2  # the dog is of another label
     assert thinned.rows[0].parsed.kept == (0, 2)
     assert thinned.metrics["protocol"]["nms"] == 0.5
+
+
+def test_the_protocol_says_how_intervals_were_drawn() -> None:
+    one = evaluate(SAMPLES, ANSWERS, PLAIN, settings=SETTINGS, seed=3, resamples=20)
+    said = "95 %, percentile bootstrap over images, 20 resamples, seed 3"
+    assert one.metrics["protocol"]["intervals"] == said
+    assert said in one.to_markdown()
+    assert run().metrics["protocol"]["intervals"] is None
+    difference = compare(one, run(), seed=5, resamples=10)
+    assert difference["protocol"]["intervals"].endswith("10 resamples, seed 5")

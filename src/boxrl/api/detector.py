@@ -24,7 +24,7 @@ from boxrl.generation.predict import Engine, Sampling, draws, with_questions
 from boxrl.parsing import parse
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt, render_text
-from boxrl.types import Asked, Sample, Task
+from boxrl.types import Asked, Sample, Task, fold_label
 
 IMAGE = "image.png"
 
@@ -187,7 +187,9 @@ class Detector:
             max_new_tokens=max_new_tokens,
             seed=seed,
             n=n,
-            batch_size=batch_size or ENGINES[self.options.engine].batch_size,
+            batch_size=(
+                ENGINES[self.options.engine].batch_size if batch_size is None else batch_size
+            ),
         )
         options = AnswerOptions(self.options, sampling, prompt)
         read = read_samples(Path(samples))
@@ -252,12 +254,11 @@ def build_question(
         size_wh: of the image.
 
     Raises:
-        UsageError: nothing is asked for, or both.
+        UsageError: nothing is asked for, both, or labels that are no texts.
     """
     if labels is not None and question is not None:
         raise UsageError("both labels and a question; name what to look for, or describe one thing")
-    parts = re.split(r"[,;\n]", labels) if isinstance(labels, str) else list(labels or ())
-    names = tuple(dict.fromkeys(name for part in parts if (name := " ".join(part.split()))))
+    names = _names(labels)
     sentence = " ".join((question or "").split())
     if not names and not sentence:
         raise UsageError(
@@ -266,3 +267,15 @@ def build_question(
         )
     task: Task = "grounding" if sentence else "detection"
     return Sample("asked", IMAGE, *size_wh, task, names or (sentence,), question=sentence or None)
+
+
+def _names(labels: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names to look for, each once: those that differ in case or blanks alone are one."""
+    parts = re.split(r"[,;\n]", labels) if isinstance(labels, str) else labels
+    names: dict[str, str] = {}
+    for part in () if parts is None else parts:
+        if not isinstance(part, str):
+            raise UsageError(f"labels: expected names, got {type(part).__name__} {part!r:.40}")
+        if name := " ".join(part.split()):
+            names.setdefault(fold_label(name), name)
+    return tuple(names.values())

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from boxrl.data.images import as_shown, read_image
+from boxrl.data.images import UNREADABLE, as_shown, read_image
 from boxrl.data.samples import parse_objects
 from boxrl.errors import DataError, UsageError
 from boxrl.report.draw import draw_detections
@@ -53,13 +53,24 @@ def open_image(image: object) -> Image.Image:
         UsageError: it is something else.
     """
     if isinstance(image, Image.Image):
-        return as_shown(image)
+        return _shown(image)
     if isinstance(image, str | Path):
         if not Path(image).exists():
             raise DataError(f"no image {image}; the working directory is {Path.cwd()}")
         return read_image(Path(image), "image")
     kind = type(image).__name__
     raise UsageError(f"image: expected a PIL image or a path, got {kind}; see PIL.Image.fromarray")
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """An image that may be open alone, its file cut, damaged or closed by now."""
+    try:
+        shown = as_shown(image)
+    except UNREADABLE as error:
+        raise DataError(f"image: cannot be read ({error})") from error
+    if not all(shown.size):
+        raise DataError(f"image: {shown.width} x {shown.height} has no pixels")
+    return shown
 
 
 def as_detections(boxes: BoxesLike, size_wh: tuple[int, int]) -> Detections:

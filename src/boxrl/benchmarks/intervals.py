@@ -17,6 +17,9 @@ from boxrl.metrics.intervals import Floats, interval, resample
 
 NMS_AP = "NMS-AP"
 
+SET_SEED = "of each set: CRC-32 of its name"
+"""How sets are drawn: equal seeds would pair those of equal size."""
+
 
 def mean_intervals(
     benchmark: Benchmark, parts: Mapping[str, Evaluation], resamples: int
@@ -49,7 +52,7 @@ def mean_intervals(
 
 def _draw(part: Evaluation, figure: str, name: str, resamples: int) -> Floats:
     """A figure of one set in every resample of its images, Float "resamples"."""
-    seed = zlib.crc32(name.encode())  # its own: equal ones would pair sets of equal size
+    seed = zlib.crc32(name.encode())  # see SET_SEED
     if figure not in ("mAP", NMS_AP):
         return resample_shares(part.rows, seed, resamples, (figure,))[figure]
     table = box_table(part.rows)

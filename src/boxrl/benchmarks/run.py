@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxrl.benchmarks.intervals import mean_intervals
+from boxrl.benchmarks.intervals import SET_SEED, mean_intervals
 from boxrl.benchmarks.odinw_qwen import PROMPT, QWEN, summarize_qwen
 from boxrl.benchmarks.outcome import Outcome
 from boxrl.benchmarks.record import Benchmark
@@ -26,7 +26,7 @@ from boxrl.evaluate.cost import Price
 from boxrl.evaluate.detectors import ranked_by, read_answers
 from boxrl.evaluate.files import settings_family, write_evaluation
 from boxrl.evaluate.judging import Confidence
-from boxrl.evaluate.protocol import how_asked, shared_protocol
+from boxrl.evaluate.protocol import how_asked, how_resampled, shared_protocol
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.types import Sample
 
@@ -105,6 +105,8 @@ def run_benchmark(
         else:
             summary = summarize_benchmark(benchmark, samples, parts, root)
             intervals = mean_intervals(benchmark, parts, resamples)
+    if intervals:
+        asked["intervals"] = how_resampled(resamples, SET_SEED)
     outcome = Outcome(benchmark, summary, parts, missing, protocol, intervals, asked, len(samples))
     settings |= {"images": str(root.resolve()), "family": known.name}
     write_json(out / "benchmark.json", describe(outcome))

@@ -38,7 +38,7 @@ from boxrl.evaluate.judging import (
     judge,
     judge_completion,
 )
-from boxrl.evaluate.protocol import build_protocol
+from boxrl.evaluate.protocol import build_protocol, how_resampled
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import box_table, calibration, headline, summarize, with_old_names
 from boxrl.families import Family
@@ -152,7 +152,10 @@ def evaluate(
     ]
     metrics["cost"] = cost(answers, settings, price)
     metrics["failed"] = {"n": len(failed), "rule": errors}
-    metrics["protocol"] = build_protocol(samples, settings, family, rules, errors, crowds)
+    metrics["protocol"] = {
+        **build_protocol(samples, settings, family, rules, errors, crowds),
+        "intervals": how_resampled(resamples, seed),
+    }
     return Evaluation(metrics, rows)
 
 

@@ -11,7 +11,12 @@ import numpy as np
 from boxrl.data.files import no_cycle_search, number_or_none
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.box_table import BoxTable
-from boxrl.evaluate.protocol import COMPARED, describe_difference, protocol_difference
+from boxrl.evaluate.protocol import (
+    COMPARED,
+    describe_difference,
+    how_resampled,
+    protocol_difference,
+)
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import (
     METRICS,
@@ -54,12 +59,12 @@ def compare(
         force: compare although the protocols differ.
 
     Returns:
-        `n`; `protocol` {key: value} that both share; `protocol_differs` {key: [a, b]}, empty
-        unless forced; `metrics` {name: {a, b, difference, low, high, better, worse, p_sign}}, low
-        and high None where there is no interval, with the number of images on which b is better
-        and worse, several questions about one taken together, and the two-sided sign test's p,
-        all None for tokens; `flipped` {gained, lost}: ids of samples that only b, or only a,
-        answers without any fault.
+        `n`; `protocol` {key: value} that both share, and the bootstrap; `protocol_differs`
+        {key: [a, b]}, empty unless forced; `metrics` {name: {a, b, difference, low, high, better,
+        worse, p_sign}}, low and high None where there is no interval, with the number of images on
+        which b is better and worse, several questions about one taken together, and the two-sided
+        sign test's p, all None for tokens; `flipped` {gained, lost}: ids of samples that only b,
+        or only a, answers without any fault.
 
     Raises:
         DataError: the runs are over different samples.
@@ -93,7 +98,10 @@ def compare(
         }
     return {
         "n": len(rows_a),
-        "protocol": {key: a.metrics["protocol"].get(key) for key in COMPARED if key not in differs},
+        "protocol": {
+            **{key: a.metrics["protocol"].get(key) for key in COMPARED if key not in differs},
+            "intervals": how_resampled(resamples, seed),
+        },
         "protocol_differs": differs,
         "metrics": with_old_names(metrics),
         "flipped": _flipped(rows_a, rows_b),

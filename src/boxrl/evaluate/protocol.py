@@ -74,6 +74,18 @@ def build_protocol(
     }
 
 
+def how_resampled(resamples: int, seed: int | str) -> str | None:
+    """Where intervals come from, in words; None without any.
+
+    Args:
+        resamples: how often the images were drawn.
+        seed: of the draws.
+    """
+    if not resamples:
+        return None
+    return f"95 %, percentile bootstrap over images, {resamples:,} resamples, seed {seed}"
+
+
 def how_asked(
     samples: Sequence[Sample], settings: Mapping[str, Any], family: Family
 ) -> dict[str, Any]:
