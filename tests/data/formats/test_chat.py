@@ -49,6 +49,7 @@ def turns(*texts, image="a.jpg", **more):
         ("<image>Please carefully check the image and detect the following objects: "
          "['dog', \"driver's licence\"]. Output each detected target", ("dog", "driver's licence")),
         ("detect dog ; fire hydrant", ("dog", "fire hydrant")),
+        ("detect Dog ; dog", ("Dog",)),
         ("Detect the following objects: dog, cat", ("dog", "cat")),
         ("Detect dog, cat. Output JSON.", ("dog", "cat")),
         ("<image>\nLocate dog in this image and output the bbox coordinates in JSON.", ("dog",)),
@@ -331,6 +332,8 @@ CALL = '<tool_call>{"arguments": {"bbox_2d": [1, 2, 9, 9], "label": "dog"}}</too
         (turns("Detect dog.", ANSWER, videos=["v.mp4"]), "a row of a video"),
         (turns([{"type": "video", "video": "v.mp4"}, {"type": "text", "text": "Detect dog."}],
                ANSWER), "a row of a video"),
+        (turns("<video>Detect dog.", ANSWER), "a row of a video"),
+        (turns("<image><image>Detect dog.", ANSWER), "2 places of images, and 1 in the row"),
         (turns("Detect dog.", f"<think>I look.</think>{CALL}"), "calls a tool or comes behind"),
         (turns("<tool_response><image></tool_response>", ANSWER), "calls a tool or comes behind"),
         ({"image": "a.jpg", "conversations": [

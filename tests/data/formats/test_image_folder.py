@@ -120,6 +120,15 @@ def test_names_that_differ_in_case_alone_are_not_guessed(images):
     assert ImageFolder(images).find("B.JPG") == "B.JPG"
 
 
+@pytest.mark.parametrize(
+    ("stem", "found"),
+    [("val2017/x", 1), ("labels/x", 1), ("x", 1), ("train2017/x", 0), ("a/Validation/x", 1)],
+)
+def test_an_image_of_that_name_in_another_split_is_another_image(tmp_path, stem, found):
+    write_image(tmp_path / "images/val/x.jpg")
+    assert ImageFolder(tmp_path / "images").of_stem(stem) == ["val/x.jpg"] * found
+
+
 def coco(folder, *names):
     rows = [{"id": n, "file_name": name, "width": 64, "height": 48} for n, name in enumerate(names)]
     boxes = [annotation(n + 1, n, 1, [1, 2, 10, 10]) for n in range(len(names))]

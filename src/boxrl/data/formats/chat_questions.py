@@ -12,6 +12,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from boxrl.prompts import PROMPTS, Prompt
+from boxrl.types import fold_label
 
 MOST_BRACKETS = 64
 """Tries to find the end of a Python list whose labels hold brackets."""
@@ -141,6 +142,9 @@ def _sentence(text: str) -> Question:
 
 
 def _unique(labels: object) -> tuple[str, ...]:
-    """Labels without the blanks and quotes around them, each once."""
+    """Labels without the blanks and quotes around them, each once in whichever case."""
     stripped = (str(label).strip().strip("'\"`").strip() for label in labels)  # type: ignore[attr-defined]
-    return tuple(dict.fromkeys(label for label in stripped if label))
+    found: dict[str, str] = {}
+    for label in filter(None, stripped):
+        found.setdefault(fold_label(label), label)
+    return tuple(found.values())

@@ -85,6 +85,13 @@ def read_dialogue(row: Row, where: str) -> Dialogue:
     turns = [*_turns(row, images, where)]
     if not turns:
         raise DataError(f"{where}: no question with an answer")
+    questions = "".join(question for question, _ in turns)
+    if "<video>" in questions:
+        raise DataError(f"{where}: {_VIDEO}")
+    if images and questions.count("<image>") > len(images):
+        raise DataError(
+            f"{where}: {questions.count('<image>')} places of images, and {len(images)} in the row"
+        )
     key = row.get("id")
     return Dialogue("" if key is None else str(key), images, turns, objects)
 

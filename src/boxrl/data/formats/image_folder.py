@@ -122,6 +122,8 @@ class ImageFolder:
     def of_stem(self, path: str) -> list[str]:
         """The images of that path without its suffix, or of that name alone where none has it.
 
+        An image of another split than the path's is another one of the same name.
+
         Args:
             path: without suffix; in whichever case and Unicode form.
         """
@@ -132,8 +134,10 @@ class ImageFolder:
                 self._stems[stem].add(image)
                 self._stems["/" + stem.rpartition("/")[2]].add(image)
         folded = fold_path(path)
-        alone = "/" + folded.rpartition("/")[2]
-        return sorted(self._stems.get(folded) or self._stems.get(alone) or ())
+        if exact := self._stems.get(folded):
+            return sorted(exact)
+        alone, split = self._stems.get("/" + folded.rpartition("/")[2], ()), _split_of(folded)
+        return sorted(image for image in alone if not split or _split_of(image) in ("", split))
 
     def unused(self) -> list[str]:
         """Images of the folder that no path has led to."""
@@ -261,6 +265,15 @@ def _stem(name: str) -> str:
     """An image's name without its suffix; any other name as it is."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+_SPLIT = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?[\d_-]*", re.IGNORECASE)
+
+
+def _split_of(path: str) -> str:
+    """The split that a folder of a path is called by, such as train of train2017/a.jpg; or ""."""
+    found = filter(None, map(_SPLIT.fullmatch, path.split("/")[:-1]))
+    return next((name[1].lower() for name in found), "")
 
 
 def fold_path(name: str) -> str:
