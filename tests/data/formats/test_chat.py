@@ -274,6 +274,26 @@ def test_boxes_that_all_lie_in_another_frame_are_told(tmp_path, images, family, 
     assert not read(tmp_path, images, *rows[1:], family=family)[2][1:]
 
 
+@pytest.mark.parametrize(
+    ("key", "family", "said"),
+    [
+        ("bbox_2d", "qwen3-vl", ""),
+        ("box", "qwen3-vl", ""),
+        ("box_2d", "gemma", ""),
+        ("position", "gemma", ""),
+        ("box_2d", "qwen3-vl", "writes y before x, and the family named is qwen3-vl, x before y"),
+        ("bbox_2d", "gemma", "writes x before y, and the family named is gemma, y before x"),
+    ],
+)
+def test_a_key_of_boxes_in_another_order_of_axes_is_refused(tmp_path, images, key, family, said):
+    row = turns("Detect dog.", ANSWER.replace("bbox_2d", key))
+    samples, reasons, _ = read(tmp_path, images, row, family=family)
+    assert (len(samples), [said in reason for reason in reasons]) == (not said, [True] * bool(said))
+    own = tmp_path / "own.yaml"
+    own.write_text(f"like: {family}\nbox_key: {key}\n")
+    assert len(read(tmp_path, images, row, family=str(own))[0]) == 1
+
+
 def test_marks_whose_numbers_all_lie_in_pixels_too_are_told_where_no_family_is_named(
     tmp_path, images
 ):

@@ -34,6 +34,8 @@ GRID = 1000
 PART, ENOUGH = 0.8, 20
 """Of so many boxes that are written in the whole of a frame some lie beyond that part of it."""
 
+_KEY = re.compile(r"[\"'](\w+)[\"']\s*:\s*\[")
+
 _TOOL_CALL = re.compile(r"<\|?tool_call")
 
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
@@ -85,12 +87,14 @@ def read_boxes(
         where: start of the error message.
 
     Raises:
-        DataError: it cannot be read whole, a box is turned or lies outside of the frame, or its
-            marks are those of another frame than the named family's, in which its numbers lie, too.
+        DataError: it cannot be read whole, a box is turned or lies outside of the frame, its key is
+            that of another order of axes, or its marks are those of another frame than the named
+            family's, in which its numbers lie, too.
         UsageError: JSON, and no family was named.
     """
     named = family
-    if (sign := find_sign(find_answer(answer).answer)) is not None:
+    said = find_answer(answer).answer
+    if (sign := find_sign(said)) is not None:
         family = _of_marks(FAMILIES[sign], named)
     if family is None:
         raise UsageError(
@@ -98,7 +102,7 @@ def read_boxes(
             "rows were written for, such as --family qwen2.5-vl, or --family plain for pixels of "
             "the image"
         )
-    if why := untold_turns(find_answer(answer).answer):
+    if why := untold_turns(said) or _why_other_order(said, family):
         raise DataError(f"{where}: {why}")
     for reading in ("strict", "tolerant"):
         parsed = parse(answer, family, size_wh, None, "optional", asked, reading)
@@ -163,6 +167,26 @@ class OtherFrame:
             f"boxes are read {_measure(self.family)}, as of {self.family.name}, and in the images "
             f"where it would show all lie within {other}, too: is this the frame of the rows?"
         ]
+
+
+def _why_other_order(said: str, family: Family) -> str:
+    """Why the axes of JSON boxes are doubtful: their key is that of another order; else "".
+
+    Args:
+        said: an answer.
+        family: in whose order they would be read.
+    """
+    keys = set(_KEY.findall(said))
+    for other in FAMILIES.values() if family.box_key not in keys else ():
+        if other.box_key in keys and other.axes != family.axes:
+            first, second = ("y", "x") if family.axes == "yxyx" else ("x", "y")
+            return (
+                f"the answer has {other.box_key}, which {other.name} writes {second} before "
+                f"{first}, and the family named is {family.name}, {first} before {second}; name "
+                f"--family {other.name}, or --family FILE.yaml with like: {family.name} and "
+                f"box_key: {other.box_key} if the named order is right"
+            )
+    return ""
 
 
 def _of_marks(marks: Family, named: Family | None) -> Family:
