@@ -1,6 +1,6 @@
 """What a question in words asks for: labels, or one expression.
 
-The inverse of prompts.py: every prompt there is read back, and beside them the wordings that
+The inverse of `prompts`: every prompt there is read back, and beside them the wordings that
 trainers' examples use. What is only likely (plain sentences) is taken where the answer agrees.
 """
 
