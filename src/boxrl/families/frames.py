@@ -14,6 +14,9 @@ Axes = Literal["xyxy", "yxyx"]
 Size = tuple[int, int]
 """(width, height)."""
 
+GRID = 1000
+"""The grid that most families write boxes on: 0 to 1000 over the image."""
+
 _SWAPPED = [1, 0, 3, 2]
 """Columns of xyxy in the order yxyx, and back."""
 

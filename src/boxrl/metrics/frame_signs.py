@@ -17,6 +17,7 @@ import numpy as np
 
 from boxrl.boxes import order_corners, overlaps, scale, xywh_to_xyxy
 from boxrl.families import Family
+from boxrl.families.frames import GRID
 from boxrl.types import Boxes
 
 MOST_LOOKED_AT = 200
@@ -30,8 +31,6 @@ SOME_BOXES = 5
 
 THIN_PX = 4
 """Boxes thinner than it, in pixels of the original image, look misplaced."""
-
-GRID = 1000
 
 Order = Literal["corners", "exchanged", "sized", "centred"]
 """What four numbers are: two corners, in the family's order of axes or the other; a corner, width

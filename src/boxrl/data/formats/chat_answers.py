@@ -18,6 +18,7 @@ from boxrl.data.formats.reading import MOST_SHARE
 from boxrl.data.formats.turns import untold_turns
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
+from boxrl.families.frames import GRID
 from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.parsing import parse
 from boxrl.parsing.answers import find_answer, says_none, split_thought
@@ -28,9 +29,6 @@ Box = tuple[float, float, float, float]
 _BOXES = re.compile(
     r"bbox|box_2d|\[\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s*,|<\|?box|<\|begin_of_box|<loc|<bbox>"
 )
-GRID = 1000
-"""The grid that most families have."""
-
 PART, ENOUGH = 0.8, 20
 """Of so many boxes that are written in the whole of a frame some lie beyond that part of it."""
 

@@ -24,6 +24,7 @@ from boxrl.data.lint.rows import Checked, Defect, check_image, check_row, skelet
 from boxrl.data.samples import read_samples, render_sample
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family
+from boxrl.families.frames import GRID
 from boxrl.prompts import PROMPTS, Prompt
 from boxrl.types import Sample, fold_label
 
@@ -49,8 +50,8 @@ class _Grid(NamedTuple):
 
 GRIDS = (
     _Grid(100, 400, 20, "percent of the image"),
-    _Grid(1000, 2000, 1, "a grid of 0 to 1000"),
-    _Grid(1000, 1250, 20, "a grid of 0 to 1000"),
+    _Grid(GRID, 2000, 1, f"a grid of 0 to {GRID}"),
+    _Grid(GRID, 1250, 20, f"a grid of 0 to {GRID}"),
 )
 
 OFTEN = 3

@@ -7,7 +7,7 @@ the loss is TRL's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,6 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         # Qwen-VL models deny it for their own loss; TRL computes the loss itself and needs it,
         # or short answers weigh more the smaller the micro-batch is.
         self.model_accepts_loss_kwargs = True
-        self._plain = writes_parts(self.processing_class)
         self._collate = self.data_collator
         self.data_collator = self._collate_answers
 
@@ -76,7 +75,7 @@ class BoxSFTTrainer(BoxTrainer, SFTTrainer):
         with (
             refusals_by_sample(decoded, processor),
             once_per_image(processor) if repeated else nullcontext(),
-            in_plain_text(self.processing_class) if self._plain else nullcontext(),
+            answers_as_text(self.processing_class),
         ):
             batch: dict[str, Any] = self._collate(decoded)
         if self.shared_prefix:
@@ -154,8 +153,8 @@ def build_trainer(
     )
 
 
-def writes_parts(processor: Any) -> bool:
-    """Whether the chat template writes an answer as a list of parts.
+def answers_as_text(processor: Any) -> AbstractContextManager[None]:
+    """`in_plain_text`, where the chat template would write an answer as a list of parts.
 
     TRL gives it every message in parts, and a template may take answers as a text alone.
 
@@ -163,7 +162,8 @@ def writes_parts(processor: Any) -> bool:
         processor: the model's.
     """
     chat = [_says("user", "?"), _says("assistant", ANSWER)]
-    return is_quoted(ANSWER, processor.apply_chat_template(chat, tokenize=False))
+    in_parts = is_quoted(ANSWER, processor.apply_chat_template(chat, tokenize=False))
+    return in_plain_text(processor) if in_parts else nullcontext()
 
 
 def find_ending(processor: Any, ends: Sequence[int], **arguments: Any) -> str:
@@ -187,7 +187,7 @@ def find_ending(processor: Any, ends: Sequence[int], **arguments: Any) -> str:
 
     def follows(*more: dict[str, Any]) -> list[int]:
         chat = [_says("user", "?"), _says("assistant", ANSWER), *more]
-        with in_plain_text(processor) if writes_parts(processor) else nullcontext():
+        with answers_as_text(processor):
             whole = processor.apply_chat_template(chat, tokenize=False, **arguments)
         _, found, rest = whole.partition(ANSWER)
         if not found:
