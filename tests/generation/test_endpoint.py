@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from boxrl.cli import main
-from boxrl.data.predictions import read_predictions
+from boxrl.data.predictions import Prediction, read_predictions
 from boxrl.errors import UsageError
-from boxrl.generation.predict import Sampling, predict
+from boxrl.generation.endpoint import Endpoint
+from boxrl.generation.predict import Draw, Sampling, predict
 from boxrl.generation.servers import Retry
 from boxrl.types import Sample
 from tests.faults.kills import hostile, kill_again_and_again, many_samples
@@ -48,6 +49,20 @@ def test_every_sample_is_answered_in_the_samples_order(
     assert server.bodies[1]["temperature"] == 0.0
     assert server.bodies[1]["max_tokens"] == 1024
     assert server.headers[1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_an_answer_that_waits_to_be_written_outlives_the_run(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fake(engine: Endpoint, draw: Draw, sampling: Sampling) -> Prediction:
+        if draw.id == samples[0].id:
+            raise UsageError("no server answers")
+        return Prediction(draw.id, "None", 1, "stop")
+
+    monkeypatch.setattr(Endpoint, "_answer", fake)
+    with chat_server() as server, pytest.raises(UsageError, match="no server answers"):
+        predict(endpoint(scene_folder, server), samples, tmp_path / "p.jsonl", Sampling(), {})
+    assert read_predictions(tmp_path / "p.jsonl").keys() == {each.id for each in samples[1:]}
 
 
 def test_requests_undo_a_models_own_settings_and_say_what_the_call_says(

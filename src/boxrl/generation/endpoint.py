@@ -111,9 +111,7 @@ class Endpoint:
         async def write() -> None:
             count = 0
             while count < len(missing):
-                rows = [await finished.get()]
-                while not finished.empty():
-                    rows.append(finished.get_nowait())
+                rows = [await finished.get(), *_waiting(finished)]
                 keep(rows)
                 count += len(rows)
 
@@ -127,6 +125,9 @@ class Endpoint:
                         tasks.create_task(work())
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
+            finally:  # answered in the moment in which something else ended the run
+                if rows := _waiting(finished):
+                    keep(rows)
 
     async def _probe(self, sampling: Sampling) -> None:
         """Ask every server about a grey image, so that what all questions would meet shows once."""
@@ -310,6 +311,11 @@ class Endpoint:
             first_tokens=reply.first_tokens if sampling.first_tokens else None,
             n_prompt_tokens=reply.prompt_tokens,
         )
+
+
+def _waiting(finished: asyncio.Queue[Prediction]) -> list[Prediction]:
+    """The rows that nobody has taken yet."""
+    return [finished.get_nowait() for _ in range(finished.qsize())]
 
 
 def _about_grey(size_wh: Size) -> list[dict[str, Any]]:
