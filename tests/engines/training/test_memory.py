@@ -214,6 +214,24 @@ def test_answers_that_sft_cuts_are_counted_as_cut_and_padded(
     assert whole.shared and not cut.shared
 
 
+def test_smoothed_labels_take_the_logits_of_all_tokens(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = memory.find_config("tiny")
+    config.text_config.vocab_size = 100_000
+    monkeypatch.setattr(memory, "find_config", lambda _: config)
+
+    def sft(**trl: Any) -> Recipe:
+        return tiny_recipe(scene_folder, tmp_path, method="sft", trl=trl)
+
+    plain = sft(max_length=9999)
+    load = load_of(scene_folder, tmp_path, "sft", trl=plain.train.trl)
+    logits = 4 * load.groups * (load.prompt + load.completion) * 100_000
+    found = estimate(sft(label_smoothing_factor=0.1, optim="adamw_8bit"))
+    assert found.memory["activations"] > 2 * logits > 2 * estimate(plain).memory["activations"]
+    assert "adamw_8bit may keep less" in found.facts[-1]
+
+
 def test_a_generation_of_several_steps_is_counted_whole(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,17 +96,18 @@ def estimate(
     load = build_load(recipe, family, model, samples, processes)
     prompts = max(recipe.train.prompts_per_step // processes, 1)
     drawn = prompts_generated(recipe, load.groups * processes) // processes or prompts
-    half = in_half(recipe)
+    half, options = in_half(recipe), recipe.train.trl
     shares = processes > 1 and strategy in SHARES_STATE
     with counting_errors(recipe.model):
         prefill = 0
-        if recipe.method == "grpo" and not recipe.train.trl.get("use_vllm"):
+        if recipe.method == "grpo" and not options.get("use_vllm"):
             prefill = measure_prefill(model, load, drawn, half=half)
         prepared = prepare(model, recipe, family, shared=load.shared)
         counted = count(prepared)
         work = measure(
             prepared, load, build_rows(model.config, load),
             half=half, again=prompts > load.groups, keep_gradients=not shares,
+            smoothing=options.get("label_smoothing_factor", 0.0) if recipe.method == "sft" else 0.0,
         )  # fmt: skip
     memory = held(recipe, counted, processes, strategy)
     own = image_bytes(model.config, load)
@@ -122,7 +123,7 @@ def estimate(
     generating = 0.0
     if recipe.method == "grpo":
         cache = 0.0
-        if not recipe.train.trl.get("use_vllm"):  # vLLM keeps its own, inside its share
+        if not options.get("use_vllm"):  # vLLM keeps its own, inside its share
             item = 2 if half else model.dtype.itemsize
             cache = cache_bytes(model.config.get_text_config(), load, drawn, item)
             memory["KV cache"] = cache
@@ -130,6 +131,11 @@ def estimate(
         if processes > 1 and strategy in SHARES_WEIGHTS:  # each process gathers all weights
             generating += counted.weights * (1 - 1 / processes)
     facts = _facts(counted, load, prompts, work)
+    if "optim" in options:
+        facts.append(
+            f"the optimizer is counted as AdamW in float32; train.trl.optim {options['optim']} may "
+            "keep less (in 8 bits a quarter) or more"
+        )
     return Estimate(memory, training, stepping, generating, facts)
 
 

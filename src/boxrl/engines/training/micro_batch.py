@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.trainer_pt_utils import LabelSmoother
 from trl.trainer.utils import add_fused_lm_head
 
 from boxrl.config import Recipe
@@ -120,8 +121,9 @@ def count(prepared: Any) -> Counted:
 
 
 def measure(
-    prepared: Any, load: Load, rows: Rows, *, half: bool, again: bool, keep_gradients: bool
-) -> Work:
+    prepared: Any, load: Load, rows: Rows, *, half: bool, again: bool, keep_gradients: bool,
+    smoothing: float = 0.0,
+) -> Work:  # fmt: skip
     """Run a micro-batch, forwards and backwards.
 
     Args:
@@ -131,6 +133,7 @@ def measure(
         half: whether autocast to bfloat16 is on.
         again: gradients of a micro-batch before are there.
         keep_gradients: False where each is handed on as soon as it is known.
+        smoothing: of the labels, which takes the logits of all tokens.
     """
     parameters = [p for p in prepared.parameters() if p.requires_grad]
     with hollow_gpu(half) as (gpu, autocast):
@@ -142,7 +145,7 @@ def measure(
                 parameter.grad = torch.zeros_like(parameter)
         gpu.hold_all(rows.images)
         gpu.peak = gpu.bytes
-        loss = _loss(prepared, rows, load)
+        loss = _loss(prepared, rows, load, smoothing)
         autocast.end_forward()
         run_backward(loss)
     return Work(gpu.peak, gpu.flops, gpu.kernels)
@@ -244,8 +247,8 @@ def _patch_values(vision: Any) -> int:
     return values
 
 
-def _loss(prepared: Any, rows: Rows, load: Load) -> Tensor:
-    """A sum of log-probabilities, by the path that the trainer takes."""
+def _loss(prepared: Any, rows: Rows, load: Load, smoothing: float) -> Tensor:
+    """A loss, by the path that the trainer takes."""
     if load.shared:
         groups = torch.arange(load.groups * load.group).view(load.groups, -1).tolist()
         return log_probs(prepared, rows, groups)[0].sum()
@@ -253,11 +256,12 @@ def _loss(prepared: Any, rows: Rows, load: Load) -> Tensor:
     mask = torch.cat([rows.prompt_mask, rows.completion_mask], 1)
     scored = rows.completion_ids.masked_fill(rows.completion_mask == 0, -100)
     labels = torch.cat([torch.full_like(rows.prompt_ids, -100), scored], 1)
-    output = prepared(
-        input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True,
-        use_cache=False, **_image_inputs(unwrap(prepared), rows, load.completion),
-    )  # fmt: skip
-    total: Tensor = output.log_probs.sum()
+    inputs = _image_inputs(unwrap(prepared), rows, load.completion)
+    inputs |= {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    if smoothing:
+        smoothed: Tensor = LabelSmoother(smoothing)(prepared(**inputs), labels, shift_labels=True)
+        return smoothed
+    total: Tensor = prepared(labels=labels, fused_lm_head=True, **inputs).log_probs.sum()
     return total
 
 
