@@ -47,6 +47,9 @@ AVERAGE = "average"
 LOCK = ".lock"
 """Held in a run folder for as long as its process lives."""
 
+LAUNCHED = "BOXRL_LAUNCHED"
+"""Environment variable: `boxrl train --launch` started this process and goes on where it ends."""
+
 PATIENCE_S = 0.5
 """For `read_facts` of another process, which takes the lock for a moment to see whether it can."""
 

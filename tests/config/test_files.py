@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from boxrl.config import Recipe, dump_recipe, load_recipe
+from boxrl.config import Recipe, asking_options, dump_recipe, load_recipe
 from boxrl.errors import RecipeError, UsageError
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -157,3 +157,10 @@ def test_packaged_models_need_no_folder(tmp_path: Path) -> None:
 def test_loading_recipes_imports_no_torch() -> None:
     code = "import sys, boxrl.config, boxrl.rewards; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_recipe_says_how_its_model_is_asked() -> None:
+    asked = {"prompt": "my `words`.yaml", "family": "qwen3-vl", "thinking": False}
+    words = " --prompt 'my `words`.yaml' --family qwen3-vl --thinking off"
+    assert asking_options(asked) == words
+    assert asking_options({"prompt": "standard", "family": None, "thinking": None}) == ""

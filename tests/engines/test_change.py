@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -35,7 +36,7 @@ def test_train_says_what_changed_and_what_to_do_next(
     said = capsys.readouterr().out
     assert said.startswith("before training: mAP")
     assert "5 held-out samples, greedy, prompt 'standard'" in said
-    assert "samples gained" in said
+    assert " gained, " in said
     assert "on its own samples: loss" in said
     assert f"next: boxrl report {run}" in said
     assert f"--model {run / 'model'} > grpo.yaml" in said  # what was taught, rewards go on from
@@ -51,6 +52,26 @@ def test_train_says_what_changed_and_what_to_do_next(
     assert (run / "evals/before/metrics.json").stat().st_mtime_ns == before
     assert main(["train", str(recipe), "--resume", "train.max_steps=3"]) in (0, None)
     assert json.loads((run / "evals/after/predictions.meta.json").read_text())["steps"] == 3
+
+
+def test_several_processes_end_with_what_to_run_next(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("boxrl.engines.training.train.train_run", lambda *_: None)
+    samples = yaml.safe_load(recipe.read_text())["data"]["test"]
+    run, call = tmp_path / "run", ["train", str(recipe), "prompt=enhanced"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert main(call) == 0
+    said = capsys.readouterr().out
+    assert said.count("model: ") == 1 and said.count("next: boxrl predict") == 1
+    assert f" --samples {samples} --images " in said
+    assert f" --model {run / 'model'} --prompt enhanced --out {run}/evals/val/" in said
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("BOXRL_LAUNCHED", "1")  # whose parent says it
+    assert main(call) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_finished_folder_is_replaced_by_a_flag_that_says_so(

@@ -90,7 +90,10 @@ def test_run_that_nobody_evaluated_says_what_it_came_to(run: Path, tmp_path: Pat
     page = report(copy, tmp_path / "report.html")
     text = " ".join(page.text.split())
     assert re.search("not evaluated ?, trained with GRPO from tiny; on its own samples: rew", text)
-    assert "Next: boxrl predict --model RUN/model" in text
+    assert "Next: boxrl predict --model RUN/model --samples VAL.jsonl" in text
+    (copy / "recipe.yaml").write_text("prompt: enhanced\nthinking: false\n")
+    text = " ".join(report(copy, tmp_path / "report.html").text.split())
+    assert "boxrl predict --model RUN/model --prompt enhanced --thinking off --samples" in text
     assert "not evaluated" not in report(run, tmp_path / "whole.html").text
 
 

@@ -36,7 +36,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
     from boxrl.runs import clear_run, numbered_folder
 
     require_train_extra("boxrl quickstart")
-    from boxrl.engines.training.model_card import asking_options
+    from boxrl.config import asking_options
     from boxrl.quickstart import run_chain
 
     first = Path("runs/quickstart")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def add_verb(verbs: Any) -> None:
 def run_train(args: argparse.Namespace) -> int | None:
     """Train a recipe, or say what training it takes."""
     from boxrl.config import find_recipe, load_recipe
-    from boxrl.runs import Launch, clear_run, numbered_folder
+    from boxrl.runs import LAUNCHED, Launch, clear_run, numbered_folder
 
     if args.gpu_memory is not None and not (args.dry_run and 0 < args.gpu_memory < math.inf):
         raise UsageError(
@@ -89,10 +90,8 @@ def run_train(args: argparse.Namespace) -> int | None:
     from boxrl.engines.training.train import train_run
 
     train_run(recipe, args.resume, score_answers, print_start)
-    if process.world == 1:
-        print_outcome(args, recipe)
-    elif process.is_first:
-        print(f"model: {recipe.out / 'model'}")
+    if process.is_first and LAUNCHED not in os.environ:
+        print_outcome(args, recipe, alone=process.world == 1)
     return None
 
 
@@ -117,24 +116,33 @@ def print_start(recipe: Recipe) -> None:
             print(f"hint: {hint}", flush=True)
 
 
-def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
-    """What the training changed, on its own samples and the held-out ones; what to run next."""
+def print_outcome(args: argparse.Namespace, recipe: Recipe, alone: bool = True) -> None:
+    """What the training changed, on its own samples and the held-out ones; what to run next.
+
+    Args:
+        args: of the call.
+        recipe: of the run, which has ended.
+        alone: no launcher waits for this process, so it may take its time to answer samples.
+    """
     from rich.console import Console
 
     from boxrl.cli.tables import print_change, print_hints, print_next, shell
+    from boxrl.config import asking_options
     from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
-    from boxrl.engines.training.model_card import asking_options
     from boxrl.evaluate.verdict import by_heart_verdict, learning_verdict
 
     console, out = Console(), recipe.out
     asked = f"--model {shell(out / 'model')}{asking_options(recipe.model_dump())}"
-    if not args.launch:  # else its first process has said so
-        console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
-    change = measure_change(recipe)
+    console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
+    change = measure_change(recipe) if alone else None
     steps = [f"boxrl report {shell(out)}", f"boxrl export {shell(out)} --out MODEL"]
     if change is None:
-        steps.insert(0, f"boxrl predict --samples VAL.jsonl --images DIR {asked} "
+        data = recipe.data
+        files = "--samples VAL.jsonl --images DIR"
+        if data.test is not None and data.images is not None:
+            files = f"--samples {shell(data.test)} --images {shell(data.images)}"
+        steps.insert(0, f"boxrl predict {files} {asked} "
                      f"--out {shell(out / 'evals/val/predictions.jsonl')}")  # fmt: skip
     else:
         title = f"{len(change.after.rows)} held-out samples, greedy, prompt {recipe.prompt!r}"
@@ -149,7 +157,8 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe) -> None:
     said = by_heart_verdict(rows, change.after.metrics) if change else ""
     if learning and learning.goes_on and not said:
         said = "it was still learning when it ended"
-        steps.insert(0, further(args, recipe))
+        if alone:  # another launcher's command is not known here
+            steps.insert(0, further(args, recipe))
     if learning is not None:
         words = "; ".join(filter(None, (learning.words, said)))
         console.print(words, soft_wrap=True, highlight=False)
@@ -161,7 +170,7 @@ def rewarded(recipe: Recipe) -> str:
     data = recipe.data
     words = ["boxrl", "init", "--samples", data.train, "--validation", data.test,
              "--images", data.images, "--model", recipe.out / "model"]  # fmt: skip
-    note = "" if recipe.prompt == "standard" else f"   (then prompt: {recipe.prompt} in it)"
+    note = "" if recipe.prompt == "standard" else f"   # then prompt: {recipe.prompt} in it"
     return f"{shlex.join(map(str, words))} > grpo.yaml{note}"
 
 

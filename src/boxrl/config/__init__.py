@@ -27,6 +27,7 @@ from boxrl.config.recipe import (
     Train,
     WeightedReward,
     WorldChoice,
+    asking_options,
     default_out,
     is_hub_id,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Train",
     "WeightedReward",
     "WorldChoice",
+    "asking_options",
     "build_recipe",
     "default_out",
     "describe_mistakes",

@@ -6,6 +6,7 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -353,3 +354,19 @@ class Recipe(Section):
         if self.train.validate_samples and self.data.test is None and self.data.synthetic is None:
             raise ValueError("train.validate_samples needs data.test")
         return self
+
+
+def asking_options(recipe: Mapping[str, Any]) -> str:
+    """Options of `boxrl predict` and `demo` that ask a model as its recipe trained it.
+
+    Args:
+        recipe: its keys.
+
+    Returns:
+        Such as ` --prompt enhanced --thinking off`; "" where the options' defaults do so.
+    """
+    words = [f"--{key} {shlex.quote(str(recipe[key]))}" for key in ("prompt", "family")
+             if recipe.get(key) not in (None, "standard")]  # fmt: skip
+    if recipe.get("thinking") is not None:
+        words.append(f"--thinking {'on' if recipe['thinking'] else 'off'}")
+    return "".join(f" {word}" for word in words)

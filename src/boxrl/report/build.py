@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from boxrl.config import asking_options
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import Evaluation, compare
 from boxrl.report.answers import Answers, tabulate_answers
@@ -14,7 +15,7 @@ from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.metrics import Headline, MetricTable, metric_table
 from boxrl.report.page import Page, write_page
 from boxrl.report.reading import RunFolder, ShownEvaluation, mapping, read_run
-from boxrl.report.recipe import describe_run
+from boxrl.report.recipe import describe_run, recipe_keys
 from boxrl.report.reward_parts import Scores, build_scores
 from boxrl.report.text import visible
 from boxrl.report.thinking import describe_thinking
@@ -148,9 +149,15 @@ def _trainings(runs: Mapping[str, RunFolder]) -> list[Headline]:
     """A sentence for each run that trained and answered nothing, then what would judge it."""
     unjudged = {name: run for name, run in runs.items() if not _has_answers(run) and run.steps}
     said = [training_headline(name, run.facts, run.steps) for name, run in unjudged.items()]
-    command = "boxrl predict --model RUN/model --samples VAL.jsonl --images DIR"
-    next_step = f"{command} --out RUN/evals/val/predictions.jsonl"
-    return [*said, Headline("Next", "", "", next_step)] if said else []
+    asked = {name: asking_options(recipe_keys(run.recipe)) for name, run in unjudged.items()}
+    if len(set(asked.values())) == 1:
+        asked = {"": next(iter(asked.values()))}
+    commands = {
+        f"Next, {name}" if name else "Next": f"boxrl predict --model RUN/model{options} "
+        "--samples VAL.jsonl --images DIR --out RUN/evals/val/predictions.jsonl"
+        for name, options in asked.items()
+    }
+    return [*said, *(Headline(title, "", "", command) for title, command in commands.items())]
 
 
 def _has_answers(run: RunFolder) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from boxrl.data.files import number_or_none
+from boxrl.guard.files import parse_yaml
 from boxrl.report.reading import RunFolder, mapping
 
 Facts = Sequence[tuple[str, str]]
@@ -26,6 +30,14 @@ class About:
     facts: Facts
     recipe: str
     versions: Facts
+
+
+def recipe_keys(text: str) -> Mapping[str, Any]:
+    """The keys of a recipe's YAML text, unchecked; none where it is empty or unreadable."""
+    try:
+        return mapping(parse_yaml(text))
+    except yaml.YAMLError:
+        return {}
 
 
 def describe_run(run: RunFolder, name: str) -> About:

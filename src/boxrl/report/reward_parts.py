@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import yaml
-
 from boxrl.config import WeightedReward
-from boxrl.guard.files import parse_yaml
+from boxrl.report.recipe import recipe_keys
 from boxrl.rewards import REWARDS, Reward, build_reward
 from boxrl.rewards.localization import ap, f1, weighted_sum
 from boxrl.types import Completion, Target
@@ -98,11 +96,7 @@ def score_all(
 
 def _entries(recipe: str) -> list[Any]:
     """The entries of a recipe's `rewards`, unchecked."""
-    try:
-        content = parse_yaml(recipe)
-    except yaml.YAMLError:
-        return []
-    entries = content.get("rewards") if isinstance(content, Mapping) else None
+    entries = recipe_keys(recipe).get("rewards")
     return entries if isinstance(entries, list) else []
 
 

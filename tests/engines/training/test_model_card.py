@@ -15,7 +15,7 @@ from boxrl.cli import main
 
 pytest.importorskip("torch")
 
-from boxrl.engines.training.model_card import asking_options, write_card
+from boxrl.engines.training.model_card import write_card
 from boxrl.families import FAMILIES
 
 PLAIN = """
@@ -74,16 +74,16 @@ def test_the_card_says_what_it_is_and_how_to_use_it(
 
 
 def test_commands_ask_a_model_as_it_was_trained(tmp_path: Path) -> None:
-    asked = {"prompt": "my `words`.yaml", "family": "qwen3-vl", "thinking": False}
-    words = " --prompt 'my '\"'\"'words'\"'\"'.yaml' --family qwen3-vl --thinking off"
-    assert asking_options(asked) == words
-    assert asking_options({"prompt": "standard", "family": None, "thinking": None}) == ""
-    (tmp_path / "recipe.yaml").write_text("name: own\nmethod: sft\nprompt: enhanced\n")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: own\nmethod: sft\nprompt: enhanced\nthinking: false\n"
+    )
     (tmp_path / "my model").mkdir()
     write_card(tmp_path / "my model", FAMILIES["plain"], "tiny", tmp_path)
     card = (tmp_path / "my model" / "README.md").read_text()
-    assert card.count(" --model 'my model' --prompt enhanced") == 3
-    assert 'load("my model").ask("image.jpg", "cat, dog", prompt="enhanced")' in card
+    assert card.count(" --model 'my model' --prompt enhanced --thinking off") == 3
+    assert (
+        'load("my model", thinking=False).ask("image.jpg", "cat, dog", prompt="enhanced")' in card
+    )
 
 
 def test_the_card_of_a_checkpoint_has_its_own_step_and_figures(run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from boxrl.config import Recipe
 from boxrl.data.files import write_atomic
 from boxrl.errors import BoxrlError, MissingExtra, UsageError
 from boxrl.guard.outputs import check_outputs
-from boxrl.runs import note_end
+from boxrl.runs import LAUNCHED, note_end
 
 PATIENCE_S = 24 * 60 * 60
 """How long the launcher lets its processes finish their step and write a checkpoint.
@@ -155,7 +155,7 @@ def _run_to_its_end(command: list[str]) -> int:
         KeyboardInterrupt: it was stopped, and has ended.
     """
     stopped = []
-    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE_S), **os.environ}
+    environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE_S), **os.environ, LAUNCHED: "1"}
     with subprocess.Popen(command, env=environment) as process:
 
         def stop(number: int, _frame: Any) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from boxrl import __version__
-from boxrl.config import read_yaml
+from boxrl.config import asking_options, read_yaml
 from boxrl.data.files import is_number, read_jsonl, write_atomic
-from boxrl.errors import BoxrlError
+from boxrl.errors import BoxrlError, tally
 from boxrl.evaluate.comparison import is_comparison_of
 from boxrl.evaluate.files import METRICS_FILE, read_metrics
 from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
@@ -43,22 +43,6 @@ def write_card(
     recipe = read_yaml(run / "recipe.yaml") if run else {}
     with write_atomic(out / "README.md") as handle:
         handle.write("\n".join(_lines(out, family, base, recipe, run, step)) + "\n")
-
-
-def asking_options(recipe: Mapping[str, Any]) -> str:
-    """Options of `boxrl predict` and `demo` that ask a model as its recipe trained it.
-
-    Args:
-        recipe: its keys.
-
-    Returns:
-        Such as ` --prompt enhanced --thinking off`; "" where the options' defaults do so.
-    """
-    words = [f"--{key} {shlex.quote(_word(recipe[key]))}" for key in ("prompt", "family")
-             if recipe.get(key) not in (None, "standard")]  # fmt: skip
-    if recipe.get("thinking") is not None:
-        words.append(f"--thinking {'on' if recipe['thinking'] else 'off'}")
-    return "".join(f" {word}" for word in words)
 
 
 def _lines(
@@ -142,7 +126,7 @@ def _asking(family: Family, prompt: str) -> Iterator[str]:
 
 
 def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[str]:
-    name, asked = shlex.quote(_word(out.name)), asking_options(recipe)
+    name, asked = shlex.quote(_word(out.name)), _asked(recipe)
     limits = ""
     if family.has_limits:
         sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
@@ -167,8 +151,18 @@ def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[s
     yield from ("```", "", "```python", "import boxrl", "")
     prompt = str(recipe.get("prompt", "standard"))
     asked = "" if prompt == "standard" else f", prompt={json.dumps(_word(prompt))}"
-    yield f'boxrl.load({json.dumps(_word(out.name))}).ask("image.jpg", "cat, dog"{asked})'
+    loaded = json.dumps(_word(out.name))
+    if recipe.get("family") is not None:
+        loaded += f", family={json.dumps(_word(recipe['family']))}"
+    if recipe.get("thinking") is not None:
+        loaded += f", thinking={recipe['thinking'] is True}"
+    yield f'boxrl.load({loaded}).ask("image.jpg", "cat, dog"{asked})'
     yield "```"
+
+
+def _asked(recipe: Mapping[str, Any]) -> str:
+    """`asking_options` on one line, whatever the names in them hold."""
+    return "".join(f" {word}" for word in asking_options(recipe).split())
 
 
 def _figures(run: Path) -> Iterator[str]:
@@ -213,7 +207,7 @@ def _figures_at(run: Path, step: int | None) -> Iterator[str]:
 def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
     before, _, after = names.partition("|")
     sides = f"{_word(before)} | {_word(after)}"
-    yield f"| {difference['n']} samples | {sides} | difference, 95 % interval |"
+    yield f"| {tally(difference['n'], 'sample')} | {sides} | difference, 95 % interval |"
     yield "|---|---|---|---|"
     for metric in HEADLINE_METRICS:
         row = difference["metrics"].get(metric.key)
@@ -227,7 +221,7 @@ def _change(names: str, difference: Mapping[str, Any]) -> Iterator[str]:
 
 def _evaluation(name: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from (
-        f"| {_word(name)}, {metrics['n']} samples | value | 95 % interval |",
+        f"| {_word(name)}, {tally(metrics['n'], 'sample')} | value | 95 % interval |",
         "|---|---|---|",
     )
     for metric in HEADLINE_METRICS:
