@@ -228,12 +228,6 @@ def test_a_hostile_line_is_one_error_and_can_be_left_out(tmp_path, capsys, kind)
     assert reason in json.loads(rejected)["reason"]
 
 
-def test_a_missing_archive_is_one_line(tmp_path, capsys):
-    status, _, errors = run(capsys, *convert(tmp_path / "no.json", tmp_path / "out.jsonl"))
-    assert status == 1
-    assert errors.strip().splitlines()[-1].startswith(f"boxrl: {tmp_path / 'no.json'}: cannot be")
-
-
 def test_the_command_line_offers_every_reader_subset_and_mode():
     assert tuple(SUBSETS) == converting.SUBSETS
     assert converting.MODES == MODES

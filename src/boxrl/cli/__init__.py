@@ -31,6 +31,7 @@ from boxrl.cli import (
     verify,
     watch,
 )
+from boxrl.cli.options import refuse_missing
 from boxrl.cli.parser import CommandParser
 from boxrl.errors import BoxrlError
 from boxrl.guard.secrets import redact_streams
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Where memory is full, every generator that is closed would say so by itself.
     sys.unraisablehook = lambda told: None if told.exc_type is MemoryError else hook(told)
     try:
+        refuse_missing(args)
         status: int | None = args.run(args)
     except BoxrlError as error:
         if args.debug:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.options import (
     RESAMPLES,
+    Input,
     add_format,
     add_json,
     add_limits,
@@ -24,7 +25,7 @@ from boxrl.cli.options import (
 )
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_answer_options, answer_options
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def add_verb(verbs: Any) -> None:
     )  # fmt: skip
     run.add_argument("--model", metavar="MODEL", help="as for boxrl predict")
     run.add_argument(
-        "--data-root", type=Path, required=True, action="append", metavar="DIR",
+        "--data-root", type=Input, required=True, action="append", metavar="DIR",
         help="folder with the files that boxrl benchmark list NAME shows; one for all benchmarks, "
         "or repeated, one each in their order",
     )  # fmt: skip
@@ -86,11 +87,11 @@ def add_verb(verbs: Any) -> None:
         help="run the parts that are there where some are not",
     )  # fmt: skip
     run.add_argument(
-        "--predictions", type=Path, metavar="FILE.jsonl",
+        "--predictions", type=Input, metavar="FILE.jsonl",
         help="evaluate these predictions instead of running a model",
     )  # fmt: skip
     run.add_argument(
-        "--detector", type=Path, action="append", default=[], metavar="FILE.json",
+        "--detector", type=Input, action="append", default=[], metavar="FILE.json",
         help="a detector's COCO results on the same data, as a row of the table; repeatable",
     )  # fmt: skip
     run.add_argument(
@@ -283,7 +284,7 @@ def print_benchmarks(benchmarks: Sequence[Benchmark], detailed: bool) -> None:
     if not detailed:
         table = Table("name", "what", "modes", "published")
         for item in benchmarks:
-            numbers = f"{len(item.published)} results" if item.published else "-"
+            numbers = tally(len(item.published), "result") if item.published else "-"
             table.add_row(item.name, item.title, ", ".join(item.modes) or "-", numbers)
         console.print(table)
         console.print("boxrl benchmark list NAME shows its files, protocol and published numbers")

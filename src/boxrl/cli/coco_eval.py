@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_json, print_json
+from boxrl.cli.options import Input, add_json, print_json
 from boxrl.cli.parser import add_command
+from boxrl.errors import tally
 
 
 def add_verb(verbs: Any) -> None:
@@ -18,11 +18,11 @@ def add_verb(verbs: Any) -> None:
         example="boxrl coco-eval --annotations instances_val.json --predictions results.json",
     )  # fmt: skip
     verb.add_argument(
-        "--annotations", type=Path, required=True, metavar="FILE.json",
+        "--annotations", type=Input, required=True, metavar="FILE.json",
         help="COCO instances file with the ground truth",
     )  # fmt: skip
     verb.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE.json",
+        "--predictions", type=Input, required=True, metavar="FILE.json",
         help="COCO results file: image_id, category_id, bbox, score per box",
     )  # fmt: skip
     rule = verb.add_mutually_exclusive_group()
@@ -68,5 +68,7 @@ def print_coco(figures: Mapping[str, Any]) -> None:
             )
     console.print(table)
     if thinned:
-        console.print(f"NMS-AP keeps {figures['kept']} of {figures['total']} boxes")
+        console.print(
+            f"NMS-AP keeps {figures['kept']:,} of {tally(figures['total'], 'box', 'boxes')}"
+        )
     print_protocol(console, figures["protocol"])

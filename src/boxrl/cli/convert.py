@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.cli.options import (
+    Input,
     add_images,
     add_json,
     add_limits,
@@ -17,6 +18,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
+from boxrl.errors import tally
 from boxrl.guard.outputs import check_outputs
 
 # Names of the options' values stand here as well, so that --help stays quick; a test compares.
@@ -49,7 +51,7 @@ def _add_format(formats: Any, name: str, source: str, taken: str, example: str) 
     """A format with the options that all have; `taken` is the kind that --annotations names."""
     parser = add_command(formats, name, f"convert {source}", example=_example(name, example))
     parser.add_argument(
-        "--annotations", type=Path, required=True, metavar=taken,
+        "--annotations", type=Input, required=True, metavar=taken,
         help="annotations, as published",
     )  # fmt: skip
     add_images(parser, "where data.yaml says the data set lies" if name == "yolo" else "")
@@ -144,7 +146,7 @@ def _boxes(parser: Any) -> None:
 
 def _names(parser: Any) -> None:
     parser.add_argument(
-        "--names", type=Path, metavar="FILE",
+        "--names", type=Input, metavar="FILE",
         help="names of labels that are numbers: classes.txt, or a YAML file with names",
     )  # fmt: skip
 
@@ -200,10 +202,10 @@ def add_export(actions: Any) -> None:
         example="boxrl data export coco val.jsonl --out instances_val.json",
     )  # fmt: skip
     export.add_argument("format", choices=EXPORTS, help="whose format")
-    export.add_argument("samples", type=Path, metavar="FILE.jsonl", help="samples file")
+    export.add_argument("samples", type=Input, metavar="FILE.jsonl", help="samples file")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     export.add_argument(
-        "--like", type=Path, metavar="ORIGINAL.json",
+        "--like", type=Input, metavar="ORIGINAL.json",
         help="coco: the file that the samples were converted from; keeps its segmentations, "
         "licences and every other field",
     )  # fmt: skip
@@ -226,7 +228,7 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.convert import convert, rejected_path
     from boxrl.data.formats import READERS
     from boxrl.data.kinds import way_out
-    from boxrl.errors import DataError, UsageError, tally
+    from boxrl.errors import DataError, UsageError
     from boxrl.progress import progress_bar
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxrl.cli.convert import add_convert, add_export
 from boxrl.cli.options import (
+    Input,
     add_images,
     add_json,
     add_limits,
@@ -58,7 +59,7 @@ def _add_lint(actions: Any) -> None:
         "--images", type=Path, metavar="DIR", help="images folder; opens every image as well"
     )
     lint.add_argument(
-        "--validation", type=Path, metavar="FILE.jsonl",
+        "--validation", type=Input, metavar="FILE.jsonl",
         help="samples file that must share no image with the first, nor hold a copy of one; with "
         "--images, contents and looks are compared too",
     )  # fmt: skip
@@ -76,7 +77,7 @@ def _add_lint(actions: Any) -> None:
 
 
 def _add_file(action: Any) -> None:
-    action.add_argument("samples", type=Path, metavar="FILE.jsonl", help="samples file")
+    action.add_argument("samples", type=Input, metavar="FILE.jsonl", help="samples file")
 
 
 def _add_stats(actions: Any) -> None:
@@ -95,7 +96,7 @@ def _add_mix(actions: Any) -> None:
         example="boxrl data mix coco.jsonl d3.jsonl --weights 2 1 --out mixed.jsonl",
     )  # fmt: skip
     mix.add_argument(
-        "samples", type=Path, nargs="+", metavar="FILE.jsonl", help="samples files to mix"
+        "samples", type=Input, nargs="+", metavar="FILE.jsonl", help="samples files to mix"
     )
     mix.add_argument(
         "--out", type=Path, required=True, metavar="FILE.jsonl", help="samples file to write"
@@ -197,7 +198,7 @@ def run_lint(args: argparse.Namespace) -> int:
         _print_lint(args.samples, outcome)
         if args.fix:
             print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change; "
-                  f"{_count_lines(args.fix):,} of {outcome.rows:,} rows stay")  # fmt: skip
+                  f"{_count_lines(args.fix):,} of {tally(outcome.rows, 'row')} stay")  # fmt: skip
         elif outcome.errors:
             images = ["--images", str(args.images)] if args.images else []
             mended = str(args.samples.with_suffix(".mended.jsonl"))
@@ -377,7 +378,8 @@ def print_few_held_out(held_out: int, kept: int) -> None:
     wanted = min(0.5, math.ceil(10 * FEW_HELD_OUT / (held_out + kept)) / 10)
     if held_out < min(FEW_HELD_OUT, int(wanted * (held_out + kept))):
         print(
-            f"note: intervals over {held_out} samples are wide; --share {wanted:g} holds out more"
+            f"note: intervals over {tally(held_out, 'sample')} are wide; --share {wanted:g} "
+            "holds out more"
         )
 
 

@@ -9,7 +9,6 @@ import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from boxrl.cli.options import (
@@ -17,6 +16,7 @@ from boxrl.cli.options import (
     PREDICTED_FAMILY,
     RESAMPLES,
     REWARDS,
+    Input,
     add_device,
     add_images,
     add_json,
@@ -30,7 +30,7 @@ from boxrl.cli.options import (
     read_rewards,
 )
 from boxrl.cli.parser import add_command
-from boxrl.errors import UsageError, require_train_extra
+from boxrl.errors import UsageError, require_train_extra, tally
 
 SHOWN_IDS = 3
 
@@ -91,7 +91,7 @@ def _add_rewards(checks: Any) -> None:
         help="show what each reward selects for among the completions of --predictions",
     )  # fmt: skip
     verb.add_argument(
-        "--predictions", type=Path, metavar="FILE.jsonl",
+        "--predictions", type=Input, metavar="FILE.jsonl",
         help="for --select: several completions a sample, of boxrl predict --n 8 --temperature 1",
     )  # fmt: skip
     verb.add_argument("--family", metavar="NAME", help=f"for --select: {PREDICTED_FAMILY}")
@@ -211,7 +211,7 @@ def print_probes(results: Mapping[str, Any]) -> None:
     rewards: Mapping[str, Any] = results["rewards"]
     worse = [name for name, probe in PROBES.items() if probe.worse]
     table = Table(
-        title=f"What rewards pay: mean of {results['n']:,} samples",
+        title=f"What rewards pay: mean of {tally(results['n'], 'sample')}",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -270,8 +270,8 @@ def print_selection(results: Mapping[str, Any]) -> None:
     from boxrl.evaluate.selection import TRAITS
 
     table = Table(
-        title=f"What rewards select for: {results['n']:,} samples, {results['draws']} completions "
-        "each, no training",
+        title=f"What rewards select for: {tally(results['n'], 'sample')}, {results['draws']} "
+        "completions each, no training",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -321,7 +321,7 @@ def _verdict(name: str, reward: Mapping[str, Any]) -> str:
     flat = reward["zero_variance"]
     if flat:
         some = ", ".join(flat[:SHOWN_IDS]) + (", ..." if len(flat) > SHOWN_IDS else "")
-        verdict += f"; the same for every answer in {len(flat)} samples ({some})"
+        verdict += f"; the same for every answer in {tally(len(flat), 'sample')} ({some})"
     return f"[bold]{name}[/] {verdict}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from boxrl.cli.options import (
     PREDICTED_FAMILY,
     RESAMPLES,
+    Input,
     add_format,
     add_json,
     add_predictions,
@@ -24,7 +25,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def add_verb(verbs: Any) -> None:
         "samples out; refused by default",
     )  # fmt: skip
     verb.add_argument(
-        "--control", type=Path, action="append", default=[], metavar="FILE.jsonl",
+        "--control", type=Input, action="append", default=[], metavar="FILE.jsonl",
         help="predictions of predict --control, shown beside; repeatable",
     )  # fmt: skip
     add_seed(verb, "of the bootstrap and the blind baseline")
@@ -189,7 +190,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     others = {"blind baseline": metrics["blind"]}
     others |= {f"{c['control']}": c for c in metrics.get("controls", ())}
-    table = new_table(f"{metrics['n']} samples", "metric", "value", "95 % interval", *others)
+    table = new_table(tally(metrics["n"], "sample"), "metric", "value", "95 % interval", *others)
     for metric in METRICS:
         value = look_up(metrics, metric.key)
         if value is not None:
@@ -217,7 +218,7 @@ def _print_status(console: Console, metrics: Mapping[str, Any]) -> None:
         counts = (f"{reason} {n}" for reason, n in metrics["unreadable"].items())
         console.print(f"unreadable: {', '.join(counts)}", markup=False)
     if metrics["dropped"]:
-        console.print(f"{metrics['dropped']:,} items of answers could not be used")
+        console.print(f"{tally(metrics['dropped'], 'item')} of answers could not be used")
     failed = metrics["failed"]
     if failed["n"]:
         done = "left out" if failed["rule"] == "skip" else "counted as unreadable"

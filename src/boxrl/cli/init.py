@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from boxrl.cli.options import add_images, add_limits, add_samples, add_summary
+from boxrl.cli.options import Input, add_images, add_limits, add_samples, add_summary
 from boxrl.cli.parser import add_command
 from boxrl.errors import require_train_extra
 
@@ -21,7 +20,7 @@ def add_verb(verbs: Any) -> None:
     add_samples(verb)
     add_images(verb)
     verb.add_argument(
-        "--validation", type=Path, metavar="FILE.jsonl",
+        "--validation", type=Input, metavar="FILE.jsonl",
         help="held-out samples: keep the best checkpoint by them, compare before and after",
     )  # fmt: skip
     add_summary(verb, "instead of reading --samples, which need not be here yet")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any
 
 from boxrl.errors import UsageError
@@ -48,7 +49,7 @@ def print_json(value: Any) -> None:
 def add_samples(parser: argparse.ArgumentParser) -> None:
     """Declare `--samples`."""
     parser.add_argument(
-        "--samples", type=Path, required=True, metavar="FILE.jsonl",
+        "--samples", type=Input, required=True, metavar="FILE.jsonl",
         help="samples file, as boxrl data convert writes it",
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
 def add_summary(parser: argparse.ArgumentParser, of: str) -> None:
     """Declare `--summary`; `of` says of which samples."""
     parser.add_argument(
-        "--summary", type=Path, metavar="FILE.json",
+        "--summary", type=Input, metavar="FILE.json",
         help=f"{of}: their figures, as boxrl data stats --json prints them",
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ def add_summary(parser: argparse.ArgumentParser, of: str) -> None:
 def add_predictions(parser: argparse.ArgumentParser) -> None:
     """Declare `--predictions`."""
     parser.add_argument(
-        "--predictions", type=Path, required=True, metavar="FILE.jsonl",
+        "--predictions", type=Input, required=True, metavar="FILE.jsonl",
         help="completions, as boxrl predict writes them; evaluate also takes a detector's COCO "
         "results (.json)",
     )  # fmt: skip
@@ -223,6 +224,22 @@ def read_rewards(names: str) -> list[Reward]:
     specs = names.replace(" ", "").split(",")
     look_for_modules(Path.cwd(), specs)
     return build_rewards(specs)
+
+
+class Input(PosixPath):
+    """An argparse type: a file or folder that the call reads; see `refuse_missing`."""
+
+
+def refuse_missing(args: argparse.Namespace) -> None:
+    """Stop where a call names files that are not there: it is wrong, whatever data may be.
+
+    Raises:
+        UsageError: the first such file or folder.
+    """
+    for value in vars(args).values():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Input) and not os.path.exists(path):  # noqa: PTH110
+                raise UsageError(f"{path}: no such file or folder")  # Path.exists may raise
 
 
 def integer(lowest: int) -> Callable[[str], int]:

@@ -10,12 +10,14 @@ from typing import Any
 from boxrl.cli.options import (
     NO_MODEL_FAMILY,
     REWARDS,
+    Input,
     add_json,
     add_limits,
     print_json,
     read_rewards,
 )
 from boxrl.cli.parser import add_command
+from boxrl.errors import tally
 from boxrl.guard.outputs import check_outputs
 
 
@@ -26,7 +28,7 @@ def add_verb(verbs: Any) -> None:
         example="boxrl score --completions completions.jsonl --rewards f1,format",
     )  # fmt: skip
     verb.add_argument(
-        "--completions", type=Path, required=True, metavar="FILE.jsonl",
+        "--completions", type=Input, required=True, metavar="FILE.jsonl",
         help='rows {"id", "completion", "objects", "width"?, "height"?, "n_tokens"?, '
         '"input_size_wh"?}',
     )  # fmt: skip
@@ -97,7 +99,7 @@ def print_rewards(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{n:,} completions, family {family}", title_justify="left")
+    table = Table(title=f"{tally(n, 'completion')}, family {family}", title_justify="left")
     table.add_column("reward")
     for column in ("applies to", "mean", "std", "min", "max"):
         table.add_column(column, justify="right")
