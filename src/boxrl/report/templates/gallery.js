@@ -74,13 +74,13 @@
     const size = (number) => Math.abs(change(number)?.by || 0);
     const last = judged().title;
     const changed = groups.gained.length + groups.lost.length;
-    const first = { gained: 3, lost: 3, same: changed ? 0 : undefined };
+    const first = changed ? 3 : undefined;
     return Object.entries({
       gained: `Gained: only “${last}” answers without fault`,
       lost: `Lost: only “${view()[0].title}” answers without fault`,
       same: "Neither gained nor lost",
     }).map(([kind, title]) => [
-      `${title} (${count(groups[kind].length)})`, groups[kind].sort((a, b) => size(b) - size(a) || a - b), first[kind]]);
+      `${title} (${count(groups[kind].length)})`, groups[kind].sort((a, b) => size(b) - size(a) || a - b), first]);
   }
 
   // ---- drawing ----
