@@ -54,7 +54,7 @@ def test_dotted_keys_are_set(scene_folder: Path) -> None:
 
 
 def test_curves_begin_with_the_second_step() -> None:
-    assert "1 steps so far" in curves(STEPS[:1])
+    assert "1 step so far" in curves(STEPS[:1])
     assert curves(STEPS).count("<svg") == 2
 
 

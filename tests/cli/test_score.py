@@ -97,7 +97,7 @@ def test_completions_in_the_frame_of_their_family(
     call = ["score", "--completions", path, "--rewards", "iou"]
     assert main([*call, "--family", "qwen3-vl"]) == 0
     printed = capsys.readouterr().out
-    assert "1 completions, family qwen3-vl" in printed and "1.000" in printed
+    assert "1 completion, family qwen3-vl" in printed and "1.000" in printed
     assert main([*call, "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)["rewards"]["iou"]["mean"]
     assert plain == pytest.approx(81 / (18 * 36))

@@ -45,7 +45,7 @@ def test_one_image_tells_no_difference_apart() -> None:
     assert row["difference"] == pytest.approx(1)
     assert (row["low"], row["high"], row["better"]) == (None, None, 1)
     assert change_verdict(found).startswith(
-        "mAP 0.000 -> 1.000 (+1.000): one image alone tells no difference apart; 1 samples gained"
+        "mAP 0.000 -> 1.000 (+1.000): one image alone tells no difference apart; 1 sample gained"
     )
 
 

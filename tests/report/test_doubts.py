@@ -90,7 +90,7 @@ def test_answers_that_were_not_read_are_counted_with_their_reasons(
     answers = {"after_greedy": lambda s: said.get(first[s.id], gold(s))}
     page = report(with_answers(run, tmp_path / "run", answers), tmp_path / "page.html")
     words = (
-        "1 not read: no JSON; 1 not read: open thought; 1 items of answers could not be used; "
+        "1 not read: no JSON; 1 not read: open thought; 1 item of answers could not be used; "
         "2 of 12 stand in no answer tags."
     )
     assert page.text.count(words) == 1

@@ -96,7 +96,7 @@ def test_no_image_from_outside_of_the_folder_is_shown(tmp_path: Path, images: Pa
     assert [url is None for url in page.payload["pictures"]] == [False, True]
     told = "2 of 4 samples have no image under"
     assert told in page.text and told in capsys.readouterr().err
-    assert "1 images cannot be read" in page.text
+    assert "1 image cannot be read" in page.text
 
 
 @pytest.mark.usefixtures("images")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from boxrl.api.drawing import BoxesLike, draw
 from boxrl.api.notebooks import boxes_table, folded, paragraph, picture
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.parsing.answers import as_read
 from boxrl.report.text import extract_thinking
 from boxrl.types import Detections, Parsed, fold_label
@@ -53,17 +53,18 @@ class Answer:
     @property
     def summary(self) -> str:
         """How the answer read, in one line."""
-        parsed, count = self.parsed, len(self.detections)
-        boxes = "the model says there are none" if parsed.status == "empty" else f"{count} boxes"
-        facts = ["1 box" if count == 1 else boxes, f"parse status {parsed.status}"]
+        parsed = self.parsed
+        boxes = tally(len(self.detections), "box", "boxes")
+        said = "the model says there are none" if parsed.status == "empty" else boxes
+        facts = [said, f"parse status {parsed.status}"]
         if not parsed.tagged:
             facts.append("no answer tag, the whole text was read")
         if parsed.dropped:
-            facts.append(f"{parsed.dropped} unusable items dropped")
+            facts.append(f"{tally(parsed.dropped, 'unusable item')} dropped")
         if parsed.flipped:
             facts.append(f"corners of {parsed.flipped} reordered")
         cut = ", cut at the limit" if self.finish_reason == "length" else ""
-        length = "length unknown" if self.n_tokens is None else f"{self.n_tokens} tokens"
+        length = "length unknown" if self.n_tokens is None else tally(self.n_tokens, "token")
         return "; ".join([*facts, f"{length}{cut}"])
 
     def draw(self, targets: BoxesLike | None = None) -> Image.Image:

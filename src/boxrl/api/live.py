@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from boxrl.data.files import read_jsonl
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 from boxrl.report.training import training_curves
 
 EVERY_S = 1.0
@@ -44,7 +44,9 @@ def curves(steps: Sequence[dict[str, Any]]) -> Markup:
     """
     charts = training_curves(steps)[:SHOWN]
     if not charts:
-        return Markup("<p>{} steps so far; curves begin with the second</p>").format(len(steps))
+        return Markup("<p>{} so far; curves begin with the second</p>").format(
+            tally(len(steps), "step")
+        )
     figure = Markup("<figure><figcaption>{} {}</figcaption>{}</figure>")
     legend = Markup('<i class="s{}">&#9632; {}</i>')
     figures = Markup("").join(
@@ -109,5 +111,5 @@ def _show(handle: Any, log: Path) -> None:
         steps = [row for _, row in read_jsonl(log)] if log.is_file() else []
     except DataError:
         return  # a row that is being written; the next look finds it whole
-    said = f"training: {len(steps)} steps"
+    said = f"training: {tally(len(steps), 'step')}"
     handle.update({"text/html": str(curves(steps)), "text/plain": said}, raw=True)

@@ -12,7 +12,7 @@ from boxrl.api.live import live_curves
 from boxrl.api.notebooks import paragraph
 from boxrl.config import Recipe, build_recipe, find_recipe, load_recipe, set_key
 from boxrl.data.files import read_jsonl
-from boxrl.errors import RecipeError, require_train_extra
+from boxrl.errors import RecipeError, require_train_extra, tally
 from boxrl.evaluate.verdict import change_verdict
 from boxrl.runs import clear_run, numbered_folder
 
@@ -63,7 +63,7 @@ class TrainedRun:
     @property
     def summary(self) -> str:
         """What the run did, and whether its model is better; one line."""
-        said = f"{self.folder}: {self.recipe.method}, {len(self.metrics())} steps"
+        said = f"{self.folder}: {self.recipe.method}, {tally(len(self.metrics()), 'step')}"
         return f"{said}; {change_verdict(self.change.difference)}" if self.change else said
 
     def __repr__(self) -> str:

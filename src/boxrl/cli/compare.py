@@ -19,7 +19,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.guard.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -108,9 +108,8 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
     for key, (a, b) in difference["protocol_differs"].items():
         console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
     columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
-    table = new_table(
-        f"{difference['n']} samples; p of the sign test over images", "metric", *columns
-    )
+    title = f"{tally(difference['n'], 'sample')}; p of the sign test over images"
+    table = new_table(title, "metric", *columns)
     for metric in METRICS:
         row = difference["metrics"].get(metric.key)
         if row is None:
@@ -128,7 +127,7 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
         console.print(Text(f"{letter} = {name}"))
     for what, ids in difference["flipped"].items():
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        console.print(Text(f"{what}: {len(ids)} samples" + (f" ({some})" if ids else "")))
+        console.print(Text(f"{what}: {tally(len(ids), 'sample')}" + (f" ({some})" if ids else "")))
     print_protocol(console, difference["protocol"])
     print_verdict(console, change_verdict(difference))
 

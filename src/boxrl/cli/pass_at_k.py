@@ -13,7 +13,7 @@ from boxrl.cli.options import (
     print_json,
 )
 from boxrl.cli.parser import add_command
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 
 
 def add_verb(verbs: Any) -> None:
@@ -68,7 +68,7 @@ def print_pass_at_k(figures: dict[str, Any]) -> None:
 
     from boxrl.evaluate.behaviour import describe_behaviour
 
-    title = f"{figures['n']} samples, {figures['draws']} completions each"
+    title = f"{tally(figures['n'], 'sample')}, {tally(figures['draws'], 'completion')} each"
     table = Table(title=title, title_justify="left")
     for column in ("of them", "right at IoU .5", "mean F1"):
         table.add_column(column, justify="left" if column == "of them" else "right")

@@ -19,7 +19,7 @@ from boxrl.cli.options import (
 from boxrl.cli.parser import add_command
 from boxrl.cli.predict import add_endpoint, engine_options
 from boxrl.engines.build import ENGINES
-from boxrl.errors import UsageError
+from boxrl.errors import UsageError, tally
 from boxrl.guard.outputs import check_outputs
 
 
@@ -86,16 +86,16 @@ def run_verify(args: argparse.Namespace) -> int:
     if done.failed:
         first = done.failed[0]
         print(
-            f"{len(done.failed)} questions ended in error, for example {first.id!r}: "
+            f"{tally(len(done.failed), 'question')} ended in error, for example {first.id!r}: "
             f"{first.error}; rerun the same command to retry them",
             file=sys.stderr,
         )
         return 1
     if done.undecided:
         print(
-            f"{done.undecided} of {done.boxes} boxes: neither yes nor no is among the likely "
-            "answers; they get 0.5",
+            f"{done.undecided:,} of {tally(done.boxes, 'box', 'boxes')}: neither yes nor no is "
+            "among the likely answers; they get 0.5",
             file=sys.stderr,
         )
-    print(f"verified: {args.out}, {done.boxes} boxes")
+    print(f"verified: {args.out}, {tally(done.boxes, 'box', 'boxes')}")
     return 0

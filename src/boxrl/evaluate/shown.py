@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.errors import tally
 from boxrl.evaluate.summary import METRICS, look_up
 
 
@@ -23,7 +24,7 @@ def render_html(metrics: Mapping[str, Any]) -> str:
             span = metric.format_ends(metrics["intervals"].get(metric.key))
             beside = metric.format(look_up(metrics["blind"], metric.key))
             rows.append([metric.name, metric.format(value), span, beside])
-    columns = [f"{metrics['n']} samples", "value", "95 % interval", "blind baseline"]
+    columns = [tally(metrics["n"], "sample"), "value", "95 % interval", "blind baseline"]
     verdict = metrics["blind"].get("beats_blind")
     said = [verdict["words"]] if verdict else []
     said += metrics.get("hints", ())

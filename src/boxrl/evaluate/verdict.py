@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from boxrl.errors import tally
 from boxrl.evaluate.summary import METRICS, Metric, look_up
 
 HEADLINES = ("mAP", "grounding_accuracy@0.5", "accuracy")
@@ -42,7 +43,7 @@ def change_verdict(difference: Mapping[str, Any]) -> str:
     return (
         f"{metric.name} {metric.format(row['a'])} -> {metric.format(row['b'])} "
         f"({metric.format(row['difference'], '+')}{span and f', 95 % {span}'}): {said}; "
-        f"{len(flipped['gained'])} samples gained, {len(flipped['lost'])} lost"
+        f"{tally(len(flipped['gained']), 'sample')} gained, {len(flipped['lost'])} lost"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from boxrl.errors import tally
 from boxrl.experiments.definition import FULL_SCALE, full_scale_of
 from boxrl.experiments.more_seeds import (
     missing_seeds,
@@ -105,7 +106,7 @@ def claim_words(claim: Mapping[str, Any]) -> str:
     if difference is None:
         return f"{claim['figure']} ({place}) is not defined for both arms"
     words = f"{claim['figure']} ({place}), {a} minus {b}: {render_mean(difference, percent, '+')}"
-    words += f" over {difference.n} seed{'s' if difference.n > 1 else ''}"
+    words += f" over {tally(difference.n, 'seed')}"
     if "within" in claim:
         words += f", 90 % interval; alike means within {render_number(claim['within'], percent)}"
     if claim["published"] is not None:
@@ -165,7 +166,7 @@ def _set_up(outcome: Outcome) -> str:
     tests = "; ".join(_test_words(name, test) for name, test in outcome["tests"].items())
     words = [outcome["setting"].strip()] if outcome["setting"] else []
     words.append(
-        f"{len(outcome['seeds'])} seeds ({', '.join(map(str, outcome['seeds']))}), "
+        f"{tally(len(outcome['seeds']), 'seed')} ({', '.join(map(str, outcome['seeds']))}), "
         f"{' or '.join(map(str, steps)) or 'no'} training steps, tested on {tests}."
     )
     if missing := missing_seeds(outcome):

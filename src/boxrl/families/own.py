@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from boxrl.errors import UsageError, did_you_mean
+from boxrl.errors import UsageError, did_you_mean, tally
 from boxrl.families.frames import Axes, Frame
 from boxrl.families.record import Family, Resizing
 from boxrl.families.resizing import RESIZERS
@@ -55,8 +55,7 @@ def read_own(path: Path, known: Mapping[str, Family]) -> Family:
         mistakes = absent
     if mistakes:
         listed = "".join(f"\n  - {key}: {said}" for key, said in mistakes.items())
-        noun = "mistake" if len(mistakes) == 1 else "mistakes"
-        raise UsageError(f"{path}: {len(mistakes)} {noun} in the family{listed}")
+        raise UsageError(f"{path}: {tally(len(mistakes), 'mistake')} in the family{listed}")
     return family
 
 

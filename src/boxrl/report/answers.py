@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.errors import tally
 from boxrl.evaluate.behaviour import behaviour, describe_behaviour
 from boxrl.evaluate.rows import Row
 from boxrl.evaluate.summary import STATUSES, calibration, count_errors, count_unread
@@ -107,7 +108,7 @@ def _unread(rows: Sequence[Row]) -> Iterator[str]:
     for reason, count in found["unreadable"].items():
         yield f"{count:,} not read: {reason or 'reason unknown'}"
     if found["dropped"]:
-        yield f"{found['dropped']:,} items of answers could not be used"
+        yield f"{tally(found['dropped'], 'item')} of answers could not be used"
     if untagged := sum(not row.parse.tagged for row in rows):
         yield f"{untagged:,} of {len(rows):,} stand in no answer tags"
 

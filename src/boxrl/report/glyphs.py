@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from boxrl.errors import tally
 from boxrl.report.plots import WIDTH, svg, tag
 
 Points = Sequence[tuple[float, float]]
@@ -118,9 +119,8 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> Markup:
     most = max((row["n"] for row in filled), default=1)
     for row in filled:
         x, y = _on_square((row["confidence"], row["precision"]))
-        words = (
-            f"{row['n']} boxes: confidence {row['confidence']:.2f}, {row['precision']:.2f} right"
-        )
+        boxes = tally(row["n"], "box", "boxes")
+        words = f"{boxes}: confidence {row['confidence']:.2f}, {row['precision']:.2f} right"
         title = tag("title", words)
         radius = 2.5 + 5 * (row["n"] / most) ** 0.5
         parts.append(tag("circle", title, cx=x, cy=y, r=f"{radius:.1f}", class_="bin"))

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from boxrl.data.files import is_number
+from boxrl.errors import tally
 from boxrl.evaluate.summary import METRICS, Better, Metric, find_entry, look_up
 from boxrl.evaluate.verdict import HEADLINES
 from boxrl.report.glyphs import Ends, draw_axis, draw_interval
@@ -118,7 +119,7 @@ class MetricTable:
         span = f", 95 % {row.difference.interval}" if row.difference.interval else ""
         change = f"{row.name} {row.before.value} → {row.after.value} ({row.difference.value}{span})"
         if self.gained is not None:
-            change += f"; {self.gained} samples gained, {self.lost} lost"
+            change += f"; {tally(self.gained, 'sample')} gained, {self.lost} lost"
         return Headline(title, row.verdict, row.verdict or "no difference told apart", change)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from boxrl.errors import tally
 from boxrl.metrics.convergence import running_mean, smoothing_reach
 
 WIDTH, HEIGHT = 380, 220
@@ -173,7 +174,7 @@ def histogram(values: Sequence[int], title: str, cut: int, longest: int, bins: i
     if long:
         parts.append(_mark(PlotMark(cut, f"{cut:,} and more: {long}"), x_axis, at_end=True))
         parts.append(_bar((slots - 1) * width, width, long, x_axis, y_axis, "s1"))
-    words = f"{len(below)} completions under {cut:,}, {long} of {cut:,} and more"
+    words = f"{tally(len(below), 'completion')} under {cut:,}, {long} of {cut:,} and more"
     return svg(parts, WIDTH, HEIGHT, "chart", f"Histogram of {title}: {words}")
 
 

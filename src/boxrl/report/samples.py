@@ -12,7 +12,7 @@ from boxrl.data.convert import reason_kind, rejected_path
 from boxrl.data.files import read_lines
 from boxrl.data.samples import image_path, read_samples
 from boxrl.data.stats import LIMITS, describe
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 from boxrl.families import Family
 from boxrl.guard.files import parse_json_object
 from boxrl.prompts import Prompt, render_messages, render_target
@@ -243,7 +243,7 @@ def _notes(
     if absent:
         yield f"{absent:,} of {len(shown):,} samples have no image under {images}"
     if unreadable:
-        yield f"{unreadable:,} images cannot be read; boxrl data lint --images names them"
+        yield f"{tally(unreadable, 'image')} cannot be read; boxrl data lint --images names them"
 
 
 def _facts(figures: dict[str, Any], family: Family) -> list[tuple[str, str]]:
