@@ -108,3 +108,10 @@ def test_labels_that_count_as_one_are_told():
     (hint,) = run([f"<answer>{CAT}</answer>"] * 4, asked).metrics["hints"]
     assert hint.startswith("1 of 2 labels are spelt in several ways")
     assert "'Cat', 'cat'" in hint
+
+
+def test_targets_that_no_answer_can_find_are_told():
+    asked = [replace(s, labels=("cats",)) for s in SAMPLES]
+    (hint,) = run([f"<answer>{CAT.replace('cat', 'cats')}</answer>"] * 4, asked).metrics["hints"]
+    assert hint.startswith("4 of 4 target boxes have a label that their sample does not ask for")
+    assert "sample 'a', 'cat'" in hint

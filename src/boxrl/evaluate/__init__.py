@@ -146,6 +146,7 @@ def evaluate(
         *_silence(answers, rules.opened),
         *_strange_words(rows),
         *_spelt_apart(samples),
+        *_never_found(questions),
         *(_unscored(rows) if confidence == "written" else ()),
         *_thoughts_begun_elsewhere(answers, rules.opened),
         *describe_signs(signs, family),
@@ -197,6 +198,24 @@ def _spelt_apart(samples: Sequence[Sample]) -> Iterator[str]:
             f"{len(several):,} of {len(names):,} labels are spelt in several ways that differ in "
             f"case or blanks alone (first: {', '.join(map(repr, several[0]))}) and count as one "
             "label: where the source means different ones, its own AP is over more labels"
+        )
+
+
+def _never_found(questions: Sequence[Question]) -> Iterator[str]:
+    """A sentence where targets are of labels that their own sample does not ask for."""
+    told = [
+        (question.sample.id, label)
+        for question in questions
+        if question.sample.task == "detection"
+        for label in question.target.detections.labels
+        if fold_label(label) not in question.asked
+    ]
+    if told:
+        total = sum(len(question.target.detections) for question in questions)
+        yield (
+            f"{len(told):,} of {total:,} target boxes have a label that their sample does not ask "
+            f"for (first: sample {told[0][0]!r}, {told[0][1]!r}), so that an answer in the asked "
+            "words misses them; boxrl data lint names them all"
         )
 
 
