@@ -99,6 +99,12 @@ def test_boxes_are_read_from_any_container(answer, found, dropped, status):
         ("[[1, 2, 30, 40], [5, 2, 30, 40]]", ["the cat 1", "the cat 5"]),
         ("[[1, 2, 30, 40], [5, 2, 3", ["the cat 1"]),
         ("[1, 2, 30]", []),
+        ("{'bbox_2d': [1, 2, 30, 40]}", ["the cat 1"]),
+        ("{'xywh': [1, 2, 30, 40]}", []),  # nor is it read from JSON
+        ("{xywh: [1, 2, 30, 40]}", []),
+        ("[{'n': 1, 'xywh': [1, 2, 30, 40]}, {'xywh': [5, 2, 30, 40]}]", []),
+        ("{the box}: [1, 2, 30, 40]", ["the cat 1"]),
+        (r"\boxed{[1, 2, 30, 40]}", ["the cat 1"]),
         (f"[{A}]", ["cat 1"]),  # what is named keeps its name
     ],
 )

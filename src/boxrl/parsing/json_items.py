@@ -65,6 +65,7 @@ _OPENING = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI]|\Z)|\{(?=\s*[\"'])")
 _WORD = re.compile(r"[^\W\d_]")
 """A letter: numbers alone, as of a list, are no words."""
 _PROSE = re.compile(r"\[\s{0,9}[^\W\d_]")
+_KEY_ENDS = " \t\r\n:\"'"
 _FENCE = re.compile(r"```(?:json|\w{1,16}(?=[ \t]{0,9}\n))?", re.IGNORECASE)
 
 
@@ -166,7 +167,7 @@ def read_items(
     merged = _Merged()
     known = None if names is None else frozenset(map(fold_label, names))
     end_of_last = failures = values = 0
-    position, objects_only, inside_broken = 0, False, False
+    position, objects_only, inside_broken, in_object = 0, False, False, False
     while failures < MAX_FAILED_DECODES:
         opening = _OPENING.search(answer, position)
         if opening is None:
@@ -176,7 +177,9 @@ def read_items(
         if is_array and objects_only:
             position = start + 1
             continue
-        if _WORD.search(_FENCE.sub(" ", answer[end_of_last:start])):
+        between = answer[end_of_last:start]
+        in_object = _stays_open(between, in_object)
+        if _WORD.search(_FENCE.sub(" ", between)):
             merged.next_sequence()
             inside_broken = False
         value, end, broken_at = _decode(answer, start)
@@ -189,7 +192,7 @@ def read_items(
                 objects_only = objects_only or (end == _CUT and not bare)
             else:
                 rest.refuse("broken JSON")
-                rest.whole = False
+                rest.whole, in_object = False, True
                 position = start + 1 if end == _CUT else max(broken_at, start + 1)
                 objects_only = objects_only or end == _CUT
             end_of_last = position
@@ -197,13 +200,26 @@ def read_items(
         values += 1
         if values > MAX_VALUES:
             return Items([], []), Rest(whole=False, reason="too many brackets")
-        items = list(_items(value, box_key, label, bare, rest, known))
+        other_key = in_object and _ends_with_other_key(between, box_key)
+        items = list(_items(value, box_key, label, bare and not other_key, rest, known))
         holds_array = is_array or (box_key not in value and _any_list(value))
         merged.add(items, in_array=holds_array or inside_broken)
         position = end_of_last = end
     if not rest.reason:
         rest.reason = "brackets without boxes" if rest.passed else "no JSON"
     return merged.rows(), rest
+
+
+def _stays_open(between: str, before: bool) -> bool:
+    """Whether a value stands in an object that is no JSON, by what is between it and the last."""
+    opened, closed = between.rfind("{"), between.rfind("}")
+    return opened > closed or (before and closed < 0)
+
+
+def _ends_with_other_key(between: str, box_key: str) -> bool:
+    """Whether four numbers behind it are what another key says, such as a corner and a size."""
+    key = between.rstrip()
+    return key.endswith(":") and not key.rstrip(_KEY_ENDS).endswith(box_key)
 
 
 def _decode(text: str, start: int) -> tuple[Any, int, int]:
@@ -247,7 +263,7 @@ def _items(
             rest.refuse("values without a box")
         elif bare and name is not None and _is_box(value):
             yield tuple(value), name
-        elif len(value) > 1 and _NUMBERS.issuperset(map(type, value)):
+        elif len(value) > 2 and _NUMBERS.issuperset(map(type, value)):
             rest.refuse("numbers without an object")
         elif any(isinstance(inner, (dict, list)) for inner in value):
             todo += [(inner, name) for inner in reversed(value)]
