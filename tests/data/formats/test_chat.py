@@ -319,7 +319,7 @@ def test_an_answer_that_ends_in_its_thought_says_nothing_of_absence(
 ):
     samples, (reason,), _ = read(tmp_path, images, turns(question, answer))
     assert (samples, "ends in its thought; complete it" in reason) == ([], True)
-    for whole in ("[]", "<think>x</think>None"):
+    for whole in ("[]", "```json\n[\n]\n```", '{"dog": [], "cat": []}', "<think>x</think>None"):
         (sample,), _, _ = read(tmp_path, images, turns(question, whole))
         assert sample.is_negative
 

@@ -36,6 +36,12 @@ _KEY = re.compile(r"[\"'](\w+)[\"']\s*:\s*\[")
 
 _TOOL_CALL = re.compile(r"<\|?tool_call")
 
+_NONE_OF = r'\s*"[^"]*"\s*:\s*\[\s*\]\s*'
+_EMPTY = re.compile(
+    rf"(?:```(?:json)?\s*)?(?:\[\s*\]|\{{{_NONE_OF}(?:,{_NONE_OF})*\}})(?:\s*```)?", re.IGNORECASE
+)
+"""A JSON list of nothing, or such lists under labels, fenced or not."""
+
 _NO_OBJECTS = re.compile(r"no (?:such )?(?:objects?|targets?)\.?", re.IGNORECASE)
 
 
@@ -54,7 +60,7 @@ def says_nothing(answer: str, by_silence: bool) -> bool:
     text = find_answer(answer).answer.strip()
     if not text:
         return by_silence
-    return text == "[]" or says_none(text) or _NO_OBJECTS.fullmatch(text) is not None
+    return says_none(text) or any(form.fullmatch(text) for form in (_EMPTY, _NO_OBJECTS))
 
 
 def why_unfinished(question: str, answer: str) -> str:
