@@ -220,12 +220,31 @@ def test_rows_of_one_prompt_and_image_are_a_group() -> None:
     alike = rows.prompt_ids[:1].expand(6, -1), rows.prompt_mask[:1].expand(6, -1)
     same = rows._replace(prompt_ids=alike[0], prompt_mask=alike[1])
     assert find_groups(same._replace(images=rows.images[:1] * 6)) == [0] * 6
+    # A sample that comes twice: no process may have a forward pass less for it.
+    assert find_groups(same._replace(images=rows.images[:1] * 6), 3) == [0, 0, 0, 3, 3, 3]
+    assert find_groups(rows._replace(images=first), 3) == [0, 0, 0, 3, 3, 3]
+    assert find_groups(rows.between(1, 5), 3) == [0, 0, 2, 2]
     other = {name: x + 1 if x.is_floating_point() else x for name, x in rows.images[0].items()}
     assert find_groups(same._replace(images=[*rows.images[:1] * 2, *[other] * 4])) == [
         0, 0, 2, 2, 2, 2,
     ]  # fmt: skip
     assert find_groups(same._replace(images=[None] * 6)) == [0] * 6
     assert find_groups(rows._replace(images=[None] * 6)) == [0, 0, 0, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("processes", "at_once"), [(1, 1), (2, 4)])
+def test_processes_compare_in_as_many_forward_passes_each(processes: int, at_once: int) -> None:
+    """One that has two prompts of an image compares other rows than one that has none."""
+    asked = []
+
+    def score(model: Any, inputs: Any, n: int, size: int) -> list[None]:
+        asked.append(size)
+        return [None]
+
+    accelerator = SimpleNamespace(num_processes=processes)
+    trainer = SimpleNamespace(accelerator=accelerator, _score_by_trl=score)
+    BoxGRPOTrainer._score_plainly(trainer, None, {"input_ids": torch.zeros(4, 9)}, 3)  # type: ignore[arg-type]
+    assert asked == [at_once]
 
 
 def test_nothing_is_said_of_completions_that_are_all_masked() -> None:

@@ -131,16 +131,21 @@ def join_rows(model: Any, rows: Rows, inputs: dict[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def find_groups(rows: Rows) -> list[int]:
+def find_groups(rows: Rows, size: int | None = None) -> list[int]:
     """The number of each row's group: rows behind each other with one and the same prompt.
 
     A row without an image of its own has that of the row before.
+
+    Args:
+        rows: the batch.
+        size: rows of a group, at most: a sample that comes twice is then two groups.
     """
     numbers: list[int] = []
     first = 0
     for row, image in enumerate(rows.images):
         follows = image is None and rows.images[first] is not None
-        if row and not follows and not _same_prompt(rows, first, row):
+        full = size is not None and row - first >= size
+        if row and not follows and (full or not _same_prompt(rows, first, row)):
             first = row
         numbers.append(first)
     return numbers

@@ -253,7 +253,8 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         """As TRL's method: log-probabilities and entropies, each prompt run once."""
         logps: list[Tensor] = []
         entropies: list[Tensor] = []
-        for groups in chunk_groups(find_groups(rows), max_rows):
+        # As many forward passes on every process, whose weights and buffers come from all of them.
+        for groups in chunk_groups(find_groups(rows, self._group_size), max_rows):
             if not self._bundles_seen:
                 self._say_why_apart(why_apart(unwrap(model), rows, groups))
             start, end = groups[0][0], groups[-1][-1] + 1
@@ -278,8 +279,12 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(model, ids, mask, n, *options, **filled)
 
     def _score_plainly(self, model: Any, inputs: dict[str, Any], n: int) -> Tensor:
-        """TRL's log-probabilities "b c", row by row for its path needs memory for each."""
-        logps: Tensor = self._score_by_trl(model, inputs, n, 1)[0]
+        """TRL's log-probabilities "b c", row by row for its path needs memory for each.
+
+        Several processes compare more or fewer rows, and have to run forwards equally often.
+        """
+        at_once = len(inputs["input_ids"]) if self.accelerator.num_processes > 1 else 1
+        logps: Tensor = self._score_by_trl(model, inputs, n, at_once)[0]
         return logps
 
     @contextmanager
