@@ -49,7 +49,7 @@ def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
     [
         ("none.", True), ("```None```", True), ("```None\n```", True), ("```text\nNone\n```", True),
         ("None<|im_end|>", True), ("```\nNone\n```</s>", True), ("None<end_of_turn>\n", True),
-        ("None of them", False), ("```text\nno\n```", False), ("<none>", False), ("", False),
+        ("None of them", False), ("```text\nno\n```", False), ("None<box>", False), ("", False),
     ],
 )  # fmt: skip
 def test_none_is_said_in_any_fence_and_before_the_end_of_a_turn(answer, said):

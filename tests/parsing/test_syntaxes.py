@@ -113,6 +113,13 @@ def test_beside_a_broken_box_nothing_is_not_all_that_is_said(family, nothing, bo
         assert parse(text, family, (640, 480), None, "optional").status == status
 
 
+@pytest.mark.parametrize(("between", "dropped"), [(", [16 42, 9, 8]", 1), ("]</box> in [2026]", 0)])
+def test_boxes_in_brackets_that_cannot_be_read_are_counted(between, dropped):
+    text = f"<ref>a</ref><box>[[1, 2, 30, 40]{between}"
+    parsed = parse(f"{text}]</box>", "internvl", (640, 480), None, "optional", Asked(("a", "b")))
+    assert (parsed.detections.labels, parsed.dropped) == (("a",), dropped)
+
+
 @pytest.mark.parametrize(
     ("family", "text"),
     [

@@ -22,8 +22,8 @@ _COLONS = (":", "\uff1a")
 """The usual one, and that of Chinese and Japanese."""
 _BETWEEN = " \t\r\n,;:[]()*`|-\u2022\u2013\u2014\u3001\uff0c\uff1b\uff1a"
 _NUMBERING = re.compile(r"\A\d{1,4}[.)]\s+")
-_OPENED = re.compile(r"\[\s{0,9}-?\d")
-"""What a box in square brackets begins with, and a list with one."""
+_OPENED = re.compile(r"\[\s{0,9}-?\d[\d.]{0,20}(?:[\s,]|\Z)")
+"""What a box in square brackets begins with, and no number alone in them."""
 _FILLED = re.compile(
     r"<(?:box|\|begin_of_box\|)>(?![\s\[\]]{0,9}(?:none\.?\s?)?<(?:/box|\|end_of_box\|)>)",
     re.IGNORECASE,

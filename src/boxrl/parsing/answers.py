@@ -20,7 +20,7 @@ _LONG = len(ANSWER[0])
 _FENCE = re.compile(
     r"\A```(?:json|\w{1,16}[ \t]*\n(?=\s*[^`\s]))?\s*(.*?)\s*```\Z", re.DOTALL | re.IGNORECASE
 )
-_ENDS = re.compile(r"(?:<[|/]?\w{1,24}\|?>\s*)+\Z")
+_ENDS = re.compile(r"(?:<[|/]?(?:\w{0,20}(?:end|eos|eot|pad)\w{0,20}|s|turn|user)\|?>\s*)+\Z")
 """Special tokens that end a turn, such as `<|im_end|>`, where a decoder keeps them."""
 _CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
 
