@@ -16,6 +16,7 @@ FILES = {
     "captions.json": ('{"images": [], "annotations": [{"caption": "a dog"}]}', "has no boxes"),
     "via.json": ('{"a.jpg1": {"regions": [{"shape_attributes": {"name": "rect"}}]}}',
                  "a VIA project: docs/howto/add_dataset.md"),
+    "via.csv": ("filename,region_shape_attributes\n", "a VIA project: docs/howto/add_dataset.md"),
     "createml.json": ('[{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}]',
                       "a CreateML file: docs/howto/add_dataset.md"),
     "rex.jsonl": (json.dumps(REX_OMNI), "convert rexomni"),

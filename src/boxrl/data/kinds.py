@@ -50,7 +50,7 @@ _KINDS = (
     Kind("an LVIS file", "lvis", (r'"neg_category_ids":',)),
     Kind("a COCO captions file", "", (r'"caption":', r'"annotations":'), "it has no boxes"),
     Kind("a LabelMe file", "labelme", (r'"shapes":', r'"(?:imagePath|shape_type)":')),
-    Kind("a VIA project", "", (r'"shape_attributes":',), OWN_READER),
+    Kind("a VIA project", "", (r'"shape_attributes":|region_shape_attributes',), OWN_READER),
     Kind("a CreateML file", "", (r'"coordinates":', r'"annotations":'), OWN_READER),
     Kind("a Labelbox export", "", (r'"data_row":',), OWN_READER),
     Kind("Supervisely", "", (r'"classTitle":',), AS_COCO),

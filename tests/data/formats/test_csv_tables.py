@@ -73,6 +73,13 @@ def test_rows_of_an_image_need_not_stand_together_and_commas_may_be_quoted(tmp_p
     assert boxes_of(samples[0]) == [("red, big", (1, 2, 30, 40)), ("dog", BOX)]
 
 
+def test_lines_may_end_as_on_any_system(tmp_path, images):
+    for end in ("\n", "\r\n", "\r"):
+        text = end.join(("filename,class,xmin,ymin,xmax,ymax", "a.jpg,dog,10,10,60,50", ""))
+        (sample,), reasons, _ = read(tmp_path, images, text)
+        assert (boxes_of(sample), reasons) == ([("dog", BOX)], [])
+
+
 def test_a_row_without_a_box_is_an_image_without_objects(tmp_path, images):
     text = "filename,class,xmin,ymin,xmax,ymax\na.jpg,dog,10,10,60,50\nb.jpg,No finding,,,,\n"
     samples, _, _ = read(tmp_path, images, text, mode="all")
@@ -126,6 +133,9 @@ def test_a_bad_row_is_told_by_its_line_and_hides_its_label(tmp_path, images, row
         ("ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/1,0,1,0,1\n", "class-descriptions"),
         ("image,label,x1,y1,x2,y2,x3,y3,x4,y4\na.jpg,dog,9,5,9,9,5,9,5,5\n", "no upright box"),
         ("", "columns ''"),
+        ("filename,xmin,ymin,xmax,ymax,class\na.jpg,10,10,60,50,dog, big\n", "x.csv:2: 7 cells"),
+        ("a.jpg,10,10,60,50,dog, big\n", "columns 'a.jpg, 10"),
+        ("a.jpg,10,10,60,50,dog\nb.jpg,10,10,60,50,dog, big\n", "x.csv:2: 7 cells, where there"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_told(tmp_path, images, text, reason):

@@ -400,7 +400,8 @@ def test_keypoints_stand_behind_the_box_where_data_yaml_says_so(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["0\t0.5\t0.5\t0.2\t0.4\n", "0 0.5 0.5 0.2 0.4\r\n", "0.0 0.5 0.5 0.2 0.4\n", "\ufeff" + BOX,
-     "0.000000000000000000e+00 5.0e-01 5.0e-01 2.0e-01 4.0e-01\n", "0 5e-1 5e-1 2e-1 4e-1  \n\n"],
+     "0.000000000000000000e+00 5.0e-01 5.0e-01 2.0e-01 4.0e-01\n", "0 5e-1 5e-1 2e-1 4e-1  \n\n",
+     3 * BOX.replace("\n", "\r")],
 )  # fmt: skip
 def test_numbers_in_any_form(tmp_path, text):
     labels, images = yolo_folder(tmp_path)

@@ -149,7 +149,7 @@ class _Table:
     def __init__(self, path: Path, label: str | None) -> None:
         self.path, self.label = path, label
         self.text = read_document(path)
-        first = self.text.lstrip().partition("\n")[0]
+        first = next(iter(self.text.lstrip().splitlines()), "")
         self.delimiter = max(",;\t|", key=first.count)
         self.header = next(csv.reader([first], delimiter=self.delimiter), [])
         self.columns = self._find_columns()
@@ -221,9 +221,15 @@ class _Table:
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """(line, cells) of everything that is not blank, the header too."""
-        reader = csv.reader(io.StringIO(self.text), delimiter=self.delimiter)
+        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.delimiter)
+        width = len(self.header) or len(KERAS)
         try:
             for values in reader:
+                if any(map(str.strip, values[width:])):
+                    raise DataError(
+                        f"{self.path}:{reader.line_num}: {len(values)} cells, where there are "
+                        f"{width} columns; put quotes around cells that hold a {self.delimiter!r}"
+                    )
                 if any(map(str.strip, values)):
                     yield reader.line_num, values
         except csv.Error as error:

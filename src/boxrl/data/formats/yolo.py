@@ -185,7 +185,7 @@ def _collect(collection: Collection, reader: _LabelReader, assigned: list[_Assig
 def count_lines(file: Path) -> int:
     """How many objects a label file lists; 0 where it cannot be read."""
     try:
-        return sum(bool(line.strip()) for line in read_document(file).split("\n"))
+        return sum(bool(line.strip()) for line in read_document(file).splitlines())
     except DataError:
         return 0
 
@@ -219,7 +219,7 @@ class _LabelReader:
         """Every line once, with its number."""
         lines = [
             (number, line.split())
-            for number, line in enumerate(read_document(file).split("\n"), start=1)
+            for number, line in enumerate(read_document(file).splitlines(), start=1)
             if line.strip()
         ]
         outlines = self.keypoints is None and any(len(fields) > 6 for _, fields in lines)

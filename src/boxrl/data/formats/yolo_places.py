@@ -386,7 +386,7 @@ def _label_place(image: str) -> str:
 def _holds_labels(path: Path) -> bool:
     """Whether every line starts with a class and four numbers, as no list of names does."""
     try:
-        lines = read_document(path).split("\n")
+        lines = read_document(path).splitlines()
         rows = [[float(value) for value in line.split()[:5]] for line in lines if line.strip()]
     except (DataError, ValueError):
         return False
