@@ -132,6 +132,11 @@ def test_images_come_from_paths_and_upright(tmp_path: Path) -> None:
     assert sizes == [(50, 100)] * 3
 
 
+def test_a_samples_file_is_named_by_its_path() -> None:
+    with pytest.raises(UsageError, match="expected the path of a samples file, got list"):
+        speaker(BOX).predict([], "images", "out.jsonl")  # type: ignore[arg-type]
+
+
 def test_an_image_whose_file_is_cut_is_told(tmp_path: Path) -> None:
     """Pillow opens it, and fails when it is shown."""
     Image.effect_noise((90, 90), 50).save(tmp_path / "whole.jpg")

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import dump_recipe  # noqa: E402
 from boxrl.engines import loading  # noqa: E402
-from boxrl.engines.loading import load_processor  # noqa: E402
-from boxrl.errors import MissingExtra  # noqa: E402
+from boxrl.engines.loading import load, load_processor  # noqa: E402
+from boxrl.errors import MissingExtra, UsageError  # noqa: E402
 from boxrl.generation.model_folders import model_folder  # noqa: E402
 from tests.support.random_models import save_folder  # noqa: E402
 from tests.support.recipes import tiny_recipe  # noqa: E402
@@ -58,6 +58,13 @@ def test_a_model_without_vision(
     assert told.count("\n") == 1
     assert "such as Qwen2.5-VL" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_that_torch_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch built without CUDA, or a driver too old: it ended in a traceback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"device cuda: torch .* sees no GPU; boxrl doctor env"):
+        load("tiny", device="cuda")
 
 
 def test_without_torchvision_nothing_is_loaded_and_its_install_line_is_named(

@@ -179,7 +179,8 @@ class Detector:
             `out`, for `boxrl.evaluate`.
 
         Raises:
-            UsageError: a folder, or an `out` that was made with other settings.
+            UsageError: samples that are no path, a folder, or an `out` that was made with other
+                settings.
             DataError: the samples are bad, or nothing but errors came of the first ones.
         """
         sampling = Sampling(
@@ -191,6 +192,11 @@ class Detector:
                 ENGINES[self.options.engine].batch_size if batch_size is None else batch_size
             ),
         )
+        if not isinstance(samples, str | Path):
+            raise UsageError(
+                f"samples: expected the path of a samples file, got {type(samples).__name__}; "
+                "boxrl.data.samples.write_samples(path, samples) writes one"
+            )
         options = AnswerOptions(self.options, sampling, prompt)
         read = read_samples(Path(samples))
         engine = with_questions(self.engine, prompt=build_prompt(prompt), images=Path(images))

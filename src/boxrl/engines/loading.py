@@ -52,8 +52,8 @@ def load(
         family: whose pixel limits the processor takes; None leaves the folder's own.
 
     Raises:
-        UsageError: the folder holds no vision-language model, its processor resizes images in
-            another way than the family says.
+        UsageError: there is no such device, the folder holds no vision-language model, or its
+            processor resizes images in another way than the family says.
         MissingExtra: torchvision or bitsandbytes is missing.
     """
     folder = model_folder(str(model))
@@ -61,6 +61,11 @@ def load(
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(
+            f"device {device}: torch {torch.__version__} sees no GPU; boxrl doctor env shows what "
+            "there is, and device auto takes a CPU where there is none"
+        )
     if dtype == "auto" and device == "cpu":
         dtype = "float32"  # bfloat16 on a CPU is slower and coarser
     transformers_logging.disable_progress_bar()
