@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from boxrl.evaluate.coco_files import read_annotations, read_coco_results
-from boxrl.metrics.average_precision import Predictions, Targets
+from boxrl.metrics.average_precision import Predictions, Targets, select
 from boxrl.metrics.calibration import (
     Judged,
     brier_score,
     detection_ece,
     judge_boxes,
+    localization_aware_ace,
     localization_aware_ece,
     localization_recall_precision,
     reliability,
@@ -24,10 +25,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "calibration"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 
 
-def judged(iou_threshold: float) -> Judged:
+def judged(iou_threshold: float, crowds: bool = True) -> Judged:
     data = read_annotations(GOLDEN / "annotations.json")
     preds = read_coco_results(GOLDEN / "predictions.json", data)
-    return judge_boxes(data.targets, preds, len(data.labels), iou_threshold)
+    targets = data.targets if crowds else select(data.targets, ~data.targets.crowd)
+    return judge_boxes(targets, preds, len(data.labels), iou_threshold)
 
 
 def test_detection_ece_is_the_reference_s() -> None:
@@ -47,7 +49,11 @@ def test_detection_ece_is_the_reference_s() -> None:
 def test_localization_aware_errors_are_the_reference_s(threshold: float) -> None:
     found = judged(threshold)
     laece = EXPECTED[f"LaECE (per class, 25 bins, IoU {threshold})"]
+    laace = EXPECTED[f"LaACE (per class, no bins, IoU {threshold})"]
     assert localization_aware_ece(found) == pytest.approx(laece, abs=1e-9)
+    # the reference's LaACE, unlike its LaECE, counts boxes in crowd regions as false
+    without = judged(threshold, crowds=False)
+    assert localization_aware_ace(without) == pytest.approx(laace, abs=1e-9)
     if threshold == 0:
         exact = EXPECTED["true positives at IoU 0 whose IoU is exactly 0"]
         assert int((found.found == 0).sum()) == exact

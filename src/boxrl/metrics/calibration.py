@@ -5,7 +5,8 @@ region are left out.
 
 Source: D-ECE, Kueppers et al. 2020; LaECE, Oksuz et al. 2023; LRP, Oksuz et al. 2018; the figures
 are those of github.com/fiveai/detection_calibration, its quirks among them: a label whose error is
-0 is left out of the means, and at an IoU threshold of 0 a box beside a target takes it.
+0 is left out of the means, and at an IoU threshold of 0 a box beside a target takes it. (Its LaACE
+also counts boxes in crowd regions as false, as without these regions among the targets.)
 """
 
 from __future__ import annotations
@@ -166,6 +167,16 @@ def localization_aware_ece(judged: Judged, bins: int = LABEL_BINS) -> float | No
             for values in (judged.confidence, judged.overlap)
         )
         errors.append(np.abs(sure - near).sum() / n.sum() if n.sum() else 0.0)
+    return _mean_of_wrong(errors)
+
+
+def localization_aware_ace(judged: Judged) -> float | None:
+    """LaACE: as LaECE without bins, box by box; None where no label has an error."""
+    errors = []
+    for label in np.flatnonzero(judged.targets):
+        mine = judged.label == label
+        apart = np.abs(judged.confidence[mine] - judged.overlap[mine])
+        errors.append(apart.mean() if mine.any() else 0.0)
     return _mean_of_wrong(errors)
 
 
