@@ -99,6 +99,8 @@ def test_a_box_without_a_label_still_needs_one():
         "```json\n[]\n```",
         "None",
         "no cat",
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "ca}t"}]',
+        '[{"bbox_2d": [1, 2, 30, 40], "label": "{cat}"}, {"bbox_2d": [1, 2, 3, 4], "label": "}"}]',
         '{"a": 1}',
         '[{"bbox_2d": [1, 2, 30], "label": "cat"}]',
     ],

@@ -24,6 +24,7 @@ MAX_OBJECT = 512
 BOX_KEYS = ("bbox_2d", "box_2d", "bbox", "box", "position")
 LABEL_KEYS = ("label", "class", "name", "category")
 
+_DECODER = json.JSONDecoder()
 _KEY = re.compile(r"[{,]\s*[\"']?(\w{1,32})[\"']?\s*:")
 _OBJECT = re.compile(r"\{[^{}]{1,%d}\}" % MAX_OBJECT)  # noqa: UP031 the braces are the pattern's
 
@@ -36,15 +37,18 @@ def mend_objects(answer: str, box_key: str) -> str:
         box_key: the key under which the strict reader expects boxes; four numbers under another
             of `BOX_KEYS` are taken to be in the family's own order.
     """
-    return _OBJECT.sub(lambda found: _mended(found[0], box_key), answer)
+    return _OBJECT.sub(lambda found: _mended(found, box_key), answer)
 
 
-def _mended(text: str, box_key: str) -> str:
+def _mended(found: re.Match[str], box_key: str) -> str:
+    text = found[0]
     try:
         value = json.loads(text, object_pairs_hook=keys_once)
     except KeyTwice:
         return text
     except ValueError:
+        if _is_json_beyond(found):
+            return text
         keys = [key.casefold() for key in _KEY.findall(text)]
         if any(keys.count(key) > 1 for key in (*BOX_KEYS, *LABEL_KEYS)):
             return text  # json-repair would keep the last, and lose a box so
@@ -60,6 +64,15 @@ def _mended(text: str, box_key: str) -> str:
     named = {} if label is None else {"label": _unquoted(label, text)}
     named |= {key: by_key[key] for key in SCORES if key in by_key}
     return ", ".join(json.dumps({box_key: box} | named, ensure_ascii=False) for box in boxes)
+
+
+def _is_json_beyond(found: re.Match[str]) -> bool:
+    """Whether it is the beginning of an object in JSON, with a brace inside of a text."""
+    try:
+        _DECODER.raw_decode(found.string[found.start() : found.start() + 2 * MAX_OBJECT])
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _unquoted(label: str, text: str) -> str:
