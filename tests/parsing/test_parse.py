@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
 from boxrl.types import fold_label
@@ -40,6 +41,12 @@ DOG = '{"bbox_2d": [5, 6, 7, 8], "label": "dog"}'
 def test_status_and_labels(completion, status, labels):
     parsed = parse(completion, PLAIN, (100, 100))
     assert (parsed.status, list(parsed.detections.labels)) == (status, labels)
+
+
+@pytest.mark.parametrize("rule", [{"answer_tag": "optinal"}, {"reading": "lenient"}])
+def test_a_rule_that_there_is_not_is_refused(rule):
+    with pytest.raises(UsageError, match="expected one of required, optional, and of strict, tol"):
+        parse(f"[{CAT}]", PLAIN, None, **rule)
 
 
 def test_without_tags_the_whole_text_is_read_where_that_is_allowed():

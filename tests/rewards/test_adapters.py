@@ -12,7 +12,7 @@ import pytest
 
 from boxrl.data.samples import render_sample
 from boxrl.errors import DataError, UsageError
-from boxrl.rewards import easyr1, verl
+from boxrl.rewards import adapters, easyr1, verl
 from boxrl.rewards.swift import build_orms
 from boxrl.types import Object, Sample
 
@@ -38,6 +38,25 @@ def test_verl_batches() -> None:
         extra_infos=[{}, None], rewards=[{"name": "f1", "thresholds": [0.5]}], family="plain",
     )  # fmt: skip
     assert scores == [{"score": 1.0, "f1": 1.0}, {"score": 0.0, "f1": 0.0}]
+
+
+def test_where_the_template_opens_the_thought_nothing_in_it_is_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    thought, answer = RIGHT.removeprefix("<think>").split("</think>")
+    whole, cut = f"{thought}</think>{answer}", f"{thought} {answer} or"
+    settings: dict[str, Any] = {"rewards": "format,f1", "family": "plain"}
+    adapters._tell_of_opened.cache_clear()
+    verl.compute_score("a", whole, LINE, **settings)
+    verl.compute_score("a", whole, LINE, **settings)
+    assert caplog.text.count("say opened=True") == 1
+    caplog.clear()
+    for text, worth in ((whole, 1.0), (cut, 0.0)):
+        told = verl.compute_score("a", text, LINE, **settings, opened=True)
+        assert told == {"score": 2 * worth, "format": worth, "f1": worth}
+        row = {"response": text, "response_length": 9, "ground_truth": LINE}
+        assert easyr1.compute_score(row, **settings, opened=True)["overall"] == 2 * worth
+    assert caplog.text == ""
 
 
 def test_verl_tells_no_length() -> None:

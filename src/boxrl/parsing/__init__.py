@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from itertools import chain
 from math import inf
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from boxrl.boxes import clip, order_corners
+from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.families.syntaxes import SYNTAXES
@@ -27,6 +28,7 @@ __all__ = ["AnswerTag", "NamedPoint", "ReadingRule", "parse", "read_points"]
 
 AnswerTag = Literal["required", "optional"]
 ReadingRule = Literal["strict", "tolerant"]
+_ANSWER_TAGS, _READINGS = get_args(AnswerTag), get_args(ReadingRule)
 
 _WHOLE = Rest()
 _UNKNOWN = Asked(())
@@ -61,8 +63,14 @@ def parse(
         Detections in original pixels and how the answer read; see `Parsed`.
 
     Raises:
-        UsageError: an unknown name of a family; whatever the text, nothing is raised.
+        UsageError: an unknown name of a family, or a rule that there is not; whatever the text,
+            nothing is raised.
     """
+    if answer_tag not in _ANSWER_TAGS or reading not in _READINGS:
+        raise UsageError(
+            f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
+            f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
+        )
     family = build_family(family) if isinstance(family, str) else family
     found = find_answer(text)
     answer = found.answer

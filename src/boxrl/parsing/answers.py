@@ -54,6 +54,12 @@ def opens_thought(prompt: str) -> bool:
     return prompt.rfind(THOUGHT[0]) > prompt.rfind(THOUGHT[1])
 
 
+def begun_elsewhere(completion: str) -> bool:
+    """Whether a completion ends a thought that it does not begin: its prompt had opened it."""
+    before, end, _ = completion.partition(THOUGHT[1])
+    return bool(end) and THOUGHT[0] not in before
+
+
 def find_answer(text: str) -> FoundAnswer:
     """The answer of a completion: behind its thought, the last complete `<answer>...</answer>`.
 

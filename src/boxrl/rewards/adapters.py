@@ -20,6 +20,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family, build_family, read_family
 from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
 from boxrl.parsing import AnswerTag, parse
+from boxrl.parsing.answers import as_read, begun_elsewhere
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.types import Asked, Completion, Parsed, Target
 
@@ -123,6 +124,27 @@ def resolve_family(trainer: str, model: str | Path | None, family: str | Family 
     return build_family(family) if isinstance(family, str) else cast(Family, family)
 
 
+def as_said(text: str, opened: bool | None) -> str:
+    """The completion as it is read; told once where nobody says that its prompt opens the thought.
+
+    Args:
+        text: what the model wrote.
+        opened: whether the prompt had opened the thought; None where nobody says.
+    """
+    if opened is None and begun_elsewhere(text):
+        _tell_of_opened()
+    return as_read(text, bool(opened))
+
+
+@lru_cache(maxsize=1)
+def _tell_of_opened() -> None:
+    LOG.warning(
+        "a completion ends a thought that it does not begin, and so is in no form that format "
+        "pays; where the chat template opens the thought, say opened=True: then nothing inside a "
+        "thought that never ends is taken for an answer, either"
+    )
+
+
 class RewardSum:
     """Several rewards of one completion as the single number that some trainers want."""
 
@@ -136,6 +158,7 @@ class RewardSum:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         answer_tag: AnswerTag = "required",
+        opened: bool | None = None,
     ) -> None:
         """Build the rewards.
 
@@ -148,6 +171,7 @@ class RewardSum:
             min_pixels: of the training's images.
             max_pixels: of the training's images.
             answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
+            opened: whether the chat template opens the thought, so that completions begin in it.
 
         Raises:
             UsageError: an unknown reward, setting or family, or not one weight per reward.
@@ -155,7 +179,9 @@ class RewardSum:
         specs = rewards.split(",") if isinstance(rewards, str) else list(rewards)
         self.rewards = build_rewards(specs)
         self.path = find_image_path(trainer, model, family, min_pixels, max_pixels)
-        self.answer_tag = answer_tag
+        if opened not in (None, True, False):
+            raise UsageError(f"opened must be true or false, got {opened!r:.40}")
+        self.answer_tag, self.opened = answer_tag, opened
         self.weights = list(weights) or [1.0] * len(self.rewards)
         if len(self.weights) != len(self.rewards):
             raise UsageError(
@@ -170,6 +196,7 @@ class RewardSum:
         A reward that does not apply adds nothing and stands as 0: these trainers know no None.
         """
         target, asked, size_wh = read_target(line)
+        text = as_said(text, self.opened)
         parsed = partial(parse_once, text, self.path, size_wh, asked, self.answer_tag)
         completion = Completion(text, parsed, n_tokens)
         values = {reward.name: reward(completion, target) or 0.0 for reward in self.rewards}

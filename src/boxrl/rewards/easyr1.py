@@ -38,8 +38,8 @@ def compute_score(
 
     Args:
         reward_input: `response`, `response_length` in tokens and `ground_truth` of each.
-        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`; see
-            `adapters.RewardSum`.
+        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`,
+            `answer_tag`, `opened`; see `adapters.RewardSum`.
 
     Returns:
         `overall`: the weighted sum, beside one value per reward; a list where a list came in.

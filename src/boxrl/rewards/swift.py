@@ -51,7 +51,8 @@ def build_orms(
         min_pixels = _limit("MIN_PIXELS") if min_pixels is None else min_pixels
         max_pixels = _limit("MAX_PIXELS") if max_pixels is None else max_pixels
     path = find_image_path("swift", model, family, min_pixels, max_pixels)
-    return {f"boxrl_{reward.name}": _factory(TRLReward(reward, path)) for reward in built}
+    # ms-swift puts what its template opens an answer with, `<think>` too, in front by itself.
+    return {f"boxrl_{r.name}": _factory(TRLReward(r, path, opened=False)) for r in built}
 
 
 def _limit(variable: str) -> int | None:

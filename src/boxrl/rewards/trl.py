@@ -9,9 +9,9 @@ from typing import Any
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import AnswerTag
-from boxrl.parsing.answers import THOUGHT, as_read
+from boxrl.parsing.answers import THOUGHT
 from boxrl.rewards import Reward, Spec, build_reward
-from boxrl.rewards.adapters import find_image_path, parse_once, read_target
+from boxrl.rewards.adapters import as_said, find_image_path, parse_once, read_target
 from boxrl.rewards.format import FORM_ONLY
 from boxrl.types import NOTHING, Completion, Parsed, Target
 
@@ -37,7 +37,7 @@ class TRLReward:
         model: str | Path | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
-        opened: bool = False,
+        opened: bool | None = None,
         answer_tag: AnswerTag = "required",
     ) -> None:
         """Wrap a reward for the model that is trained.
@@ -112,19 +112,19 @@ def training_progress(state: Any) -> float | None:
     return min(float(state.global_step / state.max_steps), 1.0)
 
 
-def completion_text(completion: str | Sequence[Message], opened: bool = False) -> str:
+def completion_text(completion: str | Sequence[Message], opened: bool | None = False) -> str:
     """What the model wrote, as one text; what tools said is none of it.
 
     Args:
         completion: plain text, or chat messages; a thought that TRL took out of them by the
             tokenizer's response template stands in front again.
-        opened: whether the prompt had opened the thought.
+        opened: whether the prompt had opened the thought; None where nobody says.
     """
     if isinstance(completion, str):
-        return as_read(completion, opened)
+        return as_said(completion, opened)
     said = [item for item in completion if item.get("role", "assistant") == "assistant"]
     text = "".join(map(_message_text, said))
-    return text if any(map(_thought, said)) else as_read(text, opened)
+    return text if any(map(_thought, said)) else as_said(text, opened)
 
 
 REASONING = ("reasoning_content", "thinking")

@@ -36,8 +36,9 @@ def compute_score(
         extra_info: verl's; `n_tokens`, the completion's length, is looked at where it is there.
         reward_router_address: verl's, where it runs a reward model; not looked at.
         reward_model_tokenizer: the same.
-        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`; see
-            `adapters.RewardSum`. The limits are those that stand beside the images of the data.
+        settings: `rewards`, `weights`, `model` or `family`, `min_pixels`, `max_pixels`,
+            `answer_tag`, `opened`; see `adapters.RewardSum`. The limits are those that stand
+            beside the images of the data.
 
     Returns:
         `score`: the weighted sum, beside one value per reward.
