@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from boxrl.benchmarks import build_benchmark
 from boxrl.benchmarks.samples import build_samples
 from boxrl.cli import main
-from boxrl.data.samples import hash_question, read_samples
+from boxrl.data.samples import hash_images, hash_question, read_samples, write_samples
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.files import read_evaluation, write_evaluation
@@ -111,8 +112,6 @@ def test_what_changes_no_figure_and_what_nobody_stated_is_compared() -> None:
 
 
 def test_images_of_other_content_are_refused_where_both_runs_recorded_it(tmp_path: Path) -> None:
-    from boxrl.data.samples import write_samples
-
     runs = []
     for name, colour in (("a", (9, 9, 9)), ("b", (200, 9, 9)), ("c", (9, 9, 9))):
         for item in SAMPLES:
@@ -130,6 +129,26 @@ def test_images_of_other_content_are_refused_where_both_runs_recorded_it(tmp_pat
     with pytest.raises(UsageError, match="images: other files under the same names"):
         compare(*runs[:2], resamples=10)
     assert protocol_difference(runs[0], runs[2]) == {}
+
+
+def test_images_count_as_they_were_when_they_were_answered(tmp_path: Path) -> None:
+    """Evaluated again after the files had changed, old answers passed for answers to the new."""
+    for item in SAMPLES:
+        Image.new("RGB", item.size_wh).save(tmp_path / item.image)
+    write_samples(tmp_path / "s.jsonl", SAMPLES)
+    digest = hashlib.sha256((tmp_path / "s.jsonl").read_bytes()).hexdigest()
+    (tmp_path / "p.jsonl").write_text("")
+    found = []
+    for asked, shown in ((digest, "0" * 64), ("of other samples", "0" * 64)):
+        files = {"samples": {"path": "s.jsonl", "sha256": asked},
+                 "images": {"path": ".", "sha256": shown}}  # fmt: skip
+        (tmp_path / "p.meta.json").write_text(json.dumps({"files": files}))
+        written = write_evaluation(
+            tmp_path / "out", run(), samples=tmp_path / "s.jsonl",
+            predictions=tmp_path / "p.jsonl", images=tmp_path,
+        )  # fmt: skip
+        found.append(written.metrics["files"]["images"]["sha256"])
+    assert found == ["0" * 64, hash_images(tmp_path, SAMPLES)]
 
 
 def test_several_parts_state_what_they_share() -> None:

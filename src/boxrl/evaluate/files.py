@@ -79,7 +79,8 @@ def write_evaluation(
             rows_file.write(line.decode())
         if samples is not None:
             predictions = predictions or folder / PREDICTIONS_FILE
-            images = images or locate(predictions.parent, {}, read_settings(predictions), "images")
+            settings = read_settings(predictions)
+            images = images or locate(predictions.parent, {}, settings, "images")
             metrics["files"] = {
                 "samples": _recorded(folder, samples),
                 "predictions": _recorded(folder, predictions),
@@ -87,11 +88,21 @@ def write_evaluation(
                 "images": images
                 and {
                     "path": path_in_run(folder, images),
-                    "sha256": hash_images(images, [row.sample for row in evaluation.rows]),
+                    "sha256": _hash_answered(settings, samples, evaluation)
+                    or hash_images(images, [row.sample for row in evaluation.rows]),
                 },
             }
         dump_json(metrics, metrics_file)
     return Evaluation(metrics, evaluation.rows)
+
+
+def _hash_answered(
+    settings: Mapping[str, Any], samples: Path, evaluation: Evaluation
+) -> str | None:
+    """What the images held when they were answered; None where nobody says it of these samples."""
+    asked, shown = (recorded_file(samples.parent, settings, n)[1] for n in ("samples", "images"))
+    whole = evaluation.metrics["failed"]["rule"] != "skip" and asked == hash_file(samples)
+    return shown if whole else None
 
 
 def _recorded(folder: Path, path: Path) -> dict[str, str]:
