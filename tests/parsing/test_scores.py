@@ -39,6 +39,7 @@ def item(box: list[int], label: str = "cat", **more: Any) -> dict[str, Any]:
         # a revision replaces: the score is that of the later array
         (f"{json.dumps([item(A, score=0.1)])} no, {json.dumps([item(A, score=0.8)])}", (0.8,)),
         (json.dumps([item([5, 5, 5, 9], score=0.1), item(B, score=0.2)]), (0.2,)),  # no area
+        (json.dumps([item(A, score=0.9, parts=[item(B, score=0.4)])]), (0.9, 0.4)),
         ("None", ()),
         ("no idea", ()),
     ],

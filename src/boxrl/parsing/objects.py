@@ -18,7 +18,7 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 def find_objects(answer: str, pick: Callable[[dict[str, Any]], T | None]) -> Iterator[T]:
-    """What `pick` makes of every object, in order; where it makes nothing, of those inside.
+    """What `pick` makes of every object, in order, and of those inside.
 
     Args:
         answer: any text.
@@ -37,4 +37,19 @@ def find_objects(answer: str, pick: Callable[[dict[str, Any]], T | None]) -> Ite
             wrappings += 1
         else:
             yield found
+            yield from _find_parts(value, pick)
             position = end
+
+
+def _find_parts(whole: dict[str, Any], pick: Callable[[dict[str, Any]], T | None]) -> Iterator[T]:
+    """What `pick` makes of the objects inside of one, in order."""
+    todo = [*whole.values()][::-1]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo += [inner for inner in reversed(value) if isinstance(inner, (dict, list))]
+        elif isinstance(value, dict):
+            found = pick(value)
+            if found is not None:
+                yield found
+            todo += reversed(value.values())
