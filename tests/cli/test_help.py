@@ -21,7 +21,7 @@ from boxrl.data.formats import READERS
 from boxrl.data.predictions import PredictionsFile
 from boxrl.data.samples import write_samples
 from boxrl.data.synthetic import World, scenes
-from boxrl.errors import DataError
+from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.prompts import render_target
 from boxrl.types import Sample
@@ -192,7 +192,7 @@ def test_a_wrong_call_is_told_in_one_line(
 
 @pytest.mark.parametrize("call", ["--debug data stats FILE", "data stats FILE --debug"])
 def test_debug_shows_the_traceback_before_and_behind_the_verb(call: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(UsageError, match="no such file"):
         main(call.replace("FILE", str(tmp_path / "none.jsonl")).split())
 
 
