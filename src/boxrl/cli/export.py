@@ -42,7 +42,7 @@ def run_export(args: argparse.Namespace) -> None:
     """Write the model folder, and push it where that is asked for."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_next, shell
+    from boxrl.cli.tables import print_next
     from boxrl.generation.hub import push_folder
 
     if args.private and not args.push_to_hub:
@@ -52,10 +52,9 @@ def run_export(args: argparse.Namespace) -> None:
     from boxrl.engines.training.export import export
 
     quiet()
-    weights = export(args.source, args.out, args.which, args.base)
-    print(f"from: {weights}")
+    found = export(args.source, args.out, args.which, args.base)
+    print(f"from: {found.weights}")
     print(f"model: {args.out}; how it is asked: {args.out / 'README.md'}")
     if args.push_to_hub:
         print(f"hub: {push_folder(args.out, args.push_to_hub, args.private)}")
-    folder = shell(args.out)
-    print_next(Console(), f"boxrl demo --model {folder}", f"vllm serve {folder}")
+    print_next(Console(), *found.commands)

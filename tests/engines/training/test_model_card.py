@@ -15,7 +15,7 @@ from boxrl.cli import main
 
 pytest.importorskip("torch")
 
-from boxrl.engines.training.model_card import write_card
+from boxrl.engines.training.model_card import showing_commands, write_card
 from boxrl.families import FAMILIES
 
 PLAIN = """
@@ -51,7 +51,7 @@ def test_the_card_says_what_it_is_and_how_to_use_it(
 ) -> None:
     out = tmp_path / "my_model"
     assert main(["export", str(run), "--out", str(out)]) in (0, None)
-    assert f"vllm serve {out}" in capsys.readouterr().out
+    assert f"vllm serve {out} --served-model-name my_model --gen" in capsys.readouterr().out
     card = (out / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head)["tags"] == ["boxrl", "object-detection", "grpo"]
@@ -64,7 +64,7 @@ def test_the_card_says_what_it_is_and_how_to_use_it(
         "and 12,740 pixels",
         "| 4 samples | before | after | difference, 95 % interval |",
         "Protocol: prompt standard",
-        "vllm serve my_model",
+        "vllm serve my_model --served-model-name my_model --generation-config vllm",
         "lmms_eval --model vllm --model_args model=my_model ",
         '"max_pixels": 12740',
         'boxrl.load("my_model")',
@@ -78,8 +78,13 @@ def test_commands_ask_a_model_as_it_was_trained(tmp_path: Path) -> None:
         "name: own\nmethod: sft\nprompt: enhanced\nthinking: false\n"
     )
     (tmp_path / "my model").mkdir()
-    write_card(tmp_path / "my model", FAMILIES["plain"], "tiny", tmp_path)
+    keys = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    shown, served = showing_commands(tmp_path / "my model", FAMILIES["plain"], keys)
+    assert shown == f"boxrl demo --model '{tmp_path}/my model' --prompt enhanced --thinking off"
+    assert served.startswith(f"vllm serve '{tmp_path}/my model' --served-model-name 'my model' ")
+    write_card(tmp_path / "my model", FAMILIES["lfm2-vl"], "tiny", tmp_path)
     card = (tmp_path / "my model" / "README.md").read_text()
+    assert "as family `lfm2-vl` of boxrl has them: in shares of the image, from 0 to 1." in card
     assert card.count(" --model 'my model' --prompt enhanced --thinking off") == 3
     assert (
         'load("my model", thinking=False).ask("image.jpg", "cat, dog", prompt="enhanced")' in card

@@ -288,7 +288,7 @@ def test_the_best_checkpoint_on_held_out_samples_is_kept(
     assert [n for n, _ in asked] == [3] * 4 and len(asked[0][1]) == 3
     kept = {path.name for path in (recipe.out / "checkpoints").glob("checkpoint-*")}
     assert kept == {"checkpoint-2", "checkpoint-4"}
-    assert export(recipe.out, tmp_path / "best", "best").name == "checkpoint-2"
+    assert export(recipe.out, tmp_path / "best", "best").weights.name == "checkpoint-2"
 
 
 def synthetic_recipe(out: Path) -> Recipe:

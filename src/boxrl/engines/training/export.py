@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from boxrl.data.synthetic import World, scenes
 from boxrl.engines.loading import load, model_errors, save
 from boxrl.engines.training.checkpoints import last_whole, step_of
 from boxrl.engines.training.lora import read_adapter
-from boxrl.engines.training.model_card import write_card
+from boxrl.engines.training.model_card import showing_commands, write_card
 from boxrl.errors import UsageError
 from boxrl.families import read_family
 from boxrl.families.folder import ADAPTER, limiting_size, read_processor, write_limits
@@ -25,7 +25,19 @@ from boxrl.prompts import PROMPTS, render_messages
 from boxrl.runs import find_run
 
 
-def export(source: Path, out: Path, which: str = "final", base: str | None = None) -> Path:
+class Exported(NamedTuple):
+    """What `export` has written.
+
+    Attributes:
+        weights: the folder that was exported.
+        commands: those that show the model on a page and serve it.
+    """
+
+    weights: Path
+    commands: tuple[str, str]
+
+
+def export(source: Path, out: Path, which: str = "final", base: str | None = None) -> Exported:
     """Write `source` to `out`, adapters merged into their base model, with a README.md.
 
     Args:
@@ -34,9 +46,6 @@ def export(source: Path, out: Path, which: str = "final", base: str | None = Non
         which: of a run folder: `final` (or the last checkpoint, where it has not ended), `best`
             (on the validation samples) or `last`.
         base: the base model; the run's recipe, or the adapter itself, names it otherwise.
-
-    Returns:
-        The folder that was exported.
 
     Raises:
         UsageError: `source` holds no weights, or `out` is not empty.
@@ -51,10 +60,11 @@ def export(source: Path, out: Path, which: str = "final", base: str | None = Non
         model, processor = load(str(weights), "auto", "cpu")
         save(model.to(_stored_dtype(model)), processor, source_model, out)
     run = _run_of(weights)
-    named = str(read_yaml(run / "recipe.yaml").get("family") or "") if run else ""
+    recipe = read_yaml(run / "recipe.yaml") if run else {}
+    family = read_family(out, str(recipe.get("family") or "") or None)
     step = step_of(weights) if run is not None and weights.parent != run else None
-    write_card(out, read_family(out, named or None), base or _base_of(weights), run, step)
-    return weights
+    write_card(out, family, base or _base_of(weights), run, step)
+    return Exported(weights, showing_commands(out, family, recipe))
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:

@@ -25,6 +25,7 @@ PROTOCOL = ("mode", "subset", "prompt", "confidence", "answer_tag", "reading", "
 FRAMES = {
     "original": "pixels of the image",
     "resized": "pixels of the image as the model sees it",
+    "shares": "shares of the image, from 0 to 1",
 }
 
 
@@ -127,18 +128,12 @@ def _asking(family: Family, prompt: str) -> Iterator[str]:
 
 def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[str]:
     name, asked = shlex.quote(_word(out.name)), _asked(recipe)
-    limits = ""
-    if family.has_limits:
-        sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
-        limits = f" --mm-processor-kwargs '{sizes}'"
     yield from ("", "## Use it", "", "```bash")
     files = "--samples val.jsonl --images images/ --out out.jsonl"
-    yield f"boxrl demo --model {name}{asked}"
+    shown, served = showing_commands(Path(_word(out.name)), family, recipe)
+    yield shown
     yield f"boxrl predict --model {name}{asked} {files}"
-    yield (
-        f"vllm serve {name} --served-model-name {name} --generation-config vllm "
-        f"--limit-mm-per-prompt '{{\"image\": 1}}'{limits}"
-    )
+    yield served
     yield (
         f"boxrl predict --engine openai --model {name}{asked} "
         f"--base-url http://127.0.0.1:8000/v1 {files}"
@@ -158,6 +153,26 @@ def _serving(out: Path, family: Family, recipe: Mapping[str, Any]) -> Iterator[s
         loaded += f", thinking={recipe['thinking'] is True}"
     yield f'boxrl.load({loaded}).ask("image.jpg", "cat, dog"{asked})'
     yield "```"
+
+
+def showing_commands(folder: Path, family: Family, recipe: Mapping[str, Any]) -> tuple[str, str]:
+    """The commands that show a model on a page, and that serve it with vLLM.
+
+    Args:
+        folder: of the model.
+        family: with its pixel limits.
+        recipe: keys of the recipe that trained it; empty where it is unknown.
+    """
+    limits = ""
+    if family.has_limits:
+        sizes = f'{{"min_pixels": {family.min_pixels}, "max_pixels": {family.max_pixels}}}'
+        limits = f" --mm-processor-kwargs '{sizes}'"
+    path, name = shlex.quote(str(folder)), shlex.quote(folder.name)
+    return (
+        f"boxrl demo --model {path}{_asked(recipe)}",
+        f"vllm serve {path} --served-model-name {name} --generation-config vllm "
+        f"--limit-mm-per-prompt '{{\"image\": 1}}'{limits}",
+    )
 
 
 def _asked(recipe: Mapping[str, Any]) -> str:
