@@ -277,6 +277,9 @@ def test_label_studio_s_short_form_has_its_shapes_as_a_list_or_as_its_text(
     shapes = [said.pop("value") | said]
     (sample,), _, _ = studio(tmp_path, images, {"id": 1, "image": "a.png", "box": written(shapes)})
     assert boxes_of(sample) == [("dog", (10, 10, 60, 50))]
+    cut = written([{"a": 1}, *shapes]) if written is list else json.dumps(shapes)[:-5]
+    samples, reasons, _ = studio(tmp_path, images, {"id": 1, "image": "a.png", "box": cut})
+    assert (samples, len(reasons) > 0) == ([], True)
 
 
 def test_a_label_a_tool_s_user_turned_the_image_for_is_not_read_upright(tmp_path, images):

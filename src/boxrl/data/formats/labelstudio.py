@@ -14,7 +14,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -35,6 +34,9 @@ Row = dict[str, Any]
 WHOLE_IMAGE = ("choices", "textarea", "rating", "number", "datetime", "taxonomy", "pairwise",
                "ranker", "relation")  # fmt: skip
 """Types of results that are no regions."""
+
+_SHAPED = frozenset(("original_width", "x", "points"))
+"""Keys of which a shape of JSON-MIN has one."""
 
 _UPLOAD = re.compile(r"/?data/upload/(?:\d+/)?")
 _HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -189,14 +191,19 @@ def _stem(written: str) -> str:
 
 
 def _drawn(value: Any) -> list[Row] | None:
-    """A value of JSON-MIN as a list of shapes, or as the text of one that the CSV export has."""
+    """A value of JSON-MIN that is a list of shapes, or the text of one that the CSV export has.
+
+    Raises:
+        DataError: such a text, but cut or damaged.
+    """
     if isinstance(value, str) and value.startswith("[{"):
-        with suppress(ValueError, RecursionError):
+        try:
             value = json.loads(value)
-    drawn = isinstance(value, list) and all(
-        isinstance(item, dict) and ("original_width" in item or "x" in item or "points" in item)
-        for item in value
-    )
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"shapes {value!r:.80} that are not JSON") from error
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return None
+    drawn = not value or any(not _SHAPED.isdisjoint(item) for item in value)
     return value if drawn else None
 
 
