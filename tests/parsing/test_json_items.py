@@ -126,6 +126,16 @@ def test_a_label_around_a_box_is_its_own():
     assert read(answer, Asked(("cat",)))[1] == ["dog 1"]
 
 
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [('"class": "dog"', []), ('"name": "Cat"', ["cat 1"]), ('"note": "dog"', ["cat 1"])],
+)
+def test_a_label_under_another_key_is_not_the_one_asked_for(more, found):
+    answer = f"[{BARE[:-1]}, {more}}}]"
+    assert read(answer, Asked(("cat",)))[1] == found
+    assert read(answer, Asked(("the cat",), "grounding"))[1] == ["the cat 1"]  # not compared
+
+
 def test_items_stand_under_labels_that_were_asked_for():
     answer = f'{{"cat": [{BARE}], "Dog": {BARE}, "others": [{BARE}]}}'
     parsed, found = read(answer, Asked(("cat", "dog")))

@@ -27,6 +27,9 @@ Box = tuple[float, float, float, float]
 """Four numbers as written."""
 
 
+OTHER_LABEL_KEYS = ("class", "name", "category")
+"""Keys under which models write labels, too: what stands there is not the label asked for."""
+
 MAX_FAILED_DECODES = 16
 """Broken values read in one answer before the rest is given up; bounds hostile input."""
 
@@ -116,7 +119,7 @@ def read_array(answer: str, box_key: str, label: str | None) -> Items | None:
     Args:
         answer: the text.
         box_key: key of an item's box.
-        label: of items without one; None where it is not known.
+        label: of items without one, which `read_items` gives them; None where it is not known.
 
     Returns:
         None where the answer is anything else, which `read_items` then reads.
@@ -128,8 +131,8 @@ def read_array(answer: str, box_key: str, label: str | None) -> Items | None:
         rows = _array_decoder(box_key)(body)
     except (ValueError, RecursionError):
         return None
-    labels = [row.label if label is None else row.label or label for row in rows]
-    if not rows or None in labels:
+    labels = [row.label for row in rows]
+    if not rows or None in labels or (label is not None and "" in labels):
         return None
     if body.count(f'"{box_key}"') > len(rows) or body.count('"label"') > len(rows):
         return None  # a key may stand twice
@@ -258,7 +261,8 @@ def _items(
             todo += reversed(inner)
             yield from named
             if box_key in value or not (named or inner):
-                yield from _item(value, box_key, name, rest)
+                free = bare or not _other_label(value, name)
+                yield from _item(value, box_key, name if free else None, rest)
         elif not isinstance(value, list):
             rest.refuse("values without a box")
         elif bare and name is not None and _is_box(value):
@@ -340,6 +344,13 @@ def _item(value: dict[str, Any], box_key: str, label: str | None, rest: Rest) ->
         return
     x1, y1, x2, y2 = box
     yield (x1, y1, x2, y2), name
+
+
+def _other_label(value: dict[str, Any], label: str | None) -> bool:
+    """Whether an object names another label than the one asked for, under another key."""
+    written = (value.get(key) for key in OTHER_LABEL_KEYS)
+    names = {fold_label(name) for name in written if isinstance(name, str)}
+    return label is not None and bool(names) and fold_label(label) not in names
 
 
 def _is_box(value: Any) -> bool:

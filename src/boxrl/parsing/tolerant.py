@@ -15,14 +15,14 @@ from typing import Any
 
 import json_repair
 
-from boxrl.parsing.json_items import KeyTwice, keys_once
+from boxrl.parsing.json_items import OTHER_LABEL_KEYS, KeyTwice, keys_once
 from boxrl.parsing.scores import SCORES
 
 MAX_OBJECT = 512
 """Characters of an object that is mended; a box and a label take a hundred."""
 
 BOX_KEYS = ("bbox_2d", "box_2d", "bbox", "box", "position")
-LABEL_KEYS = ("label", "class", "name", "category")
+LABEL_KEYS = ("label", *OTHER_LABEL_KEYS)
 
 _DECODER = json.JSONDecoder()
 _KEY = re.compile(r"[{,]\s*[\"']?(\w{1,32})[\"']?\s*:")
