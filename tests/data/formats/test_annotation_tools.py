@@ -121,6 +121,8 @@ def test_labelme_s_image_lies_where_the_file_says_or_has_its_name(tmp_path, imag
         ([shape("dog", "rectangle", [[10, 10], [300, 50]])], "leaves the image"),
         ([shape("dog", "circle", [[10, 10]])], "bbox None"),
         ([shape("dog", "polygon", "x")], "bbox None"),
+        ([shape("dog", "polygon", [[9, 9], [float("nan"), 20], [50, 60]])], "bbox None"),
+        ([shape("dog", "polygon", [[10**400, 9], [50, 60]])], "bbox None"),
         ([shape(None, "rectangle", [[1, 1], [9, 9]])], "'label' must be of type str"),
     ],
 )

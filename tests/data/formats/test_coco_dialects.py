@@ -139,6 +139,9 @@ def test_packed_runs_stand_for_a_box_too(tmp_path):
         ({"bbox": "10 10 50 40"}, "'10 10 50 40'"),
         ({"bbox": ["a", 1, 2, 3]}, "bbox ['a', 1, 2, 3]"),
         ({"bbox": None, "segmentation": [["a"]]}, "no outline that gives one"),
+        ({"bbox": None, "segmentation": [[9, 9, float("nan"), 9, 50, 60]]}, "no outline that"),
+        ({"bbox": None, "segmentation": [[9, 9, 50, 9, 50, 60, 90]]}, "no outline that gives one"),
+        ({"bbox": None, "segmentation": {"size": [100, 200], "counts": [1, 2]}}, "has 3 pixels"),
         ({"bbox": None, "segmentation": {"size": [7, 7], "counts": [1]}}, "an image of 7 x 7"),
         ({"bbox": [150, 40, 60, 60]}, "x, y, width, height are [150, 40, 60, 60]"),
         ({"bbox": [120, 10, 190, 40]}, "it reads as x1, y1, x2, y2"),
@@ -285,3 +288,9 @@ def test_boxes_of_nothing_are_no_shares(tmp_path):
 def test_files_of_another_kind(tmp_path, content, reason):
     with pytest.raises(DataError, match=reason):
         read(tmp_path, content)
+
+
+def test_an_outline_s_area_that_is_that_of_corners_by_chance_tells_nothing(tmp_path):
+    chance = ROW | {"id": 1, "bbox": [10, 10, 30, 40], "area": 600}
+    other = ROW | {"id": 2, "bbox": [90, 30, 20, 30], "area": 300}
+    assert len(read(tmp_path, document(chance, other))[0]) == 1

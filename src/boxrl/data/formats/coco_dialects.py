@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,6 +20,7 @@ import msgspec
 from boxrl.data.files import as_whole, is_number, is_whole, number_or_none
 from boxrl.data.formats.documents import Document, Record
 from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.reading import refuse_shares, size_of
 from boxrl.data.images import read_header
 from boxrl.errors import DataError
@@ -207,16 +209,18 @@ class _Panoptic(Document):
 def _refuse_other_boxes(path: Path, rows: Sequence[Any]) -> None:
     """Stop where the boxes are shares of the image, or x1, y1, x2, y2: many would pass as others.
 
-    Corners are told by the areas beside them.
+    Corners are told by the areas beside them, of which those of outlines can be any; of boxes that
+    are sides many would be no corners.
     """
     found = [(bbox, area) for bbox, area in map(_box_and_area, rows[:LOOKED_AT]) if bbox]
     refuse_shares((max(x + width, y + height) for (x, y, width, height), _ in found), f"{path}:1")
     sides = corners = 0
     for (x, y, width, height), area in found:
+        sides += width <= x or height <= y
         if area is None:
             continue
         if math.isclose(area, width * height, rel_tol=1e-3):
-            sides += 1
+            sides += width > x and height > y
         else:
             corners += math.isclose(area, (width - x) * (height - y), rel_tol=1e-3)
     if corners > sides:
@@ -365,11 +369,13 @@ def hull_of_outline(outline: Any, size_wh: tuple[int, int]) -> list[float]:
             height, width = outline["size"]
             if (width, height) != size_wh:
                 raise ValueError(f"its mask is of an image of {width} x {height}")
+            counts = outline["counts"]
+            if isinstance(counts, list) and sum(counts) != width * height:
+                raise ValueError(f"its mask has {sum(counts)} pixels")
             return [*map(float, mask.to_bbox(mask.fr_py_objects(outline, height, width)))]
-        if not isinstance(outline[0], list):
-            outline = [outline]
-        xs = [x for polygon in outline for x in polygon[0::2]]
-        ys = [y for polygon in outline for y in polygon[1::2]]
-        return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        parts = outline if isinstance(outline[0], list) else [outline]
+        points = [zip(part[0::2], part[1::2], strict=True) for part in parts]
+        x1, y1, x2, y2 = hull(chain.from_iterable(points))
+        return [x1, y1, x2 - x1, y2 - y1]
     except (TypeError, LookupError, OverflowError) as error:
         raise ValueError(str(error)) from error

@@ -142,6 +142,6 @@ def _corners(shape: dict[str, Any]) -> Corners | None:
         if kind == "circle":
             return around_circle(*points)
         x1, y1, x2, y2 = hull(points)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (x1, y1, x2 + 1, y2 + 1) if kind == "mask" else (x1, y1, x2, y2)

@@ -293,5 +293,5 @@ def _corners(value: Row, size_wh: tuple[int, int]) -> Corners | None:
             return around_ellipse(x, y, *radii, turn)
         right, below = x + value["width"] * width, y + value["height"] * height
         return around_turned((x, y, right, below), turn, (x, y))
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None

@@ -16,9 +16,11 @@ def hull(points: Iterable[tuple[float, float]]) -> Corners:
     """The box around points.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or one without finite coordinates.
     """
     xs, ys = zip(*points, strict=True)
+    if not all(map(math.isfinite, (*xs, *ys))):  # which min and max may pass over
+        raise ValueError("a point that is nowhere")
     return min(xs), min(ys), max(xs), max(ys)
 
 
