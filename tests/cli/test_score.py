@@ -38,6 +38,17 @@ def test_score_writes_one_row_per_completion(
     assert printed["rewards"]["choice"]["n"] == 0
 
 
+def test_completions_that_begin_inside_a_thought_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = {**ROW, "completion": RIGHT.removeprefix("<think>")}
+    for rows, told in ((2, ["2 of 3 completions end a thought that they do not begin"]), (1, [])):
+        path = write(tmp_path / "c.jsonl", *[begun] * rows, *[ROW] * (3 - rows))
+        assert main(["score", "--completions", path, "--rewards", "format", "--json"]) == 0
+        hints = json.loads(capsys.readouterr().out)["hints"]
+        assert [hint.partition(":")[0] for hint in hints] == told
+
+
 def test_score_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     completions = write(tmp_path / "c.jsonl", ROW)
     assert main(["score", "--completions", completions, "--rewards", "f1"]) == 0

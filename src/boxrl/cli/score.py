@@ -54,7 +54,13 @@ def add_verb(verbs: Any) -> None:
 def run_score(args: argparse.Namespace) -> None:
     """Score a file of completions."""
     from boxrl.families import build_family
-    from boxrl.rewards.finished import frame_hints, read_finished, score_finished, write_rewards
+    from boxrl.rewards.finished import (
+        frame_hints,
+        read_finished,
+        score_finished,
+        thought_hints,
+        write_rewards,
+    )
     from boxrl.rewards.format import FORM_ONLY
 
     if args.out:
@@ -65,7 +71,9 @@ def run_score(args: argparse.Namespace) -> None:
     values = score_finished(rows, rewards)
     if args.out:
         write_rewards(args.out, rows, values)
-    hints = frame_hints(rows, family) if any(r.function not in FORM_ONLY for r in rewards) else []
+    hints = thought_hints(rows)
+    if any(r.function not in FORM_ONLY for r in rewards):
+        hints += frame_hints(rows, family)
     figures = {name: describe_values(column) for name, column in values.items()}
     if args.json:
         out = args.out and str(args.out)

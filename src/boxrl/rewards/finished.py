@@ -14,6 +14,7 @@ from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.parsing import AnswerTag, parse
+from boxrl.parsing.answers import begun_elsewhere
 from boxrl.rewards import Reward
 from boxrl.rewards.targets import build_target, check_size
 from boxrl.types import Asked, Completion, Target, Task
@@ -125,6 +126,22 @@ def frame_hints(rows: Iterable[Finished], family: Family) -> list[str]:
         for row in rows
     )  # fmt: skip
     return describe_signs(find_signs(answers, family), family)
+
+
+def thought_hints(rows: Sequence[Finished]) -> list[str]:
+    """A sentence where most completions begin inside a thought, which only their prompt tells.
+
+    Args:
+        rows: completions beside their targets.
+    """
+    ended = sum(begun_elsewhere(row.completion.text) for row in rows)
+    if 2 * ended <= len(rows):
+        return []
+    return [
+        f"{ended:,} of {len(rows):,} completions end a thought that they do not begin: the chat "
+        "template has opened it; write <think> in front of every completion, or format pays "
+        "nothing, and an answer inside a thought that was cut is paid as one"
+    ]
 
 
 def score_finished(
