@@ -54,6 +54,8 @@ def test_format(text: str, expected: float) -> None:
         (" Red  Circle. ", "red circle", 1),
         ("B", "B", 1),
         ("a red circle", "red circle", 0),
+        ("It is <|begin_of_box|>red circle<|end_of_box|>.", "red circle", 1),
+        ("<|end_of_box|>red circle<|begin_of_box|>", "red circle", 0),
         ("", "red circle", 0),
     ],
 )
@@ -68,6 +70,8 @@ def test_choice(answer: str, right: str, expected: float) -> None:
         ("<answer>4</answer>", "4", 1),
         ("<answer> 04. </answer>", "4", 1),
         ("<answer>0</answer>", "0", 1),
+        ("<answer><|begin_of_box|>4<|end_of_box|></answer>", "4", 1),
+        ("<answer><|begin_of_box|>4<|end_of_box|><|begin_of_box|>5<|end_of_box|></answer>", "4", 0),
         ("<answer>-4</answer>", "4", 0),
         ("<answer>4.0</answer>", "4", 0),
         ("<answer>four</answer>", "4", 0),

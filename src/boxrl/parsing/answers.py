@@ -15,6 +15,8 @@ OTHER_THOUGHTS = (
 """Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted; and how
 some spell the usual ones."""
 ANSWER = ("<answer>", "</answer>")
+BOXED = ("<|begin_of_box|>", "<|end_of_box|>")
+"""Marks in which some models (GLM-V) write what counts of an answer, boxes or not."""
 _LONG = len(ANSWER[0])
 
 _FENCE = re.compile(
@@ -96,6 +98,18 @@ def usual_marks(text: str) -> str:
     for begin, end in OTHER_THOUGHTS:
         text = text.replace(begin, THOUGHT[0]).replace(end, THOUGHT[1])
     return text
+
+
+def unboxed(answer: str) -> str:
+    """What counts of a short answer: the text between `BOXED`, where they stand in it once.
+
+    >>> unboxed("There are <|begin_of_box|>5<|end_of_box|> cats."), unboxed("5")
+    ('5', '5')
+    """
+    if [answer.count(mark) for mark in BOXED] != [1, 1]:
+        return answer
+    inside, ended, _ = answer.partition(BOXED[0])[2].partition(BOXED[1])
+    return inside if ended else answer
 
 
 def says_none(answer: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxrl.parsing.answers import ANSWER, THOUGHT
+from boxrl.parsing.answers import ANSWER, THOUGHT, unboxed
 from boxrl.types import Completion, Target, fold_label
 
 TAGS = (*THOUGHT, *ANSWER)
@@ -48,24 +48,25 @@ def native_format(completion: Completion, target: Target) -> float:
 def choice(completion: Completion, target: Target) -> float | None:
     """1 if the answer is the right option. Range {0, 1}; None where the target has no answer.
 
-    Compared as labels are: case and white space folded; one trailing period is allowed.
+    Compared as labels are: case and white space folded; one trailing period is allowed. Of an
+    answer with GLM-V's box marks, what stands between them counts.
 
     Source: the accuracy reward of DeepSeek-R1 (arXiv 2501.12948), an exact match.
     """
     if target.answer is None:
         return None
-    return float(_option(completion.parsed.answer) == _option(target.answer))
+    return float(_option(unboxed(completion.parsed.answer)) == _option(target.answer))
 
 
 def count(completion: Completion, target: Target) -> float | None:
     """1 if the answer is the right number. Range {0, 1}; None where the target is no number.
 
-    Digits only, leading zeros and one trailing period allowed.
+    Digits only, leading zeros and one trailing period allowed; GLM-V's box marks as for `choice`.
 
     Source: the accuracy reward of DeepSeek-R1 (arXiv 2501.12948), an exact match.
     """
     right = _digits(target.answer or "")
-    return None if right is None else float(_digits(completion.parsed.answer) == right)
+    return None if right is None else float(_digits(unboxed(completion.parsed.answer)) == right)
 
 
 def _option(answer: str) -> str:
