@@ -14,6 +14,7 @@ OUT = ("--out", "nowhere/out.jsonl")
     "call",
     [
         ("data", "lint", GONE),
+        ("data", "lint", __file__, "--images", GONE),
         ("data", "mix", GONE, *OUT),
         ("data", "export", "coco", GONE, *OUT),
         ("data", "convert", "voc", "--annotations", GONE, "--images", ".", *OUT),

@@ -56,7 +56,7 @@ def _add_lint(actions: Any) -> None:
     )  # fmt: skip
     _add_file(lint)
     lint.add_argument(
-        "--images", type=Path, metavar="DIR", help="images folder; opens every image as well"
+        "--images", type=Input, metavar="DIR", help="images folder; opens every image as well"
     )
     lint.add_argument(
         "--validation", type=Input, metavar="FILE.jsonl",
@@ -64,7 +64,7 @@ def _add_lint(actions: Any) -> None:
         "--images, contents and looks are compared too",
     )  # fmt: skip
     lint.add_argument(
-        "--validation-images", type=Path, metavar="DIR",
+        "--validation-images", type=Input, metavar="DIR",
         help="images folder of the validation file (default: --images)",
     )  # fmt: skip
     lint.add_argument(
@@ -146,7 +146,7 @@ def _add_split(actions: Any) -> None:
         "(default: Roboflow's copies of one photo, NAME.rf.HASH)",
     )  # fmt: skip
     split.add_argument(
-        "--images", type=Path, metavar="DIR",
+        "--images", type=Input, metavar="DIR",
         help="images folder; images of equal content stay together too",
     )  # fmt: skip
     add_seed(split, "of the images held out")
