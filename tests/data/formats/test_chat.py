@@ -303,6 +303,19 @@ def test_marks_whose_numbers_all_lie_in_pixels_too_are_told_where_no_family_is_n
     assert not read(tmp_path, images, *rows, turns("Detect dog.", MARKED), family=None)[2][1:]
 
 
+def test_keys_without_a_value_are_none(tmp_path, images):
+    none = dict.fromkeys(("text", "image", "url", "video", "instruction", "prefix", "suffix"))
+    asked = [none | {"type": "image", "url": "b.jpg", "text": ""}, none | {"text": "Detect dog."}]
+    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": ANSWER}]
+    pair = {"image": "b.jpg", "problem": "Detect dog.", "solution": ANSWER}
+    samples, reasons, _ = read(tmp_path, images, none | {"messages": said}, none | pair)
+    assert reasons == []
+    for sample in samples:
+        assert (sample.image, boxes_of(sample)) == ("b.jpg", [("dog", (10, 10, 60, 50))])
+    asked.append({"type": "video", "video": "v.mp4", "text": ""})
+    assert "a row of a video" in read(tmp_path, images, {"messages": said})[1][0]
+
+
 def test_marks_in_a_thought_tell_nothing_of_the_answer(tmp_path, images):
     answer = f"<think>like {MARKED}</think><answer>{ANSWER}</answer>"
     (sample,), _, _ = read(tmp_path, images, turns("Detect dog.", answer))

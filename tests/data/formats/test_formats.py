@@ -340,7 +340,11 @@ def test_reasonseg_takes_the_box_around_all_target_polygons(tmp_path, encoding):
     ("changes", "reason"),
     [
         ({"shapes": []}, "no target polygon"),
-        ({"shapes": [{"label": "target", "points": [[1, "x"]]}]}, "four finite numbers"),
+        ({"shapes": [{"label": "target", "points": [[1, "x"]]}]}, "no target polygon"),
+        (
+            {"shapes": [{"label": "target", "points": [[1, 2], [float("nan"), 3], [9, 9]]}]},
+            "no target polygon",
+        ),
         ({"shapes": [{"label": "target", "points": [[1, 1], [900, 9]]}]}, "leaves the image"),
         ({"text": "seat"}, "list of non-empty strings"),
         ({"text": None}, "list of non-empty strings"),

@@ -160,7 +160,7 @@ class _Reader:
     ) -> Iterator[Sample | Rejected]:
         """The turns of a row that ask for boxes."""
         key = self._key(dialogue.key or str(PurePosixPath(image).with_suffix("")))
-        by_silence = self.silent or "suffix" in row
+        by_silence = self.silent or row.get("suffix") is not None
         for number, (question, answer) in enumerate(dialogue.turns, start=1):
             empty = Sample(
                 id=f"{key}/{number}" if len(dialogue.turns) > 1 else key,

@@ -17,6 +17,9 @@ from boxrl.families import Family
 Row = dict[str, Any]
 
 IMAGES = ("images", "image", "image_path", "image_paths")
+PLACES = ("image", "image_url", "url", "path")
+"""Keys of an image's place in a part of a message."""
+
 TURNS = ("messages", "conversations", "conversation")
 PAIRS = (
     ("prefix", "suffix"),
@@ -157,7 +160,7 @@ def _turns(row: Row, images: list[str], where: str) -> Iterator[tuple[str, str]]
         yield from _pairs([_said(message, images, where) for message in messages], where)
         return
     yield from _history(row.get("history"), where)
-    if "instruction" in row:
+    if row.get("instruction") is not None:
         asked = [row.get(key) for key in ("instruction", "input") if row.get(key)]
         yield (
             "\n".join(_text(part, images, where) for part in asked),
@@ -165,7 +168,7 @@ def _turns(row: Row, images: list[str], where: str) -> Iterator[tuple[str, str]]
         )
         return
     for question, answer in PAIRS:
-        if question in row and answer in row:
+        if row.get(question) is not None and row.get(answer) is not None:
             yield _text(row[question], images, where), _text(row[answer], images, where)
             return
     raise DataError(
@@ -205,13 +208,12 @@ def _text(content: Any, images: list[str], where: str) -> str:
     for part in content:
         if not isinstance(part, dict):
             raise DataError(f"{where}: content {part!r:.80}; expected a text or an image")
+        if part.get("video") or "video" in str(part.get("type")):
+            raise DataError(f"{where}: {_VIDEO}")
+        if held := next(filter(None, map(part.get, PLACES)), None):  # the others can be null
+            images.append(_path(held, where))
         if isinstance(part.get("text"), str):
             texts.append(part["text"])
-        elif "video" in part or "video" in str(part.get("type")):
-            raise DataError(f"{where}: {_VIDEO}")
-        elif any(key in part for key in ("image", "image_url", "url", "path")):
-            held = next(part[key] for key in ("image", "image_url", "url", "path") if key in part)
-            images.append(_path(held, where))
     return "".join(texts)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from boxrl.data.formats.image_folder import ImageFolder
+from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.reading import (
     Reading,
     Rejected,
@@ -117,8 +118,7 @@ def _target_box(
             raise DataError(f"{at}: a target without points")
         corners += points
     try:
-        xs, ys = [x for x, _ in corners], [y for _, y in corners]
-        around = (min(xs), min(ys), max(xs), max(ys))
-    except (TypeError, ValueError) as error:
+        around = hull(corners)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: no target polygon of [x, y] points") from error
     return placed_xyxy(around, size_wh, where)
