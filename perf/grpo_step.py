@@ -259,7 +259,7 @@ def bench_alike(rounds: int) -> list[dict[str, Any]]:
         kept = len(pack(model, split, groups, alike=True)[1].completions)
 
         def apart(batch: Any = batch, completion: int = completion) -> None:
-            with patch.object(shared_prefix, "split_alike", keep_apart):
+            with patch.object(shared_prefix, "split_alike", lambda own, _: keep_apart(own)):
                 train_step(model, batch, completion, "boxrl")
 
         calls = {

@@ -44,11 +44,13 @@ def build(kind: str, questions: int = 1) -> Batch:
     return batch
 
 
-def tokens_in_row(kind: str, batch: Batch, alike: bool) -> int:
+def tokens_in_row(kind: str, batch: Batch, alike: bool, attention: str = "auto") -> int:
     """Those of completions."""
     rows = split_rows(batch.inputs, batch.n_completion)
     groups = [[*range(first, first + SIZE)] for first in range(0, len(batch.input_ids), SIZE)]
-    _, layout = pack(build_model(kind), rows, groups, alike=alike)
+    model = build_model(kind)
+    enable(model, attention)
+    _, layout = pack(model, rows, groups, alike=alike)
     return len(layout.completions)
 
 
@@ -60,6 +62,22 @@ def test_log_probs_and_gradients_equal_trl(kind: str) -> None:
     assert tokens_in_row(kind, build(kind), alike=True) == 2 * once
     assert tokens_in_row(kind, build(kind), alike=False) == 2 * apart
     assert_equal_to_trl(build_model(kind), build(kind), SIZE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "tokens"),
+    [
+        ("qwen2.5-vl", "auto", 6 + (18 + 6) + 12 + 6),
+        ("qwen2.5-vl", "sdpa", 30 + 24 + 18 + 12),
+        ("gemma3, short window", "auto", 30 + 24 + 18 + 12),
+    ],
+)
+def test_a_gpu_that_attends_block_by_block_gets_no_more_blocks(
+    kind: str, attention: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their kernels would take longer than the tokens; equal completions are one all the same."""
+    monkeypatch.setattr(shared_prefix, "on_gpu", lambda _: True)
+    assert tokens_in_row(kind, build(kind), alike=True, attention=attention) == 2 * tokens
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "gemma3, short window"])
@@ -100,8 +118,8 @@ def test_a_wrong_beginning_is_seen_by_the_comparison(
     expected, _ = trl_log_probs(model, batch)
     enable(model)
 
-    def blind(completions: dict[int, list[int]]) -> list[Part]:
-        return split_alike({row: [0] * len(tokens) for row, tokens in completions.items()})
+    def blind(completions: dict[int, list[int]], worth: float) -> list[Part]:
+        return split_alike({row: [0] * len(tokens) for row, tokens in completions.items()}, worth)
 
     name, mistaken = {
         "other tokens are alike": ("split_alike", blind),

@@ -30,15 +30,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from boxrl.engines.prefix.alike import Part, keep_apart, split_alike
+from boxrl.engines.prefix.alike import WORTH, Part, keep_apart, split_alike
 from boxrl.engines.prefix.attention import register
 from boxrl.engines.prefix.images import join_images
 from boxrl.engines.prefix.kernels import on_gpu
@@ -233,13 +232,14 @@ def _pack(
     known = torch.cat([*sums, rows.completion_ids], 1).tolist()
     lengths = [length for length, *_ in known]
     completions = [ids[:length] for _, length, *ids in known]
-    split = _split_of(unwrap(model)) if alike else keep_apart
-    row, trees, found = _Row(), find_trees(unwrap(model), rows, groups), []
+    base = unwrap(model)
+    row, trees, found = _Row(), find_trees(base, rows, groups), []
     for tree in trees:
         prompts = _add_prompts(row, model, rows, tree, lengths, list(map(len, completions)))
         for prompt in prompts:
             own = {number: completions[number] for number in prompt.rows if completions[number]}
-            _add_completions(row, rows, prompt, split(own))
+            parts = split_alike(own, _worth(base, prompt)) if alike else keep_apart(own)
+            _add_completions(row, rows, prompt, parts)
         found += prompts
     place = torch.cat(row.places, 1)
     inputs: dict[str, Any] = {
@@ -295,9 +295,14 @@ def _add_rests(row: _Row, prompts: list[_Prompt], shared: int) -> None:
     row.close(Siblings([prompt.context[-1] for prompt in rests], prefix), masks)
 
 
-def _split_of(model: Any) -> Callable[[dict[int, list[int]]], list[Part]]:
-    """How completions that begin alike are split; whole ones where states only go on once."""
-    return partial(split_alike, worth=math.inf) if looks_back(model) else split_alike
+def _worth(model: Any, prompt: _Prompt) -> float:
+    """Tokens that a common beginning has to save, as of `split_alike`; inf for equal ones alone."""
+    if looks_back(model):
+        return math.inf  # states go on once
+    by_block = model.config.get_text_config()._attn_implementation == NAMES["sdpa"]
+    if on_gpu(model.device) and (by_block or any(prompt.seen.values())):
+        return math.inf  # a block more takes 60 kernels a layer, as long as a hundred tokens
+    return WORTH
 
 
 def _add_completions(row: _Row, rows: Rows, prompt: _Prompt, parts: list[Part]) -> None:
