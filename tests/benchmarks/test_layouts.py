@@ -85,6 +85,7 @@ def test_the_tiny_vlm_answers_a_layout_from_end_to_end(
     result = json.loads(capsys.readouterr().out)
     assert result["parts"]["actions"]["n"] == 1
     assert result["summary"]["sets"]["actions"]["mAP"] == 0.0
+    assert "limit the first 1 samples of each part" in result["table"]["facts"]["protocol"]
 
 
 def without_dogs(sample: Sample) -> Sample:

@@ -105,6 +105,8 @@ def run_benchmark(
         else:
             summary = summarize_benchmark(benchmark, samples, parts, root)
             intervals = mean_intervals(benchmark, parts, resamples)
+    if limit:
+        asked["limit"] = f"the first {limit:,} samples of each part"
     if intervals:
         asked["intervals"] = how_resampled(resamples, SET_SEED)
     outcome = Outcome(benchmark, summary, parts, missing, protocol, intervals, asked, len(samples))
