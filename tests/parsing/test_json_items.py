@@ -138,8 +138,10 @@ def test_a_label_under_another_key_is_not_the_one_asked_for(more, found):
 
 def test_items_stand_under_labels_that_were_asked_for():
     answer = f'{{"cat": [{BARE}], "Dog": {BARE}, "others": [{BARE}]}}'
-    parsed, found = read(answer, Asked(("cat", "dog")))
-    assert (found, parsed.dropped, parsed.status) == (["cat 1", "Dog 1"], 1, "partial")
+    for labels in (("cat", "dog"), ("cat",)):  # "Dog" was not asked for, and is no cat
+        parsed, found = read(answer, Asked(labels))
+        assert (found, parsed.status) == (["cat 1", "Dog 1", "others 1"], "ok")
+    assert read(f'{{"objects": [{BARE}]}}', Asked(("cat",)))[1] == ["cat 1"]
 
 
 @pytest.mark.parametrize(

@@ -280,17 +280,16 @@ def _inner(
 ) -> list[tuple[Any, str | None]]:
     """What an object holds that may hold items, each with the label of those that have none.
 
-    That is a label beside them, or the key that they stand under where it was asked for. In an
-    item they are parts, whose labels are their own.
+    That is a label beside them, or the key that they stand under where one of the keys was asked
+    for. In an item they are parts, whose labels are their own.
     """
     if box_key in value:
         return [(inner, None) for inner in value.values() if _holds_boxes(inner, box_key)]
     own = value.get("label")
     name = own if isinstance(own, str) and own else name
+    by_label = known is not None and not known.isdisjoint(map(fold_label, value))
     return [
-        (inner, key if known and fold_label(key) in known else name)
-        for key, inner in value.items()
-        if _holds_objects(inner)
+        (inner, key if by_label else name) for key, inner in value.items() if _holds_objects(inner)
     ]
 
 
