@@ -41,7 +41,7 @@ def refuse_attention(choice: str, device: torch.device, half: bool) -> None:
         return
     why = "trains on a GPU only, got a CPU" if device.type == "cpu" else None
     if choice == "varlen":
-        why = why or _no_varlen(device) or (None if half else "computes in half precision only")
+        why = why or no_varlen(device) or (None if half else "computes in half precision only")
     elif why is None and not torch.utils._triton.has_triton():
         why = "is compiled by triton, which is missing or knows no kernels for this GPU"
     if why:
@@ -57,8 +57,12 @@ def on_gpu(device: torch.device) -> bool:
     return device.type in ("cuda", "meta")
 
 
-def _no_varlen(device: torch.device) -> str | None:
-    """Why a GPU does not run the variable-length kernel; None where it does."""
+def no_varlen(device: torch.device) -> str | None:
+    """Why a GPU does not run the variable-length kernel; None where it does.
+
+    Args:
+        device: the GPU, or `meta`.
+    """
     if varlen_attn is None or "enable_gqa" not in inspect.signature(varlen_attn).parameters:
         return f"needs a newer torch, such as 2.13, got {torch.__version__}"
     if device.type == "meta":
@@ -86,7 +90,7 @@ def takes_varlen(query: Tensor, value: Tensor, dropout: float = 0.0) -> bool:
         and width == value.shape[-1] <= LARGEST_HEAD
         and not width % HEAD_STEP
         and not dropout
-        and _no_varlen(query.device) is None
+        and no_varlen(query.device) is None
     )
 
 

@@ -40,7 +40,7 @@ from torch import Tensor
 from boxrl.engines.prefix.alike import WORTH, Part, keep_apart, split_alike
 from boxrl.engines.prefix.attention import register
 from boxrl.engines.prefix.images import join_images
-from boxrl.engines.prefix.kernels import on_gpu
+from boxrl.engines.prefix.kernels import no_varlen, on_gpu
 from boxrl.engines.prefix.kinds import (
     ATTENTION,
     NAMES,
@@ -299,8 +299,11 @@ def _worth(model: Any, prompt: _Prompt) -> float:
     """Tokens that a common beginning has to save, as of `split_alike`; inf for equal ones alone."""
     if looks_back(model):
         return math.inf  # states go on once
-    by_block = model.config.get_text_config()._attn_implementation == NAMES["sdpa"]
-    if on_gpu(model.device) and (by_block or any(prompt.seen.values())):
+    if not on_gpu(model.device):
+        return WORTH
+    name = model.config.get_text_config()._attn_implementation
+    by_block = name == NAMES["sdpa"] or any(prompt.seen.values())
+    if by_block or (name == NAMES["auto"] and no_varlen(model.device)):
         return math.inf  # a block more takes 60 kernels a layer, as long as a hundred tokens
     return WORTH
 
