@@ -329,7 +329,7 @@ def run_mix(args: argparse.Namespace) -> None:
     ]
     if shared := shared_images(sources):
         print(
-            f"note: {len(shared):,} image paths stand in several files, such as {shared[0]!r}; "
+            f"note: {tally(len(shared), 'image path')} in several files, such as {shared[0]!r}; "
             "where they are different images, name their folders with --images and --root",
             file=sys.stderr,
         )

@@ -244,7 +244,7 @@ def test_segments_of_a_panoptic_file_are_objects_where_they_are_things(tmp_path)
     assert boxes_of(sample) == [("dog", BOX)]
     assert (sample.labels, sample.meta["areas"]) == (("dog",), [1500])
     assert "x.json:11: annotations[1]" in rejected.reason
-    assert "1 categories are no things, such as 'grass': left out" in reading.told()
+    assert "1 category of no things left out, such as 'grass'" in reading.told()
 
 
 def test_boxes_that_are_corners_are_told_by_their_areas(tmp_path):

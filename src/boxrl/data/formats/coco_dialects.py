@@ -23,7 +23,7 @@ from boxrl.data.formats.image_folder import ImageFolder
 from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.reading import refuse_shares, size_of
 from boxrl.data.images import read_header
-from boxrl.errors import DataError
+from boxrl.errors import DataError, tally
 
 ROBOFLOW = "_annotations.coco.json"
 """How Roboflow calls the file beside the images."""
@@ -186,8 +186,8 @@ class _Panoptic(Document):
         stuff = {row.get("id"): row.get("name") for row in categories if row.get("isthing") == 0}
         self.notes = []
         if stuff:
-            example = next(iter(stuff.values()))
-            self.notes = [f"{len(stuff)} categories are no things, such as {example!r}: left out"]
+            example, told = next(iter(stuff.values())), tally(len(stuff), "category", "categories")
+            self.notes = [f"{told} of no things left out, such as {example!r}"]
         rows: list[Row] = []
         self._owners: list[int] = []
         for owner, row in enumerate(document.array("annotations")):
