@@ -273,6 +273,17 @@ def test_images_that_were_just_written_are_found_and_splits_read_as_one_are_told
     )
 
 
+def test_a_row_that_tells_another_size_than_its_image_has_is_rejected(tmp_path):
+    rows = [
+        row(png("red"), width=400, height=200),
+        row(png("blue"), "b.png", width=200, height=100),
+    ]
+    path = parquet(tmp_path / "train.parquet", rows)
+    samples, (reason,) = split(read_hf(path, tmp_path / "images"))
+    assert [sample.image for sample in samples] == ["b.png"]
+    assert "row 1: the row says that its image has 400 x 200 px, and it has 200 x 100" in reason
+
+
 def test_a_name_with_folders_stays_in_the_folder_and_what_is_no_image_is_rejected(tmp_path):
     rows = [row(png("red"), "../../../etc/x.png"), row(b"<html>", "b.png")]
     path = parquet(tmp_path / "train.parquet", rows)

@@ -25,7 +25,15 @@ from boxrl.data.formats.marks import Collection, Mark
 from boxrl.data.formats.outlines import hull
 from boxrl.data.formats.parquet import Column, ImageWriter, read_columns, read_parquet
 from boxrl.data.formats.pictures import UNCOUNTED, Asking, Picture, bare_name, is_uncounted
-from boxrl.data.formats.reading import Reading, Rejected, placed_xyxy, require, size_of, told_as_one
+from boxrl.data.formats.reading import (
+    Reading,
+    Rejected,
+    check_declared,
+    placed_xyxy,
+    require,
+    size_of,
+    told_as_one,
+)
 from boxrl.data.formats.turns import untold_turn
 from boxrl.data.formats.yolo_places import find_names
 from boxrl.data.images import read_header
@@ -163,6 +171,7 @@ def _find_image(row: Row, where: str, images: ImageFolder, writer: ImageWriter) 
     if isinstance(image, Mapping) and image.get("bytes"):
         name = image.get("path") or row.get("file_name") or row.get("image_id")
         path = images.locate(images.admit(writer.write(image["bytes"], name, where)), where)
+        check_declared(row, read_header(images.folder / path, where).size_wh, where)
     else:
         held = image.get("path") if isinstance(image, Mapping) else image
         written = next((p for p in (row.get("image_path"), row.get("file_name"), held) if p), None)
