@@ -116,7 +116,7 @@ def test_an_error_of_the_engine_is_told() -> None:
         ("<answer>None</answer>", "the model says there are none; parse status empty"),
         ("<answer>what?</answer>", "0 boxes; parse status malformed"),
         ('[{"bbox_2d": [1, 1, 2, 2], "label": "cat"}]', "no answer tag, the whole text was read"),
-        ('<answer>[{"bbox_2d": [9, 9, 2, 2], "label": "a"}, 3]</answer>', "1 unusable items dropped; corners of 1"),  # noqa: E501
+        ('<answer>[{"bbox_2d": [9, 9, 2, 2], "label": "a"}, 3]</answer>', "1 unusable item dropped; corners of 1"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_the_summary_says_how_the_answer_read(completion: str, said: str) -> None:
