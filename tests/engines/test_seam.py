@@ -324,6 +324,18 @@ def test_the_head_scores_labelled_positions_alone_on_a_gpu() -> None:
     assert flops[0] - flops[1] == 2 * 19 * head.numel()
 
 
+@of("transformers.trainer_pt_utils.LabelSmoother")
+def test_smoothed_labels_are_learned_from_the_logits_of_the_tokens_before() -> None:
+    from transformers.trainer_pt_utils import LabelSmoother
+
+    logits, labels = torch.randn(2, 4, 5), torch.tensor([[0, 1, -100, 2], [3, 4, 0, 1]])
+    found = LabelSmoother(0.1)({"logits": logits}, labels, shift_labels=True)
+    every, known = -logits.log_softmax(-1)[:, :-1], labels[:, 1:] >= 0
+    chosen = every.gather(-1, labels[:, 1:, None].clamp(min=0))[..., 0]
+    expected = 0.9 * chosen[known].mean() + 0.1 * every[known].mean()
+    assert found.allclose(expected)
+
+
 @of("peft.tuners.tuners_utils.check_target_module_exists")
 def test_adapters_say_which_modules_they_take() -> None:
     from peft import LoraConfig

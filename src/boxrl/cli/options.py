@@ -233,10 +233,13 @@ class Input(PosixPath):
 def refuse_missing(args: argparse.Namespace) -> None:
     """Stop where a call names files that are not there: it is wrong, whatever data may be.
 
+    A summary stands for the others, which need not be here yet.
+
     Raises:
         UsageError: the first such file or folder.
     """
-    for value in vars(args).values():
+    summary = getattr(args, "summary", None)
+    for value in [summary] if summary else vars(args).values():
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Input) and not os.path.exists(path):  # noqa: PTH110
                 raise UsageError(f"{path}: no such file or folder")  # Path.exists may raise

@@ -135,6 +135,7 @@ READ = (
          on_instances=True),
     Name("transformers.masking_utils", "sdpa_mask", "registered as the mask of our attention"),
     Name("transformers.masking_utils", "create_masks_for_generate", "called: what tokens see"),
+    Name("transformers.trainer_pt_utils", "LabelSmoother", "called: the loss of a dry run"),
     Name("transformers.modeling_layers", "GradientCheckpointingLayer", "found: a model's layers"),
     Name("transformers.modeling_utils", "ALL_ATTENTION_FUNCTIONS", "`sdpa` of it is called"),
     Name("transformers.cache_utils", "Cache", "what layers take as states"),

@@ -192,9 +192,12 @@ def test_a_file_that_the_samples_do_not_come_from_is_refused(tmp_path, spoil, re
 
 
 def test_like_is_for_coco_alone(tmp_path, capsys):
-    args = ("export", "vlmr1", "x.jsonl", "--like", "o.json", "--out", str(tmp_path / "y.json"))
-    assert main(["data", *args]) == 2
-    assert "--like o.json: only the format coco" in capsys.readouterr().err
+    samples, like = tmp_path / "x.jsonl", tmp_path / "o.json"
+    samples.touch()
+    like.touch()
+    args = ("vlmr1", str(samples), "--like", str(like), "--out", str(tmp_path / "y.json"))
+    assert main(["data", "export", *args]) == 2
+    assert f"--like {like}: only the format coco" in capsys.readouterr().err
 
 
 def test_random_decimals_survive_the_round_trip(tmp_path):

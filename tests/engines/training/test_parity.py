@@ -54,14 +54,14 @@ def test_a_suffix_that_does_not_see_its_prompt_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The shared prefix's attention, broken; TRL's own ways never meet it."""
-    original = shared_prefix.Layout.__init__
+    original = shared_prefix.Layout.mask
 
-    def blind(self: Any, *args: Any) -> None:
-        original(self, *args)
-        for block, mask in zip(self.blocks, self._causal, strict=True):
-            mask[..., : sum(span.length for span in block.context)] = False
+    def blind(self: Any, number: int, kind: str) -> Any:
+        mask = original(self, number, kind).clone()
+        mask[..., : sum(span.length for span in self.blocks[number].context)] = False
+        return mask
 
-    monkeypatch.setattr(shared_prefix.Layout, "__init__", blind)
+    monkeypatch.setattr(shared_prefix.Layout, "mask", blind)
     save_folder(kind, tmp_path)
     assert main([*CALL[:3], str(tmp_path), *CALL[4:-1]]) == 1
     told = capsys.readouterr().out
@@ -99,15 +99,14 @@ def test_a_token_too_many_is_seen_through_the_rounding(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every suffix sees one token that it should not: its own next one."""
-    original = shared_prefix.Layout.__init__
+    original = shared_prefix.Layout.mask
 
-    def leaking(self: Any, *args: Any) -> None:
-        original(self, *args)
-        for block, mask in zip(self.blocks, self._causal, strict=True):
-            seen = sum(span.length for span in block.context)
-            mask |= torch.ones_like(mask).tril(seen + 1)
+    def leaking(self: Any, number: int, kind: str) -> Any:
+        mask = original(self, number, kind)
+        seen = sum(span.length for span in self.blocks[number].context)
+        return mask | torch.ones_like(mask).tril(seen + 1)
 
-    monkeypatch.setattr(shared_prefix.Layout, "__init__", leaking)
+    monkeypatch.setattr(shared_prefix.Layout, "mask", leaking)
     assert main(HALF) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["gradient"]["boxrl | TRL, row by row"] > 2 * found["allowed"]["gradient"]
