@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import http.client
 import subprocess
@@ -267,7 +268,7 @@ def test_the_page_answers_with_hostile_text_as_it_stands(tmp_path: Path) -> None
     finally:
         page.close()
     del asking
-    gc.collect()  # gradio leaves event loops open; they complain here, not after the session
+    close_loops()
     picture, summary, frame, rewards, boxes, thinking, raw, asked = said
     assert picture.startswith('<img src="data:image/webp;base64,') and picture.count("<") == 1
     assert frame.startswith("100 x 50 px; family plain")
@@ -291,7 +292,14 @@ def open_page() -> Iterator[int]:
     page.close()
     Image.ID[:] = kept
     del page
-    gc.collect()  # gradio leaves event loops open; they complain here, not after the session
+    close_loops()
+
+
+def close_loops() -> None:
+    """Gradio leaves event loops open, one of them the current: they would complain elsewhere."""
+    asyncio.get_event_loop_policy().get_event_loop().close()
+    asyncio.set_event_loop(None)
+    gc.collect()
 
 
 def request(
