@@ -6,7 +6,7 @@ Any other frame shows in the name; sizes are `size_wh`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -304,3 +304,11 @@ def fold_label(label: str) -> str:
     same letters.
     """
     return " ".join(normalize("NFC", label).casefold().split())
+
+
+def each_once(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels that count as different, as the first of those that count as one spells it."""
+    found: dict[str, str] = {}
+    for label in labels:
+        found.setdefault(fold_label(label), label)
+    return tuple(found.values())

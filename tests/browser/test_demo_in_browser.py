@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from boxrl.prompts import PROMPTS
 from tests.browser.conftest import Opened
-from tests.cli.test_demo import BOX, Parrot
+from tests.cli.test_demo import BOX, Parrot, close_loops
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]  # gradio's own
 Visit = Callable[..., Opened]
@@ -28,7 +27,7 @@ def demo() -> Iterator[str]:
     page.close()
     Image.ID[:] = kept
     del page
-    gc.collect()  # gradio leaves event loops open; they complain here, not after the session
+    close_loops()
 
 
 def ready(opened: Opened) -> Any:

@@ -24,7 +24,7 @@ from boxrl.generation.predict import Engine, Sampling, draws, with_questions
 from boxrl.parsing import parse
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt, render_text
-from boxrl.types import Asked, Sample, Task, fold_label
+from boxrl.types import Asked, Sample, Task, each_once
 
 IMAGE = "image.png"
 
@@ -278,10 +278,9 @@ def build_question(
 def _names(labels: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names to look for, each once: those that differ in case or blanks alone are one."""
     parts = re.split(r"[,;\n]", labels) if isinstance(labels, str) else labels
-    names: dict[str, str] = {}
+    names = []
     for part in () if parts is None else parts:
         if not isinstance(part, str):
             raise UsageError(f"labels: expected names, got {type(part).__name__} {part!r:.40}")
-        if name := " ".join(part.split()):
-            names.setdefault(fold_label(name), name)
-    return tuple(names.values())
+        names.append(" ".join(part.split()))
+    return each_once(filter(None, names))

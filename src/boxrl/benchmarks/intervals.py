@@ -21,6 +21,11 @@ SET_SEED = "of each set: CRC-32 of its name"
 """How sets are drawn: equal seeds would pair those of equal size."""
 
 
+def set_seed(name: str) -> int:
+    """The seed of a set's resamples, as SET_SEED says."""
+    return zlib.crc32(name.encode())
+
+
 def mean_intervals(
     benchmark: Benchmark, parts: Mapping[str, Evaluation], resamples: int
 ) -> dict[str, list[float]]:
@@ -52,7 +57,7 @@ def mean_intervals(
 
 def _draw(part: Evaluation, figure: str, name: str, resamples: int) -> Floats:
     """A figure of one set in every resample of its images, Float "resamples"."""
-    seed = zlib.crc32(name.encode())  # see SET_SEED
+    seed = set_seed(name)
     if figure not in ("mAP", NMS_AP):
         return resample_shares(part.rows, seed, resamples, (figure,))[figure]
     table = box_table(part.rows)

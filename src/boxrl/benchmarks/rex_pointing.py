@@ -8,13 +8,13 @@ Source: github.com/IDEA-Research/Rex-Omni, evaluation/metrics/other_metric.py.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from hotcoco import mask
 
+from boxrl.benchmarks.intervals import set_seed
 from boxrl.benchmarks.record import Benchmark, Part
 from boxrl.data.predictions import Prediction, check_asked
 from boxrl.errors import DataError
@@ -146,5 +146,5 @@ def _drawn(name: str, samples: Sequence[Sample], rows: Sequence[Scores], resampl
     groups, n_images = image_groups(samples)
     if n_images < FEWEST:
         return np.full(resamples, np.nan)
-    drawn = resample(n_images, resamples, zlib.crc32(name.encode()))[:, groups]
+    drawn = resample(n_images, resamples, set_seed(name))[:, groups]
     return _f1(drawn @ np.array(rows)[:, :2] / drawn.sum(axis=1, keepdims=True))[:, 2]

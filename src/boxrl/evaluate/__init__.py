@@ -47,7 +47,7 @@ from boxrl.metrics.blind import blind_detections, other_objects
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.metrics.intervals import RESAMPLES
 from boxrl.parsing import AnswerTag, ReadingRule
-from boxrl.parsing.answers import as_read, begun_elsewhere, find_answer
+from boxrl.parsing.answers import as_read, find_answer, mostly_begun_elsewhere
 from boxrl.parsing.scores import written_scores
 from boxrl.types import Completion, Parsed, Sample, fold_label
 
@@ -242,14 +242,12 @@ def _unscored(rows: Sequence[Row]) -> Iterator[str]:
 
 def _thoughts_begun_elsewhere(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
     """A sentence where completions end a thought that a prompt unknown here had opened."""
-    ended = sum(begun_elsewhere(answer.completion) for answer in answers)
-    if opened or 2 * ended <= len(answers):
-        return
-    yield (
-        f"{ended:,} of {len(answers):,} completions end a thought that they do not begin: the chat "
-        "template has opened it, so that none of them counts as formatted; predict with the "
-        "model's folder as --model, whose template says so"
-    )
+    told = mostly_begun_elsewhere([answer.completion for answer in answers])
+    if told and not opened:
+        yield (
+            f"{told}, so that none of them counts as formatted; predict with the model's folder "
+            "as --model, whose template says so"
+        )
 
 
 def _written(

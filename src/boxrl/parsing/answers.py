@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 THOUGHT = ("<think>", "</think>")
@@ -60,6 +61,21 @@ def begun_elsewhere(completion: str) -> bool:
     """Whether a completion ends a thought that it does not begin: its prompt had opened it."""
     before, end, _ = completion.partition(THOUGHT[1])
     return bool(end) and THOUGHT[0] not in before
+
+
+def mostly_begun_elsewhere(completions: Sequence[str]) -> str:
+    """The beginning of a sentence that most completions begin inside a thought; "" where few do.
+
+    Args:
+        completions: of one model, as it wrote them.
+    """
+    ended = sum(map(begun_elsewhere, completions))
+    if 2 * ended <= len(completions):
+        return ""
+    return (
+        f"{ended:,} of {len(completions):,} completions end a thought that they do not begin: the "
+        "chat template has opened it"
+    )
 
 
 def find_answer(text: str) -> FoundAnswer:

@@ -14,7 +14,7 @@ from boxrl.errors import DataError
 from boxrl.families import FAMILIES, Family
 from boxrl.metrics.frame_signs import Written, describe_signs, find_signs
 from boxrl.parsing import AnswerTag, parse
-from boxrl.parsing.answers import begun_elsewhere
+from boxrl.parsing.answers import mostly_begun_elsewhere
 from boxrl.rewards import Reward
 from boxrl.rewards.targets import build_target, check_size
 from boxrl.types import Asked, Completion, Target, Task
@@ -134,14 +134,12 @@ def thought_hints(rows: Sequence[Finished]) -> list[str]:
     Args:
         rows: completions beside their targets.
     """
-    ended = sum(begun_elsewhere(row.completion.text) for row in rows)
-    if 2 * ended <= len(rows):
-        return []
-    return [
-        f"{ended:,} of {len(rows):,} completions end a thought that they do not begin: the chat "
-        "template has opened it; write <think> in front of every completion, or format pays "
-        "nothing, and an answer inside a thought that was cut is paid as one"
-    ]
+    told = mostly_begun_elsewhere([row.completion.text for row in rows])
+    advice = (
+        "write <think> in front of every completion, or format pays nothing, and an answer inside "
+        "a thought that was cut is paid as one"
+    )
+    return [f"{told}; {advice}"] if told else []
 
 
 def score_finished(

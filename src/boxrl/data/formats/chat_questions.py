@@ -12,7 +12,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from boxrl.prompts import PROMPTS, Prompt
-from boxrl.types import fold_label
+from boxrl.types import each_once
 
 MOST_BRACKETS = 64
 """Tries to find the end of a Python list whose labels hold brackets."""
@@ -144,7 +144,4 @@ def _sentence(text: str) -> Question:
 def _unique(labels: object) -> tuple[str, ...]:
     """Labels without the blanks and quotes around them, each once in whichever case."""
     stripped = (str(label).strip().strip("'\"`").strip() for label in labels)  # type: ignore[attr-defined]
-    found: dict[str, str] = {}
-    for label in filter(None, stripped):
-        found.setdefault(fold_label(label), label)
-    return tuple(found.values())
+    return each_once(filter(None, stripped))
