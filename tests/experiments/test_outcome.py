@@ -157,6 +157,11 @@ def test_what_is_learned_a_minute_is_the_rise_by_the_time_of_all_steps() -> None
     assert figures["accuracy.per_minute"] == pytest.approx(0.6)
 
 
+def test_groups_that_earned_alike_are_a_share_of_all_steps() -> None:
+    rows = [{"step": k, "zero_variance": share} for k, share in enumerate((0.0, 0.25, 0.5), 1)]
+    assert learning_figures(rows, ["f1"]) == {"zero_variance": 0.25}
+
+
 def test_nested_metrics_are_flat_under_dotted_names() -> None:
     metrics = {"mAP": 0.5, "precision@0.5": 1, "tokens": {"mean": 2.0, "max": None}, "x": True}
     assert flatten(metrics) == {"mAP": 0.5, "precision@0.5": 1, "tokens.mean": 2.0}

@@ -56,12 +56,15 @@ def learning_figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         `format.` and `accuracy.` with `start` (mean of the first two steps), `plateau` (mean of
         the last tenth of the steps), `half_rise` (see `metrics.convergence.half_rise`) and
         `per_minute` (what plateau has over start, by the minutes of training), and
-        `seconds_per_step`; what is not defined is left out.
+        `seconds_per_step` and `zero_variance` (the share of groups that earned alike, mean over
+        the steps); what is not defined is left out.
     """
     figures: dict[str, float] = {}
     times = [row["time_s"] for row in rows if "time_s" in row]
     if len(times) > 1:
         figures["seconds_per_step"] = (times[-1] - times[0]) / (len(times) - 1)
+    if alike := [row["zero_variance"] for row in rows if "zero_variance" in row]:
+        figures["zero_variance"] = fmean(alike)
     for title, name in (("format", "format"), ("accuracy", accuracy_reward(names))):
         curve = reward_curve(rows, name) if name else []
         if not curve:
