@@ -15,8 +15,9 @@ from msgspec import structs
 from boxrl.data import files
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import compare, evaluate
-from boxrl.evaluate.comparison import sign_test
+from boxrl.evaluate.comparison import share_changes, sign_test
 from boxrl.evaluate.files import read_evaluation, write_evaluation
+from boxrl.evaluate.summary import SHARES, share_value
 from boxrl.prompts import render_target
 from boxrl.types import Object, Sample
 from tests.support.coco_data import pycocotools_statistics, random_coco
@@ -340,6 +341,34 @@ def test_several_questions_about_one_image_are_one_piece_of_evidence() -> None:
     )
     row = compare(before, after, resamples=10)["metrics"]["f1"]
     assert (row["better"], row["worse"], row["p_sign"]) == (2, 0, 0.5)
+
+
+def test_a_false_box_where_there_was_none_counts_against_precision() -> None:
+    """An answer without boxes has no precision: eight images that got a box counted as none."""
+    asked = [sample(f"{k}", *[(A, "cat")] * (k < 2)) for k in range(10)]
+    texts = {s.id: answer((A, "cat")) if s.objects else "None" for s in asked}
+    invented = texts | {s.id: answer((B, "dog")) for s in asked if not s.objects}
+    before, after = (
+        evaluate(asked, {k: prediction(k, text) for k, text in said.items()}, PLAIN, resamples=0)
+        for said in (texts, invented)
+    )
+    for name in ("precision@0.5", "f1@0.5", "f1", "negatives.accuracy"):
+        row = compare(before, after, resamples=10)["metrics"][name]
+        assert row["difference"] < 0
+        assert (row["better"], row["worse"], row["p_sign"]) == (0, 8, 2 / 2**8), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_changes_of_single_images_sum_to_a_difference_of_the_same_sign(seed: int) -> None:
+    a, b = (
+        evaluate(SCENES, spoil(SCENES, share, seed + k), QWEN, resamples=0).rows
+        for k, share in enumerate((0.6, 0.5))
+    )
+    for name, share in SHARES.items():
+        values = [share_value(share, rows) for rows in (a, b)]
+        if None not in values:
+            wanted = np.sign(round(values[1] - values[0], 9))
+            assert np.sign(round(share_changes(share, a, b).sum(), 9)) == wanted, name
 
 
 @pytest.mark.parametrize(("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (3, 3, 1.0)])

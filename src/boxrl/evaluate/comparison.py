@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.evaluate.summary import (
     METRICS,
     SHARES,
+    Share,
     box_table,
     image_groups,
     is_boxes,
@@ -30,7 +31,7 @@ from boxrl.evaluate.summary import (
     with_old_names,
 )
 from boxrl.metrics.average_precision import statistics
-from boxrl.metrics.intervals import RESAMPLES, interval
+from boxrl.metrics.intervals import RESAMPLES, Floats, interval
 from boxrl.rewards.localization import ap, ap50
 from boxrl.types import Completion, Detections, Parsed, Target
 
@@ -61,8 +62,9 @@ def compare(
     Returns:
         `n`; `protocol` {key: value} that both share, and the bootstrap; `protocol_differs`
         {key: [a, b]}, empty unless forced; `metrics` {name: {a, b, difference, low, high, better,
-        worse, p_sign}}, low and high None where there is no interval, with the number of images on
-        which b is better and worse, several questions about one taken together, and the two-sided
+        worse, p_sign}}, low and high None where there is no interval, with the number of images
+        that move the figure to the better and to the worse (`share_changes`; of AP their own AP,
+        where they have targets), several questions about one taken together, and the two-sided
         sign test's p, all None for tokens; `flipped` {gained, lost}: ids of samples that only b,
         or only a, answers without any fault.
 
@@ -171,7 +173,6 @@ def _values(rows: Sequence[Row], table: BoxTable) -> dict[str, float | None]:
 
 def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Per metric on how many images b is better and worse, and how likely that is by chance."""
-    values_a, values_b = ([sample_values(row) for row in rows] for rows in (rows_a, rows_b))
     groups, n_images = image_groups(rows_a)
     found: dict[str, dict[str, Any]] = {}
     better = {metric.key: metric.better for metric in METRICS}
@@ -179,13 +180,49 @@ def _sign_tests(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, dict[
         if better[name] == "neither":
             found[name] = {"better": None, "worse": None, "p_sign": None}
             continue
-        pairs = [(a[name], b[name]) for a, b in zip(values_a, values_b, strict=True)]
-        changes = [0.0 if a is None or b is None else b - a for a, b in pairs]
+        changes = (
+            share_changes(SHARES[name], rows_a, rows_b)
+            if name in SHARES
+            else _precision_changes({"mAP": ap, "AP50": ap50}[name], rows_a, rows_b)
+        )
         by_image = np.bincount(groups, changes, n_images)
         more, less = int((by_image > ROUNDING).sum()), int((by_image < -ROUNDING).sum())
         gained, lost = (more, less) if better[name] == "higher" else (less, more)
         found[name] = {"better": gained, "worse": lost, "p_sign": sign_test(gained, lost)}
     return found
+
+
+def share_changes(share: Share, rows_a: Sequence[Row], rows_b: Sequence[Row]) -> Floats:
+    """By how much each row moves a share between two runs, to first order.
+
+    A row may say nothing in one run and something in the other: a false box where there was none
+    lowers precision. Law: the sum has the sign of b's share minus a's.
+
+    Args:
+        share: the metric.
+        rows_a: of the first run.
+        rows_b: of the second, in the same order.
+
+    Returns:
+        Float "rows": how much more of the numerator a row has in b than in a, beyond what its
+        denominator would hold of it at the share of both runs together.
+    """
+    (parts_a, wholes_a), (parts_b, wholes_b) = (share.columns(rows) for rows in (rows_a, rows_b))
+    whole = wholes_a.sum() + wholes_b.sum()
+    both = (parts_a.sum() + parts_b.sum()) / whole if whole else 0.0
+    changes: Floats = (parts_b - parts_a) - both * (wholes_b - wholes_a)
+    return changes
+
+
+def _precision_changes(
+    average_precision: Callable[..., float | None], rows_a: Sequence[Row], rows_b: Sequence[Row]
+) -> Floats:
+    """The change of each row's own AP, Float "rows"; 0 where it has no target, and so no AP."""
+    values_a, values_b = (
+        np.array([_image_ap(average_precision, row) or 0.0 for row in rows], dtype=np.float64)
+        for rows in (rows_a, rows_b)
+    )
+    return values_b - values_a
 
 
 def sign_test(better: int, worse: int) -> float:
@@ -199,23 +236,15 @@ def sign_test(better: int, worse: int) -> float:
     return float(min(1.0, 2 * tail / 2**n))
 
 
-def sample_values(row: Row) -> dict[str, float | None]:
-    """The metrics of one sample alone; None where it says nothing about this sample."""
-    wholes = {name: share.whole(row) for name, share in SHARES.items()}
-    shares = {name: SHARES[name].part(row) / n if n else None for name, n in wholes.items()}
-    return shares | _image_ap(row)
-
-
-def _image_ap(row: Row) -> dict[str, float | None]:
-    """AP of one sample as a data set of its own."""
+def _image_ap(average_precision: Callable[..., float | None], row: Row) -> float | None:
+    """AP of one sample as a data set of its own; None where it has no target."""
     target = Target.from_sample(row.sample)
     if not is_boxes(row) or not len(target.detections):
-        return {"mAP": None, "AP50": None}
+        return None
     order = np.argsort([-box.confidence for box in row.predictions], kind="stable")
     preds = row.detections
     ranked = Detections(preds.boxes[order], tuple(preds.labels[k] for k in order))
-    completion = Completion("", Parsed(ranked, "ok"))
-    return {"mAP": ap(completion, target), "AP50": ap50(completion, target)}
+    return average_precision(Completion("", Parsed(ranked, "ok")), target)
 
 
 def _flipped(rows_a: Sequence[Row], rows_b: Sequence[Row]) -> dict[str, list[str]]:
