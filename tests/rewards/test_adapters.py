@@ -116,6 +116,10 @@ def test_swift_gets_functions_with_names() -> None:
         ({"rewards": "f1", "family": "qwen"}, "unknown family 'qwen'"),
         ({"rewards": "f1", "family": "plain", "weights": [1, 2]}, "2 weights for 1 rewards"),
         ({"rewards": []}, "no reward is named"),
+        (
+            {"rewards": "format,progressive_f1", "family": "plain"},
+            "'progressive_f1' rises with training, and verl does not tell a reward how far",
+        ),
     ],
 )
 def test_wrong_settings_say_what_there_is(settings: dict[str, Any], message: str) -> None:

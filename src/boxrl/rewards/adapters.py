@@ -22,6 +22,7 @@ from boxrl.families.image_paths import TRAINERS, ImagePath, build_image_path
 from boxrl.parsing import AnswerTag, parse
 from boxrl.parsing.answers import as_read, begun_elsewhere
 from boxrl.rewards import Reward, Spec, build_rewards
+from boxrl.rewards.localization import progressive_f1
 from boxrl.types import Asked, Completion, Parsed, Target
 
 LOG = logging.getLogger(__name__)
@@ -174,10 +175,17 @@ class RewardSum:
             opened: whether the chat template opens the thought, so that completions begin in it.
 
         Raises:
-            UsageError: an unknown reward, setting or family, or not one weight per reward.
+            UsageError: an unknown reward, setting or family, not one weight per reward, or a reward
+                that rises with training, of which these trainers tell a reward nothing.
         """
         specs = rewards.split(",") if isinstance(rewards, str) else list(rewards)
         self.rewards = build_rewards(specs)
+        if any(reward.function is progressive_f1 for reward in self.rewards):
+            raise UsageError(
+                f"reward 'progressive_f1' rises with training, and {TRAINERS[trainer].name} does "
+                "not tell a reward how far that is; take f1 at thresholds of your own: "
+                '{"name": "f1", "thresholds": [0.5]}'
+            )
         self.path = find_image_path(trainer, model, family, min_pixels, max_pixels)
         if opened not in (None, True, False):
             raise UsageError(f"opened must be true or false, got {opened!r:.40}")
