@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from boxrl.data.files import is_number
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import AnswerTag, parse
@@ -31,6 +32,7 @@ from boxrl.rewards.localization import (
     progressive_f1,
     weighted_sum,
 )
+from boxrl.rewards.settings import check_numbers
 from boxrl.rewards.shaping import absent_labels, cosine, repetition
 from boxrl.rewards.targets import build_targets, check_size
 from boxrl.types import Asked, Completion, Target
@@ -158,8 +160,14 @@ def _check_settings(name: str, function: RewardFunction, settings: Mapping[str, 
 def _try(reward: Reward) -> None:
     """Find settings that cannot work before a training does."""
     parsed = parse(PERFECT, FAMILIES["plain"], None)
+    target = Target(parsed.detections)
+    endless = Completion("", parse("", FAMILIES["plain"], None), n_tokens=sys.maxsize)
     try:
-        reward(Completion(PERFECT, parsed, n_tokens=1), Target(parsed.detections))
+        check_numbers(reward.settings)
+        for completion in (Completion(PERFECT, parsed, n_tokens=1), endless):
+            value = reward(completion, target)
+            if value is not None and not is_number(value):
+                raise ValueError(f"it would pay {value!r:.40}, which is no number")
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise UsageError(
             f"reward {reward.name!r} cannot work with {dict(reward.settings)}: {error}"
