@@ -10,7 +10,16 @@ import pytest
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import Evaluation, evaluate
 from boxrl.evaluate.controls import compare_controls
-from tests.support.evaluations import QWEN, SCENES, spoil
+from tests.support.evaluations import (
+    PLAIN,
+    QWEN,
+    SCENES,
+    A,
+    answer,
+    prediction,
+    sample,
+    spoil,
+)
 
 ANSWERS = spoil(SCENES, 0.5, 1)
 
@@ -34,3 +43,19 @@ def test_a_control_that_left_out_other_samples_is_refused() -> None:
 def test_a_control_of_another_protocol_is_refused() -> None:
     with pytest.raises(UsageError, match="prompt: 'standard' and 'rec'"):
         compare_controls(run(), [run(prompt="rec", control="shuffled_labels")], 0, 20)
+
+
+def test_grounding_under_other_words_is_not_worse_than_blind() -> None:
+    """`man` for `the man in red`, always on the spot, was worse than answering blind."""
+    asked = [
+        sample(f"{k}", (A, "the man in red"), labels=("the man in red",), task="grounding")
+        for k in range(4)
+    ]
+    said = {item.id: prediction(item.id, answer((A, "man"))) for item in asked}
+    metrics = evaluate(asked, said, PLAIN, resamples=20).metrics
+    verdict = metrics["blind"]["beats_blind"]
+    assert (metrics["grounding_accuracy@0.5"], metrics["f1"]) == (1.0, 0.0)
+    assert (verdict["metric"], verdict["difference"]) == ("grounding_accuracy@0.5", 0.0)
+    assert [hint.partition(" (")[0] for hint in metrics["hints"]] == [
+        "4 boxes of grounding answers bear another label than the expression"
+    ]

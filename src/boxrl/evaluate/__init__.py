@@ -176,13 +176,21 @@ def _silence(answers: Sequence[Prediction], opened: bool) -> Iterator[str]:
 
 
 def _strange_words(rows: Sequence[Row]) -> Iterator[str]:
-    """A sentence where every box that is written lies on something that nobody asked for."""
-    labels = [box.label for row in rows for box in row.predictions]
-    if labels and sum(row.unknown_labels for row in rows) == len(labels):
+    """Sentences where the words of boxes are not those that were asked for."""
+    detected = [row for row in rows if row.task == "detection"]
+    labels = [box.label for row in detected for box in row.predictions]
+    if labels and sum(row.unknown_labels for row in detected) == len(labels):
         yield (
             f"none of the {len(labels):,} boxes has a label that was asked for (the first has "
             f"{labels[0]!r:.40}): the model does not know these words, and rewards cannot teach "
             "them; SFT on samples that ask for them can (boxrl init --method sft)"
+        )
+    grounded = [row for row in rows if row.task == "grounding" and row.unknown_labels]
+    if grounded:
+        yield (
+            f"{sum(row.unknown_labels for row in grounded):,} boxes of grounding answers bear "
+            f"another label than the expression (first: sample {grounded[0].id!r}): precision, "
+            "recall and F1 count them as false; grounding @0.5 and the reward iou compare no labels"
         )
 
 

@@ -18,8 +18,9 @@ from boxrl.evaluate.summary import (
 from boxrl.metrics.intervals import interval
 
 NAMES = {metric.key: metric.name for metric in METRICS}
-DECIDING = ("first_box_accuracy", "f1")
-"""What decides, where it is defined: which of several objects is chosen says more than f1."""
+DECIDING = ("first_box_accuracy", "grounding_accuracy@0.5", "f1")
+"""What decides, where it is defined: which of several objects is chosen says more than f1, and
+grounding, where nothing else is asked, goes by the place alone."""
 
 
 def beats_blind(
@@ -40,7 +41,10 @@ def beats_blind(
     """
     if not resamples:
         return None
+    grounds = all(row.task == "grounding" for row in rows if row.f1 is not None)
     for metric in DECIDING:
+        if metric == "grounding_accuracy@0.5" and not grounds:
+            continue
         mine, theirs = (share_value(SHARES[metric], side) for side in (rows, others))
         if mine is None or theirs is None:
             continue
