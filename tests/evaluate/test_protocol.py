@@ -100,6 +100,33 @@ def test_pixel_limits_are_refused_by_name() -> None:
         compare(*runs, resamples=10)
 
 
+@pytest.mark.parametrize(
+    ("size_wh", "narrow", "refused"),
+    [
+        ((640, 480), {}, None),  # of 65,536 to 12,845,056 pixels under both families' defaults
+        ((250, 250), {}, "min_pixels: 3136 and 65536"),
+        ((4000, 3300), {}, "max_pixels: 12845056 and 16777216"),
+        ((640, 480), {"max_pixels": 200_704}, "max_pixels: 200704 and 16777216"),
+        ((440, 440), {"max_pixels": 200_704}, "max_pixels"),  # rounded to patches, 448 x 448
+    ],
+)
+def test_limits_of_two_families_count_where_an_image_comes_to_one(
+    size_wh: tuple[int, int], narrow: dict[str, int], refused: str | None
+) -> None:
+    """Qwen2.5-VL and Qwen3-VL did not compare, whose defaults leave photographs as they are."""
+    samples = [replace(item, width=size_wh[0], height=size_wh[1]) for item in SAMPLES]
+    families = replace(FAMILIES["qwen2.5-vl"], **narrow), FAMILIES["qwen3-vl"]
+    runs = [evaluate(samples, ANSWERS, family, resamples=0) for family in families]
+    if refused is None:
+        assert protocol_difference(*runs) == protocol_difference(*runs[::-1]) == {}
+        shared = compare(*runs, resamples=10)["protocol"]
+        assert "max_pixels" not in shared  # a's stood there as that of both
+        assert shared["confidence"] == "constant"
+    else:
+        with pytest.raises(UsageError, match=refused):
+            compare(*runs, resamples=10)
+
+
 def test_what_changes_no_figure_and_what_nobody_stated_is_compared() -> None:
     seeded = SAMPLING | {"seed": 1, "logprobs": True}
     body = {"stream": True, "max_completion_tokens": 64, "max_tokens": None}
@@ -109,6 +136,10 @@ def test_what_changes_no_figure_and_what_nobody_stated_is_compared() -> None:
         run(settings={"prompt": "standard"}),
     ):
         assert protocol_difference(run(), other) == {}
+    alone = compare(run(), run(settings={"prompt": "standard"}), resamples=10)["protocol"]
+    assert "sampling" not in alone  # one run alone states it
+    drawn_alike = compare(run(), run(settings=SETTINGS | {"sampling": seeded}), resamples=10)
+    assert drawn_alike["protocol"]["sampling"] == {k: v for k, v in SAMPLING.items() if k != "seed"}
 
 
 def test_images_of_other_content_are_refused_where_both_runs_recorded_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from boxrl.data.files import no_cycle_search, number_or_none
 from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.box_table import BoxTable
 from boxrl.evaluate.protocol import (
-    COMPARED,
+    compared_alike,
     describe_difference,
     how_resampled,
     protocol_difference,
@@ -101,7 +101,7 @@ def compare(
     return {
         "n": len(rows_a),
         "protocol": {
-            **{key: a.metrics["protocol"].get(key) for key in COMPARED if key not in differs},
+            **{key: value for key, value in compared_alike(a, b).items() if key not in differs},
             "intervals": how_resampled(resamples, seed),
         },
         "protocol_differs": differs,

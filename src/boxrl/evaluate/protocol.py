@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from boxrl.data.files import is_number
 from boxrl.evaluate.judging import Rules
 from boxrl.evaluate.rows import Evaluation, Row
 from boxrl.families import Family
@@ -26,6 +28,11 @@ WHERE_STATED = frozenset(
 )  # fmt: skip
 """Keys that contradict each other only where both runs state them: answers that were made
 elsewhere, or by an earlier version, leave them out."""
+
+LIMITS = ("min_pixels", "max_pixels")
+
+PATCH = 32
+"""Largest patch to whose multiples families with pixel limits resize; limits hold of the result."""
 
 NOT_COMPARED = frozenset({"seed", "logprobs"})
 """Of sampling: another seed draws under the same protocol, and log-probabilities change nothing."""
@@ -117,18 +124,31 @@ def how_asked(
 def protocol_difference(a: Evaluation, b: Evaluation) -> dict[str, list[Any]]:
     """Protocol keys that matter for comparing and differ: {key: [a's value, b's value]}.
 
-    Questions and images are those of the rows, whatever metrics.json says of them.
+    Questions and images are those of the rows, whatever metrics.json says of them. Pixel limits of
+    two families, which have defaults of their own, matter where an image comes to one of them.
     """
     first, second = (_compared(run) for run in (a, b))
     pairs = {key: [first[key], second[key]] for key in COMPARED}
     if {row.image for row in a.rows} == {row.image for row in b.rows}:
         contents = [_contents(run) for run in (a, b)]
         pairs["images"] = pairs["images"] if None in contents else contents
+    if a.metrics["protocol"].get("family") != b.metrics["protocol"].get("family"):
+        low, high = (list(filter(is_number, pairs[key])) for key in LIMITS)
+        if not any(
+            _comes_to(row, max(low, default=0), min(high, default=math.inf)) for row in a.rows
+        ):
+            pairs = {key: pair for key, pair in pairs.items() if key not in LIMITS}
     return {
         key: pair
         for key, pair in pairs.items()
         if pair[0] != pair[1] and not (key in WHERE_STATED and None in pair)
     }
+
+
+def compared_alike(a: Evaluation, b: Evaluation) -> dict[str, Any]:
+    """What of `COMPARED` both runs have: nothing that one of them alone states."""
+    first, second = (_compared(run) for run in (a, b))
+    return {key: first[key] for key in COMPARED if first[key] == second[key]}
 
 
 def describe_difference(key: str, pair: Sequence[Any], a: Evaluation, b: Evaluation) -> str:
@@ -182,6 +202,15 @@ def _compared(run: Evaluation) -> dict[str, Any]:
         kept = {k: v for k, v in found["sampling"].items() if k not in NOT_COMPARED}
         found["sampling"] = kept
     return found
+
+
+def _comes_to(row: Row, low: float, high: float) -> bool:
+    """Whether pixel limits change the size of the row's image, or by half a patch might."""
+    least, most = (
+        max(row.width + reach, 1) * max(row.height + reach, 1)
+        for reach in (-PATCH // 2, PATCH // 2)
+    )
+    return least < low or most > high
 
 
 def _contents(run: Evaluation) -> str | None:
