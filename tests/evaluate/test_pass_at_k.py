@@ -78,6 +78,10 @@ def test_what_is_no_file_of_draws_is_refused() -> None:
     other = replace(DETECTION, id="e")
     with pytest.raises(DataError, match=r"2 of 4 draws .*'e#0'"):
         evaluate_draws([DETECTION, other], rows(DETECTION, RIGHT, FAR), PLAIN)
+    # The draws that the first sample had were those of all, whatever more the others had.
+    fewer = rows(DETECTION, RIGHT, FAR) | rows(other, RIGHT, FAR, FAR, FAR)
+    with pytest.raises(DataError, match=r"2 of 8 draws .*'d#2'"):
+        evaluate_draws([DETECTION, other], fewer, PLAIN)
     failed = rows(DETECTION, RIGHT, FAR)
     failed["d#1"] = replace(failed["d#1"], finish_reason="error")
     with pytest.raises(DataError, match="1 of 2 draws"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -79,7 +80,7 @@ def evaluate_draws(
 
 
 def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Prediction]) -> int:
-    """How many draws every sample has.
+    """How many draws every sample has: as many as the one that has most.
 
     Args:
         samples: what was asked.
@@ -89,9 +90,9 @@ def draws_per_sample(samples: Sequence[Sample], predictions: Mapping[str, Predic
         UsageError: the file holds single answers.
         DataError: draws are missing, ended in error or answer other questions.
     """
-    n = 0
-    while f"{samples[0].id}#{n}" in predictions:
-        n += 1
+    ids = {sample.id for sample in samples}
+    known = Counter(key.rpartition("#")[0] for key in predictions)
+    n = max((known[key] for key in ids), default=0)
     if n < 2:
         raise UsageError(
             "these are not several draws per sample (ids ID#0, ID#1, ...); make them with "
