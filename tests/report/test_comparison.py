@@ -79,6 +79,8 @@ def test_runs_over_different_samples_are_not_paired(runs: list[Path], tmp_path: 
     text = Page(tmp_path / "report.html").text
     assert text.count("samples cannot be paired") == 1
     assert "paired by sample" not in text
+    assert "no difference told apart" not in text  # said of figures that nothing had compared
+    assert "no paired interval, nothing told apart" in text
 
 
 def test_compare_pairs_runs_and_writes_the_page(

@@ -120,7 +120,8 @@ class MetricTable:
         change = f"{row.name} {row.before.value} → {row.after.value} ({row.difference.value}{span})"
         if self.gained is not None:
             change += f"; {tally(self.gained, 'sample')} gained, {self.lost} lost"
-        return Headline(title, row.verdict, row.verdict or "no difference told apart", change)
+        undecided = "no difference told apart" if span else "no paired interval, nothing told apart"
+        return Headline(title, row.verdict, row.verdict or undecided, change)
 
 
 def _alone(row: MetricRow) -> str:
