@@ -81,6 +81,37 @@ def test_boxes_outside_of_the_image_cost_what_they_cost_in_pycocotools(root: Pat
     assert metrics["f1@0.5"] == pytest.approx(6 / 10)
 
 
+def test_boxes_of_a_label_that_is_only_a_crowd_region_cost_what_they_cost_in_pycocotools(
+    root: Path,
+) -> None:
+    """Of a person's image without a person but in a crowd, all of a detector's vanished."""
+    document = coco_document()
+    next(row for row in document["annotations"] if row["id"] == 3)["iscrowd"] = 1
+    crowd = {"bbox": [0, 0, 640, 480], "image_id": 2, "category_id": 18, "iscrowd": 1}
+    person = {"bbox": [0, 0, 20, 20], "image_id": 2, "category_id": 1}
+    document["annotations"] += [
+        row | {"id": 20 + k, "area": row["bbox"][2] * row["bbox"][3]}
+        for k, row in enumerate([crowd, {**person, "iscrowd": 0}])
+    ]
+    for row in document["annotations"]:
+        row.pop("segmentation", None)
+    write_json(root / "annotations" / "instances_val2017.json", document)
+    results = [
+        {"image_id": 1, "category_id": 1, "bbox": [400, 350, 90, 90], "score": 0.95},  # outside
+        {"image_id": 1, "category_id": 1, "bbox": [120, 120, 50, 50], "score": 0.94},  # inside
+        {**person, "score": 0.5},
+        *RESULTS,
+    ]
+    write_json(root / "results.json", results)
+    asked = samples(root)
+    settings, predictions = read_answers(root / "results.json", asked)
+    family = settings_family(settings, None, "x")
+    metrics = evaluate(asked, predictions, family, confidence="written", resamples=0).metrics
+    found = {name: metrics[name] for name in ("mAP", "AP50", "AP75")}
+    expected = pycocotools_statistics(document, results)
+    assert found == pytest.approx({name: expected[name] for name in found}, abs=1e-9)
+
+
 def test_evaluate_takes_results_and_the_folder_is_like_any_other(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,7 +74,8 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
         path: COCO results: `image_id`, `category_id`, `bbox` [x, y, width, height], `score` each.
         samples: converted from the annotations file that the results are for, whose ids stand in
             `meta`. A result counts for the samples of its image that ask for its category; in
-            mode `all` every category is asked for.
+            mode `all` every category is asked for, but where the image holds crowd regions of it
+            alone: there it counts, too, as in COCO, which ignores boxes inside of them only.
 
     Raises:
         DataError: no COCO results, samples without ids, scores that are no shares, boxes of a
@@ -122,9 +123,10 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
 def _answer(
     sample: Sample, found: Mapping[tuple[Any, str], list[tuple[float, list[float]]]]
 ) -> Prediction:
+    crowds = [item.label for item in sample.objects if item.iscrowd]
     boxes = [
         (score, box, label)
-        for label in sample.labels
+        for label in dict.fromkeys([*sample.labels, *crowds])
         for score, box in found.get((sample.meta.get("image_id"), label), ())
     ]
     boxes.sort(key=lambda item: -item[0])
