@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -371,9 +372,18 @@ def test_changes_of_single_images_sum_to_a_difference_of_the_same_sign(seed: int
             assert np.sign(round(share_changes(share, a, b).sum(), 9)) == wanted, name
 
 
-@pytest.mark.parametrize(("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (3, 3, 1.0)])
+@pytest.mark.parametrize(
+    ("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (3, 3, 1.0), (2, 8, 0.109375)]
+)
 def test_sign_test(better: int, worse: int, p: float) -> None:
     assert sign_test(better, worse) == sign_test(worse, better) == p
+
+
+def test_the_sign_test_of_many_images_is_the_normal_one() -> None:
+    """It took 24 seconds of 8,000 images."""
+    better, worse = 10_100, 9_900
+    distance = (better - worse - 1) / np.sqrt(better + worse)  # in standard deviations
+    assert sign_test(better, worse) == pytest.approx(math.erfc(distance / np.sqrt(2)), abs=1e-4)
 
 
 def test_an_evaluation_survives_the_disk(tmp_path: Path) -> None:
