@@ -70,6 +70,23 @@ def test_questions_about_one_image_are_scored_as_the_run_is(tmp_path: Path) -> N
     assert judged.metrics["mAP"] < 0.9
 
 
+def test_boxes_and_sizes_are_those_that_were_judged(tmp_path: Path) -> None:
+    """Rounded to hundredths of a pixel, a box at IoU .5 was no hit; areas of outlines were lost."""
+    half = asking("0", ([0.0, 0.0, 0.333, 10.0], "cat"), meta={"areas": [3.0]})
+    whole = asking("1", ([0.0, 0.0, 50.0, 50.0], "cat"), meta={"areas": [900.0]})
+    said = {
+        "0": prediction("0", answer(([0.0, 0.0, 0.333, 5.0], "cat"))),
+        "1": prediction("1", answer(([0.0, 0.0, 50.0, 50.0], "cat"))),
+    }
+    judged = evaluate([half, whole], said, PLAIN, resamples=0)
+    files = tmp_path / "annotations.json", tmp_path / "predictions.json"
+    write_coco_pair(*files, ShownEvaluation("x", rows=judged.rows))
+    found = evaluate_coco(*files)
+    for name in ("mAP", "AP50", "APs", "APm", "APl"):
+        assert found[name] == pytest.approx(judged.metrics[name], abs=1e-9), name
+    assert (found["AP50"], found["APm"]) == (pytest.approx(1.0), None)
+
+
 def test_csv_has_every_box_and_every_missed_target(run: Path, tmp_path: Path) -> None:
     evaluation = read_run(run).evaluations["before_sampled"]
     count = write_csv(tmp_path / "boxes.csv", evaluation)
@@ -145,7 +162,7 @@ def objects(boxes: Detections) -> list[Object]:
 
 
 def same_boxes(found: list[tuple[str, list[float]]], wanted: Detections) -> bool:
-    """Equal labels, and boxes equal to a hundredth of a pixel, to which exports round."""
+    """Equal labels, and boxes equal to a hundredth of a pixel."""
     expected = sorted(
         zip(map(fold_label, wanted.labels), xyxy_to_xywh(wanted.boxes).tolist(), strict=True)
     )

@@ -20,6 +20,7 @@ from boxrl.evaluate.rows import Row
 from boxrl.guard.files import inside
 from boxrl.guard.outputs import check_outputs
 from boxrl.guard.spreadsheets import write_table
+from boxrl.metrics.average_precision import as_coco
 from boxrl.report.reading import ShownEvaluation, read_run
 from boxrl.types import Detections, Sample, fold_label
 
@@ -62,7 +63,7 @@ def write_coco_pair(annotations: Path, predictions: Path, evaluation: ShownEvalu
     Where several samples ask about one image, each is an image of its own, as it was judged. A
     box's score is its confidence under the rule of the run's evaluation. Boxes of labels that no
     sample asks for have no category and are left out, as COCO's own evaluation would. Law: COCO's
-    AP of the pair is the run's where equal scores rank alike.
+    AP of the pair, of all sizes and of each, is the run's where equal scores rank alike.
     """
     samples = _samples(evaluation)
     if len({sample.image for sample in samples}) < len(samples):
@@ -190,14 +191,20 @@ def _fiftyone_sample(fiftyone: Any, images: Path, row: Row, completion: str) -> 
 
 
 def _samples(evaluation: ShownEvaluation) -> list[Sample]:
-    """The samples with their source's ids, where their file is at hand."""
+    """The samples with their source's ids, where their file is at hand; else with its areas."""
     path = evaluation.samples
-    known = {sample.id: sample for sample in read_samples(path)} if path and path.is_file() else {}
-    return [known.get(row.id, row.sample) for row in evaluation.rows]
+    if path and path.is_file():
+        known = {sample.id: sample for sample in read_samples(path)}
+        if all(row.id in known for row in evaluation.rows):
+            return [known[row.id] for row in evaluation.rows]
+    return [
+        replace(row.sample, meta={"areas": [item.area for item in row.objects]})
+        for row in evaluation.rows
+    ]
 
 
 def _boxes_xywh(row: Row) -> Iterator[tuple[str, list[float], float]]:
-    boxes = xyxy_to_xywh(row.detections.boxes).round(2).tolist()
+    boxes = as_coco(row.detections.boxes).tolist()
     for found, bbox in zip(row.predictions, boxes, strict=True):
         yield fold_label(found.label), bbox, found.confidence
 
