@@ -242,6 +242,14 @@ BAD: list[tuple[Callable[[], Any], str]] = [
         lambda: evaluate([sample("1"), sample("2"), sample("1", (A, "cat"))], {}, PLAIN),
         "2 samples have the id '1'",
     ),
+    (  # every answer was wrong
+        lambda: run([(sample("1", task="counting", answer="three"), prediction("1", "3"))]),
+        "sample '1': the answer 'three' is no whole number in digits, as a count is",
+    ),
+    (  # was judged as a question about boxes
+        lambda: run([(sample("1", task="region"), prediction("1", "cat"))]),
+        "sample '1': a region sample without an answer",
+    ),
 ]
 
 

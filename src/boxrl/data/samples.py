@@ -18,6 +18,7 @@ from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, w
 from boxrl.data.kinds import way_out
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object, read_head
+from boxrl.parsing.answers import read_count
 from boxrl.types import Object, Sample, Task, fold_label
 
 TASKS: tuple[str, ...] = get_args(Task)
@@ -296,6 +297,21 @@ def _bbox_mistake(value: Any, size_wh: tuple[int, int] | None) -> str:
         return f"bbox {value} has {what}; boxes are xyxy pixels, x1 < x2, y1 < y2"
     size = f" of {size_wh[0]} x {size_wh[1]}" if size_wh else ""
     return f"bbox {value} leaves the image{size}; boxes are original pixels"
+
+
+def why_unanswerable(sample: Sample) -> str | None:
+    """Why no answer to a question could be right, in words; None where one could.
+
+    Args:
+        sample: any; of boxes there is always an answer.
+    """
+    if sample.task not in ("region", "counting"):
+        return None
+    if sample.answer is None:
+        return f"a {sample.task} sample without an answer: nothing says what is right"
+    if sample.task == "counting" and read_count(sample.answer) is None:
+        return f"the answer {sample.answer!r:.40} is no whole number in digits, as a count is"
+    return None
 
 
 def checked_area(value: Any, where: str) -> float:

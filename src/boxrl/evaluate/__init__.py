@@ -113,7 +113,8 @@ def evaluate(
     Raises:
         DataError: two samples of one id, a sample without prediction, a prediction without sample
             or to another question, one that ended in error where `errors` does not say what
-            becomes of it, or one without what `confidence` needs.
+            becomes of it, one without what `confidence` needs, or a question that no answer
+            could answer right.
         UsageError: a rule that there is not; confidence `written`, and no answer states a score.
     """
     _check_rules(

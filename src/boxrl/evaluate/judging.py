@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from boxrl.data.predictions import Prediction
+from boxrl.data.samples import why_unanswerable
 from boxrl.errors import DataError
 from boxrl.evaluate.rows import JudgedBox, ParseRecord, Row, TargetBox
 from boxrl.families import Family
@@ -99,7 +100,12 @@ class Question:
             sample: the sample.
             categories: see `Question`.
             crowds: see `evaluate`.
+
+        Raises:
+            DataError: nobody says what is right, so that every answer would count as wrong.
         """
+        if why := why_unanswerable(sample):
+            raise DataError(f"sample {sample.id!r}: {why}; boxrl data lint names every such sample")
         pairs = zip(sample.objects, object_areas(sample), strict=True)
         objects = [TargetBox(item.bbox, item.label, size, item.iscrowd) for item, size in pairs]
         target = Target.from_sample(sample)

@@ -128,6 +128,19 @@ def unboxed(answer: str) -> str:
     return inside if ended else answer
 
 
+def read_count(answer: str) -> str | None:
+    """The whole number that a short answer is, as its digits; None where it is none.
+
+    Digits alone, leading zeros and one trailing period allowed. A string, because a hostile answer
+    may have millions of digits.
+
+    >>> read_count(" 07."), read_count("three"), read_count("3.0")
+    ('7', None, None)
+    """
+    digits = answer.strip().removesuffix(".")
+    return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else None
+
+
 def says_none(answer: str) -> bool:
     """Whether the answer is the word None, any case, fenced or not, a trailing period allowed."""
     if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxrl.parsing.answers import ANSWER, THOUGHT, unboxed
+from boxrl.parsing.answers import ANSWER, THOUGHT, read_count, unboxed
 from boxrl.types import Completion, Target, fold_label
 
 TAGS = (*THOUGHT, *ANSWER)
@@ -65,18 +65,12 @@ def count(completion: Completion, target: Target) -> float | None:
 
     Source: the accuracy reward of DeepSeek-R1 (arXiv 2501.12948), an exact match.
     """
-    right = _digits(target.answer or "")
-    return None if right is None else float(_digits(unboxed(completion.parsed.answer)) == right)
+    right = read_count(target.answer or "")
+    return None if right is None else float(read_count(unboxed(completion.parsed.answer)) == right)
 
 
 def _option(answer: str) -> str:
     return fold_label(answer.strip().removesuffix("."))
-
-
-def _digits(answer: str) -> str | None:
-    """The integer as its digits: a string, because a hostile answer may have millions."""
-    digits = answer.strip().removesuffix(".")
-    return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else None
 
 
 FORM_ONLY = frozenset({format_tags})

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxrl.data.lint.prompts import PromptDefect, lint_rendered
+from boxrl.data.samples import why_unanswerable
 from boxrl.families import Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_target
@@ -80,6 +81,10 @@ def validate(
         if not family.takes(sample.size_wh):
             refused = f"the model's image processor refuses {sample.width} x {sample.height} pixels"
             outcome.problems.append(Problem(sample.id, refused))
+            advance(1)
+            continue
+        if why := why_unanswerable(sample):
+            outcome.problems.append(Problem(sample.id, why))
             advance(1)
             continue
         if sample.task not in outcome.samples:

@@ -69,6 +69,8 @@ def test_a_good_file_has_no_defects(tmp_path):
         (row(objects=boxes(([0.1, 0.2, 0.5, 0.9], "cat"))), "frame", "shares of the image"),
         (row(objects=boxes(([0.1, 0.2, 1.0001, 0.9], "cat"))), "frame", "shares of the image"),
         (row(labels=[], objects=[]), "nothing-asked", "no label is asked for"),
+        (row(task="counting", question="?"), "no-answer", "a counting sample without an answer"),
+        (row(task="counting", answer="three"), "no-answer", "'three' is no whole number in digits"),
         (row(meta={"unverified": ["Dog"]}), "label-unverified", "stands in meta.unverified"),
         (row(meta={"unverified": "dog"}), "field", "must be a list of labels"),
         (row(objects=boxes(([1, 2, 3], "cat"))), "box-malformed", "four finite numbers"),

@@ -14,7 +14,7 @@ from boxrl.data.files import is_box
 from boxrl.data.formats.image_folder import inside_folder
 from boxrl.data.formats.reading import MOST_SHARE
 from boxrl.data.images import Header, check_pixels, turn_box
-from boxrl.data.samples import parse_sample, render_checked, without_labels
+from boxrl.data.samples import parse_sample, render_checked, why_unanswerable, without_labels
 from boxrl.errors import DataError
 from boxrl.guard.files import parse_json_object
 from boxrl.types import Object, Sample, fold_label
@@ -83,6 +83,8 @@ def check_row(line: int, content: bytes | DataError) -> Checked:
     if sample is not None:
         sample = _check_objects(sample, found)
         _check_frame(sample, found)
+        if why := why_unanswerable(sample):
+            found.error("no-answer", why, "write the answer, of a count in digits", None)
     lost = any(change is None for change in found.changes)
     changes = [change for change in found.changes if change is not None]
     return Checked(line, key, None if lost else sample, found.defects, changes)
