@@ -74,8 +74,8 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
         path: COCO results: `image_id`, `category_id`, `bbox` [x, y, width, height], `score` each.
         samples: converted from the annotations file that the results are for, whose ids stand in
             `meta`. A result counts for the samples of its image that ask for its category; in
-            mode `all` every category is asked for, but where the image holds crowd regions of it
-            alone: there it counts, too, as in COCO, which ignores boxes inside of them only.
+            mode `all` every category is asked for but those that are crowd regions alone, and
+            these count, too, as in COCO, which ignores boxes inside of the regions only.
 
     Raises:
         DataError: no COCO results, samples without ids, scores that are no shares, boxes of a
