@@ -129,6 +129,15 @@ def test_a_source_without_samples_is_an_error(tmp_path, capsys):
     assert "no sample is left of 3 records" in errors
 
 
+def test_a_source_of_negatives_alone_is_told(tmp_path, capsys):
+    bare = write_json(tmp_path / "x.json", {**coco_document(), "annotations": []})
+    whole = write_json(tmp_path / "y.json", coco_document())
+    for archive, told in ((bare, True), (whole, False)):
+        words = convert(archive, tmp_path / "out.jsonl", "--mode", "all")
+        status, _, errors = run(capsys, *words)
+        assert (status, "every sample is a negative" in errors) == (0, told)
+
+
 def test_duplicate_image_ids_do_not_become_duplicate_samples(tmp_path, capsys):
     document = coco_document()
     document["images"] = [*document["images"], document["images"][0]]

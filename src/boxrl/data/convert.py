@@ -103,6 +103,11 @@ def convert(
         _check_share(rejections, reading, max_rejected, path)
         refuse_shares((furthest,), f"{path}: nothing written")
         done.notes = reading.told()
+        if limit is None and done.negatives == done.samples:
+            done.notes.append(
+                "every sample is a negative; images that nobody annotated, as those of a test "
+                "set, are none"
+            )
     done.rejected = len(rejections)
     _write_rejections(rejected_path(path), rejections)
     return done

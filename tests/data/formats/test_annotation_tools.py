@@ -375,6 +375,13 @@ def test_cvat_asks_for_the_labels_of_the_project_and_hides_what_has_no_box(tmp_p
     assert [sample.is_negative for sample in samples] == [False, False, True]
 
 
+def test_a_label_that_cvat_s_project_does_not_list_is_refused(tmp_path, images):
+    bird = '<box label="bird" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    why = r"cvat\.xml:3: label 'bird' is not among the 3 that the source lists, such as 'a & b'"
+    with pytest.raises(DataError, match=why):
+        cvat(tmp_path, images, image("a.png", bird), meta=LABELS)
+
+
 @pytest.mark.parametrize(
     ("written", "reason"),
     [

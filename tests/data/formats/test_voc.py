@@ -285,6 +285,20 @@ def test_image_sets_part_one_folder_of_files(tmp_path):
         read_voc(root, images, split="val")
 
 
+def test_lines_of_an_image_set_can_hold_blanks_and_those_without_a_file_are_told(tmp_path):
+    for name in ("my photo 1", "my", "x/c", "d e"):
+        xml = file(item("dog", box(DOG)), name="")
+        write(tmp_path / f"Annotations/{name}.xml", xml)
+        write_image(tmp_path / f"JPEGImages/{name}.jpg", (200, 100))
+    write(tmp_path / "ImageSets/Main/train.txt", 'my photo 1\r\n"d e"\r\nx/c\r\nmy lost one\r\n')
+    write(tmp_path / "ImageSets/Main/dog_train.txt", "my photo 1  1\nmy\t-1\n")
+    samples, _, notes = read(tmp_path, tmp_path / "JPEGImages", split="train")
+    assert list(samples) == ["d e", "my photo 1", "x/c"]
+    assert notes[1:] == ["1 image of the list without an .xml file left out, such as 'my lost one'"]
+    samples, _, notes = read(tmp_path, tmp_path / "JPEGImages", split="dog_train")
+    assert (list(samples), notes[1:]) == (["my photo 1", "my"], [])
+
+
 def test_files_in_folders_keep_their_folder_in_the_id(tmp_path):
     for name in ("train/a", "val/a"):
         write(tmp_path / f"xml/{name}.xml", file(item("dog", box(DOG))))

@@ -143,7 +143,7 @@ class Collection:
             names: every label of the source, in order; those that occur, sorted, where None.
 
         Raises:
-            DataError: the boxes are shares of the image.
+            DataError: the boxes are shares of the image, or one has a label beyond the names.
             UsageError: see `pictures.ask`.
         """
         self._part_twins()
@@ -159,6 +159,7 @@ class Collection:
         if names is None:
             names = self.labels()
         ids = {name.strip(): number for number, name in enumerate(names, start=1)}
+        self._refuse_strangers(ids)
         for name in [name for name in ids if bare_name(name) in BACKGROUND | IGNORED]:
             if name not in used:
                 self.notes.append(f"label {name!r} is not asked for: it names no object")
@@ -170,6 +171,18 @@ class Collection:
         """Every label that occurs, sorted."""
         shown = {item.object.label for picture in self._pictures() for item in picture.instances}
         return sorted(shown.union(*(picture.hidden for picture in self._pictures())))
+
+    def _refuse_strangers(self, names: Iterable[str]) -> None:
+        """Stop at a label that the source does not list, and which nobody could be asked for."""
+        known = frozenset(names)
+        for picture in self._pictures():
+            for item in picture.instances:
+                if item.object.label not in known:
+                    raise DataError(
+                        f"{self._wheres[id(picture)]}: label {item.object.label!r:.80} is not "
+                        f"among the {len(known)} that the source lists, such as "
+                        f"{min(known, default='')!r:.80}; add it to the list, or take out its boxes"
+                    )
 
     def _first_where(self) -> str:
         return next(iter(self._wheres.values()), "")

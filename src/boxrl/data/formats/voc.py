@@ -10,6 +10,7 @@ attribute `rotation` turns a box, and one such as `ignore` makes it a crowd regi
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -64,11 +65,10 @@ def read_voc(
     files = sorted(walk(folder, frozenset((".xml",))))
     if not files:
         raise DataError(f"{folder}: no .xml files")
-    if split is not None:
-        stems = _split(folder.parent / LISTS, split)
-        files = [file for file in files if PurePosixPath(file).stem in stems]
     collection = Collection(ImageFolder(images))
-    if split is None:
+    if split is not None:
+        files = _listed(files, _split(folder.parent / LISTS, split), collection.notes)
+    else:
         lists = (file.stem for file in (folder.parent / LISTS).glob("*.txt"))
         collection.notes += told_as_one(SPLITS.intersection(lists), "--split takes one of them")
     finder = _ImageFinder(collection.images)
@@ -97,8 +97,8 @@ BOXES = ("bndbox", "robndbox", "polygon")
 """Elements that tell where an object is, the likeliest first."""
 
 
-def _split(folder: Path, name: str) -> frozenset[str]:
-    """The stems that a list of ImageSets/Main holds; lists of one class say 1 or -1 behind each."""
+def _split(folder: Path, name: str) -> list[str]:
+    """The lines of a list of ImageSets/Main, each once."""
     path = folder / f"{name}.txt"
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.txt"))
@@ -106,7 +106,39 @@ def _split(folder: Path, name: str) -> frozenset[str]:
             f"{folder}: no list {name}.txt; splits: {', '.join(known) or 'none'}"
             f"{did_you_mean(known, name)}"
         )
-    return frozenset(line.split()[0] for line in read_document(path).splitlines() if line.strip())
+    lines = map(str.strip, read_document(path).splitlines())
+    return [line for line in dict.fromkeys(lines) if line]
+
+
+def _listed(files: Sequence[str], lines: Sequence[str], notes: list[str]) -> list[str]:
+    """The .xml files of the lines of a list, in the order of the files.
+
+    A line is a name, which can hold blanks, in quotes or not, or a path, without suffix; lists of
+    one class say 1, 0 or -1 behind it.
+
+    Args:
+        files: paths from the folder of annotations.
+        lines: of the list.
+        notes: what people should hear of is added here.
+    """
+    named = defaultdict(list)
+    for file in files:
+        path = PurePosixPath(file).with_suffix("")
+        for name in {str(path), path.name}:
+            named[name].append(file)
+    found: set[str] = set()
+    lone = []
+    for line in lines:
+        names = (part.strip('"') for part in (line, line.rsplit(maxsplit=1)[0]))
+        mine = next((named[name] for name in names if name in named), [])
+        found.update(mine)
+        lone += [] if mine else [line]
+    if lone:
+        notes.append(
+            f"{tally(len(lone), 'image')} of the list without an .xml file left out, such as "
+            f"{lone[0]!r:.80}"
+        )
+    return [file for file in files if file in found]
 
 
 def _read(path: Path) -> Element:
