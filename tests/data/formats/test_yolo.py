@@ -229,6 +229,46 @@ def test_names_lie_where_tools_put_them(tmp_path, tool):
 
 
 @pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (("a.yaml", "names: [dog, cat]"), ("b.yaml", "names: [dog, cow]")),
+        (("a.yaml", "names: [dog, cat]"), ("classes.txt", "dog\ncow\n")),
+        (("labels/classes.txt", "dog\ncat\n"), ("data.yaml", "names: [dog, cow]")),
+    ],
+)
+def test_files_that_name_a_class_differently_are_refused(tmp_path, one, two):
+    labels, images = tmp_path / "labels", tmp_path / "images"
+    write(labels / "a.txt", BOX)
+    write_image(images / "a.jpg", (200, 100))
+    for name, text in (one, two):
+        write(tmp_path / name, text)
+    with pytest.raises(DataError, match=r"class 1 is 'cat' here and 'cow' in .*; name the right"):
+        read_yolo(labels, images)
+    write(tmp_path / two[0], two[1].replace("cow", "cat"))
+    samples, _, notes = read(labels, images)
+    assert samples["a"].labels == ("dog",)
+    told = [note for note in notes if note.startswith("classes are named by")]
+    assert told == (
+        [] if one[0] == "labels/classes.txt" else [f"classes are named by {tmp_path / one[0]}"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [("train/labels", "valid/images"), ("labels/train", "images/val")],
+)
+def test_labels_of_one_split_are_not_those_of_another_s_images(tmp_path, labels, images):
+    for folder in (labels, images):
+        other = folder.replace("labels", "images")
+        write_image(tmp_path / other / "0001.jpg", (200, 100))
+        write(tmp_path / other.replace("images", "labels") / "0001.txt", BOX)
+    write(tmp_path / "data.yaml", "names: [dog, cat]")
+    samples, reasons, _ = read(tmp_path / labels, tmp_path / images)
+    assert samples == {}
+    assert "lies in a folder called train, and 0001.jpg in one called val" in reasons[0]
+
+
+@pytest.mark.parametrize(
     ("annotations", "images", "ids"),
     [
         ("rf/data.yaml", "rf/train/images", ["a"]),

@@ -136,8 +136,8 @@ class ImageFolder:
         folded = fold_path(path)
         if exact := self._stems.get(folded):
             return sorted(exact)
-        alone, split = self._stems.get("/" + folded.rpartition("/")[2], ()), _split_of(folded)
-        return sorted(image for image in alone if not split or _split_of(image) in ("", split))
+        alone, split = self._stems.get("/" + folded.rpartition("/")[2], ()), split_of(folded)
+        return sorted(image for image in alone if not split or split_of(image) in ("", split))
 
     def unused(self) -> list[str]:
         """Images of the folder that no path has led to."""
@@ -270,8 +270,12 @@ def _stem(name: str) -> str:
 _SPLIT = re.compile(r"(train|val|test|dev)(?:ing|id|idation)?[\d_-]*", re.IGNORECASE)
 
 
-def _split_of(path: str) -> str:
-    """The split that a folder of a path is called by, such as train of train2017/a.jpg; or ""."""
+def split_of(path: str) -> str:
+    """The split that a folder of a path is called by, such as train of train2017/a.jpg; or "".
+
+    Args:
+        path: of a file, with slashes.
+    """
     found = filter(None, map(_SPLIT.fullmatch, path.split("/")[:-1]))
     return next((name[1].lower() for name in found), "")
 

@@ -23,6 +23,7 @@ from boxrl.data.formats.marks import Collection, Mark, keys_of
 from boxrl.data.formats.pictures import Asking, Picture
 from boxrl.data.formats.reading import ROUNDING_PX, Reading, told_as_one
 from boxrl.data.formats.yolo_places import (
+    DATA_YAML,
     LabelFiles,
     Names,
     find_folder,
@@ -83,6 +84,8 @@ def read_yolo(
     if split is not None:
         splits = [find_split(names, split)]
     found = find_images(names, collection.images, splits)
+    if annotations.is_dir() and names.path.parent != annotations and names.path.name != DATA_YAML:
+        collection.notes.append(f"classes are named by {names.path}")
     files = LabelFiles(annotations, folder)
     assigned = _looked_at(_assign(files, found), files, collection.notes)
     _collect(collection, reader, assigned)

@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from boxrl.data.formats.documents import read_document
-from boxrl.data.formats.image_folder import IMAGE_SUFFIXES, ImageFolder, fold_path, walk
+from boxrl.data.formats.image_folder import IMAGE_SUFFIXES, ImageFolder, fold_path, split_of, walk
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.guard.files import parse_yaml_texts
+
+DATA_YAML = "data.yaml"
+"""What ultralytics and its kin call it."""
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
 """Where labelImg, CVAT, Roboflow and Label Studio write the names, one a line but for the last."""
@@ -74,24 +77,44 @@ def find_names(annotations: Path) -> Names:
         annotations: the YAML file, or the folder of the data set or of its labels.
 
     Raises:
-        DataError: no such file, or one without names.
+        DataError: no such file, one without names, or several that name a class otherwise.
     """
     if annotations.suffix.lower() in (".yaml", ".yml"):
         return _read_yaml(annotations)
-    for folder in (annotations, *annotations.absolute().parents[:2]):
-        found = [folder / "data.yaml", *sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])]
-        for path in found:
-            if path.is_file() and (
-                path.name == "data.yaml" or NAMES_KEY.search(read_document(path))
-            ):
-                return _read_yaml(path)
-        for name in NAME_FILES:
-            if (folder / name).is_file():
-                return _read_list(folder / name)
-    raise DataError(
-        f"{annotations}: no names of the classes; expected data.yaml or "
-        f"{', '.join(NAME_FILES)}, there or in the two folders above"
-    )
+    folders = (annotations, *annotations.absolute().parents[:2])
+    found: list[Names] = []
+    for folder in folders:
+        found += _names_in(folder) if not found else _data_yaml(folder)
+    if not found:
+        raise DataError(
+            f"{annotations}: no names of the classes; expected data.yaml or "
+            f"{', '.join(NAME_FILES)}, there or in the two folders above"
+        )
+    for other in found[1:]:
+        for number in sorted(found[0].by_class.keys() & other.by_class.keys()):
+            one, two = found[0].by_class[number], other.by_class[number]
+            if one != two:
+                raise DataError(
+                    f"{found[0].path}: class {number} is {one!r:.80} here and {two!r:.80} in "
+                    f"{other.path}; name the right one with --annotations data.yaml, or take the "
+                    "other one away"
+                )
+    return found[0]
+
+
+def _names_in(folder: Path) -> list[Names]:
+    """What the files of one folder say; data.yaml, which ultralytics reads, speaks alone."""
+    if found := _data_yaml(folder):
+        return found
+    tables = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    tables = [path for path in tables if path.is_file() and NAMES_KEY.search(read_document(path))]
+    lists = [folder / name for name in NAME_FILES]
+    return [*map(_read_yaml, tables), *(_read_list(path) for path in lists if path.is_file())]
+
+
+def _data_yaml(folder: Path) -> list[Names]:
+    path = folder / DATA_YAML
+    return [_read_yaml(path)] if path.is_file() else []
 
 
 def _read_yaml(path: Path) -> Names:
@@ -294,7 +317,7 @@ class LabelFiles:
 
         Raises:
             DataError: two files could be meant, or the one that ultralytics reads lies outside of
-                the folder that was named.
+                the folder that was named, or the one there is another split's.
         """
         expected = _label_place(f"{self.images}/{image}")
         if self.named is None:
@@ -306,7 +329,19 @@ class LabelFiles:
                     f"{found}:1: the labels of {image} lie outside of {self.named}; "
                     "name a folder that holds the labels of all images"
                 )
+            if found is not None and (splits := self._other_splits(found, image)):
+                raise DataError(
+                    f"{found}:1: lies in a folder called {splits[0]}, and {image} in one called "
+                    f"{splits[1]}; name the folder that holds the labels of these images"
+                )
         return None if found is None else Path(found)
+
+    def _other_splits(self, file: str, image: str) -> tuple[str, str] | None:
+        """The splits that the folders of a label file and of its image are called by, if two."""
+        path = f"{self.images}/{image}"
+        start = len(os.path.commonpath((file, path)))
+        splits = split_of(file[start:]), split_of(path[start:])
+        return splits if all(splits) and splits[0] != splits[1] else None
 
     def has_folder(self, image: str) -> bool:
         """Whether a folder is there in which the label file of an image could lie.
