@@ -238,6 +238,40 @@ def test_defects_of_images(tmp_path, content, rule, message):
 
 
 @pytest.mark.parametrize(
+    ("others", "expected", "kept"),
+    [
+        (
+            [jpeg((64, 48), orientation=6)],
+            ("error", "those of the stored pixels"),
+            [44, 28, 54, 38],
+        ),
+        ([jpeg((48, 64), orientation=6)], ("warning", "as it is shown"), [10, 10, 20, 20]),
+        ([], ("warning", "as it is shown"), [10, 10, 20, 20]),
+        (
+            [jpeg((64, 48), orientation=6), jpeg((48, 64), orientation=8)],
+            ("error", "partly of the stored pixels, partly as shown"),
+            None,
+        ),
+    ],
+)
+def test_of_images_whose_size_does_not_tell_the_frame_other_rows_of_the_file_do(
+    tmp_path, others, expected, kept
+):
+    box = [{"bbox": [10, 10, 20, 20], "label": "dog"}]
+    rows = [row(objects=box)]
+    (tmp_path / "a.png").write_bytes(jpeg(orientation=3))
+    for number, content in enumerate(others):
+        (tmp_path / f"{number}.png").write_bytes(content)
+        rows.append(row(id=f"b{number}", image=f"{number}.png", objects=box))
+    outcome = lint(write(tmp_path / "x.jsonl", *rows), tmp_path, fixed=tmp_path / "y.jsonl")
+    defect = outcome.defects[0]
+    assert (defect.line, defect.rule, defect.severity) == (1, "image-rotated", expected[0])
+    assert expected[1] in defect.message
+    boxes = {sample.id: sample.objects[0].bbox for sample in read_samples(tmp_path / "y.jsonl")}
+    assert boxes.get(rows[0]["id"]) == (None if kept is None else tuple(kept))
+
+
+@pytest.mark.parametrize(
     ("family", "expected"),
     [
         (FAMILIES["qwen2.5-vl"], [(1, "error", "image-refused")]),

@@ -11,16 +11,23 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from boxrl.data.files import read_lines, write_atomic
 from boxrl.data.lint.copies import UNCOMPARED, HeldOut, can_hash
 from boxrl.data.lint.prompts import PromptDefect, lint_labels, lint_rendered
-from boxrl.data.lint.rows import Checked, Defect, check_image, check_row, skeleton
+from boxrl.data.lint.rows import (
+    Checked,
+    Defect,
+    Frame,
+    check_image,
+    check_row,
+    settle,
+    skeleton,
+)
 from boxrl.data.samples import read_samples, render_sample
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family
@@ -107,16 +114,22 @@ def lint(
     notes = [UNCOMPARED] if held_out is not None and folder and not can_hash() else []
     defects: list[Defect] = []
     rows = 0
-    with ExitStack() as stack:
-        repaired = _Repaired(stack, fixed) if fixed else None
-        for checked in _check_rows(path, images, held_out, advance):
-            rows += 1
+    frames: set[Frame | None] = set()
+    waiting: list[Checked] = []  # for what the rest of the file says of their frame
+    for checked in _check_rows(path, images, held_out, advance):
+        rows += 1
+        frames.add(checked.frame)
+        if checked.sample is not None:
+            defects += across.look_at(checked.line, checked.sample)
+        if fixed is not None or checked.frame == "either":
+            waiting.append(checked)
+        else:
             defects += checked.defects
-            if checked.sample is not None:
-                defects += across.look_at(checked.line, checked.sample)
-            if repaired is not None:
-                repaired.take(checked)
+    settled = [settle(checked, frames) for checked in waiting]
+    defects += chain.from_iterable(checked.defects for checked in settled)
     defects += across.conclude(rows)
+    if fixed is not None:
+        _write_repaired(fixed, settled)
     return Lint(rows, sorted(defects, key=lambda defect: defect.line), notes)
 
 
@@ -298,33 +311,30 @@ class _AcrossRows:
                         )  # fmt: skip
 
 
-class _Repaired:
-    """The repaired file and the list of its changes, being written."""
+def _write_repaired(path: Path, rows: Iterable[Checked]) -> None:
+    """Write the rows as far as they can be repaired, and the list of their changes."""
+    ids: set[str] = set()
+    with write_atomic(path) as samples, write_atomic(changes_path(path)) as listed:
+        for checked in rows:
+            sample, changes = checked.sample, list(checked.changes)
+            if sample is None:
+                changes = ["left out: " + "; ".join(d.message for d in checked.defects)]
+            else:
+                unique = _unique(sample.id, ids)
+                if unique != sample.id:
+                    changes.append(f"id {sample.id!r} is now {unique!r}")
+                    sample = replace(sample, id=unique)
+                samples.write(render_sample(sample) + "\n")
+            for change in changes:
+                row = {"line": checked.line, "id": checked.id, "change": change}
+                listed.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def __init__(self, stack: ExitStack, path: Path) -> None:
-        self.ids: set[str] = set()
-        self.samples: IO[str] = stack.enter_context(write_atomic(path))
-        self.changes: IO[str] = stack.enter_context(write_atomic(changes_path(path)))
 
-    def take(self, checked: Checked) -> None:
-        """Write the row as far as it can be repaired."""
-        sample, changes = checked.sample, list(checked.changes)
-        if sample is None:
-            changes = ["left out: " + "; ".join(d.message for d in checked.defects)]
-        else:
-            unique = self._unique(sample.id)
-            if unique != sample.id:
-                changes.append(f"id {sample.id!r} is now {unique!r}")
-                sample = replace(sample, id=unique)
-            self.samples.write(render_sample(sample) + "\n")
-        for change in changes:
-            row = {"line": checked.line, "id": checked.id, "change": change}
-            self.changes.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def _unique(self, key: str) -> str:
-        unique, number = key, 1
-        while unique in self.ids:
-            number += 1
-            unique = f"{key}#{number}"
-        self.ids.add(unique)
-        return unique
+def _unique(key: str, ids: set[str]) -> str:
+    """The id, with a number behind it where it is taken; it is taken from now on."""
+    unique, number = key, 1
+    while unique in ids:
+        number += 1
+        unique = f"{key}#{number}"
+    ids.add(unique)
+    return unique

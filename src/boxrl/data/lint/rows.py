@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -40,6 +40,11 @@ class Defect(NamedTuple):
     fix: str
 
 
+Frame = Literal["stored", "shown", "either"]
+"""Of which picture a sample has the size, where EXIF turns its image: `either` where both have one
+size, as of an image that is upside down, mirrored or square."""
+
+
 class Checked(NamedTuple):
     """A row after its checks.
 
@@ -49,6 +54,8 @@ class Checked(NamedTuple):
         sample: the row, repaired where needed; None where that would take a guess.
         defects: of the row as it stands.
         changes: what was repaired in `sample`.
+        header: of the image, where EXIF turns it.
+        frame: there, of which picture the row has the size; None where of neither.
     """
 
     line: int
@@ -56,6 +63,8 @@ class Checked(NamedTuple):
     sample: Sample | None
     defects: list[Defect]
     changes: list[str]
+    header: Header | None = None
+    frame: Frame | None = None
 
 
 def check_row(line: int, content: bytes | DataError) -> Checked:
@@ -332,20 +341,31 @@ def _check_frame(sample: Sample, found: _Findings) -> None:
 
 
 def check_image(row: Checked, images: Path) -> Checked:
-    """The row with the defects that its image shows: unreadable, of another size, rotated."""
+    """The row with the defects that its image shows: unreadable, of another size, rotated.
+
+    What is to be said of a row in the frame `either`, `settle` says.
+    """
     if row.sample is None:
         return row
     found = _Findings(row.line, row.id)
-    sample = _check_image(row.sample, images, found)
+    header = _read_header(row.sample.image, images, found)
+    if header is None:
+        return _after(row, None, found)
+    frame = _frame_of(row.sample, header)
+    sample = _check_size(row.sample, header, frame, found)
+    return _after(row, sample, found)._replace(header=header, frame=frame)
+
+
+def _after(row: Checked, sample: Sample | None, found: _Findings) -> Checked:
+    """The row with what was found, and with the sample as it is repaired."""
     changes = [change for change in found.changes if change is not None]
     return row._replace(
         sample=sample, defects=row.defects + found.defects, changes=row.changes + changes
     )
 
 
-def _check_image(sample: Sample, images: Path, found: _Findings) -> Sample | None:
-    """The sample, turned where its boxes are those of the stored pixels; None where it must go."""
-    name = sample.image
+def _read_header(name: str, images: Path, found: _Findings) -> Header | None:
+    """The header of a sample's image; None where it cannot be read."""
     try:
         header = check_pixels(images / inside_folder(images, name, "row"), "row")
     except DataError as error:
@@ -355,20 +375,30 @@ def _check_image(sample: Sample, images: Path, found: _Findings) -> Sample | Non
     if header.animated:
         message = f"image {name!r} holds several pictures; only the first is used"
         found.warning("image-animated", message, "save the picture that is meant by itself")
-    (width, height), tag = header.size_wh, f"EXIF orientation {header.orientation}"
+    return header
+
+
+def _frame_of(sample: Sample, header: Header) -> Frame | None:
+    if header.orientation == 1:
+        return None
+    sizes: dict[Frame, tuple[int, int]] = {"shown": header.size_wh, "stored": header.stored_wh}
+    fitting: list[Frame] = [frame for frame, size in sizes.items() if size == sample.size_wh]
+    return "either" if len(fitting) > 1 else next(iter(fitting), None)
+
+
+def _check_size(
+    sample: Sample, header: Header, frame: Frame | None, found: _Findings
+) -> Sample | None:
+    """The sample, turned where its boxes are those of the stored pixels; None where it must go."""
+    name, (width, height) = sample.image, header.size_wh
+    if frame == "shown":
+        _warn_of_turn(name, header, found)
     if header.size_wh == sample.size_wh:
-        if header.orientation != 1:
-            message = (
-                f"image {name!r} is stored turned ({tag}); boxes are taken to be in the picture "
-                "as it is shown, as labelling tools write them"
-            )
-            fix = "for tools that ignore EXIF save it upright (PIL.ImageOps.exif_transpose)"
-            found.warning("image-rotated", message, fix)
         return sample
-    if header.stored_wh == sample.size_wh:
+    if frame == "stored":
         message = (
-            f"image {name!r} is shown as {width} x {height} px ({tag}); the sample has the size, "
-            "and so the boxes, of the stored pixels"
+            f"image {name!r} is shown as {width} x {height} px ({_tag(header)}); the sample has "
+            "the size, and so the boxes, of the stored pixels"
         )
         turned = f"size and boxes are those of image {name!r} as it is shown"
         found.error("image-rotated", message, "turn size and boxes: --fix does", turned)
@@ -381,6 +411,45 @@ def _check_image(sample: Sample, images: Path, found: _Findings) -> Sample | Non
     fix = "declare the image's size; boxes must be in its pixels"
     found.error("image-size", message, fix, None)
     return None
+
+
+def _tag(header: Header) -> str:
+    return f"EXIF orientation {header.orientation}"
+
+
+def _warn_of_turn(name: str, header: Header, found: _Findings) -> None:
+    message = (
+        f"image {name!r} is stored turned ({_tag(header)}); boxes are taken to be in the picture "
+        "as it is shown, as labelling tools write them"
+    )
+    fix = "for tools that ignore EXIF save it upright (PIL.ImageOps.exif_transpose)"
+    found.warning("image-rotated", message, fix)
+
+
+def settle(row: Checked, frames: Collection[Frame | None]) -> Checked:
+    """The row with what the file's other rows say of its frame, where its size says nothing.
+
+    Args:
+        row: any; those in another frame than `either` come back as they are.
+        frames: of all rows of the file.
+    """
+    sample, header = row.sample, row.header
+    if row.frame != "either" or sample is None or header is None:
+        return row
+    found = _Findings(row.line, row.id)
+    start = f"image {sample.image!r} is stored turned ({_tag(header)}), which its size cannot show"
+    if "stored" not in frames:
+        _warn_of_turn(sample.image, header, found)
+    elif "shown" not in frames:
+        message = f"{start}; in all rows whose size does, boxes are those of the stored pixels"
+        turned = f"boxes are those of image {sample.image!r} as it is shown"
+        found.error("image-rotated", message, "turn the boxes: --fix does", turned)
+        sample = _turn(sample, header)
+    else:
+        message = f"{start}; boxes of other rows are partly of the stored pixels, partly as shown"
+        found.error("image-rotated", message, "lint the sources of the file one by one", None)
+        sample = None
+    return _after(row, sample, found)
 
 
 def _turn(sample: Sample, header: Header) -> Sample:
