@@ -268,6 +268,27 @@ def test_mix_split_and_export_through_the_command_line(archive, tmp_path, capsys
         assert out.stat().st_size > 0
 
 
+def test_mix_says_how_many_images_lie_in_the_folders_and_refuses_those_that_are_not_there(
+    archive, tmp_path, capsys
+):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path in files:
+        run(capsys, *convert(archive, path))
+    sample = read_samples(files[0])[0]
+    write_image(tmp_path / "one" / sample.image, sample.size_wh)
+    (tmp_path / "two").mkdir()
+    mix = ("data", "mix", *files, "--out", tmp_path / "mixed.jsonl", "--root", tmp_path)
+    folders = tmp_path / "one", tmp_path / "two"
+    status, _, errors = run(capsys, *mix, "--images", *folders)
+    assert status == 0
+    assert f"note: 1 of 2 images of a found under {folders[0]}" in errors
+    assert f"note: 0 of 2 images of b found under {folders[1]}" in errors
+    status, _, errors = run(capsys, *mix, "--images", folders[0], tmp_path / "three")
+    assert (status, "three: no such folder" in errors) == (2, True)
+    status, _, errors = run(capsys, *mix)
+    assert (status, "--images names 0 folders for 2 files" in errors) == (2, True)
+
+
 @pytest.mark.parametrize("mode", ["positive", "single_class", "all"])
 def test_the_progress_bar_ends_at_the_total_whatever_an_image_gives(tmp_path, mode):
     document = coco_document()

@@ -316,13 +316,17 @@ def run_mix(args: argparse.Namespace) -> None:
 
     check_outputs([(args.out, "samples")], args.samples)
     folders = [""] * len(args.samples)
-    if args.images:
-        if args.root is None or len(args.images) != len(args.samples):
+    images = args.images or []
+    if images or args.root is not None:
+        if args.root is None or len(images) != len(args.samples):
             raise UsageError(
-                f"--images names {len(args.images)} folders for {len(args.samples)} files; "
+                f"--images names {tally(len(images), 'folder')} for {len(args.samples)} files; "
                 "expected one each, and --root for the folder that holds them"
             )
-        folders = [relative_folder(images, args.root) for images in args.images]
+        for folder in images:
+            if not folder.is_dir():
+                raise UsageError(f"--images {folder}: no such folder; it holds the images")
+        folders = [relative_folder(folder, args.root) for folder in images]
     sources = [
         Source(path.stem, read_samples(path), folder)
         for path, folder in zip(args.samples, folders, strict=True)
@@ -333,6 +337,11 @@ def run_mix(args: argparse.Namespace) -> None:
             "where they are different images, name their folders with --images and --root",
             file=sys.stderr,
         )
+    for folder, source in zip(images, sources, strict=False):
+        paths = {sample.image for sample in source.samples}
+        found = sum((folder / path).is_file() for path in paths)
+        told = f"{found:,} of {tally(len(paths), 'image')} of {source.name} found under {folder}"
+        print(f"note: {told}", file=sys.stderr)
     sizes = [len(source.samples) for source in sources]
     weights = args.weights or sizes
     counts = args.counts or counts_by_weight(sizes, weights, args.total)
