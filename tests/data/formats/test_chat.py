@@ -261,13 +261,18 @@ def test_marks_tell_where_the_numbers_can_be_of_no_other_frame(tmp_path, images,
         ("plain", (1600, 900), [10, 10, 990, 890], "lie within a grid of 0 to 1000"),
         ("qwen2.5-vl", (1600, 1300), [10, 10, 990, 900], "lie within a grid of 0 to 1000"),
         ("plain", (1600, 1300), [10, 10, 990, 1100], ""),
+        ("kimi-vl", (200, 100), [0.1, 0.25, 0.99, 0.75], "lie within the image within a square"),
+        ("kimi-vl", (200, 100), [0.1, 0.2, 0.99, 0.74], ""),
+        ("kimi-vl", (100, 90), [0.1, 0.26, 0.99, 0.74], ""),
         ("plain", (1100, 1200), [10, 10, 990, 900], ""),
     ],
 )
 def test_boxes_that_all_lie_in_another_frame_are_told(tmp_path, images, family, size_wh, box, said):
     write_image(images / "c.png", size_wh)
     key = "box_2d" if family == "gemma" else "bbox_2d"
-    answers = [json.dumps([{key: [n, *box[1:]], "label": "dog"}]) for n in range(60, 80)]
+    unit = 0.001 if family == "kimi-vl" else 1
+    starts = [n * unit for n in range(60, 80)]
+    answers = [json.dumps([{key: [x, *box[1:]], "label": "dog"}]) for x in starts]
     rows = [turns("Detect dog.", answer, image="c.png") for answer in answers]
     samples, _, notes = read(tmp_path, images, *rows, family=family)
     assert (len(samples), any(said in note for note in notes[1:])) == (20, bool(said))

@@ -127,9 +127,9 @@ def read_boxes(
 class OtherFrame:
     """Whether the boxes of rows all lie in the other frame that rows are written in, too.
 
-    That is pixels for a family with a grid, a grid of 1000 for one with pixels. Looked at are
-    images of one of whose sides it is but a part, so that boxes written in the whole soon lie
-    beyond it.
+    That is pixels for a family with a grid, a grid of 1000 for one with pixels, for one with shares
+    the image in the middle of LLaVA's square. Looked at are images of one of whose sides it is but
+    a part, so that boxes written in the whole soon lie beyond it.
     """
 
     def __init__(self, family: Family) -> None:
@@ -139,7 +139,7 @@ class OtherFrame:
             family: that was named for the rows.
         """
         self.family = family
-        self.gridded = family.frame in ("grid", "bins")
+        self.gridded, self.shared = family.frame in ("grid", "bins"), family.frame == "shares"
         self.boxes: set[tuple[int, ...]] = set()
         self.beyond = False
 
@@ -150,15 +150,21 @@ class OtherFrame:
             boxes: in its pixels.
             size_wh: (width, height) in pixels.
         """
-        extent = self.family.extent_wh(size_wh, None)
-        other = size_wh if self.gridded else (GRID, GRID)
-        parts = (least / whole for least, whole in zip(other, extent, strict=True))
-        if self.family.frame == "shares" or min(parts) > PART:
+        extent = (GRID, GRID) if self.shared else self.family.extent_wh(size_wh, None)
+        low, high = (0.0, 0.0), size_wh if self.gridded else (GRID, GRID)
+        if self.shared:  # of a square around the image
+            low, high = _in_square(size_wh)
+        spans = zip(low, high, extent, strict=True)
+        if min((end - start) / whole for start, end, whole in spans) > PART:
             return
         for box in boxes:
             ends = zip(box, (*extent, *extent), (*size_wh, *size_wh), strict=True)
             written = tuple(round(end * whole / side) for end, whole, side in ends)
-            self.beyond = self.beyond or written[2] > other[0] or written[3] > other[1]
+            inside = all(
+                start - 1 < written[axis] and written[axis + 2] < end + 1
+                for axis, (start, end) in enumerate(zip(low, high, strict=True))
+            )
+            self.beyond = self.beyond or not inside
             if len(self.boxes) < ENOUGH:
                 self.boxes.add(written)
 
@@ -167,10 +173,21 @@ class OtherFrame:
         if self.beyond or len(self.boxes) < ENOUGH:
             return []
         other = "pixels (--family plain)" if self.gridded else f"a grid of 0 to {GRID}"
+        other = "the image within a square around it, as LLaVA's" if self.shared else other
         return [
             f"boxes are read {_measure(self.family)}, as of {self.family.name}, and in the images "
             f"where it would show all lie within {other}, too: is this the frame of the rows?"
         ]
+
+
+def _in_square(size_wh: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where the image begins and ends, in x and y, in the middle of a square that measures GRID.
+
+    Half a hundredth more: LLaVA's shares have two decimals.
+    """
+    longer = max(size_wh)
+    left, top = (GRID * (longer - side) / 2 / longer - GRID / 200 for side in size_wh)
+    return (left, top), (GRID - left, GRID - top)
 
 
 def _why_other_order(said: str, family: Family) -> str:
@@ -261,5 +278,6 @@ def _check_frame(written: Any, family: Family, size_wh: tuple[int, int], where: 
         raise DataError(
             f"{where}: boxes are shares of the image, and {family.name} has "
             f"{'a grid' if family.frame == 'grid' else 'pixels'}; name a family with shares: "
-            "--family FILE.yaml"
+            "--family FILE.yaml, or write pixels where they are shares of a square around the "
+            "image, as LLaVA's"
         )
