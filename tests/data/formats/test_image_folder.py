@@ -136,6 +136,23 @@ def coco(folder, *names):
     return write_json(folder / "coco.json", content)
 
 
+@pytest.mark.parametrize(
+    ("folder", "written", "found"),
+    [
+        ("valid/images", "train/images/1.jpg", None),
+        ("images/val2017", "train2017/1.jpg", None),
+        ("images/val2017", "train2017\\1.png", None),
+        ("images/val2017", "val/1.jpg", "1.jpg"),
+        ("images/val2017", "D:\\test\\pets\\val\\1.jpg", "1.jpg"),
+        ("images/val2017", "pets/1.jpg", "1.jpg"),
+        ("images", "train/1.jpg", "1.jpg"),
+    ],
+)
+def test_a_path_is_not_cut_to_one_of_another_split(tmp_path, folder, written, found):
+    write_image(tmp_path / folder / "1.jpg")
+    assert ImageFolder(tmp_path / folder).find(written) == found
+
+
 def test_one_image_under_two_spellings_is_one_image(images, tmp_path):
     path = coco(tmp_path, "sub\\a.png", "./sub/a.png")
     reading = read_coco(path, images)

@@ -2,8 +2,8 @@ r"""The images folder, and where in it a path leads that was written on another 
 
 People's annotations name images with backslashes, percent signs, in other case or another Unicode
 form, as URLs, as absolute paths, with another suffix, or below folders that no archive unpacks to.
-Law: a path is mended only where it then leads to a file, and two images never become one; what was
-mended and what is not there is counted and told.
+Law: a path is mended only where it then leads to a file, which is of no other split, and two images
+never become one; what was mended and what is not there is counted and told.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -38,6 +38,7 @@ class ImageFolder:
             folder: what the paths start from; need not hold a single image.
         """
         self.folder = folder
+        self._split = _nearest_split(folder.absolute().parts[-2:])  # images/val2017, valid/images
         self._paths: dict[str, str | None] = {}
         self._whole: set[str] = set()
         self._shortened: dict[str, str] = {}
@@ -179,6 +180,8 @@ class ImageFolder:
         for spelled in _spellings(written):
             parts = [part for part in spelled.split("/") if part not in ("", ".")]
             for start in range(len(parts)):
+                if self._is_of_another_split(parts[:-1], start):
+                    break
                 folder = self._folder(parts[start:-1])
                 if folder is None or not (listing := self._listing(folder)):
                     continue
@@ -186,6 +189,12 @@ class ImageFolder:
                     return found, start > 0
                 renamed = renamed or self._file(folder, self._stems_of(folder), _stem(parts[-1]))
         return (renamed, True) if renamed else None
+
+    def _is_of_another_split(self, folders: list[str], start: int) -> bool:
+        """Whether a path would lose the folder that says that it is of another split than these."""
+        split = _nearest_split(folders)
+        kept = _nearest_split(folders[start:])
+        return bool(split and not kept and self._split) and split != self._split
 
     def _folder(self, parts: list[str]) -> str | None:
         """The path of these folders, in whichever case and Unicode form they are there."""
@@ -278,6 +287,11 @@ def split_of(path: str) -> str:
     """
     found = filter(None, map(_SPLIT.fullmatch, path.split("/")[:-1]))
     return next((name[1].lower() for name in found), "")
+
+
+def _nearest_split(folders: Sequence[str]) -> str:
+    """The split that the last of the folders is called by that is called by one; or ""."""
+    return next(filter(None, (split_of(f"{folder}/") for folder in reversed(folders))), "")
 
 
 def fold_path(name: str) -> str:
