@@ -191,3 +191,34 @@ def test_pipes_and_devices_in_an_archive_are_not_read(name, piped):
     lines = done.stdout.splitlines()
     assert sum(line.startswith(f"{name} status ") for line in lines) == 2 * len(files[name])
     assert "memory" not in done.stderr
+
+
+def hf_folder(folder):
+    objects = {"bbox": [[1, 2, 30, 40]], "categories": ["dog"]}
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "objects": objects}))
+
+
+def visdrone_folder(folder):
+    (folder / "a.txt").write_text("1,2,30,40,1,4,0,0\n")
+
+
+def labelme_folder(folder):
+    shape = {"label": "dog", "shape_type": "rectangle", "points": [[1, 2], [30, 40]]}
+    write_json(folder / "a.json", {"shapes": [shape], "imagePath": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("name", "fill", "told"),
+    [
+        ("hf", hf_folder, "1 image in no row left out, such as 'b.png'"),
+        ("visdrone", visdrone_folder, "1 image without a .txt file left out, such as 'b.png'"),
+        ("labelme", labelme_folder, "1 image without a .json file left out, such as 'b.png'"),
+    ],
+)
+def test_images_that_nobody_annotated_are_no_negatives_and_told(tmp_path, name, fill, told):
+    fill(tmp_path)
+    for image in ("a.png", "b.png"):
+        write_image(tmp_path / image)
+    reading = READERS[name](tmp_path, tmp_path, mode="all")
+    assert [sample.image for sample in reading.rows] == ["a.png"]
+    assert told in reading.told()

@@ -35,7 +35,7 @@ from boxrl.data.formats.reading import Reading, size_of, told_as_one
 from boxrl.data.formats.turns import ANGLES, untold_turn
 from boxrl.data.images import read_header
 from boxrl.data.subsets import Mode
-from boxrl.errors import DataError, UsageError, tally
+from boxrl.errors import DataError, UsageError
 
 COLUMNS = {
     "image": ("filename", "file", "image", "imageid", "imagename", "imagepath", "img", "path",
@@ -123,10 +123,7 @@ def read_csv(
     collection = Collection(ImageFolder(images))
     collection.notes += told_as_one(table.splits(), "part the file by this column")
     _add_images(rows, table, collection, boxes)
-    if unused := collection.images.unused():
-        collection.notes.append(
-            f"{tally(len(unused), 'image')} in no row left out, such as {unused[0]!r:.80}"
-        )
+    collection.tell_unused("in no row")
     boxed = {row.label for row in rows if row.box is not None}
     names = table.names(rows) or [name for name in collection.labels() if name in boxed]
     return collection.reading(asking, names)

@@ -123,6 +123,8 @@ def read_hf(
     documented: BoxForm | None = "xywh" if files[0].suffix == ".jsonl" else None
     form = tell_form(_boxes(items), str(annotations), boxes, documented)
     numbered = not by_number and _all_numbers(items)
+    if documented is not None:  # an image folder
+        collection.tell_unused("in no row")
     for item in items:
         _add(item, form, by_number, numbered, collection)
     if numbered and collection.labels():

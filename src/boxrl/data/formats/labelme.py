@@ -73,6 +73,8 @@ def read_labelme(
         lost = [shape.get("label") for shape in shapes if shape.get("shape_type") in NO_BOX]
         picture = Picture(key, image, size_wh, [], key, row=file)
         collection.add(picture, marks, f"{path}:1", unboxed(lost, marks))
+    if annotations.is_dir():
+        collection.tell_unused("without a .json file")
     return collection.reading(asking)
 
 

@@ -93,6 +93,16 @@ class Collection:
         self.rows.append(Rejected(str(error), row))
         self._strays |= {named} if (named := _label(label)) else set()
 
+    def tell_unused(self, where: str) -> None:
+        """Note how many images of the folder no path has led to: nobody says what they show.
+
+        Args:
+            where: what they lack or are not in, such as "in no row".
+        """
+        if unused := self.images.unused():
+            count = tally(len(unused), "image")
+            self.notes.append(f"{count} {where} left out, such as {unused[0]!r:.80}")
+
     def add(
         self, picture: Picture, marks: Iterable[Mark], where: str, lost: Iterable[str | None] = ()
     ) -> None:

@@ -69,6 +69,7 @@ def read_visdrone(
             collection.reject(error, file)
             continue
         collection.add(Picture(key, image, size_wh, [], key, row=file), marks, f"{path}:1")
+    collection.tell_unused("without a .txt file")
     return collection.reading(asking, NAMES)
 
 
