@@ -1,12 +1,13 @@
 """A file that the wrong reader was named for: what it is, and what reads it."""
 
 import json
+import tarfile
 
 import pytest
 
 from boxrl.cli import main
 from boxrl.data.kinds import way_out
-from tests.support.archives import GOLDEN, REX_OMNI, coco_document, lvis_document
+from tests.support.archives import GOLDEN, REX_OMNI, coco_document, lvis_document, write_json
 
 FILES = {
     "x.json": (json.dumps(coco_document()), "convert coco"),
@@ -79,6 +80,16 @@ def test_a_kind_is_told_by_its_first_bytes(tmp_path, name):
 def test_every_golden_format_is_told(file, reader):
     assert f"boxrl data convert {reader} --annotations" in way_out(GOLDEN / file, "clevr")
     assert way_out(GOLDEN / file, reader) == ""
+
+
+def test_archives_of_records_are_told(tmp_path):
+    write_json(tmp_path / "1.json", coco_document())
+    with tarfile.open(tmp_path / "shard-0001.tar", "w") as archive:
+        archive.add(tmp_path / "1.json", "1.json")
+    told = way_out(tmp_path / "shard-0001.tar", "hf")
+    assert "it looks like a tar archive, as WebDataset's: unpack it" in told
+    (tmp_path / "x.tfrecord").write_bytes(b"\x10\0\0\0\0\0\0\0\xff\n\x18image/object/bbox/xmin\x12")
+    assert "a TFRecord file: docs/howto" in way_out(tmp_path / "x.tfrecord", "csv")
 
 
 @pytest.mark.parametrize("content", ["", "hello", '{"a": 1}', "[1, 2]", "\x00\x01"])

@@ -42,6 +42,9 @@ _N = r"-?\d+(?:\.\d+)?"
 _ROWS = "training rows of a vision-language model"
 
 _KINDS = (
+    Kind("a tar archive, as WebDataset's", "", (r"(?s)\A.{250,257}ustar",),
+         f"unpack it (tar -xf); for a .json beside every image, {OWN_READER}"),
+    Kind("a TFRecord file", "", (r"image/(?:encoded|object/bbox)",), OWN_READER),
     Kind("a samples file of boxrl", "samples", (r'"task":\s*"\w+"', r'"labels":\s*\[')),
     Kind("a parquet file", "hf", (r"\APAR1",)),
     Kind("a COCO results file", "", (r"\A\s*\[\s*\{", r'"score":', r'"category_id":'),
