@@ -66,6 +66,17 @@ def test_splits_that_are_read_as_one_are_told(tmp_path, images):
     assert "the splits test, train are read as one; part the file by this column" in notes
 
 
+@pytest.mark.parametrize("column", ["split", "path", "file"])
+def test_a_name_that_rows_give_to_several_images_is_refused(tmp_path, images, column):
+    rows = ("a.jpg,10,10,60,50,dog,train", "a.jpg,1,1,9,9,cat,valid", "b.jpg,1,1,9,9,cat,valid")
+    text = "\n".join((f"filename,xmin,ymin,xmax,ymax,label,{column}", *rows))
+    (sample,), reasons, _ = read(tmp_path, images, text)
+    assert sample.image == "b.jpg"
+    assert "'a.jpg' is the name of several images, of 'train' and of 'valid'" in reasons[0]
+    (sample, _), reasons, _ = read(tmp_path, images, text.replace("cat,valid", "cat,", 1))
+    assert (boxes_of(sample), reasons) == ([("dog", BOX), ("cat", (1, 1, 9, 9))], [])
+
+
 def test_rows_of_an_image_need_not_stand_together_and_commas_may_be_quoted(tmp_path, images):
     text = 'filename,class,xmin,ymin,xmax,ymax\na.jpg,"red, big",1,2,30,40\nb.jpg,x,1,2,3,4\n'
     samples, _, _ = read(tmp_path, images, text + "a.jpg,dog,10,10,60,50\n", mode="all")

@@ -78,6 +78,7 @@ class _Row(NamedTuple):
         size: declared size of the image, its values None where there is none.
         group: whether the box is around a group, or nobody has to find it.
         turn: the angles beside the box by the name of their column.
+        of: what else tells which image is meant: its other names, its split.
     """
 
     line: int
@@ -87,6 +88,7 @@ class _Row(NamedTuple):
     size: dict[str, Any]
     group: bool
     turn: dict[str, str]
+    of: tuple[str, ...]
 
 
 def read_csv(
@@ -153,6 +155,11 @@ class _Table:
         bare = [_bare(name) for name in self.header]
         self.beside = [
             (name, place) for place, name in enumerate(bare) if name in UNCOUNTED.union(ANGLES)
+        ]
+        self.telling = [
+            place
+            for place, name in enumerate(bare)
+            if name in (*COLUMNS["image"], *SPLITS) and place != self.columns["image"]
         ]
         self.open_images = {"imageid", "labelname", "xmin"} <= set(bare)
         self.codes: dict[str, str] = read_names(path.parent) if self.open_images else {}
@@ -248,6 +255,7 @@ class _Table:
             {"width": number(cell("image_width")), "height": number(cell("image_height"))},
             is_uncounted(beside),
             {name: beside[name] for name in ANGLES if name in beside},
+            tuple(values[n].strip() if n < len(values) else "" for n in self.telling),
         )
 
     def _box(self, cell: Any) -> Any:
@@ -308,6 +316,7 @@ def _add_images(
     for written, found in by_image.items():
         where = f"{table.path}:{found[0].line}"
         try:
+            _check_one_image(found, where)
             image = collection.images.locate(paths[written], where)
             size_wh = _size(found, collection.images.folder / image, where)
         except DataError as error:
@@ -332,6 +341,18 @@ def _path(written: str, images: ImageFolder) -> str:
         return written
     found = images.of_stem(written)
     return found[0] if len(found) == 1 else written
+
+
+def _check_one_image(rows: Sequence[_Row], where: str) -> None:
+    """Stop where rows of one name are of several images, as of two splits or folders."""
+    for cells in zip(*(row.of for row in rows), strict=True):
+        meant = [cell for cell in dict.fromkeys(cells) if cell]
+        if len(meant) > 1:
+            raise DataError(
+                f"{where}: {rows[0].image!r:.80} is the name of several images, of "
+                f"{meant[0]!r:.80} and of {meant[1]!r:.80}; name each by its path from the images "
+                "folder"
+            )
 
 
 def _size(rows: Sequence[_Row], image: Path, where: str) -> tuple[int, int]:
