@@ -165,6 +165,23 @@ def test_a_large_image_with_boxes_all_over_it_is_no_grid(tmp_path):
     assert found(write(tmp_path / "x.jsonl", *rows)) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "box", "told"),
+    [
+        (100, [0, 2, 40, 30], True),
+        (99, [0, 2, 40, 30], False),
+        (100, [0, 2, 50, 30], False),  # near to the right border
+        (100, [20, 12, 40, 30], False),  # in the middle, as portraits are
+    ],
+)
+def test_boxes_of_smaller_copies_of_the_images_are_told(tmp_path, count, box, told):
+    rows = [
+        row(id=str(n), image=f"{n}.png", labels=["cat"], objects=boxes((box, "cat")))
+        for n in range(count)
+    ]
+    assert found(write(tmp_path / "x.jsonl", *rows)) == [(1, "warning", "frame")] * told
+
+
 def test_an_image_in_both_train_and_validation_is_an_error(tmp_path):
     train = write(tmp_path / "train.jsonl", row(), row(id="2", image="b.png"))
     validation = write(tmp_path / "val.jsonl", row(id="9", image="b.png"))

@@ -61,6 +61,10 @@ GRIDS = (
     _Grid(GRID, 1250, 20, f"a grid of 0 to {GRID}"),
 )
 
+CORNER, BORDER, ENOUGH = 0.75, 0.05, 100
+"""Of so many images no box ends beyond the first share of their sides, though some begin before the
+second: objects keep off two of the four borders only where these are not the image's."""
+
 OFTEN = 3
 """From so many questions on a label without any box is worth a word."""
 
@@ -186,6 +190,11 @@ class _AcrossRows:
         self.answers: dict[str, list[_Answer]] = {}
         self.interned: dict[Any, Any] = {}
         self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
+        self.shown: set[str] = set()  # images with boxes
+        self.first, self.last = (
+            (1.0, 1.0),
+            0.0,
+        )  # shares of sides where boxes begin, in x and y; end
         # first line, boxes, furthest coordinate in images of such sides
         self.large = dict.fromkeys(GRIDS, (0, 0, 0.0))
 
@@ -210,11 +219,21 @@ class _AcrossRows:
             self.asked.update(dict.fromkeys(sample.labels).keys())
             self.present.update([item.label for item in sample.objects if not item.iscrowd])
         yield from self._refusals(line, sample)
+        self._look_at_borders(sample)
         for grid in self.large if sample.objects else ():
             if max(sample.size_wh) >= grid.side:
                 start, boxes, furthest = self.large[grid]
                 furthest = max(furthest, *(max(item.bbox) for item in sample.objects))
                 self.large[grid] = (start or line, boxes + len(sample.objects), furthest)
+
+    def _look_at_borders(self, sample: Sample) -> None:
+        width, height = sample.size_wh
+        for item in sample.objects:
+            x1, y1, x2, y2 = item.bbox
+            self.first = min(self.first[0], x1 / width), min(self.first[1], y1 / height)
+            self.last = max(self.last, x2 / width, y2 / height)
+        if sample.objects:
+            self.shown.add(sample.image)
 
     def _refusals(self, line: int, sample: Sample) -> Iterator[Defect]:
         """Shapes that image processors refuse: the named family's, or where none is, any's."""
@@ -259,7 +278,14 @@ class _AcrossRows:
                     f"{grid.whole} px: they look like {grid.words}",
                     "convert boxes to original pixels",
                 )  # fmt: skip
-                break
+                return
+        if len(self.shown) >= ENOUGH and self.last <= CORNER and max(self.first) <= BORDER:
+            yield Defect(
+                1, "", "frame", "warning",
+                f"in {len(self.shown):,} images no box ends beyond {self.last:.0%} of the width or "
+                "height, and some begin at the border: they look like pixels of smaller copies",
+                "scale boxes to the images' own pixels, if so",
+            )  # fmt: skip
 
     def _near_identical_labels(self) -> Iterator[Defect]:
         alike = defaultdict(list)
