@@ -34,6 +34,10 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"<thought>is it {DOG}?</thought>{CAT}", CAT, False, NO_TAG),  # the same, hosted
         (f"<thought>is it {DOG}", "", False, "open thought"),
         (f"<thinking>is it {DOG}?</thinking>{CAT}", CAT, False, NO_TAG),
+        (f"[THINK]is it {DOG}?[/THINK]{CAT}", CAT, False, NO_TAG),  # Mistral
+        (f"[THINK]is it {DOG}", "", False, "open thought"),
+        (f"<seed:think>is it {DOG}?</seed:think>{CAT}", CAT, False, NO_TAG),
+        (f"<Think>is it {DOG}?</Think>{CAT}", CAT, False, NO_TAG),
         (f"<tool_call>{DOG}</tool_call>\n{CAT}", CAT, False, NO_TAG),
         (f"{CAT} <tool_call>{DOG}", CAT, False, NO_TAG),
         (f"<answer>{CAT}</answer><tool_call>{DOG}</tool_call>", CAT, True, ""),
@@ -49,6 +53,8 @@ def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
     [
         ("none.", True), ("```None```", True), ("```None\n```", True), ("```text\nNone\n```", True),
         ("None<|im_end|>", True), ("```\nNone\n```</s>", True), ("None<end_of_turn>\n", True),
+        ("**None**.", True), ("`None`", True), ("'None'", True), ("\u201cNone.\u201d", True),
+        ("[None]", True), ('["None"]', True), ("[NoneType]", False), ("[1] None", False),
         ("None of them", False), ("```text\nno\n```", False), ("None<box>", False), ("", False),
     ],
 )  # fmt: skip
@@ -70,6 +76,8 @@ def test_what_the_prompt_opened_stands_in_front():
         ("<|im_start|>assistant\n", False),
         ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),  # thinking switched off
         ("write <think>...</think>\n<|im_start|>assistant\n<think>", True),
+        ("draft in [THINK]...[/THINK]\nthe user's[/INST][THINK]", True),
+        ("draft in [THINK]...[/THINK]\nthe user's[/INST]", False),
     ],
 )
 def test_a_rendered_prompt_tells_whether_it_opens_the_thought(prompt, opened):

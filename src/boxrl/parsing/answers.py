@@ -11,10 +11,14 @@ OTHER_THOUGHTS = (
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     ("<|channel>", "<channel|>"),
     ("<thought>", "</thought>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
     ("<thinking>", "</thinking>"),
+    ("<Think>", "</Think>"),
+    ("<THINK>", "</THINK>"),
 )
-"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted; and how
-some spell the usual ones."""
+"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted, Mistral's
+and ByteDance's; and how some spell the usual ones."""
 ANSWER = ("<answer>", "</answer>")
 BOXED = ("<|begin_of_box|>", "<|end_of_box|>")
 """Marks in which some models (GLM-V) write what counts of an answer, boxes or not."""
@@ -25,6 +29,8 @@ _FENCE = re.compile(
 )
 _ENDS = re.compile(r"(?:<[|/]?(?:\w{0,20}(?:end|eos|eot|pad)\w{0,20}|s|turn|user)\|?>\s*)+\Z")
 """Special tokens that end a turn, such as `<|im_end|>`, where a decoder keeps them."""
+_AROUND = " \t\r\n.*_`\"'\u2018\u2019\u201c\u201d[](){}"
+"""What a word alone may stand between: quotes, brackets, the signs of bold and of code."""
 _CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
 
 
@@ -54,12 +60,13 @@ def opens_thought(prompt: str) -> bool:
     >>> opens_thought("<|im_start|>assistant\n<think>\n"), opens_thought("a <think>b</think>")
     (True, False)
     """
+    prompt = usual_marks(prompt)
     return prompt.rfind(THOUGHT[0]) > prompt.rfind(THOUGHT[1])
 
 
 def begun_elsewhere(completion: str) -> bool:
     """Whether a completion ends a thought that it does not begin: its prompt had opened it."""
-    before, end, _ = completion.partition(THOUGHT[1])
+    before, end, _ = usual_marks(completion).partition(THOUGHT[1])
     return bool(end) and THOUGHT[0] not in before
 
 
@@ -142,10 +149,10 @@ def read_count(answer: str) -> str | None:
 
 
 def says_none(answer: str) -> bool:
-    """Whether the answer is the word None, any case, fenced or not, a trailing period allowed."""
+    """Whether the answer is the word None, any case, fenced, between quotes or brackets or not."""
     if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"
         return False
     answer = _ENDS.sub("", answer.strip()).strip()
     fenced = _FENCE.match(answer)
     word = fenced.group(1) if fenced else answer
-    return word.strip().rstrip(".").strip().casefold() == "none"
+    return word.strip(_AROUND).casefold() == "none"
