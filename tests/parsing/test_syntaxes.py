@@ -40,6 +40,8 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("internvl", ("a", "b"), "<ref>a</ref> is at <box>[[1, 2, 30, 40]]</box>", ["a"]),
         ("internvl", ("a", "b"), "<ref>a</ref>\n<box>[[1, 2, 30, 40]]</box>", ["a"]),
         ("internvl", ("a", "b"), "1. a: [[1, 2, 30, 40]]\n2. b: [[3, 4, 50, 60]]", ["a", "b"]),
+        ("internvl", ("a", "b"), "[[1, 2, 30, 40]]\na: [[3, 4, 50, 60]]\nThat is all.", ["", "a"]),
+        ("internvl", ("a", "b"), "a:\n1. [1, 2, 30, 40]\n2. [3, 4, 50, 60]", ["", ""]),
         ("internvl", ("a", "b"), "| a | [1, 2, 30, 40] |\n| b | [3, 4, 50, 60] |", ["a", "b"]),
         ("deepseek-vl2", ("a", "b"), "<|ref|>a<|/ref|><|det|>[[1e2, 2, 300]]<|/det|>", []),
         ("minicpm-v-4.5", ("a", "b"), "<ref>a</ref><box>x1 10 y1 20</box>", []),
@@ -57,6 +59,29 @@ def test_the_words_nearest_to_a_box_name_it(family, asked, answer, labels):
     assert list(parsed.detections.labels) == labels
     if not labels:
         assert parsed.status == ("empty" if "None" in answer else "malformed")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "BOX cat, BOX dog",
+        "BOX: cat\nBOX: dog",
+        "1. BOX - cat\n2. BOX - dog",
+        "MARKED<ref>cat</ref>MARKED<ref>dog</ref>",
+    ],
+)
+@pytest.mark.parametrize(
+    ("family", "box", "marked"),
+    [
+        ("internvl", "[1, 2, 30, 40]", "<box>[[1, 2, 30, 40]]</box>"),
+        ("qwen2-vl", "(1,2),(30,40)", "<|box_start|>(1,2),(30,40)<|box_end|>"),
+    ],
+)
+def test_words_behind_a_box_do_not_name_the_next(answer, family, box, marked):
+    text = answer.replace("BOX", box).replace("MARKED", marked)
+    for asked, labels in [(("cat", "dog"), ("", "")), (("cat",), ("cat", "cat"))]:
+        parsed = parse(text, family, (640, 480), None, "optional", Asked(asked))
+        assert parsed.detections.labels == labels
 
 
 @pytest.mark.parametrize(

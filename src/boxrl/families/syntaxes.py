@@ -21,7 +21,7 @@ _QWEN2_REF, _INTERNVL_REF = "<|object_ref_start|>", "<ref>"
 _COLONS = (":", "\uff1a")
 """The usual one, and that of Chinese and Japanese."""
 _BETWEEN = " \t\r\n,;:[]()*`|-\u2022\u2013\u2014\u3001\uff0c\uff1b\uff1a"
-_NUMBERING = re.compile(r"\A\d{1,4}[.)]\s+")
+_NUMBERING = re.compile(r"\A\d{1,4}[.)](?:\s+|\Z)")
 _OPENED = re.compile(r"\[\s{0,9}-?\d[\d.]{0,20}(?:[\s,]|\Z)")
 """What a box in square brackets begins with, and no number alone in them."""
 _FILLED = re.compile(
@@ -187,11 +187,14 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
     """Boxes with the text nearest before each: words, or a marked label.
 
     Words behind a marked label tell where it is, unless a colon or a line's end parts them from
-    it. A box with nothing before it belongs to the label of the box before.
+    it. A box with nothing before it belongs to the label of the box before. Where nothing stands
+    before the first, and words right behind every box, they name it and not the next: of which
+    words is not to be told, so no box has a label.
     """
     items: list[Item] = []
     label, position = "", 0
-    for match in box.finditer(text):
+    matches = list(box.finditer(text))
+    for match in matches:
         before = text[position : match.start()]
         _, _, marked = before.rpartition(opening)
         marked, closed, behind = marked.partition(closing)
@@ -203,7 +206,16 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
             label = parted or marked.strip() if closed else _nearest(marked)
         items.append((_numbers(match), label))
         position = match.end()
+    ends = [*(match.start() for match in matches[1:]), len(text)]
+    places = zip(matches, ends, strict=False)
+    followed = (_begins_with_words(text[match.end() : end]) for match, end in places)
+    if items and not items[0][1] and all(followed):
+        return [(numbers, "") for numbers, _ in items]
     return items
+
+
+def _begins_with_words(text: str) -> bool:
+    return _MARKERS.sub("", text.partition("\n")[0]).strip(_BETWEEN) != ""
 
 
 def _nearest(text: str) -> str:
