@@ -5,6 +5,8 @@ Boxes are Float[np.ndarray, "n 4"], xyxy, absolute pixels, half-open: width is x
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -127,6 +129,19 @@ def clip(boxes: Boxes, size_wh: tuple[float, float]) -> Boxes:
     """The boxes cut to an image of `size_wh` pixels; may leave zero-area boxes; shape "n 4"."""
     limit = np.array([size_wh[0], size_wh[1], size_wh[0], size_wh[1]], dtype=np.float64)
     return np.minimum(np.maximum(boxes, 0.0), limit)
+
+
+def is_size(size: Any) -> bool:
+    """Whether it is a (width, height) of something.
+
+    >>> is_size((640, 480)), is_size((640,)), is_size("640x480"), is_size((640, 0))
+    (True, False, False, False)
+    """
+    try:
+        width, height = size
+        return bool(width > 0 and height > 0)
+    except (TypeError, ValueError):
+        return False
 
 
 def scale(boxes: Boxes, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> Boxes:

@@ -113,6 +113,8 @@ def test_labels_and_sentences_become_samples() -> None:
         (None, " ", "nothing to look for"),
         ("cat", "the cat", "both labels and a question"),
         (["cat", 7], None, "labels: expected names, got int 7"),
+        (7, None, "labels: expected names, got int 7"),
+        (None, 7, "question: expected one sentence, got int 7"),
     ],
 )
 def test_a_question_that_asks_nothing_is_refused(labels: Any, question: Any, said: str) -> None:
@@ -184,6 +186,20 @@ def test_supervision_gets_boxes_and_names(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unknown_option_is_told() -> None:
     with pytest.raises(UsageError, match="no option 'devise'; did you mean device"):
         boxrl.load("tiny", devise="cpu")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"extra_body": '{"top_k": 1}'}, "extra_body is .*: expected `dict`, got `str`"),
+        ({"base_urls": "http://127.0.0.1:8000/v1"}, "base_urls is .*: expected `list`, got `str`"),
+        ({"concurrency": "4"}, "concurrency is '4': expected `int`, got `str`"),
+        ({"api_key_env": None}, "api_key_env is None: expected `str`, got `None`"),
+    ],
+)
+def test_an_option_of_another_kind_is_told(option: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"load: {said}"):
+        boxrl.load("someone", "openai", family="plain", **option)
 
 
 def test_without_torch_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,12 @@ def test_a_rule_that_there_is_not_is_refused(rule):
         parse(f"[{CAT}]", PLAIN, None, **rule)
 
 
+@pytest.mark.parametrize("size_wh", [None, (0, 9), (9,), "9x9", (float("nan"), 9), ("9", "9")])
+def test_boxes_are_not_placed_in_an_image_of_no_size(size_wh):
+    with pytest.raises(UsageError, match=r"\(width, height\)"):
+        parse(f"<answer>[{CAT}]</answer>", FAMILIES["qwen3-vl"], size_wh)
+
+
 def test_without_tags_the_whole_text_is_read_where_that_is_allowed():
     assert parse(f"[{CAT}]", PLAIN, (100, 100), answer_tag="optional").status == "ok"
 

@@ -55,6 +55,8 @@ def test_a_family_brings_boxes_from_its_frame() -> None:
         sizes=[(56, 56)], input_sizes=[(28, 28)], family=FAMILIES["qwen2.5-vl"],
     )  # fmt: skip
     assert seen == {"iou": [pytest.approx(0.25)]}
+    with pytest.raises(DataError, match=r"sizes\[1\]: expected \(width, height\) in pixels, got "):
+        score([CAT] * 2, [objects] * 2, ["iou"], sizes=[(10, 10), (10, 0)])
     with pytest.raises(DataError, match=r"sizes\[1\]: no width and height, which family 'gemma'"):
         score([CAT] * 2, [objects] * 2, ["iou"], sizes=[(10, 10), None], family="gemma")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_type_hints, overload
 
+import msgspec
 from PIL import Image
 
 from boxrl.api.answers import Answer
@@ -62,11 +63,25 @@ def load(
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; options: {', '.join(known)}"
         raise UsageError(f"load has no option {unknown[0]!r}{hint}")
+    kinds = get_type_hints(EngineOptions)
+    for name, value in options.items():
+        try:
+            msgspec.convert(str(value) if isinstance(value, Path) else value, kinds[name])
+        except msgspec.ValidationError as error:
+            raise UsageError(f"load: {name} is {value!r:.60}: {_in_python(error)}") from error
     named = EngineOptions(
         str(model), engine, min_pixels=min_pixels, max_pixels=max_pixels, thinking=thinking,
         **options,
     )  # fmt: skip
     return Detector(named, build_engine(named, "standard", Path()))
+
+
+def _in_python(error: msgspec.ValidationError) -> str:
+    """What is expected, by Python's names for what JSON has."""
+    said = str(error)
+    for there, here in (("`object", "`dict"), ("`array", "`list"), ("null`", "None`")):
+        said = said.replace(there, here)
+    return said[:1].lower() + said[1:]
 
 
 class Detector:
@@ -264,6 +279,10 @@ def build_question(
     """
     if labels is not None and question is not None:
         raise UsageError("both labels and a question; name what to look for, or describe one thing")
+    if not isinstance(question, str | None):
+        raise UsageError(
+            f"question: expected one sentence, got {type(question).__name__} {question!r:.40}"
+        )
     names = _names(labels)
     sentence = " ".join((question or "").split())
     if not names and not sentence:
@@ -279,6 +298,8 @@ def _names(labels: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names to look for, each once: those that differ in case or blanks alone are one."""
     parts = re.split(r"[,;\n]", labels) if isinstance(labels, str) else labels
     names = []
+    if not isinstance(parts, Iterable | None):
+        raise UsageError(f"labels: expected names, got {type(parts).__name__} {parts!r:.40}")
     for part in () if parts is None else parts:
         if not isinstance(part, str):
             raise UsageError(f"labels: expected names, got {type(part).__name__} {part!r:.40}")

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from boxrl.boxes import clip, order_corners
+from boxrl.boxes import clip, is_size, order_corners
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.families.signs import AS_TOKENS, find_sign
@@ -63,14 +63,11 @@ def parse(
         Detections in original pixels and how the answer read; see `Parsed`.
 
     Raises:
-        UsageError: an unknown name of a family, or a rule that there is not; whatever the text,
-            nothing is raised.
+        UsageError: an unknown name of a family, a rule that there is not, or a size that is none
+            or is missing; whatever the text, nothing is raised for it.
+        DataError: the model's image processor refuses images of that size.
     """
-    if answer_tag not in _ANSWER_TAGS or reading not in _READINGS:
-        raise UsageError(
-            f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
-            f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
-        )
+    _check(answer_tag, reading, size_wh, input_size_wh)
     family = build_family(family) if isinstance(family, str) else family
     found = find_answer(text)
     answer = found.answer
@@ -97,6 +94,17 @@ def parse(
     status: Status = "empty" if says_nothing else "malformed"
     reason = "" if says_nothing else _other_marks(answer, family) or rest.reason
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
+
+
+def _check(answer_tag: str, reading: str, *sizes: object) -> None:
+    if answer_tag not in _ANSWER_TAGS or reading not in _READINGS:
+        raise UsageError(
+            f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
+            f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
+        )
+    for size in sizes:
+        if size is not None and not is_size(size):
+            raise UsageError(f"a size is (width, height) in pixels, got {size!r:.40}")
 
 
 def _other_marks(answer: str, family: Family) -> str:
@@ -169,7 +177,10 @@ def _place(
         boxes = order_corners(boxes)
     if family.frame != "original":
         if size_wh is None:
-            raise TypeError(f"family {family.name!r} needs the image's size to place boxes")
+            raise UsageError(
+                f"family {family.name!r} needs the image's (width, height): its boxes are not "
+                "original pixels"
+            )
         boxes = clip(family.from_frame(boxes, size_wh, input_size_wh), size_wh)
     elif odd and size_wh is not None:
         boxes = clip(boxes, size_wh)

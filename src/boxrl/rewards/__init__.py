@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from boxrl.boxes import is_size
 from boxrl.data.files import is_number
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
@@ -223,7 +224,8 @@ def score(
     for what, values in given.items():
         if values is not None and len(values) != n:
             raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
-    sizes, input_sizes = (_pairs(values, n) for values in (sizes, input_sizes))
+    sizes = _pairs(sizes, n, "sizes")
+    input_sizes = _pairs(input_sizes, n, "input_sizes")
     asked = [None] * n if asked is None else asked
     family = build_family(family) if isinstance(family, str) else family
     targets = build_targets(objects, sizes)
@@ -244,9 +246,14 @@ def score(
     return out
 
 
-def _pairs(values: Sequence[Any] | None, n: int) -> list[tuple[int, int] | None]:
+def _pairs(values: Sequence[Any] | None, n: int, what: str) -> list[tuple[int, int] | None]:
     """Sizes as tuples, from rows of an array, too."""
-    return [None if p is None else (p[0], p[1]) for p in ([None] * n if values is None else values)]
+    pairs: list[tuple[int, int] | None] = []
+    for row, size in enumerate([None] * n if values is None else values):
+        if size is not None and not is_size(size):
+            raise DataError(f"{what}[{row}]: expected (width, height) in pixels, got {size!r:.40}")
+        pairs.append(None if size is None else (size[0], size[1]))
+    return pairs
 
 
 REWARDS: dict[str, RewardFunction] = {
