@@ -79,6 +79,20 @@ def read(answer, asked=None):
         ("dogs: []\ncats: [[1, 2, 30", [], 0, "malformed"),
         ("dogs: []\ncats: [", [], 0, "malformed"),
         ("dogs: []\ncats: [[1, 2, 30,]]", [], 0, "malformed"),
+        ('{"dog": [], "cat": "[1, 2, 30, 40]"}', [], 0, "malformed"),
+        ('{"boxes": [], "note": "a cat at x1=1, y1=2, x2=30, y2=40"}', [], 0, "malformed"),
+        ("dogs: []\ncats: (1, 2, 30, 40)", [], 0, "malformed"),
+        ("cats: 1, 2, 30, 40\ndogs: []", [], 0, "malformed"),
+        ("dogs: []\ncat<loc0001><loc0002><loc0030><loc0040>", [], 0, "malformed"),
+        ('{"boxes": [], "count": 0, "size": "640 x 480"}', [], 0, "empty"),
+        ("1. []\n2. []\n3. []\n4. []", [], 0, "empty"),
+        ("[[]]", [], 0, "empty"),
+        ('[{"bbox_2d": [], "label": "cat"}]', [], 0, "empty"),
+        (f'[{{"bbox_2d": [], "label": "cat"}}, {D}]', ["dog 3"], 0, "ok"),
+        ('{"bbox_2d": [], "label": "cat", "bbox": [1, 2, 30, 40]}', [], 1, "malformed"),
+        ('{"cat": [[1, 2, 30, 40]], "dog": null}', ["cat 1"], 0, "ok"),
+        ('{"cat": [[1, 2, 30, 40]], "dog": "None."}', ["cat 1"], 0, "ok"),
+        ('{"cat": [[1, 2, 30, 40]], "dog": "there"}', [], 1, "malformed"),
         ("of [the image]: []", [], 0, "empty"),
         ('of ["cat", "dog"], [0.9] sure: []', [], 2, "empty"),
     ],
@@ -106,6 +120,16 @@ def test_boxes_are_read_from_any_container(answer, found, dropped, status):
         ("{the box}: [1, 2, 30, 40]", ["the cat 1"]),
         (r"\boxed{[1, 2, 30, 40]}", ["the cat 1"]),
         (f"[{A}]", ["cat 1"]),  # what is named keeps its name
+        ("1, 2, 30, 40", ["the cat 1"]),
+        ("1 2 30 40", ["the cat 1"]),
+        ("**(1, 2, 30, 40)**", ["the cat 1"]),
+        ("The box is (1, 2, 30, 40).", ["the cat 1"]),
+        ("(1, 2, 30, 40) or (5, 2, 30, 40)", ["the cat 1", "the cat 5"]),
+        ("1, 2, 30, 40, 50", []),
+        ("(1, 2), (30, 40)", []),
+        ("1,200, 2, 30, 40", []),
+        ("the 1, 2, 30, 40", []),
+        ("{'xywh': (1, 2, 30, 40)}", []),
     ],
 )
 def test_grounding_needs_no_label_and_no_object(answer, found):
@@ -120,6 +144,13 @@ def test_a_box_without_a_label_has_the_only_one_that_was_asked_for(labels, found
     assert read("[1, 2, 30, 40]", Asked(labels))[1] == []  # detection answers with objects
 
 
+def test_numbers_that_the_end_may_have_cut_are_no_box():
+    asked = Asked(("the cat",), "grounding")
+    for text, found in [("1, 2, 30, 4", 0), ("(1, 2, 30, 4", 0), ("at (1, 2, 30, 40)", 1)]:
+        parsed = parse(text, PLAIN, (100, 100), None, "optional", asked)
+        assert len(parsed.detections) == found
+
+
 def test_a_label_around_a_box_is_its_own():
     """Else the only one that was asked for would take its place, and be paid."""
     answer = f'{{"label": "dog", "boxes": [{BARE}]}}'
@@ -128,7 +159,17 @@ def test_a_label_around_a_box_is_its_own():
 
 @pytest.mark.parametrize(
     ("more", "found"),
-    [('"class": "dog"', []), ('"name": "Cat"', ["cat 1"]), ('"note": "dog"', ["cat 1"])],
+    [
+        ('"class": "dog"', []),
+        ('"name": "Cat"', ["cat 1"]),
+        ('"note": "dog"', ["cat 1"]),
+        ('"Label": "dog"', []),
+        ('"object": "dog"', []),
+        ('"class_name": "dog"', []),
+        ('"labels": ["dog"]', []),
+        ('"labels": ["cat"]', ["cat 1"]),
+        ('"object": 1', ["cat 1"]),
+    ],
 )
 def test_a_label_under_another_key_is_not_the_one_asked_for(more, found):
     answer = f"[{BARE[:-1]}, {more}}}]"
@@ -141,7 +182,29 @@ def test_items_stand_under_labels_that_were_asked_for():
     for labels in (("cat", "dog"), ("cat",)):  # "Dog" was not asked for, and is no cat
         parsed, found = read(answer, Asked(labels))
         assert (found, parsed.status) == (["cat 1", "Dog 1", "others 1"], "ok")
-    assert read(f'{{"objects": [{BARE}]}}', Asked(("cat",)))[1] == ["cat 1"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ('{"objects": [BARE]}', "cat"),
+        ('{"detected_items": {"1": BARE}}', "cat"),
+        ('{"cats": [BARE]}', "cat"),
+        ('{"cat": {"left": BARE}}', "cat"),
+        ('{"label": "cat", "instances": {"left": BARE}}', "cat"),
+        ('{"dog": [BARE]}', "dog"),  # else the only one asked for would take it, and be paid
+        ('{"dog": {"boxes": [BARE]}}', "dog"),
+        ('{"results": {"dog": [BARE]}}', "dog"),
+        ('[{"dog_1": BARE}]', "dog_1"),
+    ],
+)
+def test_a_key_around_a_box_that_is_no_word_for_boxes_names_it(answer, label):
+    assert read(answer.replace("BARE", BARE), Asked(("cat",)))[1] == [f"{label} 1"]
+
+
+def test_a_key_around_the_box_of_a_grounding_answer_does_not_name_it():
+    """Labels are not compared there, and rewards of boxes and labels would not pay."""
+    assert read(f'{{"dog": [{BARE}]}}', Asked(("the cat",), "grounding"))[1] == ["the cat 1"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,28 @@ def test_what_is_nearly_json_is_read(answer):
     assert read(answer, "tolerant") == [CAT]
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("'label': ['dog']", ["dog"]),
+        ("'label': ['cat', 'dog']", []),
+        ("'label': 3", []),
+        ("'class_name': 'dog'", []),
+        ("'labels': 'dog'", []),
+        ("'label': ''", ["cat"]),
+        ("'label': None", ["cat"]),
+    ],
+)
+def test_another_name_than_the_only_label_asked_for_is_not_that_label(written, found):
+    answer = f"[{{'bbox_2d': [1, 2, 30, 40], {written}}}]"
+    assert [label for _, label in read(answer, "tolerant", labels=("cat",))] == found
+
+
+@pytest.mark.parametrize("numbers", ["1,000, 2, 30", "1,050, 2, 30", "20, 1,000, 30"])
+def test_a_comma_inside_of_a_number_parts_no_two(numbers):
+    assert read(f'[{{"bbox_2d": [{numbers}], "label": "cat"}}]', "tolerant") == []
+
+
 def test_strict_is_the_default():
     answer = "[{'bbox_2d': [1, 2, 30, 40], 'label': 'cat'}]"
     assert read(answer, "strict") == []

@@ -21,6 +21,7 @@ from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import ANSWER, find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
+from boxrl.parsing.numbers import holds_numbers, read_numbers
 from boxrl.parsing.points import NamedPoint, read_points
 from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, fold_label
 
@@ -87,12 +88,11 @@ def parse(
         items = read_array(answer, family.box_key, label)
         if items is not None:  # most answers by far
             return _place(items, _WHOLE, answer, found.tagged, family, size_wh, input_size_wh)
-    items, rest = _read(answer, family, asked or _UNKNOWN)
+    items, rest = _read(answer, family, asked or _UNKNOWN, found.tagged)
     if items.boxes:
         return _place(items, rest, answer, found.tagged, family, size_wh, input_size_wh)
-    says_nothing = rest.says_nothing and rest.whole and not rest.unusable
-    status: Status = "empty" if says_nothing else "malformed"
-    reason = "" if says_nothing else _other_marks(answer, family) or rest.reason
+    reason = _why_unread(answer, rest, family)
+    status: Status = "malformed" if reason else "empty"
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
 
 
@@ -105,6 +105,19 @@ def _check(answer_tag: str, reading: str, *sizes: object) -> None:
     for size in sizes:
         if size is not None and not is_size(size):
             raise UsageError(f"a size is (width, height) in pixels, got {size!r:.40}")
+
+
+def _why_unread(answer: str, rest: Rest, family: Family) -> str:
+    """Why an answer without items cannot be read; "" where it says that nothing is there.
+
+    Beside four numbers in whatever form, an empty list does not say so: they may be a box.
+    """
+    reason = rest.reason
+    if rest.says_nothing and rest.whole and not rest.unusable:
+        if not holds_numbers(answer):
+            return ""
+        reason = "numbers without an object"
+    return _other_marks(answer, family) or reason
 
 
 def _other_marks(answer: str, family: Family) -> str:
@@ -125,8 +138,8 @@ def _mend(answer: str, family: Family) -> str:
     return mend_objects(answer, family.box_key)
 
 
-def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
-    """The answer's items: in the family's own syntax, else in JSON."""
+def _read(answer: str, family: Family, asked: Asked, ended: bool) -> tuple[Items, Rest]:
+    """The answer's items: in the family's own syntax, else in JSON, else of numbers alone."""
     syntax, label, broken = SYNTAXES[family.syntax], asked.sole_label, 0
     if syntax.read is not None:
         found = syntax.read(answer)
@@ -146,6 +159,8 @@ def _read(answer: str, family: Family, asked: Asked) -> tuple[Items, Rest]:
                 unusable=broken + len(found.points)
             )
     read, rest = read_items(answer, family.box_key, label, asked.grounds, asked.labels)
+    if asked.grounds and not read.boxes and (boxes := read_numbers(answer, ended)):
+        return Items(boxes, [asked.labels[0]] * len(boxes)), Rest(unusable=broken)
     if not read.boxes:
         rest.unusable += broken
     return read, rest

@@ -21,6 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from boxrl.families.syntax import Item
+from boxrl.parsing.answers import says_none
 from boxrl.types import fold_label
 
 Box = tuple[float, float, float, float]
@@ -28,7 +29,13 @@ Box = tuple[float, float, float, float]
 
 
 OTHER_LABEL_KEYS = ("class", "name", "category")
-"""Keys under which models write labels, too: what stands there is not the label asked for."""
+"""Keys under which models write labels, too."""
+
+NAME_KEYS = frozenset(
+    {"label", "labels", "object", *OTHER_LABEL_KEYS}
+    | {f"{kind}_{what}" for kind in ("class", "category", "object") for what in ("name", "label")}
+)
+"""Keys, in any case, under which a label stands: it is the box's, whatever was asked for."""
 
 MAX_FAILED_DECODES = 16
 """Broken values read in one answer before the rest is given up; bounds hostile input."""
@@ -68,6 +75,10 @@ _OPENING = re.compile(r"\[(?=[\s\[\]{\"\d\-tfnNI]|\Z)|\{(?=\s*[\"'])")
 _WORD = re.compile(r"[^\W\d_]")
 """A letter: numbers alone, as of a list, are no words."""
 _PROSE = re.compile(r"\[\s{0,9}[^\W\d_]")
+_HOLDER = re.compile(
+    r"\A[\W\d]*\Z|box|object|detect|result|item|list|annotation|prediction|instance|target|entit"
+    r"|region|locat|position|coordinate|image|answer|output|response|data"
+)
 _KEY_ENDS = " \t\r\n:\"'"
 _FENCE = re.compile(r"```(?:json|\w{1,16}(?=[ \t]{0,9}\n))?", re.IGNORECASE)
 
@@ -249,20 +260,20 @@ def _items(
     known: frozenset[str] | None,
 ) -> Iterator[Item]:
     """Items of a decoded value in order; what is none of them is counted in `rest`."""
-    if value == []:
-        rest.says_nothing = True
-        return
-    todo = [(value, label)]  # a stack: nesting is the text's own and may be deep
+    # A stack: nesting is the text's own and may be deep. What grounding asks for names all of it.
+    todo = [_Part(value, label, bare)]
     while todo:
-        value, name = todo.pop()
+        value, name, named = todo.pop()
         if isinstance(value, dict):
-            named = _named_boxes(value, box_key, known)
-            inner = [] if named else _inner(value, box_key, name, known)
+            boxes = _named_boxes(value, box_key, known)
+            inner = [] if boxes else _inner(value, box_key, name, named, known)
             todo += reversed(inner)
-            yield from named
-            if box_key in value or not (named or inner):
+            yield from boxes
+            if box_key in value or not (boxes or inner):
                 free = bare or not _other_label(value, name)
                 yield from _item(value, box_key, name if free else None, rest)
+        elif value == []:
+            rest.says_nothing = True
         elif not isinstance(value, list):
             rest.refuse("values without a box")
         elif bare and name is not None and _is_box(value):
@@ -270,27 +281,62 @@ def _items(
         elif len(value) > 2 and _NUMBERS.issuperset(map(type, value)):
             rest.refuse("numbers without an object")
         elif any(isinstance(inner, (dict, list)) for inner in value):
-            todo += [(inner, name) for inner in reversed(value)]
+            todo += [_Part(inner, name, named) for inner in reversed(value)]
         else:
             rest.passed += bool(value)
 
 
+class _Part(NamedTuple):
+    """A value inside an answer.
+
+    Attributes:
+        value: as decoded.
+        name: label of the items in it that have none.
+        named: whether something beside them or around them says so, and not the question alone.
+    """
+
+    value: Any
+    name: str | None
+    named: bool
+
+
 def _inner(
-    value: dict[str, Any], box_key: str, name: str | None, known: frozenset[str] | None
-) -> list[tuple[Any, str | None]]:
+    value: dict[str, Any],
+    box_key: str,
+    name: str | None,
+    named: bool,
+    known: frozenset[str] | None,
+) -> list[_Part]:
     """What an object holds that may hold items, each with the label of those that have none.
 
     That is a label beside them, or the key that they stand under where one of the keys was asked
-    for. In an item they are parts, whose labels are their own.
+    for, or where it is no word for what holds them. In an item they are parts, whose labels are
+    their own.
     """
     if box_key in value:
-        return [(inner, None) for inner in value.values() if _holds_boxes(inner, box_key)]
-    own = value.get("label")
-    name = own if isinstance(own, str) and own else name
+        return [
+            _Part(inner, None, True) for inner in value.values() if _holds_boxes(inner, box_key)
+        ]
+    if isinstance(own := value.get("label"), str) and own:
+        name, named = own, True
     by_label = known is not None and not known.isdisjoint(map(fold_label, value))
     return [
-        (inner, key if by_label else name) for key, inner in value.items() if _holds_objects(inner)
+        _Part(inner, key, True)
+        if by_label or not (named or name is None or _holds(key, name))
+        else _Part(inner, name, named)
+        for key, inner in value.items()
+        if _holds_objects(inner)
     ]
+
+
+def _holds(key: str, asked: str) -> bool:
+    """Whether a key is a word for what holds boxes (`objects`), or has the label asked for in it.
+
+    >>> _holds("detected_items", "cat"), _holds("cats_found", "cat"), _holds("dog", "cat")
+    (True, True, False)
+    """
+    words = fold_label(key.replace("_", " "))
+    return _HOLDER.search(words) is not None or f" {fold_label(asked)}" in f" {words}"
 
 
 def _named_boxes(value: dict[str, Any], box_key: str, known: frozenset[str] | None) -> list[Item]:
@@ -300,11 +346,16 @@ def _named_boxes(value: dict[str, Any], box_key: str, known: frozenset[str] | No
     """
     if known is None or box_key in value:
         return []
-    if not all(isinstance(boxes, list) and all(map(_is_box, boxes)) for boxes in value.values()):
+    said = {name: boxes for name, boxes in value.items() if not _is_none(boxes)}
+    if not all(isinstance(boxes, list) and all(map(_is_box, boxes)) for boxes in said.values()):
         return []
     if known and known.isdisjoint(map(fold_label, value)):
         return []
-    return [((x1, y1, x2, y2), name) for name, boxes in value.items() for x1, y1, x2, y2 in boxes]
+    return [((x1, y1, x2, y2), name) for name, boxes in said.items() for x1, y1, x2, y2 in boxes]
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and says_none(value))
 
 
 def _holds_boxes(value: Any, box_key: str) -> bool:
@@ -326,7 +377,7 @@ def _holds_objects(value: Any) -> bool:
 
 def _item(value: dict[str, Any], box_key: str, label: str | None, rest: Rest) -> Iterator[Item]:
     """The item that an object is; where it is none, `rest` counts it."""
-    if box_key not in value:
+    if value.get(box_key, []) == []:
         if [] in value.values() and not _any_list(value):
             rest.says_nothing = True  # {"boxes": []}
         else:
@@ -347,8 +398,9 @@ def _item(value: dict[str, Any], box_key: str, label: str | None, rest: Rest) ->
 
 def _other_label(value: dict[str, Any], label: str | None) -> bool:
     """Whether an object names another label than the one asked for, under another key."""
-    written = (value.get(key) for key in OTHER_LABEL_KEYS)
-    names = {fold_label(name) for name in written if isinstance(name, str)}
+    written = [item for key, item in value.items() if key.casefold() in NAME_KEYS]
+    texts = [text for item in written for text in (item if isinstance(item, list) else [item])]
+    names = {fold_label(text) for text in texts if isinstance(text, str) and text}
     return label is not None and bool(names) and fold_label(label) not in names
 
 

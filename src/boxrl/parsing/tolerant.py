@@ -15,7 +15,7 @@ from typing import Any
 
 import json_repair
 
-from boxrl.parsing.json_items import OTHER_LABEL_KEYS, KeyTwice, keys_once
+from boxrl.parsing.json_items import NAME_KEYS, OTHER_LABEL_KEYS, KeyTwice, keys_once
 from boxrl.parsing.scores import SCORES
 
 MAX_OBJECT = 512
@@ -26,6 +26,8 @@ LABEL_KEYS = ("label", *OTHER_LABEL_KEYS)
 
 _DECODER = json.JSONDecoder()
 _KEY = re.compile(r"[{,]\s*[\"']?(\w{1,32})[\"']?\s*:")
+_THOUSANDS = re.compile(r"\d,0\d\d(?!\d)")
+"""A comma inside of a number, such as 1,000: json-repair would make two of it."""
 _OBJECT = re.compile(r"\{[^{}]{1,%d}\}" % MAX_OBJECT)  # noqa: UP031 the braces are the pattern's
 
 
@@ -47,7 +49,7 @@ def _mended(found: re.Match[str], box_key: str) -> str:
     except KeyTwice:
         return text
     except ValueError:
-        if _is_json_beyond(found):
+        if _is_json_beyond(found) or _THOUSANDS.search(text):
             return text
         keys = [key.casefold() for key in _KEY.findall(text)]
         if any(keys.count(key) > 1 for key in (*BOX_KEYS, *LABEL_KEYS)):
@@ -56,12 +58,14 @@ def _mended(found: re.Match[str], box_key: str) -> str:
     if not isinstance(value, dict):
         return text
     by_key = {str(key).casefold(): item for key, item in value.items()}
-    label = next((by_key[key] for key in LABEL_KEYS if isinstance(by_key.get(key), str)), None)
+    label = next(filter(None, (_text(by_key.get(key)) for key in LABEL_KEYS)), None)
     written = next((by_key[key] for key in (box_key, *BOX_KEYS) if key in by_key), None)
     boxes = list(_boxes(written))
     if not boxes:
         return text
-    named = {} if label is None else {"label": _unquoted(label, text)}
+    named = {key: by_key[key] for key in NAME_KEYS if key in by_key}  # for the strict reader
+    if label is not None:
+        named = {"label": _unquoted(label, text)}
     named |= {key: by_key[key] for key in SCORES if key in by_key}
     return ", ".join(json.dumps({box_key: box} | named, ensure_ascii=False) for box in boxes)
 
@@ -80,6 +84,13 @@ def _unquoted(label: str, text: str) -> str:
     quote = label[-1:]
     kept = quote in ("'", '"') and quote in label[:-1] and label in text
     return label[:-1] if kept and label + quote not in text else label
+
+
+def _text(value: Any) -> str | None:
+    """A text, also where it stands alone in a list."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, str) else None
 
 
 def _boxes(value: Any) -> Iterator[list[float]]:
