@@ -85,6 +85,25 @@ def test_words_behind_a_box_do_not_name_the_next(answer, family, box, marked):
 
 
 @pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("minicpm-v-4.5", "<box>1 2 30 40</box><ref>cat</ref><box>3 4 50 60</box><ref>dog</ref>"),
+        (
+            "deepseek-vl2",
+            "<|det|>[[1, 2, 30, 40]]<|/det|><|ref|>cat<|/ref|>"
+            "<|det|>[[3, 4, 50, 60]]<|/det|><|ref|>dog<|/ref|>",
+        ),
+        ("florence-2", "<loc_1><loc_2><loc_30><loc_40>cat<loc_3><loc_4><loc_50><loc_60>dog</s>"),
+        ("paligemma", "cat <loc0001><loc0002><loc0030><loc0040> dog <loc0003><loc0004><loc0050>"
+         "<loc0060>"),
+    ],
+)  # fmt: skip
+def test_labels_on_the_other_side_of_their_boxes_name_none(family, text):
+    parsed = parse(text, family, (640, 480), None, "optional", Asked(("cat", "dog")))
+    assert parsed.detections.labels == ("", "")
+
+
+@pytest.mark.parametrize(
     ("family", "box"), [("internvl", "[[1, 2, 30, 40]]"), ("qwen2-vl", "(1,2),(30,40)")]
 )
 def test_words_of_a_grounding_answer_are_no_label(family, box):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from boxrl.families.syntax import Box, Coordinate, Found, Item, Named
+from boxrl.families.syntax import Box, Coordinate, Found, Item, Named, without_labels
 
 JSON_OBJECT = re.compile(r"\{\s*[\"']")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -36,10 +36,11 @@ class _Blocks:
     def read(self, text: str) -> Found:
         items: list[Item] = []
         points: list[Named] = []
-        label, broken, none = "", 0, False
+        label, broken, none, ends_with_label = "", 0, False, False
         for match in self._scan.finditer(text):
             name, body, end = match.groups()
-            if body is None:
+            ends_with_label = body is None
+            if ends_with_label:
                 label = name.strip()
                 continue
             groups = self._groups(body)
@@ -58,6 +59,8 @@ class _Blocks:
                 else:
                     unread += 1
             broken += unread or end is None
+        if ends_with_label and items and not items[0][1]:
+            items = without_labels(items)
         return Found(items, broken, points, none and not (items or points or broken))
 
     def _groups(self, body: str) -> list[list[float]]:
@@ -186,6 +189,8 @@ def read_florence(text: str) -> Found:
             boxes = (numbers[start : start + 4] for start in range(0, len(numbers) - 3, 4))
             items += [(_box(box), label) for box in boxes]
         position = match.end()
+    if text[position:] and items and not items[0][1]:
+        items = without_labels(items)
     broken = -(-(text.count("<loc") - 4 * len(items)) // 4)
     return Found(items, broken, none=not text.strip())
 

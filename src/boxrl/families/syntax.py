@@ -14,6 +14,14 @@ Point = tuple[float, float]
 Named = tuple[Point, str]
 
 
+def without_labels(items: Sequence[Item]) -> list[Item]:
+    """The boxes of an answer whose words stand on the other side of them than in its syntax.
+
+    Each would name the box next to its own.
+    """
+    return [(box, "") for box, _ in items]
+
+
 class Found(NamedTuple):
     """What a reader found.
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from boxrl.families import marked
-from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax
+from boxrl.families.syntax import Box, Coordinate, Found, Item, Syntax, without_labels
 
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
 _MARKERS = re.compile(r"<\|[a-z_]{1,24}\|>|</?(?:ref|box)>")
@@ -210,7 +210,7 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
     places = zip(matches, ends, strict=False)
     followed = (_begins_with_words(text[match.end() : end]) for match, end in places)
     if items and not items[0][1] and all(followed):
-        return [(numbers, "") for numbers, _ in items]
+        return without_labels(items)
     return items
 
 
@@ -260,6 +260,10 @@ def read_loc(text: str) -> Found:
     for match, end in zip(matches, ends[1:], strict=True):
         label = _LOC_CUT.sub("", text[match.end() : end]).strip()
         items.append((_numbers(match), label.removesuffix(";").rstrip()))
+    if items and not items[-1][1] and text[: matches[0].start()].strip():
+        items = without_labels(
+            items
+        )  # they stand before their boxes, and each names the one before
     unread = text.count("<loc") - 4 * len(matches)
     return Found(items, -(-unread // 4), none=not text.strip())
 
