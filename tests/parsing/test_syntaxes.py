@@ -28,6 +28,8 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("internvl", ("a", "b"), "<box>[[1, 2, 30, 40]]</box>", [""]),
         ("glm-4v", ("cat",), f"The cats are at {GLM}.", ["cat"]),
         ("glm-4v", ("cat", "dog"), f"cat: {GLM}\ndog: {GLM_OTHER}", ["cat", "dog"]),
+        ("glm-4v", ("cat",), f"cat: {GLM}\ndog: {GLM_OTHER}", ["cat", "dog"]),
+        ("glm-4v", ("cat",), f"The box: {GLM}\nThe other: {GLM_OTHER}", ["cat", "cat"]),
         ("glm-4v", ("cat",), GLM * 3, ["cat"]),  # the same block again and again
         ("glm-4v", ("cat",), "<|begin_of_box|>(1,2),(30,40)<|end_of_box|>", ["cat"]),
         ("glm-4v", ("cat",), "<|begin_of_box|><1,2,30,40><|end_of_box|>" * 2, ["cat"]),

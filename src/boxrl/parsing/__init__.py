@@ -18,6 +18,7 @@ from boxrl.boxes import clip, is_size, order_corners
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.families.signs import AS_TOKENS, find_sign
+from boxrl.families.syntax import Item
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing.answers import ANSWER, find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
@@ -151,9 +152,8 @@ def _read(answer: str, family: Family, asked: Asked, ended: bool) -> tuple[Items
             return Items([], []), Rest(unusable=len(found.points), reason=reason)
         if items:
             in_prose = asked.grounds and syntax.naming and syntax.naming not in answer
-            if in_prose or not syntax.names_boxes:  # then only a label that was asked for is one
-                known = set(map(fold_label, asked.labels))
-                items = [(box, name if fold_label(name) in known else "") for box, name in items]
+            if in_prose or not syntax.names_boxes:
+                items = _only_asked(items, asked)
             named = [name or label or "" for _, name in items]
             return Items([box for box, _ in items], named), Rest(
                 unusable=broken + len(found.points)
@@ -164,6 +164,18 @@ def _read(answer: str, family: Family, asked: Asked, ended: bool) -> tuple[Items
     if not read.boxes:
         rest.unusable += broken
     return read, rest
+
+
+def _only_asked(items: list[Item], asked: Asked) -> list[Item]:
+    """The items of an answer whose words may be labels: then only one that was asked for is one.
+
+    Beside one that names its box, so do the words of the others (`cat: [...] dog: [...]`), but for
+    grounding, where one thing is asked for.
+    """
+    known = set(map(fold_label, asked.labels))
+    if not asked.grounds and any(fold_label(name) in known for _, name in items):
+        return items
+    return [(box, name if fold_label(name) in known else "") for box, name in items]
 
 
 def _place(
