@@ -78,6 +78,10 @@ def test_a_thought_that_the_prompt_opened_is_no_answer() -> None:
         ({"temperature": float("nan")}, "temperature nan"),
         ({"max_new_tokens": 0}, "max_new_tokens 0; expected 1 or more"),
         ({"seed": -1}, "seed -1"),
+        ({"n": "2"}, "n '2'; expected a whole number, 1 or more"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens 2.5; expected a whole number"),
+        ({"temperature": "hot"}, "temperature 'hot'; expected a number, 0 or more"),
+        ({"prompt": Path("standrd")}, "unknown prompt 'standrd'"),
     ],
 )
 def test_sampling_out_of_its_range_is_refused(setting: dict[str, Any], said: str) -> None:

@@ -150,13 +150,12 @@ class Detector:
             UsageError: nothing is asked for, or settings that do not go together.
             DataError: the image cannot be read, or the model could not answer.
         """
-        if n < 1 or (n > 1 and temperature <= 0):
-            raise UsageError(
-                f"n={n} needs n >= 1, and a temperature above 0 for several answers: greedy ones "
-                "are all the same"
-            )
         sampling = Sampling(temperature, max_new_tokens=max_new_tokens, seed=seed, n=n)
-        opened, asked = open_image(image), build_prompt(prompt or "standard")
+        if n > 1 and temperature == 0:
+            raise UsageError(
+                f"n={n} answers need a temperature above 0: greedy ones are all the same"
+            )
+        opened, asked = open_image(image), build_prompt(str(prompt or "standard"))
         sample = build_question(labels, question, opened.size)
         answers = ask_engine(self.engine, asked, opened, sample, sampling)
         return answers[0] if n == 1 else answers
@@ -212,6 +211,7 @@ class Detector:
                 f"samples: expected the path of a samples file, got {type(samples).__name__}; "
                 "boxrl.data.samples.write_samples(path, samples) writes one"
             )
+        prompt = str(prompt)
         options = AnswerOptions(self.options, sampling, prompt)
         read = read_samples(Path(samples))
         engine = with_questions(self.engine, prompt=build_prompt(prompt), images=Path(images))

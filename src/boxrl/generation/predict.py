@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -66,8 +67,13 @@ class Sampling:
         """
         least = {"temperature": 0, "max_new_tokens": 1, "seed": 0, "batch_size": 1, "n": 1}
         for key, lowest in least.items():
-            if not lowest <= getattr(self, key) < math.inf:
-                raise UsageError(f"{key} {getattr(self, key)!r}; expected {lowest} or more")
+            value, whole = getattr(self, key), key != "temperature"
+            is_number = isinstance(value, Integral if whole else Real)
+            if not is_number:
+                kind = "a whole number" if whole else "a number"
+                raise UsageError(f"{key} {value!r:.40}; expected {kind}, {lowest} or more")
+            if not lowest <= value < math.inf:
+                raise UsageError(f"{key} {value!r}; expected {lowest} or more")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p {self.top_p!r}; expected more than 0, at most 1")
 
