@@ -10,6 +10,7 @@ _ROUND = re.compile(rf"\(\s{{0,9}}{_BOX}\s{{0,9}}\)")
 _ALONE = re.compile(rf"[\s*`]*{_BOX}[\s*`.]*")
 _BETWEEN = r"[\s,;:=()<>\[\]|\"'xywhminaxloc_]{1,12}"
 """What may part them, such as names of coordinates and location tokens: no other words."""
+_WORD = re.compile(r"[^\W\d_]")
 _ROW = re.compile(rf"(?<![\d.]){_BETWEEN.join([_NUMBER] * 4)}")
 
 
@@ -28,8 +29,13 @@ def read_numbers(answer: str, ended: bool) -> list[tuple[float, float, float, fl
     if "[" in answer or "{" in answer:
         return []
     alone = _ALONE.fullmatch(answer) if ended else None
-    found = [alone.groups()] if alone else _ROUND.findall(answer)
-    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in found]
+    found: list[re.Match[str]] = []
+    for match in [alone] if alone else _ROUND.finditer(answer):
+        if found and _WORD.search(answer, found[-1].end(), match.start()):
+            found = []  # a revision replaces, as an array does
+        found.append(match)
+    boxes = (map(float, match.groups()) for match in found)
+    return [(a, b, c, d) for a, b, c, d in boxes]
 
 
 def holds_numbers(answer: str) -> bool:
