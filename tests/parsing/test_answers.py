@@ -54,7 +54,7 @@ def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
         ("none.", True), ("```None```", True), ("```None\n```", True), ("```text\nNone\n```", True),
         ("None<|im_end|>", True), ("```\nNone\n```</s>", True), ("None<end_of_turn>\n", True),
         ("**None**.", True), ("`None`", True), ("'None'", True), ("\u201cNone.\u201d", True),
-        ("[None]", True), ('["None"]', True), ("[NoneType]", False), ("[1] None", False),
+        ("[None]", False), ("NoneType", False), ("[1] None", False),
         ("None of them", False), ("```text\nno\n```", False), ("None<box>", False), ("", False),
     ],
 )  # fmt: skip

@@ -29,8 +29,8 @@ _FENCE = re.compile(
 )
 _ENDS = re.compile(r"(?:<[|/]?(?:\w{0,20}(?:end|eos|eot|pad)\w{0,20}|s|turn|user)\|?>\s*)+\Z")
 """Special tokens that end a turn, such as `<|im_end|>`, where a decoder keeps them."""
-_AROUND = " \t\r\n.*_`\"'\u2018\u2019\u201c\u201d[](){}"
-"""What a word alone may stand between: quotes, brackets, the signs of bold and of code."""
+_AROUND = " \t\r\n.*_`\"'\u2018\u2019\u201c\u201d"
+"""What a word alone may stand between: quotes, the signs of bold and of code."""
 _CALL = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
 
 
@@ -149,7 +149,7 @@ def read_count(answer: str) -> str | None:
 
 
 def says_none(answer: str) -> bool:
-    """Whether the answer is the word None, any case, fenced, between quotes or brackets or not."""
+    """Whether the answer is the word None, any case, fenced, between quotes or not."""
     if len(answer) > 64:  # cheaper than folding a megabyte to find that it is not "none"
         return False
     answer = _ENDS.sub("", answer.strip()).strip()
