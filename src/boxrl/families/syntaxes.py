@@ -261,9 +261,7 @@ def read_loc(text: str) -> Found:
         label = _LOC_CUT.sub("", text[match.end() : end]).strip()
         items.append((_numbers(match), label.removesuffix(";").rstrip()))
     if items and not items[-1][1] and text[: matches[0].start()].strip():
-        items = without_labels(
-            items
-        )  # they stand before their boxes, and each names the one before
+        items = without_labels(items)  # they stand before their boxes; each named the one before
     unread = text.count("<loc") - 4 * len(matches)
     return Found(items, -(-unread // 4), none=not text.strip())
 
