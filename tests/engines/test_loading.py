@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 
 from boxrl.cli import main  # noqa: E402
@@ -101,6 +102,25 @@ def test_a_model_with_an_unusable_setting(
     assert told.startswith(f"boxrl: {folder}")
     assert words in told
     assert not (tmp_path / "predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "prefix", "words"),
+    [
+        (-1, "", r"1 of the model's 92 weights are not in it \(.*\), and would be drawn by chance"),
+        (None, "base_model.model.", r"92 of .*, and 'base_model\.model\..*' is\), and would be"),
+    ],
+)
+def test_a_folder_without_some_weights_or_with_other_names_for_them(
+    kept: int | None, prefix: str, words: str, tmp_path: Path
+) -> None:
+    """transformers draws such weights by chance, and its warning is not shown."""
+    folder = Path(shutil.copytree(model_folder("tiny"), tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    some = {prefix + name: x for name, x in [*weights.items()][:kept]}
+    save_file(some, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=f"^{folder}: {words}"):
+        load(folder, threads=1)
 
 
 def test_a_tokenizer_without_a_padding_token_pads_with_its_end_token(

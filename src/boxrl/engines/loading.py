@@ -73,7 +73,8 @@ def load(
     config = read_config(folder)
     with model_errors(folder):
         processor = load_processor(folder, family)
-        loaded = transformers.AutoModelForImageTextToText.from_pretrained(
+        loaded = read_weights(
+            transformers.AutoModelForImageTextToText,
             folder,
             config=config,
             dtype=dtype,
@@ -88,6 +89,33 @@ def load(
     if device == "cpu" and _has_conv_patch_embedding(loaded):
         use_fast_patch_embedding(loaded)
     return loaded, processor
+
+
+def read_weights(kind: Any, folder: str | Path, **options: Any) -> Any:
+    """The model of a folder, every weight of which is the folder's.
+
+    transformers draws those that a folder lacks by chance, and says so in a warning alone.
+
+    Args:
+        kind: class of transformers.
+        folder: with the weights.
+        options: of its `from_pretrained`.
+
+    Raises:
+        UsageError: the folder lacks weights, or has them under other names.
+    """
+    model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+    weights = [name for name, _ in model.named_parameters()]
+    missing = [name for name in weights if name in found["missing_keys"]]
+    if missing:
+        unknown = sorted(found["unexpected_keys"])
+        instead = f", and {unknown[0]!r:.80} is" if len(unknown) >= len(missing) else ""
+        raise UsageError(
+            f"{folder}: {len(missing):,} of the model's {len(weights):,} weights are not in it "
+            f"({missing[0]} is not{instead}), and would be drawn by chance; copy it again, or save "
+            "the model anew with save_pretrained"
+        )
+    return model
 
 
 def load_processor(folder: Path, family: Family | None = None) -> Any:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from boxrl.data.files import share_weights, write_atomic
+from boxrl.engines.loading import read_weights
 from boxrl.engines.prefix.shared_prefix import (
     enable,
     log_probs,
@@ -227,7 +228,7 @@ class BoxTrainer:
             # FSDP and peft write and read names of their own.
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
             return
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        saved = read_weights(type(model), resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
