@@ -18,10 +18,11 @@ import torch
 
 from boxrl.cli import main
 from boxrl.engines.loading import load
-from boxrl.engines.training.lora import WEIGHTS, read_adapter
+from boxrl.engines.training.lora import WEIGHTS, read_adapter, refuse_ends
 from boxrl.engines.training.train import train
 from boxrl.errors import UsageError
 from boxrl.generation.model_folders import model_folder
+from tests.support.random_models import build_plain_model
 from tests.support.recipes import tiny_recipe
 
 
@@ -75,6 +76,18 @@ def test_an_adapter_of_tied_embeddings_is_refused_before_training(
     with pytest.raises(UsageError, match=r"target_modules: .*embed_tokens is input embeddings and"):
         train(recipe)
     assert not (tmp_path / "run/model").exists()
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], r".*\.q_proj|lm_head"])
+def test_an_adapter_of_the_output_layer_is_refused_by_name_and_by_pattern(targets: Any) -> None:
+    """TRL's head gives it no gradient: it stayed what it was, to the last step."""
+    from peft import LoraConfig
+
+    model = build_plain_model("qwen2.5-vl")
+    model.all_tied_weights_keys = {}
+    refuse_ends(model, LoraConfig(target_modules=r".*\.q_proj"))
+    with pytest.raises(UsageError, match=r"TRL reads the weights of lm_head past any adapter"):
+        refuse_ends(model, LoraConfig(target_modules=targets))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")

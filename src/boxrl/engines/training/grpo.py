@@ -19,7 +19,7 @@ from boxrl.engines.prefix.kernels import refuse_attention
 from boxrl.engines.steps import check_generation
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
-from boxrl.engines.training.lora import refuse_tied
+from boxrl.engines.training.lora import refuse_ends
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
@@ -73,13 +73,13 @@ def common_arguments(
     """What both trainers are built with; arguments as `build_trainer`, and TRL's config.
 
     Raises:
-        UsageError: the recipe's adapters cannot be merged into the model, or the machine does not
-            run the attention that is asked for.
+        UsageError: the recipe's adapters cannot be trained or merged, or the machine does not run
+            the attention that is asked for.
     """
     half = config.bf16 or config.fp16 or model.dtype != torch.float32
     refuse_attention(recipe.engine.attention, model.device, half)
     lora = build_lora(recipe, family)
-    refuse_tied(model, lora)
+    refuse_ends(model, lora)
     set_seed(recipe.seed)  # adapters are drawn before TRL seeds
     return {
         "model": model,

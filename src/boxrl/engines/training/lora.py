@@ -67,11 +67,12 @@ def read_adapter(folder: Path) -> Any:
     )
 
 
-def refuse_tied(model: Any, config: Any) -> None:
-    """Refuse an adapter that no merged model can hold.
+def refuse_ends(model: Any, config: Any) -> None:
+    """Refuse adapters of the output layer, and of embeddings that are the output layer, too.
 
-    Where input embeddings are the output layer, too, an adapter of one of them changes one of them
-    alone; merged, it changes both.
+    TRL reads the weights of the output layer past its adapter, which would never be trained. Where
+    input embeddings are the output layer, too, an adapter of one of them changes one of them alone;
+    merged, it changes both.
 
     Args:
         model: without its adapters, unwrapped.
@@ -92,6 +93,13 @@ def refuse_tied(model: Any, config: Any) -> None:
                 "(tied), and an adapter of one of them cannot be merged; leave "
                 f"{name.rpartition('.')[2]} out"
             )
+    output = model.get_output_embeddings()
+    name = next(name for name, module in model.named_modules() if module is output)
+    if check_target_module_exists(config, name):
+        raise UsageError(
+            f"train.lora.target_modules: TRL reads the weights of {name} past any adapter, which "
+            "would never be trained; leave it out"
+        )
 
 
 def _is_name(key: str) -> bool:
