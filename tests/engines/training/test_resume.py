@@ -46,6 +46,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LoRA": {"lora": {"r": 4, "alpha": 8}},
     "in the second epoch": {"prompts_per_step": 6, "save_steps": 3},
     "Qwen3.5": {"kind": "qwen3.5", "lora": {"r": 4, "alpha": 8}},
+    "a reference that follows": {
+        "beta": 0.3,
+        "trl": {"sync_ref_model": True, "ref_model_sync_steps": 2},
+    },
     "in the middle of a generation": {"save_steps": 3, "trl": {"num_iterations": 2}},
 }
 
@@ -159,6 +163,7 @@ def keep_pending(folder: Path, processes: int, batches: int) -> Path:
     """A checkpoint in whose generation micro-batches of two rows are left."""
     folder.mkdir()
     (folder / "trainer_state.json").write_text('{"global_step": 1, "train_batch_size": 2}')
+    (folder / "optimizer.pt").touch()
     for process in range(processes):
         inputs = [{"prompt_ids": torch.zeros(2, 3)} for _ in range(batches)]
         torch.save({"step": 1, "inputs": inputs}, folder / f"generation_{process}.pt")
@@ -186,6 +191,24 @@ def test_a_generation_is_refused_by_other_micro_batches_and_other_processes(
     trainer = build_trainer(tiny_recipe(scene_folder, tmp_path / "run", trl=trl, **options))
     folder = keep_pending(tmp_path / "checkpoint-1", processes, batches)
     with nullcontext() if goes_on else pytest.raises(UsageError, match="is cut into other micro"):
+        trainer.take_up(folder)
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [("optimizer.pt", "holds no state of the optimizer"), ("reference.pt", "holds no reference")],
+)
+def test_a_checkpoint_that_lacks_what_its_steps_build_on_is_refused(
+    lost: str, words: str, scene_folder: Path, tmp_path: Path
+) -> None:
+    """transformers goes on: the schedule from its first step, the KL term from the start model."""
+    trl = {"sync_ref_model": True, "ref_model_sync_steps": 1}
+    trainer = build_trainer(tiny_recipe(scene_folder, tmp_path / "run", beta=0.1, trl=trl, **SHORT))
+    folder = keep_pending(tmp_path / "checkpoint-1", 0, 0)
+    (folder / "reference.pt").touch()
+    trainer.take_up(folder)
+    (folder / lost).unlink()
+    with pytest.raises(UsageError, match=words):
         trainer.take_up(folder)
 
 

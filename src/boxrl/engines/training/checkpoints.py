@@ -62,6 +62,23 @@ def rows_begun(checkpoint: Path) -> int | None:
     return rows if is_whole(rows) and rows > 0 else None
 
 
+def require_optimizer(checkpoint: Path) -> None:
+    """Refuse a checkpoint of weights alone.
+
+    transformers would go on from it with another optimizer, and its schedule from the first step.
+
+    Raises:
+        UsageError: there is no state of the optimizer in it.
+    """
+    # transformers' or FSDP's, and DeepSpeed's.
+    if not any(any(checkpoint.glob(name)) for name in ("optimizer*", "global_step*")):
+        raise UsageError(
+            f"{checkpoint}: holds no state of the optimizer (train.trl.save_only_model leaves it "
+            "out), so no run goes on from it; begin one from its weights in another folder: boxrl "
+            f"export {checkpoint} --out DIR, then model=DIR"
+        )
+
+
 def cut_alike(checkpoint: Path, recipe: str) -> bool:
     """Whether a checkpoint was written by micro-batches of as many prompts as a recipe has.
 

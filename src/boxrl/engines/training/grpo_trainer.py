@@ -73,6 +73,8 @@ COMPLETIONS_EVERY = 10
 """Steps between sampled groups in completions.jsonl."""
 PENDING = "generation_{}.pt"
 """In a checkpoint: micro-batches of a process that further steps are to learn from."""
+REFERENCE = "reference.pt"
+"""In a checkpoint: weights of the reference model, where it follows the trained one."""
 
 
 class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
@@ -382,13 +384,19 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         return sampler
 
     def take_up(self, checkpoint: Path) -> None:
-        """Refuse what the micro-batches of this run cannot go on with.
+        """Refuse what this run cannot go on with.
 
         Raises:
             UsageError: completions are still to be learned from, by micro-batches of another size
-                or another number of processes.
+                or another number of processes, or a reference that had moved is not there.
         """
         super().take_up(checkpoint)
+        if self.args.sync_ref_model and not (checkpoint / REFERENCE).is_file():
+            raise UsageError(
+                f"{checkpoint}: holds no {REFERENCE}, the reference that train.trl.sync_ref_model "
+                "moves (of sharded models none is kept), so the KL term would be of the start "
+                "model again; train into another folder"
+            )
         rows, count = self.args.per_device_train_batch_size, self.args.steps_per_generation
         files = list(checkpoint.glob(PENDING.format("*")))
         own = checkpoint / PENDING.format(self.accelerator.process_index)
@@ -412,10 +420,16 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
         if self._step % (self.args.steps_per_generation * self.num_iterations):
             pending = {"step": self._step, "inputs": self._buffered_inputs}
             torch.save(pending, folder / PENDING.format(self.accelerator.process_index))
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if self.args.sync_ref_model and not sharded and self.state.is_world_process_zero:
+            torch.save(unwrap(self.ref_model).state_dict(), folder / REFERENCE)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.args.sync_ref_model:
+            weights = torch.load(Path(checkpoint) / REFERENCE, "cpu", weights_only=True)
+            unwrap(self.ref_model).load_state_dict(weights)
         name = PENDING.format(self.accelerator.process_index)
         if checkpoint is not None and (Path(checkpoint) / name).is_file():
             device = self.accelerator.device

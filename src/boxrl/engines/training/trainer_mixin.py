@@ -22,7 +22,7 @@ from boxrl.engines.prefix.shared_prefix import (
 )
 from boxrl.engines.training.batches import split_rows
 from boxrl.engines.training.bundles import BundleSampler
-from boxrl.engines.training.checkpoints import RECIPE, rows_begun
+from boxrl.engines.training.checkpoints import RECIPE, require_optimizer, rows_begun
 from boxrl.engines.training.frozen_tower import FrozenTower
 from boxrl.engines.training.paths import compare_first, describe_difference, path_of_trl
 from boxrl.engines.training.weights import ChangedWeights, keep_in_float32
@@ -89,8 +89,9 @@ class BoxTrainer:
         """Be told of the checkpoint that training goes on from, before it begins.
 
         Raises:
-            UsageError: it cannot be gone on from in micro-batches of this size.
+            UsageError: it holds too little to go on from, or is of micro-batches of another size.
         """
+        require_optimizer(checkpoint)
         self._rows_begun = rows_begun(checkpoint)
 
     @property
