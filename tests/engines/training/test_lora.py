@@ -15,10 +15,11 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from boxrl.cli import main
 from boxrl.engines.loading import load
-from boxrl.engines.training.lora import WEIGHTS, read_adapter, refuse_ends
+from boxrl.engines.training.lora import WEIGHTS, put_adapter, read_adapter, refuse_ends
 from boxrl.engines.training.train import train
 from boxrl.errors import UsageError
 from boxrl.generation.model_folders import model_folder
@@ -123,6 +124,26 @@ def test_a_merge_is_pefts_own(adapter: Path) -> None:
     assert changed and all("q_proj" in name or "k_proj" in name for name in changed)
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, expected[name].to(tensor.dtype), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (".model.language_model.", ".language_model.", "lora_A.weight is of no module of"),
+        (".model.language_model.layers.0.", ".model.layers.0.", "lora_A.weight is of no module of"),
+        ("layers.0.self_attn.q_proj.lora_B", None, "lora_B.default.weight is not in it, so the"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:peft")
+def test_an_adapter_that_would_be_put_on_in_part_is_refused(
+    old: str, new: str | None, words: str, adapter: Path
+) -> None:
+    """peft passed over what it found no place for: the merged model was the base model again."""
+    weights = load_file(adapter / WEIGHTS)
+    kept = {name: x for name, x in weights.items() if new is not None or old not in name}
+    save_file({name.replace(old, new or ""): x for name, x in kept.items()}, adapter / WEIGHTS)
+    with pytest.raises(UsageError, match=words):
+        put_adapter(load("tiny", device="cpu")[0], adapter)
 
 
 def test_what_the_config_of_an_adapter_names_is_not_loaded(

@@ -12,9 +12,9 @@ from torch import Tensor
 from boxrl.config import TINY_MODEL, read_yaml
 from boxrl.data.files import is_whole
 from boxrl.data.synthetic import World, scenes
-from boxrl.engines.loading import load, model_errors, save
+from boxrl.engines.loading import load, save
 from boxrl.engines.training.checkpoints import last_whole, step_of
-from boxrl.engines.training.lora import read_adapter
+from boxrl.engines.training.lora import put_adapter
 from boxrl.engines.training.model_card import showing_commands, write_card
 from boxrl.errors import UsageError
 from boxrl.families import read_family
@@ -81,13 +81,9 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     Raises:
         UsageError: the adapter cannot be read, or merging it gives another model.
     """
-    from peft import PeftModel
-
     model, processor = load(str(base), "float32", "cpu")
     stored = _stored_dtype(model)
-    config = read_adapter(adapter)
-    with model_errors(adapter):
-        found: Any = PeftModel.from_pretrained(model, str(adapter), config=config)
+    found = put_adapter(model, adapter)
     inputs = _one_sample(processor)
     trained = _logits(found, inputs)
     merged = found.merge_and_unload()

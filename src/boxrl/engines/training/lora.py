@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from boxrl.data.files import is_number, is_whole
+from boxrl.engines.loading import model_errors
 from boxrl.errors import UsageError
 from boxrl.families.folder import ADAPTER
 from boxrl.guard.files import read_json_object
@@ -65,6 +66,39 @@ def read_adapter(folder: Path) -> Any:
         inference_mode=True,
         **{key: bool(config.get(key, False)) for key in _FLAGS},
     )
+
+
+def put_adapter(model: Any, folder: Path) -> Any:
+    """The model under an adapter, every weight of which is in its place.
+
+    peft passes over weights whose modules have other names, as those of another version of
+    transformers have, and leaves an adapter without effect where it finds none.
+
+    Args:
+        model: of transformers; its modules are replaced.
+        folder: of the adapter.
+
+    Raises:
+        UsageError: weights are left over, or missing; see `read_adapter`.
+    """
+    from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
+
+    config = read_adapter(folder)
+    with model_errors(folder):
+        found = get_peft_model(model, config)
+        result = set_peft_model_state_dict(found, load_peft_weights(str(folder), device="cpu"))
+    missing = [name for name in result.missing_keys if ".lora_" in name]
+    base = model.name_or_path
+    for names, what in (
+        (result.unexpected_keys, f"is of no module of {base}"),
+        (missing, "is not in it"),
+    ):
+        if names:
+            raise UsageError(
+                f"{folder / WEIGHTS}: {names[0]:.120} {what}, so the adapter would be put on in "
+                "part; merge it with the versions of peft and transformers that made it"
+            )
+    return found
 
 
 def refuse_ends(model: Any, config: Any) -> None:
