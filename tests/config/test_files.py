@@ -130,6 +130,10 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL.replace("grpo", "sft") + "train: {trl: {completion_only_loss: false}}\n",
             "completion_only_loss=false would teach the model to write prompts, with a placeholder",
         ),
+        (
+            MINIMAL + "train: {trl: {generation_kwargs: {temperature: 0.5}}}\n",
+            "train: trl.generation_kwargs.temperature would hold for drawing completions and not",
+        ),
         (MINIMAL + "train: {trl: {num_train_epochs: 3}}\n", "would change nothing, for max_steps"),
         (
             MINIMAL + "train: {average_last: 0.5, trl: {save_strategy: epoch}}\n",

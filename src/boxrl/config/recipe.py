@@ -38,6 +38,15 @@ PACKAGED_MODELS = (TINY_MODEL, "tiny-taught")
 """Models inside the package by name."""
 
 
+DRAWN = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_new_tokens": "max_completion_length",
+    "max_tokens": "max_completion_length",
+}
+"""What transformers and vLLM call options of drawing -> the recipe's key under `train`."""
+
+
 def _refusing(check: Any) -> Any:
     """The check as pydantic takes it: the value itself, or a ValueError."""
 
@@ -172,6 +181,13 @@ class Train(Section):
         for name in self.trl:
             if name in Train.model_fields:
                 raise ValueError(f"trl.{name} is a key of the recipe's own: train.{name}")
+        drawn = self.trl.get("generation_kwargs")
+        for name, own in DRAWN.items():
+            if isinstance(drawn, dict) and name in drawn:
+                raise ValueError(
+                    f"trl.generation_kwargs.{name} would hold for drawing completions and not for "
+                    f"learning from them; use the recipe's key train.{own}"
+                )
         if "num_train_epochs" in self.trl:
             raise ValueError(
                 "trl.num_train_epochs would change nothing, for max_steps decides: epochs x "
