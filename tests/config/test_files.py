@@ -134,6 +134,10 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             MINIMAL + "train: {trl: {generation_kwargs: {temperature: 0.5}}}\n",
             "train: trl.generation_kwargs.temperature would hold for drawing completions and not",
         ),
+        (
+            MINIMAL + "train: {trl: {chat_template_path: mine.jinja}}\n",
+            "train.trl.chat_template_path would hold for training alone, and the trained model be",
+        ),
         (MINIMAL + "train: {trl: {num_train_epochs: 3}}\n", "would change nothing, for max_steps"),
         (
             MINIMAL + "train: {average_last: 0.5, trl: {save_strategy: epoch}}\n",

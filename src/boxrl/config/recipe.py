@@ -336,6 +336,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _template_of_the_folder(self) -> Recipe:
+        if "chat_template_path" in self.train.trl:
+            raise ValueError(
+                "train.trl.chat_template_path would hold for training alone, and the trained model "
+                "be asked by its folder's template; put this one there, as chat_template.jinja"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_run_folder(self) -> Recipe:
         if "output_dir" in self.train.trl:
             raise ValueError(
