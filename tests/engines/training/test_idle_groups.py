@@ -166,6 +166,11 @@ def alike(completions: Any, **_: Any) -> list[float]:
     return [0.7] * len(completions)
 
 
+def tenths(completions: Any, **_: Any) -> list[float]:
+    """Groups of six earn alike, each something else."""
+    return [0.1 + 0.2 * (row // 6) for row in range(len(completions))]
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "all in one pass": {},
     "one prompt a pass": {"micro_batch_prompts": 1},
@@ -210,11 +215,19 @@ def test_where_it_is_not_exact_all_groups_are_trained_on(
     assert why in trainer.notices["idle_groups"]
 
 
+@pytest.mark.parametrize(
+    ("reward", "size", "how"), [(alike, 8, "sum_then_normalize"), (tenths, 6, "normalize_then_sum")]
+)
 def test_the_logged_share_counts_groups_that_rounding_hides(
-    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(grpo, "TRLReward", lambda *_, **__: alike)
-    recipe = tiny_recipe(scene_folder, tmp_path / "run", num_generations=8, prompts_per_step=2)
+    reward: Any, size: int, how: str, scene_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Normalized, what is left by rounding is as large as any advantage."""
+    monkeypatch.setattr(grpo, "TRLReward", lambda *_, **__: reward)
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", num_generations=size, prompts_per_step=2,
+        trl={"multi_objective_aggregation": how},
+    )  # fmt: skip
     trainer = build_trainer(recipe)
     trainer.train()
     logged = [row for row in trainer.state.log_history if "frac_reward_zero_std" in row]

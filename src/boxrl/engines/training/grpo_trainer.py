@@ -161,8 +161,7 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
             batch = super()._generate_and_score_completions(rows)
         if self.shared_prefix:
             batch = count_first(batch, len(inputs), size)
-            if self.multi_objective_aggregation == "sum_then_normalize":
-                self._clear_noise(batch, size)
+            self._clear_noise(batch, size)
         return batch
 
     def _decode(self, completions: Any, **_: Any) -> list[str]:
@@ -171,10 +170,11 @@ class BoxGRPOTrainer(BoxTrainer, GRPOTrainer):
 
     def _clear_noise(self, batch: dict[str, Any], size: int) -> None:
         """Equal rewards have no advantage at all; the logged share of such groups counts them."""
-        weights = self.reward_weights.to(self._rewards)
-        rewards = (self._rewards * weights).nansum(1)
-        rewards[self._rewards.isnan().all(1)] = torch.nan
-        alike = earned_alike(rewards, size)
+        earned = self._rewards
+        if self.multi_objective_aggregation == "sum_then_normalize":
+            summed = (earned * self.reward_weights.to(earned)).nansum(1, keepdim=True)
+            earned = summed.masked_fill(earned.isnan().all(1, keepdim=True), torch.nan)
+        alike = torch.stack([earned_alike(rewards, size) for rewards in earned.T]).all(0)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["frac_reward_zero_std"][-1] = alike.float().mean().item()
         start = self.accelerator.process_index * len(batch["advantages"])
