@@ -53,6 +53,18 @@ def test_the_vision_tower_has_its_own_learning_rate(scene_folder: Path, tmp_path
         assert rates[id(parameter)] == (1e-5 if name.startswith("model.visual.") else 1e-3), name
 
 
+def test_a_pace_for_a_vision_tower_that_is_not_trained_is_refused(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    """It was passed over, as where a family names another module than the model has."""
+    recipe = tiny_recipe(
+        scene_folder, tmp_path / "run", vision_learning_rate=1e-5,
+        lora={"r": 2, "target_modules": ["q_proj"]},
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"no weight of a module 'model\.visual', .* is trained"):
+        build_trainer(recipe).create_optimizer()
+
+
 def test_a_frozen_vision_tower_gets_no_adapters(scene_folder: Path, tmp_path: Path) -> None:
     lora = {"r": 2, "alpha": 4}
     for freeze in (True, False):

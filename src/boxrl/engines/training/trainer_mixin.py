@@ -233,14 +233,26 @@ class BoxTrainer:
         model.load_state_dict(saved.state_dict())
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
-        """The optimizer, which works on float32 weights and is told the vision tower's pace."""
+        """The optimizer, which works on float32 weights and is told the vision tower's pace.
+
+        Raises:
+            UsageError: the tower has a pace of its own, and no weight of it is trained.
+        """
         is_new = self.optimizer is None
         optimizer: Optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
         if not is_new:
             return optimizer
         if self.vision_learning_rate is not None:
             named = self.model.named_parameters()
-            vision = {id(p) for name, p in named if f".{self.family.vision_module}." in f".{name}"}
+            tower = self.family.vision_module
+            vision = {id(p) for name, p in named if f".{tower}." in f".{name}"}
+            trained = (p for group in optimizer.param_groups for p in group["params"])
+            if vision.isdisjoint(map(id, trained)):
+                raise UsageError(
+                    f"train.vision_learning_rate: no weight of a module {tower!r}, the vision "
+                    "tower by its family, is trained; leave it out, train some of them "
+                    "(train.lora.target_modules), or name another --family"
+                )
             set_group_lr(optimizer, vision, self.vision_learning_rate)
         # DeepSpeed and FSDP keep float32 weights of their own, and a scaler wants the gradients.
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
