@@ -24,6 +24,13 @@ Status = Literal["ok", "empty", "partial", "malformed", "missing"]
 UNREADABLE: tuple[Status, ...] = ("malformed", "missing")
 """Statuses of answers that say nothing."""
 
+TEMPERATURES = (0.01, 100.0)
+"""At which completions can be drawn: below, logits overflow and vLLM takes 0.01 instead; above,
+every token is as likely."""
+
+SEEDS = 2**32
+"""Seeds are below it: numpy's, which transformers sets, have 32 bits."""
+
 
 class Object(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One annotated object: `bbox` is (x1, y1, x2, y2) in original pixels.

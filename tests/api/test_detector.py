@@ -75,6 +75,9 @@ def test_a_thought_that_the_prompt_opened_is_no_answer() -> None:
     ("setting", "said"),
     [
         ({"temperature": -1.0}, "temperature -1.0; expected 0 or more"),
+        ({"temperature": 1e-9}, "temperature 1e-09; expected 0, which is greedy, or 0.01 to 100"),
+        ({"temperature": 1e9}, "expected 0, which is greedy, or 0.01 to 100"),
+        ({"seed": 2**32}, "seed 4294967296; expected less than 4294967296"),
         ({"temperature": float("nan")}, "temperature nan"),
         ({"max_new_tokens": 0}, "max_new_tokens 0; expected 1 or more"),
         ({"seed": -1}, "seed -1"),

@@ -1,10 +1,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from boxrl.config import Recipe, asking_options, dump_recipe, load_recipe
+from boxrl.config import Recipe, Train, asking_options, dump_recipe, load_recipe
 from boxrl.errors import RecipeError, UsageError
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -60,6 +61,38 @@ def test_reward_weights_stand_beside_the_rewards(tmp_path: Path) -> None:
     assert [entry.weight for entry in recipe.rewards] == [1.0, 2.0]
 
 
+NUMBERS = [
+    "seed", "min_pixels", "max_pixels", "engine.threads", "data.synthetic.train",
+    "data.synthetic.test", "data.synthetic.p_absent",
+    *(f"train.lora.{key}" for key in ("r", "alpha", "dropout")),
+    *(f"train.{key}" for key, field in Train.model_fields.items()
+      if {int, float} & {field.annotation, *get_args(field.annotation)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "-1", "true", "many"])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_what_is_no_number_is_refused_for_every_number(key: str, value: str) -> None:
+    quickstart = next(path for path in RECIPES if path.stem == "quickstart")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(quickstart, [f"{key}={value}"])
+    assert caught.value.mistakes[0].startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.learning_rate", 3), ("train.vision_learning_rate", 3), ("train.beta", 1e4),
+        ("train.temperature", 1e-9), ("train.temperature", 1e3), ("train.top_p", 1.5),
+        ("train.lora.alpha", 10**7), ("engine.threads", 10**5), ("seed", 2**32),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_training_survives_are_refused(key: str, value: float) -> None:
+    quickstart = next(path for path in RECIPES if path.stem == "quickstart")
+    with pytest.raises(RecipeError, match=f"{key}: input should be"):
+        load_recipe(quickstart, [f"{key}={value}"])
+
+
 def test_three_mistakes_in_the_shipped_recipe_are_three_lines() -> None:
     path = next(path for path in RECIPES if path.stem == "quickstart")
     wrong = ["rewards=[fx]", "train.max_stepz=3", "prompt=zz"]
@@ -92,13 +125,17 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         (MINIMAL + "rewards: [{name: ap, thresold: 1}]\n", "has no argument 'thresold'"),
         (
             MINIMAL + "rewards: [{name: ap, weight: heavy}]\n",
-            "weight must be a number, got 'heavy'",
+            "weight must be a number, at most 1,000,000 either way, got 'heavy'",
         ),
         (
             MINIMAL + f"rewards: [{{name: ap, weight: {10**400}}}]\n",
-            "weight must be a number, got 1000",
+            "either way, got 1000",
         ),
+        (MINIMAL + "rewards: [{name: ap, weight: 1.0e+308}]\n", "at most 1,000,000 either way"),
+        (MINIMAL + "rewards: [{name: ap, weight: 0}]\n", "all rewards have weight 0"),
+        (MINIMAL + "rewards: [{name: ap, thresholds: [.nan]}]\n", "nan is no IoU"),
         (MINIMAL + "rewards: [f1, f1]\n", "duplicate reward 'f1'"),
+        (MINIMAL + "train: {trl: {max_grad_norm: .nan}}\n", "trl.max_grad_norm is nan"),
         (
             WORLD.format("nowhere"),
             "data.synthetic.world: unknown world 'nowhere'; worlds: standard",

@@ -61,7 +61,9 @@ def test_counts_stay_within_one_of_exact_shares(pairs):
         assert abs(count - total * weight / sum(weights)) < 1
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, float("inf")], [1e308, 1e308]]
+)
 def test_weights_are_positive_numbers_one_per_file(weights):
     with pytest.raises(UsageError, match="2 positive numbers"):
         counts_by_weight([5, 5], weights)

@@ -176,6 +176,13 @@ def test_a_reward_of_ones_own_by_its_import_path() -> None:
     assert pickle.loads(pickle.dumps(reward)) == reward
 
 
+def test_annotations_that_only_a_type_checker_sees_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(half.__annotations__, "factor", "SeenByTypeCheckers")
+    assert build_reward({"name": f"{__name__}:half", "factor": 3.0}).settings == {"factor": 3.0}
+
+
 def test_settings_change_the_value() -> None:
     wrong_label = [{"bbox": [0, 0, 10, 10], "label": "dog"}]
     after, before = (

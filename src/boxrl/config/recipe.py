@@ -5,12 +5,13 @@ TRL's options are not mirrored: `train.trl: {...}` goes verbatim to GRPOConfig o
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -30,6 +33,7 @@ from boxrl.families import build_family
 from boxrl.families.limits import refuse_limits
 from boxrl.prompts import build_prompt
 from boxrl.rewards import Reward, build_reward
+from boxrl.types import SEEDS, TEMPERATURES
 
 TINY_MODEL = "tiny"
 """`model:` value that names the under-trained VLM inside the package."""
@@ -45,6 +49,9 @@ DRAWN = {
     "max_tokens": "max_completion_length",
 }
 """What transformers and vLLM call options of drawing -> the recipe's key under `train`."""
+
+MOST_WEIGHT = 1_000_000
+"""Largest weight of a reward; sums in float32 lose all others beside a larger one."""
 
 
 def _refusing(check: Any) -> Any:
@@ -85,9 +92,19 @@ def default_out(name: str | None, method: str | None) -> Path:
 
 
 class Section(BaseModel):
-    """A part of a recipe; unknown keys are mistakes."""
+    """A part of a recipe; unknown keys, and numbers that are none, are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`save_steps: true` would be every single step."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        takes = get_args(annotation) or (annotation,)
+        if isinstance(value, bool) and bool not in takes and {int, float} & set(takes):
+            raise ValueError(f"expected a number, got {str(value).lower()}")
+        return value
 
 
 class Synthetic(Section):
@@ -122,7 +139,7 @@ class Lora(Section):
     """Low-rank adapters instead of full fine-tuning; the names are peft's."""
 
     r: int = Field(64, ge=1)
-    alpha: int = Field(128, ge=1)
+    alpha: int = Field(128, ge=1, le=1_000_000)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] = "all-linear"
     quantize: Literal["4bit"] | None = Field(
@@ -134,7 +151,7 @@ class Train(Section):
     """How it is trained; what is not here is TRL's and stands under `trl`."""
 
     max_steps: int = Field(200, ge=1, description="optimizer steps")
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(1e-6, gt=0, le=1)
     prompts_per_step: int = Field(8, ge=1, description="prompts of one optimizer step")
     num_generations: int = Field(8, ge=2, description="completions per prompt (GRPO)")
     micro_batch_prompts: int | None = Field(None, ge=1, description="prompts per forward pass")
@@ -142,12 +159,14 @@ class Train(Section):
         1, ge=1, description="prompts of one image that stand together and share it, at most"
     )
     max_completion_length: int = Field(1024, ge=1, description="tokens")
-    temperature: float = Field(1.0, gt=0, description="of sampling (GRPO)")
+    temperature: float = Field(
+        1.0, ge=TEMPERATURES[0], le=TEMPERATURES[1], description="of sampling (GRPO)"
+    )
     top_p: float = Field(1.0, gt=0, le=1)
-    beta: float = Field(0.0, ge=0, description="weight of the KL penalty (GRPO)")
+    beta: float = Field(0.0, ge=0, le=1000, description="weight of the KL penalty (GRPO)")
     freeze_vision: bool = False
     vision_learning_rate: float | None = Field(
-        None, gt=0, description="of the vision tower; learning_rate where it is not named"
+        None, gt=0, le=1, description="of the vision tower; learning_rate where it is not named"
     )
     lora: Lora | None = None
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
@@ -196,6 +215,13 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _numbers_in_trl(self) -> Train:
+        for name, value in self.trl.items():
+            if isinstance(value, float) and math.isnan(value):
+                raise ValueError(f"trl.{name} is {value}, which is no number")
+        return self
+
+    @model_validator(mode="after")
     def _checkpoints_by_steps(self) -> Train:
         strategy = self.trl.get("save_strategy") or "no"
         if strategy not in ("steps", "no") and (self.validate_samples or self.average_last):
@@ -223,7 +249,9 @@ class EngineSettings(Section):
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, ge=1, description="CPU threads; the machine's by default")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads; the machine's by default"
+    )
     shared_prefix: bool | Literal["if_exact"] = Field(
         True,
         description="run a group's prompt once (GRPO), pack samples and share their images (SFT); "
@@ -260,8 +288,10 @@ class WeightedReward:
         """
         settings = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
         weight = settings.pop("weight", 1.0)
-        if not is_number(weight):
-            raise ValueError(f"weight must be a number, got {weight!r:.40}")
+        if not is_number(weight) or abs(weight) > MOST_WEIGHT:
+            raise ValueError(
+                f"weight must be a number, at most {MOST_WEIGHT:,} either way, got {weight!r:.40}"
+            )
         try:
             reward = build_reward(settings)
         except UsageError as error:
@@ -299,7 +329,7 @@ class Recipe(Section):
         default_factory=lambda known: default_out(known.get("name"), known.get("method")),
         description="run folder; runs/NAME-METHOD where it is not named",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     data: Data
     rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)
     train: Train = Train()
@@ -311,6 +341,12 @@ class Recipe(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"duplicate reward {twice[0]!r}; give it a weight instead")
+        return self
+
+    @model_validator(mode="after")
+    def _some_reward_weighs(self) -> Recipe:
+        if self.method == "grpo" and not any(entry.weight for entry in self.rewards):
+            raise ValueError("all rewards have weight 0, which teaches nothing; give one a weight")
         return self
 
     @model_validator(mode="after")

@@ -56,8 +56,10 @@ def counts_by_weight(
     Raises:
         UsageError: a weight that is not positive, or a total that some file cannot give.
     """
-    if len(weights) != len(sizes) or any(not 0 < weight < float("inf") for weight in weights):
-        raise UsageError(f"--weights {list(weights)}; expected {len(sizes)} positive numbers")
+    if len(weights) != len(sizes) or any(not 0 < weight <= 1e9 for weight in weights):
+        raise UsageError(
+            f"--weights {list(weights)}; expected {len(sizes)} positive numbers up to 1e9"
+        )
     whole = sum(weights)
     if total is None:
         total = int(min(s * whole / w for s, w in zip(sizes, weights, strict=True)) + 1e-9)

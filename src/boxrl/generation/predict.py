@@ -28,7 +28,7 @@ from boxrl.generation.questions import Questions
 from boxrl.parsing import parse
 from boxrl.parsing.answers import as_read
 from boxrl.progress import progress_bar
-from boxrl.types import Asked, Sample
+from boxrl.types import SEEDS, TEMPERATURES, Asked, Sample
 
 Keep = Callable[[Sequence[Prediction]], None]
 """Takes finished rows, in any order; those that are on disk already are dropped."""
@@ -74,6 +74,14 @@ class Sampling:
                 raise UsageError(f"{key} {value!r:.40}; expected {kind}, {lowest} or more")
             if not lowest <= value < math.inf:
                 raise UsageError(f"{key} {value!r}; expected {lowest} or more")
+        if self.seed >= SEEDS:
+            raise UsageError(f"seed {self.seed}; expected less than {SEEDS}")
+        coldest, hottest = TEMPERATURES
+        if self.temperature and not coldest <= self.temperature <= hottest:
+            raise UsageError(
+                f"temperature {self.temperature!r}; expected 0, which is greedy, or {coldest:g} to "
+                f"{hottest:g}"
+            )
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p {self.top_p!r}; expected more than 0, at most 1")
 

@@ -145,7 +145,10 @@ def _check_settings(name: str, function: RewardFunction, settings: Mapping[str, 
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    hints = get_type_hints(function)
+    try:
+        hints = get_type_hints(function)
+    except NameError:  # annotations of one's own that only a type checker resolves
+        hints = {}
     for key, value in settings.items():
         if key not in known and not open_ended:
             takes = f"it takes: {', '.join(known)}" if known else "it takes none"

@@ -110,5 +110,7 @@ def check_worlds(worlds: Worlds) -> None:
     for name, share in shares.items():
         if name not in WORLDS:
             raise UsageError(f"unknown world {name!r}; {known}{did_you_mean(WORLDS, name)}")
-        if type(share) not in (int, float) or not 0 < share < float("inf"):
-            raise UsageError(f"world {name!r}: share {share!r:.40}; expected a positive number")
+        if type(share) not in (int, float) or not 0 < share <= 1e9:
+            raise UsageError(
+                f"world {name!r}: share {share!r:.40}; expected a positive number up to 1e9"
+            )
