@@ -57,6 +57,13 @@ def bad_archive(tmp_path):
     return write_json(tmp_path / "bad.json", document, indent=1)
 
 
+def test_convert_ends_with_the_command_that_looks_at_the_samples(archive, tmp_path, capsys):
+    out = tmp_path / "my train.jsonl"
+    _, said, _ = run(capsys, *convert(archive, out))
+    images = tmp_path / "images"
+    assert said.splitlines()[-1] == f"next: boxrl data lint '{out}' --images {images}"
+
+
 def test_a_bad_row_stops_the_conversion_and_nothing_is_written(tmp_path, capsys):
     out = tmp_path / "out" / "train.jsonl"
     status, printed, errors = run(capsys, *convert(bad_archive(tmp_path), out))
@@ -305,7 +312,7 @@ def test_convert_counts_boxes_as_stats_does_and_names_what_positive_lacks(
 ):
     out = tmp_path / "train.jsonl"
     _, printed, _ = run(capsys, *convert(archive, out))
-    first, hint = printed.splitlines()
+    first, hint, _ = printed.splitlines()
     assert first == f"{out}: 2 samples, 4 boxes, 1 crowd region, 0 negatives"
     assert "--negatives K" in hint
     assert "4 boxes, 1 crowd region, 0 negatives" in run(capsys, "data", "stats", out)[1]

@@ -37,6 +37,7 @@ FILES = {
                   "KITTI: docs/howto"),
     "dota.txt": ("imagesource:GoogleEarth\ngsd:0.1\n", "DOTA: docs/howto"),
     "yolo.txt": ("0 0.5 0.5 0.2 0.4\n", "convert yolo"),
+    "data.yaml": ("path: .\ntrain: images/train\nnames: [cat, dog]\n", "convert yolo"),
     "crowd.odgt": ('{"ID": "1", "gtboxes": []}', "CrowdHuman: docs/howto"),
     "samples.jsonl": ('{"id": "1", "image": "a", "task": "detection", "labels": ["dog"]}',
                       "needs no conversion"),

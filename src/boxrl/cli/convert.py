@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,9 @@ def run_convert(args: argparse.Namespace) -> None:
             "no absent label is asked for, so the model never learns to leave one out; "
             "--negatives K adds K absent labels per image (docs/data.md)"
         )
+    folder = reading.images.folder if reading.images else args.images
+    images = ["--images", str(folder)] if folder else []
+    print(f"next: {shlex.join(['boxrl', 'data', 'lint', str(args.out), *images])}")
 
 
 def export_samples(args: argparse.Namespace) -> None:

@@ -85,6 +85,7 @@ _KINDS = (
     Kind("KITTI", "", (rf"\A\w+ -?\d+\.\d+ \d {_N}(?: {_N}){{11}}",), OWN_READER),
     Kind("DOTA", "", (rf"\Aimagesource:|\A(?:{_N} ){{8}}[A-Za-z][\w-]* [012]\s",), OWN_READER),
     Kind("CrowdHuman", "", (r'"gtboxes":',), OWN_READER),
+    Kind("YOLO's data.yaml", "yolo", (r"(?m)^names:", r"(?m)^(?:path|train|val|nc):")),
     Kind("YOLO labels", "yolo", (r"\A\d+(?: \d?\.\d+){4,}\s",)),
 )  # fmt: skip
 

@@ -254,6 +254,18 @@ def test_defects_of_images(tmp_path, content, rule, message):
     assert message in defect.message
 
 
+def test_a_folder_that_holds_no_image_of_the_file_is_refused_and_repairs_nothing(tmp_path):
+    write_image(tmp_path / "images" / "a.png")
+    path = write(tmp_path / "x.jsonl", row(), row(id="2", image="b.png"))
+    mended = tmp_path / "mended.jsonl"
+    with pytest.raises(
+        DataError, match=r"none of its images lies in \S+, such as 'a.png'; --images"
+    ):
+        lint(path, tmp_path, fixed=mended)
+    assert not mended.exists()
+    assert lint(path, tmp_path / "images").errors == 1
+
+
 @pytest.mark.parametrize(
     ("others", "expected", "kept"),
     [

@@ -8,6 +8,7 @@ are left out, and every change is listed.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from boxrl.data.lint.rows import (
     skeleton,
 )
 from boxrl.data.samples import read_samples, render_sample
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family
 from boxrl.families.frames import GRID
 from boxrl.prompts import PROMPTS, Prompt
@@ -107,11 +108,13 @@ def lint(
         advance: called with the number of rows just done.
 
     Raises:
-        DataError: no such file.
+        DataError: no such file, or `images` holds not one of its images.
         UsageError: `fixed` exists: repairing never writes over a file.
     """
     if fixed is not None and fixed.exists():
         raise UsageError(f"{fixed}: exists; --fix writes a new file, name another one")
+    if images is not None:
+        _refuse_wrong_folder(path, images)
     across = _AcrossRows(prompt, family)
     folder = validation_images or images
     held_out = HeldOut(validation, read_samples(validation), folder) if validation else None
@@ -140,6 +143,21 @@ def lint(
 def changes_path(fixed: Path) -> Path:
     """Where the changes of a repaired file are listed."""
     return fixed.with_name(f"{fixed.stem}.changes.jsonl")
+
+
+def _refuse_wrong_folder(path: Path, images: Path) -> None:
+    """Stop where no image at all is found: a repair would leave every row out."""
+    samples = (check_row(number, line).sample for number, line in read_lines(path))
+    first = None
+    for sample in filter(None, samples):
+        if os.path.exists(images / sample.image):  # noqa: PTH110 - False for odd names, too
+            return
+        first = first or sample.image
+    if first is not None:
+        raise DataError(
+            f"{path}: none of its images lies in {images}, such as {first!r}; --images names the "
+            "folder that these paths start from, the one that was named to data convert"
+        )
 
 
 def _check_rows(
