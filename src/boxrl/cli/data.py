@@ -177,6 +177,7 @@ def _add_show(actions: Any) -> None:
 
 def run_lint(args: argparse.Namespace) -> int:
     """`boxrl data lint`; 1 where there are errors."""
+    from boxrl.data.kinds import way_out
     from boxrl.data.lint import changes_path, lint
     from boxrl.families import build_family
     from boxrl.progress import progress_bar
@@ -199,6 +200,8 @@ def run_lint(args: argparse.Namespace) -> int:
         if args.fix:
             print(f"{args.fix}: the repaired file; {changes_path(args.fix)} lists every change; "
                   f"{_count_lines(args.fix):,} of {tally(outcome.rows, 'row')} stay")  # fmt: skip
+        elif not outcome.kept and (kind := way_out(args.samples, "samples")):
+            print(f"{args.samples}: no row is a sample{kind}")
         elif outcome.errors:
             images = ["--images", str(args.images)] if args.images else []
             mended = str(args.samples.with_suffix(".mended.jsonl"))

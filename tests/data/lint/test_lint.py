@@ -254,6 +254,19 @@ def test_defects_of_images(tmp_path, content, rule, message):
     assert message in defect.message
 
 
+def test_a_file_of_another_kind_is_told_its_reader_and_not_repaired_into_nothing(tmp_path, capsys):
+    path, mended = tmp_path / "instances.json", tmp_path / "mended.jsonl"
+    path.write_text('{"images": [{"file_name": "a.png"}], "annotations": []}')
+    way = f"it looks like a COCO file: boxrl data convert coco --annotations {path} ..."
+    assert main(["data", "lint", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert way in said.splitlines()[-1]
+    assert "--fix" not in said
+    with pytest.raises(DataError, match="no row is a sample; it looks like a COCO file"):
+        lint(path, fixed=mended)
+    assert not mended.exists()
+
+
 def test_a_folder_that_holds_no_image_of_the_file_is_refused_and_repairs_nothing(tmp_path):
     write_image(tmp_path / "images" / "a.png")
     path = write(tmp_path / "x.jsonl", row(), row(id="2", image="b.png"))

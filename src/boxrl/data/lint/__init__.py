@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxrl.data.files import read_lines, write_atomic
+from boxrl.data.kinds import way_out
 from boxrl.data.lint.copies import UNCOMPARED, HeldOut, can_hash
 from boxrl.data.lint.prompts import PromptDefect, lint_labels, lint_rendered
 from boxrl.data.lint.rows import (
@@ -71,9 +72,10 @@ OFTEN = 3
 
 
 class Lint(NamedTuple):
-    """The outcome: rows looked at, their defects in order of lines, and what was not looked at."""
+    """The outcome: rows looked at, how many a repair keeps, defects by line, what was not seen."""
 
     rows: int
+    kept: int
     defects: list[Defect]
     notes: list[str]
 
@@ -108,7 +110,8 @@ def lint(
         advance: called with the number of rows just done.
 
     Raises:
-        DataError: no such file, or `images` holds not one of its images.
+        DataError: no such file, `images` holds not one of its images, or
+            it is of another kind and `fixed` would be empty.
         UsageError: `fixed` exists: repairing never writes over a file.
     """
     if fixed is not None and fixed.exists():
@@ -120,13 +123,14 @@ def lint(
     held_out = HeldOut(validation, read_samples(validation), folder) if validation else None
     notes = [UNCOMPARED] if held_out is not None and folder and not can_hash() else []
     defects: list[Defect] = []
-    rows = 0
+    rows = kept = 0
     frames: set[Frame | None] = set()
     waiting: list[Checked] = []  # for what the rest of the file says of their frame
     for checked in _check_rows(path, images, held_out, advance):
         rows += 1
         frames.add(checked.frame)
         if checked.sample is not None:
+            kept += 1
             defects += across.look_at(checked.line, checked.sample)
         if fixed is not None or checked.frame == "either":
             waiting.append(checked)
@@ -136,8 +140,10 @@ def lint(
     defects += chain.from_iterable(checked.defects for checked in settled)
     defects += across.conclude(rows)
     if fixed is not None:
+        if not kept and (kind := way_out(path, "samples")):
+            raise DataError(f"{path}: no row is a sample{kind}")
         _write_repaired(fixed, settled)
-    return Lint(rows, sorted(defects, key=lambda defect: defect.line), notes)
+    return Lint(rows, kept, sorted(defects, key=lambda defect: defect.line), notes)
 
 
 def changes_path(fixed: Path) -> Path:
