@@ -209,3 +209,14 @@ def test_a_recipe_says_how_its_model_is_asked() -> None:
     words = " --prompt 'my `words`.yaml' --family qwen3-vl --thinking off"
     assert asking_options(asked) == words
     assert asking_options({"prompt": "standard", "family": None, "thinking": None}) == ""
+
+
+def test_samples_and_annotations_are_no_recipe_and_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"id": "1", "task": "detection", "labels": ["cat"]}\n{"id": "2"}\n')
+    with pytest.raises(UsageError, match=r"a samples file of boxrl, .*\. boxrl init writes one"):
+        load_recipe(path)
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [{"file_name": "a.png"}], "annotations": []}')
+    with pytest.raises(UsageError, match="expected a recipe; it looks like a COCO file: boxrl"):
+        load_recipe(path)

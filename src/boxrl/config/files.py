@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from boxrl.config.recipe import PACKAGED_MODELS, TINY_MODEL, Recipe, is_hub_id
+from boxrl.data.kinds import way_out
 from boxrl.errors import DataError, RecipeError, UsageError, did_you_mean
 from boxrl.guard.files import MOST_YAML_BYTES, parse_yaml, read_text
 from boxrl.rewards import look_for_modules
@@ -114,9 +115,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, where 1e-6 is a number and no key is duplicate.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: the file cannot be read, or holds samples or annotations.
         RecipeError: it is not YAML, or holds no mapping.
     """
+    if path.suffix not in (".yaml", ".yml") and (kind := way_out(path, "recipe")):
+        raise UsageError(f"{path}: expected a recipe{kind}. boxrl init writes one for samples")
     try:
         text = read_text(path, MOST_YAML_BYTES)
     except DataError as error:
