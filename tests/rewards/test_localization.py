@@ -60,7 +60,7 @@ def test_beta_weighs_recall_against_precision(beta: float, expected: float) -> N
 
 @pytest.mark.parametrize("beta", [-1, float("nan"), 1e300])
 def test_an_impossible_beta_is_refused(beta: float) -> None:
-    with pytest.raises(UsageError, match="expected a number from 0 to a million"):
+    with pytest.raises(UsageError, match=r"beta is .*; expected"):
         build_reward({"name": "f1", "beta": beta})
 
 
