@@ -64,7 +64,7 @@ def test_quickstart_evaluates_trains_evaluates_and_reports(
 def test_a_model_that_was_trained_further_is_asked_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe(RECIPE, [*SMALL, f"out={tmp_path}"])
+    recipe = load_recipe(Path(RECIPE), [*SMALL, f"out={tmp_path}"])
     folder = tmp_path / "evals" / "after_greedy"
     folder.mkdir(parents=True)
     (folder / "predictions.meta.json").write_text('{"steps": 2}')

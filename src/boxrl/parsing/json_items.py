@@ -378,8 +378,9 @@ def _holds_objects(value: Any) -> bool:
 def _item(value: dict[str, Any], box_key: str, label: str | None, rest: Rest) -> Iterator[Item]:
     """The item that an object is; where it is none, `rest` counts it."""
     if value.get(box_key, []) == []:
-        if [] in value.values() and not _any_list(value):
-            rest.says_nothing = True  # {"boxes": []}
+        named = not NAME_KEYS.isdisjoint(map(str.casefold, value))
+        if [] in value.values() and not _any_list(value) and not (named and box_key in value):
+            rest.says_nothing = True  # {"boxes": []}; a label beside an empty box names something
         else:
             rest.refuse(f"no {box_key}")
         return

@@ -58,7 +58,7 @@ def _mended(found: re.Match[str], box_key: str) -> str:
     if not isinstance(value, dict):
         return text
     by_key = {str(key).casefold(): item for key, item in value.items()}
-    label = next(filter(None, (_text(by_key.get(key)) for key in LABEL_KEYS)), None)
+    label = next((by_key[key] for key in LABEL_KEYS if isinstance(by_key.get(key), str)), None)
     written = next((by_key[key] for key in (box_key, *BOX_KEYS) if key in by_key), None)
     boxes = list(_boxes(written))
     if not boxes:
@@ -84,13 +84,6 @@ def _unquoted(label: str, text: str) -> str:
     quote = label[-1:]
     kept = quote in ("'", '"') and quote in label[:-1] and label in text
     return label[:-1] if kept and label + quote not in text else label
-
-
-def _text(value: Any) -> str | None:
-    """A text, also where it stands alone in a list."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value if isinstance(value, str) else None
 
 
 def _boxes(value: Any) -> Iterator[list[float]]:

@@ -94,6 +94,7 @@ def test_a_resumed_run_keeps_the_order_that_it_began_with(questions: Path, tmp_p
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     (checkpoint / "trainer_state.json").write_text('{"train_batch_size": 12}')
+    (checkpoint / "optimizer.pt").touch()
     resumed.take_up(checkpoint)
     assert order(resumed) == order(began)
 

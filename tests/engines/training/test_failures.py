@@ -26,7 +26,9 @@ def test_a_loss_that_is_no_number_ends_the_run(
     method: str, scene_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    recipe = tiny_recipe(scene_folder, out, method=method, max_steps=6, learning_rate=1e20)
+    recipe = tiny_recipe(scene_folder, out, method=method, max_steps=6)
+    broken = recipe.train.model_copy(update={"learning_rate": 1e20})  # which no recipe may name
+    recipe = recipe.model_copy(update={"train": broken})
     with (
         pytest.raises(DataError, match=r"is NaN or infinite at step [12]; lower train"),
         Run(out, dump_recipe(recipe), {"name": "tiny"}, False),
