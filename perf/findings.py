@@ -102,9 +102,9 @@ SCREEN = (
         ),
     ),
     Line(
-        "Pay overlap in grades: **f1** over COCO's ten thresholds ends {} mAP above .5 alone and {} "
-        "above one that rises from .5 to .75; one that rises to .99 unlearns to detect ({} against "
-        "the same three at once).",
+        "Pay overlap in grades: **f1** over COCO's ten thresholds ends {} mAP above .5 alone and "
+        "{} above one that rises from .5 to .75; one that rises to .99 unlearns to detect ({} "
+        "against the same three at once).",
         (
             ("thresholds", "The mean over COCO's thresholds beats .5 alone.", "held"),
             ("thresholds", "The mean over COCO's thresholds beats a rising one.", "held"),
