@@ -215,10 +215,8 @@ class _AcrossRows:
         self.interned: dict[Any, Any] = {}
         self.refusing: dict[tuple[int, int], str] = {}  # size -> families that refuse it
         self.shown: set[str] = set()  # images with boxes
-        self.first, self.last = (
-            (1.0, 1.0),
-            0.0,
-        )  # shares of sides where boxes begin, in x and y; end
+        # Shares of the sides at which the first box begins, in x and y, and the last one ends.
+        self.first, self.last = (1.0, 1.0), 0.0
         # first line, boxes, furthest coordinate in images of such sides
         self.large = dict.fromkeys(GRIDS, (0, 0, 0.0))
 
