@@ -172,8 +172,11 @@ _LOOSE = msgspec.json.Decoder(float_hook=_as_written)
 def _decode(text: bytes, kind: type[Content]) -> Content:
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.ValidationError:
-        return msgspec.convert(_LOOSE.decode(text), kind)
+    except msgspec.ValidationError as refused:
+        try:
+            return msgspec.convert(_LOOSE.decode(text), kind)
+        except SystemError:  # msgspec's own, of whole numbers that no float holds
+            raise refused from None
     except msgspec.DecodeError:
         # Python writes NaN and Infinity, which are no JSON: null in their place is told by item.
         if not NOT_FINITE.search(text):

@@ -167,6 +167,7 @@ def metric_table(
 def _differences(compared: Mapping[str, Any]) -> Iterator[Note]:
     """What of the protocols differs where a comparison was forced."""
     for key, pair in mapping(compared.get("protocol_differs")).items():
+        pair = pair if isinstance(pair, list) else [pair]
         yield Note(f"protocol differs: {key} is {' and '.join(map(repr, pair))}", alarm=True)
 
 
