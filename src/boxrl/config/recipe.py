@@ -50,6 +50,16 @@ DRAWN = {
 }
 """What transformers and vLLM call options of drawing -> the recipe's key under `train`."""
 
+NOT_IN_TRL = {
+    "chat_template_kwargs": "hold for training alone; use the recipe's key thinking",
+    "chat_template_path": (
+        "hold for training alone, and the trained model be asked by its folder's template; put "
+        "this one there, as chat_template.jinja"
+    ),
+    "output_dir": "hide the checkpoints from --resume; use the recipe's key out",
+}
+"""TRL's options that something else has to decide -> what they would do, and the way out."""
+
 MOST_WEIGHT = 1_000_000
 """Largest weight of a reward; sums in float32 lose all others beside a larger one."""
 
@@ -363,30 +373,10 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_switch_for_thinking(self) -> Recipe:
-        if "chat_template_kwargs" in self.train.trl:
-            raise ValueError(
-                "train.trl.chat_template_kwargs would hold for training alone; use the recipe's "
-                "key thinking"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _template_of_the_folder(self) -> Recipe:
-        if "chat_template_path" in self.train.trl:
-            raise ValueError(
-                "train.trl.chat_template_path would hold for training alone, and the trained model "
-                "be asked by its folder's template; put this one there, as chat_template.jinja"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_run_folder(self) -> Recipe:
-        if "output_dir" in self.train.trl:
-            raise ValueError(
-                "train.trl.output_dir would hide the checkpoints from --resume; use the recipe's "
-                "key out"
-            )
+    def _what_trl_does_not_decide(self) -> Recipe:
+        for name, why in NOT_IN_TRL.items():
+            if name in self.train.trl:
+                raise ValueError(f"train.trl.{name} would {why}")
         return self
 
     @model_validator(mode="after")

@@ -63,9 +63,10 @@ def _mended(found: re.Match[str], box_key: str) -> str:
     boxes = list(_boxes(written))
     if not boxes:
         return text
-    named = {key: by_key[key] for key in NAME_KEYS if key in by_key}  # for the strict reader
     if label is not None:
         named = {"label": _unquoted(label, text)}
+    else:
+        named = {key: by_key[key] for key in NAME_KEYS if key in by_key}  # for the strict reader
     named |= {key: by_key[key] for key in SCORES if key in by_key}
     return ", ".join(json.dumps({box_key: box} | named, ensure_ascii=False) for box in boxes)
 

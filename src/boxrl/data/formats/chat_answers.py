@@ -151,8 +151,9 @@ class OtherFrame:
             size_wh: (width, height) in pixels.
         """
         extent = (GRID, GRID) if self.shared else self.family.extent_wh(size_wh, None)
-        low, high = _in_square(size_wh)
-        if not self.shared:
+        if self.shared:
+            low, high = _in_square(size_wh)
+        else:
             low, high = (0, 0), size_wh if self.gridded else (GRID, GRID)
         spans = zip(low, high, extent, strict=True)
         if min((end - start) / whole for start, end, whole in spans) > PART:
