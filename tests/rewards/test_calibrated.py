@@ -32,7 +32,10 @@ def paid(
 @pytest.mark.parametrize(
     ("items", "value"),
     [
-        (((A, None), (B, None)), 1.0),  # no score says 1
+        (((A, None), (B, None)), 0.0),  # no score says nothing, and earns it
+        (((A, 1), (C, None)), 0.5),
+        (((A, 1.94), (B, 1)), 0.5),  # a number that is no share is no score
+        (((A, -1), (B, 1)), 0.5),
         (((A, 1), (B, 1)), 1.0),
         (((A, 0.5), (B, 1)), (0.75 + 1) / 2),
         (((A, 1), (C, 1)), 0.0),  # what is gained by one is lost by the other
@@ -80,7 +83,7 @@ SHORT = (0.0, 0.0, 40.0, 32.0)
 @pytest.mark.parametrize(
     ("items", "value"),
     [
-        (((A, 1), (B, None)), 1.0),
+        (((A, 1), (B, None)), 0.5),
         (((SHORT, 0.8),), 0.8**2 / 2),
         (((SHORT, 1),), (2 * 0.8 - 1) / 2),
         (((SHORT, 0.8), (C, 0.5)), (0.8**2 - 0.25) / 2),

@@ -24,6 +24,10 @@ COCO = Path(__file__).parents[1] / "golden/coco/coco_val2014_100.json"
 STANDARD = PROMPTS["standard"]
 
 
+def all_but(*names):
+    return build_rewards([name for name in REWARDS if name not in names])
+
+
 @pytest.fixture(scope="module")
 def real_samples():
     """Every image of the real annotations, a negative, a question and a count."""
@@ -42,8 +46,7 @@ def test_real_annotations_are_converted_whole(real_samples):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_reward_gives_every_gold_answer_its_maximum(real_samples, family):
-    tagged = [name for name in REWARDS if name != "native_format"]
-    outcome = validate(real_samples, family, STANDARD, build_rewards(tagged))
+    outcome = validate(real_samples, family, STANDARD, all_but("native_format", "calibrated"))
     assert outcome.problems == []
     assert outcome.prompt_defects == []
     assert outcome.samples == {"detection": 101, "region": 20, "counting": 1}
@@ -53,8 +56,8 @@ def test_every_reward_gives_every_gold_answer_its_maximum(real_samples, family):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_gold_answers_to_makers_prompts_have_no_tags_and_earn_the_maximum(real_samples, family):
-    untagged = [name for name in REWARDS if name != "format"]
-    outcome = validate(real_samples, family, PROMPTS["qwen-native"], build_rewards(untagged))
+    rewards = all_but("format", "calibrated")
+    outcome = validate(real_samples, family, PROMPTS["qwen-native"], rewards)
     assert outcome.problems == []
 
 
@@ -63,10 +66,17 @@ JSON_FAMILIES = [family for family in FAMILIES.values() if SYNTAXES[family.synta
 
 @pytest.mark.parametrize("family", JSON_FAMILIES, ids=lambda family: family.name)
 def test_gold_answers_in_compact_form_are_read_back(real_samples, family):
-    rewards = build_rewards([name for name in REWARDS if name != "native_format"])
+    rewards = all_but("native_format", "calibrated")
     outcome = validate(real_samples, family, PROMPTS["compact"], rewards)
     assert outcome.problems == []
     assert outcome.prompt_defects == []
+
+
+@pytest.mark.parametrize("family", JSON_FAMILIES, ids=lambda family: family.name)
+def test_gold_answers_that_state_scores_earn_the_maximum(real_samples, family):
+    outcome = validate(real_samples, family, PROMPTS["scored"], all_but("native_format"))
+    assert outcome.problems == []
+    assert outcome.lowest["calibrated"] == 1
 
 
 def test_a_family_that_writes_no_json_has_no_compact_form():
@@ -80,6 +90,7 @@ def test_a_family_that_writes_no_json_has_no_compact_form():
     [
         ("format", "qwen-native", "prompt qwen-native asks for no tags: take native_format"),
         ("native_format", "standard", "prompt standard asks for tags"),
+        ("calibrated", "standard", "prompt standard asks for no scores: take scored"),
     ],
 )
 def test_a_reward_of_another_form_than_the_prompts_is_told_of(reward, prompt, hint):

@@ -82,7 +82,7 @@ def read(text: str, name: str = "", family: Family = FAMILIES["plain"]) -> Compl
 
 
 def prompt_of(name: str) -> Prompt:
-    return PROMPTS["qwen-native" if name == "native_format" else "standard"]
+    return PROMPTS[{"native_format": "qwen-native", "calibrated": "scored"}.get(name, "standard")]
 
 
 def gold(sample: Sample, name: str) -> Completion:

@@ -20,8 +20,8 @@ def calibrated(
     """Quadratic score of the `score` written beside every box. Range [0, 1].
 
     (sum over right boxes of 2ws - s^2, minus sum over false boxes of s^2) / targets, not below 0; a
-    box that states no score says 1. Without targets, 1 minus the sum of s^2. Boxes are right that
-    overlap a target of their label by `iou_threshold`, one to one, highest IoU first.
+    box that states no number from 0 to 1 says 0. Without targets, 1 minus the sum of s^2. Boxes are
+    right that overlap a target of their label by `iou_threshold`, one to one, highest IoU first.
 
     Law: a box whose worth w is p on average, 0 where it is false, earns p^2 on average where it
     says p, and less where it says anything else; a box that says 0 earns and costs nothing.
@@ -41,7 +41,7 @@ def calibrated(
     if not parsed.readable:
         return 0.0
     preds = parsed.detections
-    stated = [1.0 if score is None else score for score in written_scores(parsed)]
+    stated = [score or 0.0 for score in written_scores(parsed)]
     pairs = label_overlaps(preds, targets, iou_threshold)
     matched = take_free(sorted(pairs, key=itemgetter(2), reverse=True))
     right = {pred: iou if worth == "iou" else 1.0 for pred, _, iou in matched}

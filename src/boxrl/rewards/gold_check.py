@@ -20,6 +20,7 @@ from boxrl.families import Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_target
 from boxrl.rewards import RANGES, Reward
+from boxrl.rewards.calibrated import calibrated
 from boxrl.rewards.format import format_tags, native_format
 from boxrl.types import Asked, Completion, Detections, Sample, Target, fold_label
 
@@ -164,4 +165,6 @@ def _reward_mistakes(
             elif reward.function in (format_tags, native_format):
                 asks = "no tags: take native_format" if prompt.answer_tag == "optional" else "tags"
                 hint = f"; prompt {prompt.name} asks for {asks}"
+            elif reward.function is calibrated and prompt.form != "scored":
+                hint = f"; prompt {prompt.name} asks for no scores: take scored"
             yield f"reward {reward.name} gives the gold answer {value:.4f}, not {known[1]:g}{hint}"
