@@ -55,6 +55,11 @@ def test_boxes_are_not_placed_in_an_image_of_no_size(size_wh):
         parse(f"<answer>[{CAT}]</answer>", FAMILIES["qwen3-vl"], size_wh)
 
 
+def test_labels_that_are_no_asked_are_refused():
+    with pytest.raises(UsageError, match=r"asked: expected an Asked, .* got 'cat'"):
+        parse("<answer>None</answer>", "plain", (100, 100), asked="cat")
+
+
 def test_without_tags_the_whole_text_is_read_where_that_is_allowed():
     assert parse(f"[{CAT}]", PLAIN, (100, 100), answer_tag="optional").status == "ok"
 

@@ -131,7 +131,7 @@ class Family:
             )
         for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
             if value is not None and (type(value) is not int or value < 1):
-                yield f"{name}: expected an integer, got {value!r:.40}"
+                yield f"{name}: expected an integer above 0, got {value!r:.40}"
         if high < self.factor**2:
             yield (
                 f"max_pixels {high:,} is below one patch of family {self.name!r}: "

@@ -65,11 +65,11 @@ def parse(
         Detections in original pixels and how the answer read; see `Parsed`.
 
     Raises:
-        UsageError: an unknown name of a family, a rule that there is not, or a size that is none
-            or is missing; whatever the text, nothing is raised for it.
+        UsageError: an unknown name of a family, a rule that there is not, a size that is none or
+            is missing, or labels that are no `Asked`; whatever the text, nothing is raised for it.
         DataError: the model's image processor refuses images of that size.
     """
-    _check(answer_tag, reading, size_wh, input_size_wh)
+    _check(answer_tag, reading, asked, size_wh, input_size_wh)
     family = build_family(family) if isinstance(family, str) else family
     found = find_answer(text)
     answer = found.answer
@@ -97,12 +97,14 @@ def parse(
     return Parsed(NOTHING, status, answer, rest.dropped, tagged=found.tagged, reason=reason)
 
 
-def _check(answer_tag: str, reading: str, *sizes: object) -> None:
+def _check(answer_tag: str, reading: str, asked: object, *sizes: object) -> None:
     if answer_tag not in _ANSWER_TAGS or reading not in _READINGS:
         raise UsageError(
             f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
             f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
         )
+    if asked is not None and not isinstance(asked, Asked):
+        raise UsageError(f"asked: expected an Asked, such as Asked(('cat',)), got {asked!r:.40}")
     for size in sizes:
         if size is not None and not is_size(size):
             raise UsageError(f"a size is (width, height) in pixels, got {size!r:.40}")

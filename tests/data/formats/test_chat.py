@@ -181,7 +181,7 @@ def test_a_row_that_cannot_be_read_whole_is_rejected(tmp_path, images, row, fami
         ({"width": 400, "height": 200}, "plain", "its image has 400 x 200 px, and it has 200 x"),
         ({"conversation": 5, "messages": None}, "qwen2.5-vl", ""),
         ({"max_pixels": 10_000}, "qwen2.5-vl", "at 140 x 56 px, --family at 196 x 112; name a"),
-        ({"max_pixels": "few"}, "qwen2.5-vl", "max_pixels: expected an integer, got 'few'"),
+        ({"max_pixels": "few"}, "qwen2.5-vl", "max_pixels: expected an integer above 0, got 'few'"),
         ({"resized_width": 420, "resized_height": 280}, "qwen2.5-vl", "at 420 x 280 px"),
         ({"objects": {"ref": ["dog"], "bbox": [[1, 2, 9, 9]]}}, "plain", "1 boxes of objects"),
     ],
