@@ -137,8 +137,11 @@ class Asked:
 class Detections:
     """Boxes with their labels, in emission order.
 
+    Rewards of one answer share them, and those of one sample its target: nobody may write into
+    them.
+
     Attributes:
-        boxes: Float "n 4", xyxy original pixels.
+        boxes: Float "n 4", xyxy original pixels; a read-only view where an array is given.
         labels: n strings.
     """
 
@@ -146,11 +149,17 @@ class Detections:
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.boxes.shape != (len(self.labels), 4):
+        if isinstance(self.labels, str):
+            raise ValueError(f"labels must be one text per box, got the text {self.labels!r:.40}")
+        boxes = np.asarray(self.boxes, dtype=np.float64).view()
+        if boxes.shape != (len(self.labels), 4):
             raise ValueError(
                 f"boxes must have shape ({len(self.labels)}, 4) for {len(self.labels)} labels, "
-                f"got {self.boxes.shape}"
+                f"got {boxes.shape}"
             )
+        boxes.flags.writeable = False
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", tuple(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
