@@ -6,12 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import AnswerTag
 from boxrl.parsing.answers import THOUGHT
 from boxrl.rewards import Reward, Spec, build_reward
-from boxrl.rewards.adapters import as_said, find_image_path, parse_once, read_target
+from boxrl.rewards.adapters import (
+    as_said,
+    check_said,
+    find_image_path,
+    parse_once,
+    read_target,
+)
 from boxrl.rewards.format import FORM_ONLY
 from boxrl.types import NOTHING, Completion, Parsed, Target
 
@@ -53,9 +60,16 @@ class TRLReward:
             answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
 
         Raises:
-            UsageError: an unknown reward, setting or family, or no model.
+            UsageError: an unknown reward, setting, rule or family, no model, or one that is named
+                twice.
         """
         self.reward = reward = build_reward(reward)
+        check_said(opened, answer_tag)
+        if isinstance(family, ImagePath) and (model, min_pixels, max_pixels) != (None,) * 3:
+            raise UsageError(
+                "an image's way to the model names the model and its pixel limits; leave model, "
+                "min_pixels and max_pixels out"
+            )
         self.path = (
             family
             if isinstance(family, ImagePath)
