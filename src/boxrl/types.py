@@ -149,17 +149,19 @@ class Detections:
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, str):
-            raise ValueError(f"labels must be one text per box, got the text {self.labels!r:.40}")
+        labels: Any = self.labels
+        if type(labels) is not tuple:
+            if isinstance(labels, str):
+                raise ValueError(f"labels must be a text per box, got one text {labels!r:.40}")
+            object.__setattr__(self, "labels", tuple(labels))
         boxes = np.asarray(self.boxes, dtype=np.float64).view()
         if boxes.shape != (len(self.labels), 4):
             raise ValueError(
                 f"boxes must have shape ({len(self.labels)}, 4) for {len(self.labels)} labels, "
                 f"got {boxes.shape}"
             )
-        boxes.flags.writeable = False
+        boxes.setflags(write=False)
         object.__setattr__(self, "boxes", boxes)
-        object.__setattr__(self, "labels", tuple(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -13,7 +13,7 @@ from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES
 from boxrl.prompts import render_target
 from boxrl.types import Object
-from tests.support.evaluations import QWEN, A, sample
+from tests.support.evaluations import QWEN, A, prediction, sample
 
 LARGE = replace(sample("1", (A, "cat")), width=1000, height=1000)
 
@@ -71,3 +71,33 @@ def test_samples_made_in_python_may_hold_lists_and_arrays() -> None:
     )
     answers = {"1": render_target(sample("1", (A, "cat")), FAMILIES["plain"])}
     assert boxrl.evaluate([made], answers, family="plain", resamples=0).metrics["f1@0.5"] == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"finish_reason": "eos"}, "finish_reason 'eos'; expected stop, length or error"),
+        ({"n_tokens": float("nan")}, "n_tokens must be an integer"),
+        ({"input_size_wh": (0, 9)}, "input_size_wh must be"),
+        ({"id": "2"}, "is the prediction of another sample, '2'"),
+    ],
+)
+def test_predictions_made_in_python_are_checked_as_those_of_a_file(
+    made: dict[str, Any], message: str
+) -> None:
+    """Else what was cut counts as whole, and the answer to one sample as that to another."""
+    answers = {"1": replace(prediction("1", "None"), **made)}
+    with pytest.raises(DataError, match=rf"predictions\['1'\]: {message}"):
+        boxrl.evaluate([LARGE], answers, family="plain")
+
+
+def test_a_draw_of_a_sample_may_stand_for_its_answer() -> None:
+    drawn = replace(prediction("1#3", "None"), n_tokens=np.int64(9))
+    metrics = boxrl.evaluate([LARGE], {"1": drawn}, family="plain", resamples=0).metrics
+    assert metrics["tokens"]["mean"] == 9
+
+
+@pytest.mark.parametrize("seed", [None, -1, "1"])
+def test_intervals_are_drawn_by_a_seed_that_repeats_them(seed: Any) -> None:
+    with pytest.raises(UsageError, match="expected a whole number, 0 or more"):
+        boxrl.evaluate([LARGE], {"1": "None"}, family="plain", seed=seed, resamples=5)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import numpy as np
 
 from boxrl.data.files import (
     is_number,
@@ -131,6 +133,26 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         n_prompt_tokens=row.get("n_prompt_tokens"),
         asked=row.get("asked"),
     )
+
+
+def checked_prediction(prediction: Prediction, where: str) -> Prediction:
+    """A prediction made in Python, as the line of a file that says the same would be read.
+
+    Args:
+        prediction: unchecked: a server's own word for how it ended, a count that is NaN.
+        where: start of every error message.
+
+    Raises:
+        DataError: the first thing that is wrong, as of `parse_prediction`.
+    """
+    values = ((field.name, getattr(prediction, field.name)) for field in fields(prediction))
+    return parse_prediction({name: _as_read(value) for name, value in values}, where)
+
+
+def _as_read(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_probabilities(name: str, values: Any, kind: type, where: str) -> None:
