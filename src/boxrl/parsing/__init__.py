@@ -105,7 +105,8 @@ def _check(answer_tag: str, reading: str, asked: object, *sizes: object) -> None
             f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
             f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
         )
-    told = isinstance(asked, Asked) and not isinstance(asked.labels, str) and asked.task in _TASKS
+    labels = getattr(asked, "labels", None)  # the letters of a text are none
+    told = isinstance(asked, Asked) and isinstance(labels, tuple | list) and asked.task in _TASKS
     if asked is not None and not told:
         raise UsageError(f"asked: expected an Asked, such as Asked(('cat',)), got {asked!r:.40}")
     for size in sizes:

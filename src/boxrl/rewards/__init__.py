@@ -291,7 +291,8 @@ def _in_order(values: Sequence[Any] | None, what: str, n: int | None = None) -> 
 def _counts(values: Sequence[Any]) -> list[int | None]:
     """Numbers of tokens, which a table with gaps holds as floats."""
     for row, value in enumerate(values):
-        if value is not None and not (isinstance(value, Real) and value >= 0 and value % 1 == 0):
+        count = float(value) if isinstance(value, Real) else -1.0
+        if value is not None and not (count.is_integer() and count >= 0):
             raise DataError(
                 f"n_tokens[{row}]: expected a number of tokens, 0 or more, or None, got "
                 f"{value!r:.40}"
