@@ -260,9 +260,11 @@ class Completion:
             already, with that `<think>` in front.
         n_tokens: completion tokens counted by whoever generated them; None where unknown.
         progress: share of the training steps that were done, in [0, 1]; None outside training.
+        box_verify: p(yes) of each usable box, by a model that looked a second time; None where
+            none did.
     """
 
-    __slots__ = ("_parsed", "n_tokens", "progress", "text")
+    __slots__ = ("_parsed", "box_verify", "n_tokens", "progress", "text")
 
     def __init__(
         self,
@@ -270,12 +272,14 @@ class Completion:
         parsed: Parsed | Callable[[], Parsed],
         n_tokens: int | None = None,
         progress: float | None = None,
+        box_verify: Sequence[float] | None = None,
     ) -> None:
         """Keep `text` beside its parse, or beside what reads it once it is asked for."""
         self.text = text
         self._parsed = parsed
         self.n_tokens = n_tokens
         self.progress = progress
+        self.box_verify = box_verify
 
     @property
     def parsed(self) -> Parsed:

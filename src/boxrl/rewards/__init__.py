@@ -37,6 +37,7 @@ from boxrl.rewards.localization import (
 from boxrl.rewards.settings import check_numbers
 from boxrl.rewards.shaping import absent_labels, cosine, repetition
 from boxrl.rewards.targets import build_targets, check_size
+from boxrl.rewards.verified import verified
 from boxrl.types import Asked, Completion, Target
 
 RewardFunction = Callable[..., float | None]
@@ -102,7 +103,7 @@ def build_reward(spec: Spec | Reward) -> Reward:
     name = spec if isinstance(spec, str) else settings.pop("name", None)
     if not isinstance(name, str):
         raise UsageError(f"reward {spec!r:.80} has no name; rewards: {', '.join(REWARDS)}")
-    function = _import_reward(name) if ":" in name else REWARDS.get(name)
+    function = _import_reward(name) if ":" in name else (REWARDS | ASKING).get(name)
     if function is None:
         raise _unknown([name])
     _check_settings(name, function, settings)
@@ -116,13 +117,16 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     """The rewards of several specs.
 
     Raises:
-        UsageError: as `build_reward`, naming all that are unknown; also for none at all, and for
-            a duplicate name.
+        UsageError: as `build_reward`, naming all that are unknown; also for none at all, for a
+            duplicate name, and for one that asks another model.
     """
-    unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in REWARDS]
+    known = {*REWARDS, *ASKING}
+    unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in known]
     if unknown:
         raise _unknown(unknown)
     rewards = [build_reward(spec) for spec in specs]
+    if any(reward.name in ASKING for reward in rewards):
+        raise UsageError(ASKING_WHOM)
     names = [reward.name for reward in rewards]
     if len(set(names)) < len(names):
         raise UsageError(f"duplicate reward in {', '.join(names)}; names must differ")
@@ -328,7 +332,15 @@ REWARDS: dict[str, RewardFunction] = {
     "count": count,
     "native_format": native_format,
 }
-"""Every reward by name."""
+"""Every reward by name that an answer and its target decide."""
+
+ASKING: dict[str, RewardFunction] = {"verified": verified}
+"""Rewards that another model decides, by name."""
+
+ASKING_WHOM = (
+    "reward 'verified' asks another model about each box, and here none is named; boxrl train "
+    "takes it, with verifier: {model: FOLDER} in the recipe"
+)
 
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(REWARDS, (0.0, 1.0)),
