@@ -27,8 +27,8 @@ def cost(
         price: what tokens cost.
 
     Returns:
-        `prompt_tokens` and `completion_tokens`, hidden ones among them, per answer; `seconds` of wall time and `price` per
-        1,000 answers.
+        `prompt_tokens` and `completion_tokens`, hidden ones among them, per answer; `seconds` of
+        wall time and `price` per 1,000 answers.
     """
     rows = [row for row in answers if row.finish_reason != "error"]
     prompt = mean_or_none([row.n_prompt_tokens for row in rows])
