@@ -89,6 +89,13 @@ def test_tokens_that_the_total_counts_beyond_the_others_are_known(usage, hidden)
     assert read({"content": "[]"}, usage=usage).hidden_tokens == hidden
 
 
+def test_counts_of_zero_that_cannot_be_are_unknown():
+    nobody = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    written = read({"content": "[]"}, usage=nobody)
+    assert (written.n_tokens, written.prompt_tokens, written.hidden_tokens) == (None, None, None)
+    assert read({"content": ""}, usage=nobody | {"prompt_tokens": 7}).n_tokens == 0
+
+
 def test_a_stream_keeps_thoughts_in_parts_and_counts_one_choice_alone():
     thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
     first, other = {"delta": {"content": thinking}}, {"index": 1, "delta": {"content": "B"}}

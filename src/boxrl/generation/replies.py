@@ -196,13 +196,7 @@ def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
     message = choice.get("message") or {}
     content, thought = _content(message.get("content") or choice.get("text") or "")
     split_off = _split_off(message)
-    usage = usage if isinstance(usage, Mapping) else {}
-    n_tokens, prompt_tokens, total = (
-        count if is_whole(count) else None
-        for count in map(usage.get, ("completion_tokens", "prompt_tokens", "total_tokens"))
-    )
-    counted = None not in (n_tokens, prompt_tokens, total)
-    hidden = (total or 0) - (prompt_tokens or 0) - (n_tokens or 0) if counted else 0
+    n_tokens, prompt_tokens, hidden = _counted(usage, bool(content or split_off or thought))
     said = str(choice.get("finish_reason")).partition(":")[0].strip()
     word = said.lower()
     finish_reason, error = _finish(choice, word)
@@ -214,7 +208,7 @@ def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
         tokens=_tokens(choice.get("logprobs")),
         error=error,
         prompt_tokens=prompt_tokens,
-        hidden_tokens=hidden if hidden > 0 else None,
+        hidden_tokens=hidden,
         unknown_word=None if word in WHOLE | CUT | FAILED.keys() else _writable(said),
         likeliest=_likeliest(choice.get("logprobs")),
     )
@@ -236,6 +230,24 @@ def _content(content: Any) -> tuple[str, str]:
         elif part.get("thinking"):
             thought.append(_content(part["thinking"])[0])
     return "".join(text), "".join(thought)
+
+
+def _counted(usage: Any, written: bool) -> tuple[int | None, int | None, int | None]:
+    """Tokens of completion and prompt, and those that the total counts beyond them.
+
+    None stands where nobody counted: some servers then say 0, which no prompt has, nor an answer
+    that is `written`.
+    """
+    usage = usage if isinstance(usage, Mapping) else {}
+    n_tokens, prompt_tokens, total = (
+        count if is_whole(count) else None
+        for count in map(usage.get, ("completion_tokens", "prompt_tokens", "total_tokens"))
+    )
+    n_tokens = None if written and not n_tokens else n_tokens
+    prompt_tokens = prompt_tokens or None
+    if n_tokens is None or prompt_tokens is None or total is None:
+        return n_tokens, prompt_tokens, None
+    return n_tokens, prompt_tokens, max(total - prompt_tokens - n_tokens, 0) or None
 
 
 def _split_off(message: Mapping[str, Any]) -> str:
