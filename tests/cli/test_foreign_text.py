@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from boxrl.cli import main
 from boxrl.cli.benchmark import print_cited
+from boxrl.cli.doctor import _verdict
+from boxrl.cli.tables import print_change
 from boxrl.data.samples import write_samples
 from boxrl.evaluate.tables import CitedTable
 from tests.support.chat_server import chat_server
@@ -65,6 +68,17 @@ def test_a_servers_own_words_are_shown_as_they_are(
     error = capsys.readouterr().err
     assert "refused" in error or "filter" in error
     assert "\x1b" not in error
+
+
+def test_ids_and_folders_in_brackets_are_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    said = _verdict("f1", {"probes": {}, "zero_variance": ["[/x]\x1b[2J", "[bold]"]})
+    print_change(Console(), "prompt 'runs/[v2]/p.yaml'", {"metrics": {}, "flipped": {}}, {})
+    Console().print(said)
+    out = capsys.readouterr().out
+    assert "runs/[v2]/p.yaml" in out and "([/x]⟨U+001B⟩[2J, [bold])" in out
 
 
 def test_a_table_to_cite_shows_small_prices(capsys: pytest.CaptureFixture[str]) -> None:

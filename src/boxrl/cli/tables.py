@@ -97,7 +97,7 @@ def print_change(
     from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
     from boxrl.evaluate.verdict import change_verdict
 
-    table = Table(title=title, title_justify="left")
+    table = PlainTable(title=plain(title, "table.title"), title_justify="left")
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     for metric in HEADLINE_METRICS:
