@@ -42,7 +42,7 @@ def resample(n_images: int, resamples: int, seed: int) -> Floats:
         Float "resamples n_images", read-only integers; every row sums to n_images.
 
     Raises:
-        UsageError: `resamples` is no whole number from 1, or the seed none from 0.
+        UsageError: `resamples` is no whole number from 1, or `seed` none from 0.
     """
     if not _is_whole(resamples, 1):
         raise UsageError(f"--resamples {resamples}: intervals need 1 or more, 1000 is usual")
