@@ -329,6 +329,11 @@ class Verifier(Section):
         description="of OpenAI-compatible servers; none runs it beside the trained model",
     )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs beside the trained model."""
+        return not self.base_urls
+
 
 class Recipe(Section):
     """One experiment."""

@@ -89,13 +89,13 @@ def verify_predictions(
     from boxrl.data.predictions import read_predictions
 
     looked = read_predictions(answers)
-    scores = {item.id: score(looked[item.id].first_tokens or {}) for item in questions}
+    scores = {item.id: _score_of(looked[item.id]) for item in questions}
     with write_atomic(out) as handle:
         for sample in samples:
             row = predictions[sample.id]
             mine = _ids(sample, scores)
-            known = tuple(UNDECIDED if scores[k] is None else scores[k] for k in mine)
-            handle.write(render_prediction(replace(row, box_verify=known)) + "\n")  # type: ignore[arg-type]
+            known = tuple([_surely(scores[key]) for key in mine])
+            handle.write(render_prediction(replace(row, box_verify=known)) + "\n")
     described = {key: facts[key] for key in ("model", "engine") if key in facts}
     limits = {"min_pixels": None, "max_pixels": None} | engine.questions.family.limits()
     limits.pop("factor", None)
@@ -159,12 +159,15 @@ def verify_boxes(
     for row in rows.values():
         if row.error:
             raise DataError(f"verifier: question {row.id!r} ended in error: {row.error}")
-    known = {key: _surely(rows[question.id]) for key, question in questions.items()}
+    known = {key: _surely(_score_of(rows[item.id])) for key, item in questions.items()}
     return [tuple([known[key] for key in mine]) for mine in keys]
 
 
-def _surely(row: Prediction) -> float:
-    found = score(row.first_tokens or {})
+def _score_of(row: Prediction) -> float | None:
+    return score(row.first_tokens or {})
+
+
+def _surely(found: float | None) -> float:
     return UNDECIDED if found is None else found
 
 

@@ -59,7 +59,7 @@ def build_report(
     page = Page(
         title=run.name,
         runs=[describe_run(run, run.name)],
-        missing=[*run.missing, *_not_computed(scores), *_misfits(gallery)],
+        missing=[*run.missing, *_not_computed(scores), *misfits(gallery.misfits)],
         metrics=_metric_tables(run),
         charts=training_curves(run.steps),
         warnings=training_warnings(run.steps),
@@ -121,7 +121,7 @@ def build_comparison(
         missing=[
             *missing,
             *_not_computed(scores),
-            *_misfits(gallery),
+            *misfits(gallery.misfits),
             *(f"{'; '.join(tables)}: {reason}" for reason, tables in unpaired.items()),
         ],
         metrics=tables,
@@ -145,11 +145,6 @@ def _not_computed(scores: Scores) -> Iterator[str]:
     """A line for each reward of the recipe that the gallery cannot show."""
     for name in scores.left_out:
         yield f"reward {name} is not computed: a report runs no code that a run names"
-
-
-def _misfits(gallery: Gallery) -> list[str]:
-    """A line where samples have pictures that are not theirs."""
-    return [misfits(gallery.misfits)] if gallery.misfits else []
 
 
 def _trainings(runs: Mapping[str, RunFolder]) -> list[Headline]:

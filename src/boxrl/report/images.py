@@ -53,12 +53,13 @@ def fits(path: Path, size_wh: tuple[int, int]) -> bool:
     return abs(width * size_wh[1] - height * size_wh[0]) <= sum(size_wh)
 
 
-def misfits(count: int) -> str:
-    """What a page says of pictures that do not fit their samples; at least one."""
-    return (
+def misfits(count: int) -> list[str]:
+    """What a page says of pictures that do not fit their samples; nothing where there are none."""
+    said = (
         f"{tally(count, 'sample')} shown without a picture: the image has other proportions than "
         "the sample says, and boxes would lie elsewhere; boxrl data lint --images names them"
     )
+    return [said] if count else []
 
 
 def read_thumbnail(path: Path, side: int) -> Thumbnail | None:

@@ -87,7 +87,7 @@ def build_samples_page(
     read = read_thumbnails(rows.pictures)
     pictures = place_thumbnails(read, out)
     notes = list(_notes(samples, shown, seed, images, rows.absent, read.count(None)))
-    notes += [misfits(rows.misfits)] if rows.misfits else []
+    notes += misfits(rows.misfits)
     figures = describe(samples)
     reasons, rejected = read_reasons(rejected_path(samples_file))
     labels = [(name, *map(n.get, LABEL_COLUMNS)) for name, n in figures["labels"].items()]

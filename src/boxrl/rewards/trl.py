@@ -12,7 +12,7 @@ from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import AnswerTag
 from boxrl.parsing.answers import THOUGHT
-from boxrl.rewards import ASKING_WHOM, Reward, Spec, build_reward
+from boxrl.rewards import ASKING, ASKING_WHOM, Reward, Spec, build_reward
 from boxrl.rewards.adapters import (
     as_said,
     check_said,
@@ -21,7 +21,6 @@ from boxrl.rewards.adapters import (
     read_target,
 )
 from boxrl.rewards.format import FORM_ONLY
-from boxrl.rewards.verified import verified
 from boxrl.types import NOTHING, Completion, Detections, Parsed, Sample, Target
 
 Message = dict[str, Any]
@@ -63,7 +62,7 @@ class TRLReward:
             max_pixels: the same.
             opened: whether the chat template opens the thought, so that completions begin in it.
             answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
-            verifier: who looks a second time at boxes, for `verified`.
+            verifier: who looks a second time at boxes; other rewards than `verified` do not ask.
 
         Raises:
             UsageError: an unknown reward, setting, rule or family, no model, or one that is named
@@ -76,7 +75,8 @@ class TRLReward:
                 "an image's way to the model names the model and its pixel limits; leave model, "
                 "min_pixels and max_pixels out"
             )
-        if reward.function is verified and verifier is None:
+        asks = reward.name in ASKING
+        if asks and verifier is None:
             raise UsageError(ASKING_WHOM)
         self.path = (
             family
@@ -85,7 +85,7 @@ class TRLReward:
         )
         self.opened = opened
         self.answer_tag = answer_tag
-        self.verifier = verifier
+        self.verifier = verifier if asks else None
         self.__name__ = reward.name.rpartition(":")[2]
 
     def __call__(

@@ -10,24 +10,18 @@ detects no more: it verifies.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
 from boxrl.config import Recipe
 from boxrl.data.samples import read_samples, write_samples
 from boxrl.data.synthetic import draw_files
-from boxrl.engines.answers import AnswerOptions, answer_samples
-from boxrl.engines.build import EngineOptions
+from boxrl.engines.tiny import lessons
 from boxrl.engines.tiny.onward import START
-from boxrl.engines.training.train import train_run
 from boxrl.evaluate.calling import evaluate_files
-from boxrl.generation.predict import Sampling
 from boxrl.generation.questions import load_image, mark_box
 from boxrl.generation.verify import box_questions
 from boxrl.matching import HIT, label_overlaps
@@ -50,7 +44,7 @@ def draw_questions(folder: Path, scenes: int, seed: int, threads: int) -> Path:
     samples, images = read_samples(drawn), folder / "images"
     asked = [
         replace(question, id=f"{question.id} {name}")
-        for name, boxes in _boxes(folder, drawn, samples, seed, threads)
+        for name, boxes in _boxes(drawn, samples, seed, threads)
         for sample, detections in boxes
         for question in _answered(sample, detections)
     ]
@@ -67,16 +61,13 @@ def draw_questions(folder: Path, scenes: int, seed: int, threads: int) -> Path:
 
 
 def _boxes(
-    folder: Path, drawn: Path, samples: list[Sample], seed: int, threads: int
+    drawn: Path, samples: list[Sample], seed: int, threads: int
 ) -> Iterator[tuple[str, list[tuple[Sample, Detections]]]]:
     """Those of the objects, and what each of ANSWERING draws."""
     yield "objects", [(sample, Detections.from_objects(sample.targets)) for sample in samples]
     by_id = {sample.id: sample for sample in samples}
-    sampling = Sampling(temperature=1.0, max_new_tokens=96, seed=seed, batch_size=64)
     for name in ANSWERING:
-        answers = folder / f"{name}.jsonl"
-        engine = EngineOptions(name, device="cpu", dtype="float32", threads=threads)
-        answer_samples(AnswerOptions(engine, sampling), samples, drawn, folder / "images", answers)
+        answers = lessons.draw_answers(name, drawn, seed, threads)
         rows = evaluate_files(samples, answers, resamples=0).rows
         found = [[Object(box.bbox, box.label) for box in row.predictions] for row in rows]
         pairs = zip(rows, found, strict=True)
@@ -95,41 +86,12 @@ def build_recipe(folder: Path, questions: Path, steps: int, seed: int, threads: 
     """SFT on the questions; arguments as `draw_questions`."""
     prompt = folder / "bare.yaml"
     prompt.write_text('instruction: ""\n', "utf-8")
-    return Recipe.model_validate(
-        {
-            "name": "teach-verify",
-            "method": "sft",
-            "model": START,
-            "prompt": str(prompt),
-            "seed": seed,
-            "out": folder / "run",
-            "data": {"train": questions, "images": folder / "images"},
-            "train": {
-                "max_steps": steps,
-                "learning_rate": 3e-4,
-                "prompts_per_step": 32,
-                "save_steps": steps,
-                "trl": {"warmup_steps": 3, "adam_beta2": 0.99},
-            },
-            "engine": {"device": "cpu", "dtype": "float32", "threads": threads},
-        }
-    )
+    return lessons.build_recipe("teach-verify", prompt, questions, steps, seed, threads)
 
 
 def main() -> None:
     """Teach it; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=1500, help="that both models answer")
-    parser.add_argument("--steps", type=int, default=300, help="of SFT")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        questions = draw_questions(folder, args.scenes, args.seed, args.threads)
-        model = train_run(build_recipe(folder, questions, args.steps, args.seed, args.threads))
-        shutil.move(model, args.out / "taught")
+    lessons.teach(__doc__, "that both models answer", draw_questions, build_recipe)
 
 
 if __name__ == "__main__":

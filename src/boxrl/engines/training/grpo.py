@@ -25,7 +25,6 @@ from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
 from boxrl.rewards.trl import TRLReward
-from boxrl.rewards.verified import verified
 from boxrl.runs import Launch
 from boxrl.types import Sample
 
@@ -65,7 +64,7 @@ def build_trainer(
                 family,
                 opened=thinking.opened,
                 answer_tag=prompt.answer_tag,
-                verifier=verifier if entry.reward.function is verified else None,
+                verifier=verifier,
             )
             for entry in recipe.rewards
         ],

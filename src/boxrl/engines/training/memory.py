@@ -110,7 +110,7 @@ def estimate(
             smoothing=options.get("label_smoothing_factor", 0.0) if recipe.method == "sft" else 0.0,
         )  # fmt: skip
     memory = held(recipe, counted, processes, strategy)
-    if recipe.verifier is not None and not recipe.verifier.base_urls:
+    if recipe.verifier is not None and recipe.verifier.is_local:
         beside = build_empty(recipe.model_copy(update={"model": recipe.verifier.model}))
         memory["verifier"] = float(count(beside).weights)
     own = image_bytes(model.config, load)

@@ -44,7 +44,7 @@ def verifier_options(recipe: Recipe) -> EngineOptions:
     named = recipe.verifier
     assert named is not None
     asked = EngineOptions(named.model, family=named.family, thinking=named.thinking)
-    if named.base_urls:
+    if not named.is_local:
         return replace(asked, engine="openai", base_urls=named.base_urls)
     run = recipe.engine
     return replace(asked, device=run.device, dtype=run.dtype, threads=run.threads)
