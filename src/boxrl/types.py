@@ -260,8 +260,8 @@ class Completion:
             already, with that `<think>` in front.
         n_tokens: completion tokens counted by whoever generated them; None where unknown.
         progress: share of the training steps that were done, in [0, 1]; None outside training.
-        box_verify: p(yes) of each usable box, by a model that looked a second time; None where
-            none did.
+        box_verify: p(yes) of each usable box under a label that was asked for, by a model that
+            looked a second time; None where none did.
     """
 
     __slots__ = ("_parsed", "box_verify", "n_tokens", "progress", "text")

@@ -69,6 +69,19 @@ def test_trl_has_all_boxes_of_a_batch_looked_at_in_one_call() -> None:
     assert reward.__name__ == "verified"
 
 
+def test_a_box_of_a_label_that_was_not_asked_for_is_wrong_before_anyone_looks() -> None:
+    calls = []
+
+    def look(asked):  # type: ignore[no-untyped-def]
+        calls.extend(boxes.labels for _, boxes in asked)
+        return [[0.8] * len(boxes) for _, boxes in asked]
+
+    reward = TRLReward("verified", "plain", verifier=look)
+    texts = [answer(CAT.bbox, CAT.bbox).replace("cat", label, 1) for label in ("dog", "Cat ")]
+    assert reward(texts, [render_sample(SAMPLE)] * 2, [[1]] * 2) == [0.4, 0.8]
+    assert calls == [("cat",), ("Cat ", "cat")]
+
+
 def test_without_anyone_to_ask_it_is_refused() -> None:
     with pytest.raises(UsageError, match="asks another model about each box"):
         TRLReward(Reward("verified", verified), "plain")

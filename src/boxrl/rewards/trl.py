@@ -21,7 +21,7 @@ from boxrl.rewards.adapters import (
     read_target,
 )
 from boxrl.rewards.format import FORM_ONLY
-from boxrl.types import NOTHING, Completion, Detections, Parsed, Sample, Target
+from boxrl.types import NOTHING, Completion, Detections, Parsed, Sample, Target, fold_label
 
 Message = dict[str, Any]
 Verifier = Callable[[Sequence[tuple[Sample, Detections]]], Sequence[Sequence[float]]]
@@ -119,7 +119,7 @@ class TRLReward:
             answers.append((text, parsed, len(ids), progress))
             targets.append(target)
             statuses.append(parsed.status)
-        looks = self._second_looks(sample, [parsed.detections for _, parsed, *_ in answers])
+        looks = self._second_looks(sample, [parsed for _, parsed, *_ in answers])
         values = [
             self.reward(Completion(*answer, box_verify=look), target)
             for answer, look, target in zip(answers, looks, targets, strict=True)
@@ -130,16 +130,31 @@ class TRLReward:
         return values
 
     def _second_looks(
-        self, lines: Sequence[str], boxes: Sequence[Detections]
+        self, lines: Sequence[str], answers: Sequence[Parsed]
     ) -> Sequence[Sequence[float] | None]:
-        """P(yes) of each answer's boxes, all asked at once; None where nobody is to look."""
+        """P(yes) of each answer's boxes, all asked at once; None where nobody is to look.
+
+        A box under a label that nobody asked for is wrong whatever it holds, and is not looked at.
+        """
         if self.verifier is None:
-            return [None] * len(boxes)
-        return self.verifier(list(zip(map(parse_line, lines), boxes, strict=True)))
+            return [None] * len(answers)
+        samples = map(parse_line, lines)
+        return self.verifier(
+            [
+                (sample, _asked_for(sample, read))
+                for sample, read in zip(samples, answers, strict=True)
+            ]
+        )
 
     def _text(self, written: str | Sequence[Message]) -> str:
         """What the model wrote, with the tag that the prompt wrote for it."""
         return completion_text(written, self.opened)
+
+
+def _asked_for(sample: Sample, read: Parsed) -> Detections:
+    asked, labels = set(map(fold_label, sample.labels)), read.detections.labels
+    places = [place for place, label in enumerate(labels) if fold_label(label) in asked]
+    return read.choose(places).detections
 
 
 def training_progress(state: Any) -> float | None:

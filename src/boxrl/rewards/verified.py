@@ -12,7 +12,8 @@ def verified(completion: Completion, target: Target) -> float | None:
     """How sure a second look is of the boxes: the mean of p(yes). Range [0, 1].
 
     None where nobody looked. An answer that cannot be read earns 0, one without boxes .5; a box
-    that no image can show counts as 0. Where the boxes truly lie is not asked.
+    that no image can show, or under a label that was not asked for, counts as 0. Where the boxes
+    truly lie is not asked.
 
     Args:
         completion: the answer, with `box_verify`.
