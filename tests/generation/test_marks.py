@@ -18,6 +18,9 @@ from boxrl.generation.model_folders import neutral_sampling
     [
         ("<|channel>", "gemma4", True),  # begins a thought
         ("<channel|>", "gemma4", True),
+        ("<unused94>", "gemma", True),  # MedGemma's
+        ("<unused7>", "gemma", False),
+        ("<|message|>", "internvl", True),  # gpt-oss
         ("</think>", "qwen3-vl", True),
         ("<answer>", "plain", True),
         ("<|box_start|>", "qwen2-vl", True),

@@ -38,6 +38,14 @@ DOG = '[{"bbox_2d": [5, 6, 7, 8], "label": "dog"}]'
         (f"[THINK]is it {DOG}", "", False, "open thought"),
         (f"<seed:think>is it {DOG}?</seed:think>{CAT}", CAT, False, NO_TAG),
         (f"<Think>is it {DOG}?</Think>{CAT}", CAT, False, NO_TAG),
+        (f"<THOUGHT>is it {DOG}?</THOUGHT>{CAT}", CAT, False, NO_TAG),
+        (f"<unused94>thought\nis it {DOG}?<unused95>{CAT}", CAT, False, NO_TAG),  # MedGemma
+        (f"<unused94>thought\nis it {DOG}", "", False, "open thought"),
+        (
+            f"<|channel|>analysis<|message|>is it {DOG}?<|end|><|start|>assistant"
+            f"<|channel|>final<|message|>{CAT}", CAT, False, NO_TAG,
+        ),  # gpt-oss
+        (f"<|channel|>analysis<|message|>is it {DOG}", "", False, "open thought"),
         (f"<tool_call>{DOG}</tool_call>\n{CAT}", CAT, False, NO_TAG),
         (f"{CAT} <tool_call>{DOG}", CAT, False, NO_TAG),
         (f"<answer>{CAT}</answer><tool_call>{DOG}</tool_call>", CAT, True, ""),
@@ -53,6 +61,7 @@ def test_the_answer_stands_behind_the_thought(text, answer, tagged, reason):
     [
         ("none.", True), ("```None```", True), ("```None\n```", True), ("```text\nNone\n```", True),
         ("None<|im_end|>", True), ("```\nNone\n```</s>", True), ("None<end_of_turn>\n", True),
+        ("None<\uff5cend\u2581of\u2581sentence\uff5c>", True), ("None<|return|>", True),
         ("**None**.", True), ("`None`", True), ("'None'", True), ("\u201cNone.\u201d", True),
         ("[None]", False), ("NoneType", False), ("[1] None", False),
         ("None of them", False), ("```text\nno\n```", False), ("None<box>", False), ("", False),

@@ -14,6 +14,8 @@ ECHO = (
     "truck[[440, 208, 502, 255]]\nbus[[500, 244, 616, 363]]"
 )
 GLM = "<|begin_of_box|>[[110, 147, 193, 823]]<|end_of_box|>"
+BLOCK = "<|begin_of_box|>[[1, 2, 3, 4]]<|end_of_box|>"
+GROUNDED = Asked(("cat",), "grounding")
 GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
 
 
@@ -52,6 +54,7 @@ GLM_OTHER = "<|begin_of_box|>[[190, 330, 313, 852]]<|end_of_box|>"
         ("glm-4v", ("a", "b"), f"1. **a:** {GLM}\n2. b: {GLM_OTHER}", ["a", "b"]),
         ("qwen2-vl", ("a",), '[{"bbox_2d": "(1,2),(30,40)", "label": "a"}]', []),
         ("paligemma", ("a",), "<loc0001><loc0002><loc0030><loc0040><seg001><seg127> a<eos>", ["a"]),
+        ("paligemma", ("a",), "<loc0001><loc0002><loc0030><loc0040> a<eos><pad><pad>", ["a"]),
         ("florence-2", ("a",), "a<loc_1><loc_2><loc_3><loc_4><and><loc_5><loc_6><loc_7><loc_8>",
          ["a", "a"]),
     ],
@@ -122,6 +125,32 @@ def test_words_of_a_grounding_answer_are_no_label(family, box):
         assert parsed.detections.labels == (label,)
     parsed = parse(f"a bus {box}", family, (640, 480), None, "optional", Asked(("car",)))
     assert parsed.detections.labels == ("a bus",)  # one of which was asked for could be another
+
+
+@pytest.mark.parametrize(
+    ("family", "answer"),
+    [
+        ("internvl", "The sofa is at [500, 400, 900, 900], so the cat is at [1, 2, 3, 4]."),
+        ("internvl", "[500, 400, 900, 900], no: [1, 2, 3, 4]."),
+        ("internvl", "cat: [1, 2, 3, 4], beside the sofa: [500, 400, 900, 900]"),
+        ("qwen2-vl", "The sofa is at (500,400),(900,900), so the cat is at (1,2),(3,4)."),
+        ("glm-4v", f"left of the sofa at [500, 400, 900, 900]. {BLOCK}"),
+        ("glm-4v", f"{BLOCK} is left of the sofa at [500, 400, 900, 900]."),
+    ],
+)
+def test_a_grounding_answer_counts_where_it_says_the_thing_is(family, answer):
+    parsed = parse(answer, FAMILIES[family], (1000, 1000), None, "optional", GROUNDED)
+    assert (parsed.status, parsed.detections.labels) == ("ok", ("cat",))
+    assert parsed.detections.boxes == pytest.approx(np.array([[1, 2, 3, 4]]), rel=0.01)
+
+
+def test_a_frame_told_of_beside_glms_block_is_no_box():
+    asked = Asked(("cat",), "detection")
+    text = f"{BLOCK} I gave boxes normalized to [0, 0, 1000, 1000]."
+    parsed = parse(text, FAMILIES["glm-4v"], (1000, 1000), None, "optional", asked)
+    assert (parsed.status, len(parsed.detections)) == ("ok", 1)
+    beside = parse("cat: [1, 2, 3, 4]", FAMILIES["glm-4v"], (1000, 1000), None, "optional", asked)
+    assert beside.detections.labels == ("cat",)
 
 
 @pytest.mark.parametrize("between", [",", ", ", ",\n "])

@@ -104,6 +104,7 @@ def read_glm(text: str) -> Found:
     if marked.JSON_OBJECT.search(text):
         return Found([], 0)
     text, outlines = _OUTLINE.subn("", _without_repeats(text))
+    text = _without_boxes_beside(text)
     box = _GLM_BOX if "<|begin_of_box|>" in text else _BARE_BOX
     box = box if box.search(text) else _POINTS_BOX
     items: list[Item] = []
@@ -131,6 +132,19 @@ def _unread(text: str, items: Sequence[Item], bracketed: int) -> int:
     blocks = list(_FILLED.finditer(text))
     cut = bool(blocks) and "<" not in text[blocks[-1].end() :]
     return max(len(_OPENED.findall(text)) - bracketed, len(blocks) - len(items), int(cut))
+
+
+def _without_boxes_beside(text: str) -> str:
+    """Of boxes in blocks and beside them those in blocks alone: the rest is talk."""
+    blocks = list(_GLM_BLOCK.finditer(text))
+    if not any(_GLM_BOX.search(block[0]) for block in blocks):
+        return text
+    ends = [0, *(block.end() for block in blocks)]
+    beside = [text[end : block.start()] for end, block in zip(ends, blocks, strict=False)]
+    beside.append(text[ends[-1] :])
+    inside = [*(block[0] for block in blocks), ""]
+    pairs = zip(beside, inside, strict=True)
+    return "".join(_BARE_BOX.sub("", words) + block for words, block in pairs)
 
 
 def _without_repeats(text: str) -> str:
@@ -215,7 +229,7 @@ def _labels_before(text: str, box: re.Pattern[str], opening: str, closing: str) 
 
 
 def _begins_with_words(text: str) -> bool:
-    return _MARKERS.sub("", text.partition("\n")[0]).strip(_BETWEEN) != ""
+    return _MARKERS.sub("", text.partition("\n")[0]).strip(_BETWEEN + ".") != ""
 
 
 def _nearest(text: str) -> str:
@@ -241,8 +255,10 @@ def _loc(value: Coordinate) -> str:
     return f"<loc{value:04d}>" if isinstance(value, int) else f"<loc_{value}>"
 
 
-_BESIDE_LABEL = re.compile(r"<seg\d{3}>|<eos>")
-"""Mask tokens of the prefix `segment`, between a box and its label, and the end."""
+_BESIDE_LABEL = re.compile(
+    r"<seg\d{3}>|<(?:eos|bos|pad|end_of_turn)>|</?s>|<\|(?:im_end|endoftext)\|>"
+)
+"""Mask tokens of the prefix `segment`, between a box and its label, and what ends or fills up."""
 _LOC_CUT = re.compile(r"<(?:loc.*|lo?)?\Z", re.DOTALL)
 """Behind a label: location tokens that are no whole box, such as where the end cuts the next."""
 _LOC_BOX = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")

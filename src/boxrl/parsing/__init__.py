@@ -8,7 +8,7 @@ attempts.
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, groupby
 from math import inf
 from typing import Literal, get_args
 
@@ -158,6 +158,8 @@ def _read(answer: str, family: Family, asked: Asked, ended: bool) -> tuple[Items
             return Items([], []), Rest(unusable=len(found.points), reason=reason)
         if items:
             in_prose = asked.grounds and syntax.naming and syntax.naming not in answer
+            if in_prose:
+                items = _last_said(items, asked)
             if in_prose or not syntax.names_boxes:
                 items = _only_asked(items, asked)
             named = [name or label or "" for _, name in items]
@@ -170,6 +172,17 @@ def _read(answer: str, family: Family, asked: Asked, ended: bool) -> tuple[Items
     if not read.boxes:
         rest.unusable += broken
     return read, rest
+
+
+def _last_said(items: list[Item], asked: Asked) -> list[Item]:
+    """Of boxes in prose, where one thing is asked for: those it names, else those said last.
+
+    Words stand before every other run of boxes, and a later statement replaces the one before it.
+    """
+    known = set(map(fold_label, asked.labels))
+    runs = [(name, list(run)) for name, run in groupby(items, key=lambda item: item[1])]
+    named = [item for name, run in runs if fold_label(name) in known for item in run]
+    return named or runs[-1][1]
 
 
 def _only_asked(items: list[Item], asked: Asked) -> list[Item]:

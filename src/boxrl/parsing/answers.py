@@ -10,15 +10,19 @@ THOUGHT = ("<think>", "</think>")
 OTHER_THOUGHTS = (
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     ("<|channel>", "<channel|>"),
-    ("<thought>", "</thought>"),
+    ("<unused94>", "<unused95>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
-    ("<thinking>", "</thinking>"),
-    ("<Think>", "</Think>"),
-    ("<THINK>", "</THINK>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    *(
+        (f"<{spelled}>", f"</{spelled}>")
+        for word in ("think", "thinking", "thought")
+        for spelled in (word, word.capitalize(), word.upper())
+        if spelled != "think"
+    ),
 )
-"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4, the latter hosted, Mistral's
-and ByteDance's; and how some spell the usual ones."""
+"""Marks of thoughts that some models write instead: Kimi-VL, Gemma 4 and MedGemma, Mistral's,
+ByteDance's and gpt-oss; and how some spell the usual ones."""
 ANSWER = ("<answer>", "</answer>")
 BOXED = ("<|begin_of_box|>", "<|end_of_box|>")
 """Marks in which some models (GLM-V) write what counts of an answer, boxes or not."""
@@ -27,7 +31,10 @@ _LONG = len(ANSWER[0])
 _FENCE = re.compile(
     r"\A```(?:json|\w{1,16}[ \t]*\n(?=\s*[^`\s]))?\s*(.*?)\s*```\Z", re.DOTALL | re.IGNORECASE
 )
-_ENDS = re.compile(r"(?:<[|/]?(?:\w{0,20}(?:end|eos|eot|pad)\w{0,20}|s|turn|user)\|?>\s*)+\Z")
+_ENDS = re.compile(
+    r"(?:<[|\uff5c/]?(?:[\w\u2581]{0,20}(?:end|eos|eot|pad|return)[\w\u2581]{0,20}|s|turn|user)"
+    r"[|\uff5c]?>\s*)+\Z"
+)
 """Special tokens that end a turn, such as `<|im_end|>`, where a decoder keeps them."""
 _AROUND = " \t\r\n.*_`\"'\u2018\u2019\u201c\u201d"
 """What a word alone may stand between: quotes, the signs of bold and of code."""
