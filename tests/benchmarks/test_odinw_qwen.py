@@ -73,6 +73,11 @@ def test_what_would_stop_the_script_is_read_as_nothing(what: str) -> None:
     assert read(ROWS[0], True, text) == []
 
 
+def test_numbers_that_no_array_holds_are_read_as_nothing() -> None:
+    text = f'[{{"bbox_2d": [1j, 2, 3, 4], "label": "{NAMES[0]}"}}]'
+    assert read(ROWS[0], True, text) == []
+
+
 def test_a_hundred_boxes_count_for_map_and_a_thousand_for_the_rest() -> None:
     target = Sample("1", "x.jpg", 640, 480, "detection", ("fish",),
                     (Object((300.0, 300.0, 350.0, 350.0), "fish"),))  # fmt: skip

@@ -106,6 +106,7 @@ def test_unknown_lengths_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFi
         ("train.lora={r: 2, target_modules: [q_prj]}", "has no module 'q_prj'; did you mean q_p"),
         ("train.trl={report_to: [wandb]}", "train.trl.report_to: wandb is not installed"),
         ("train.trl={report_to: wandb}", "run: pip install wandb"),
+        ("train.trl={los_type: dapo}", "GRPOConfig has no such option; did you mean loss_type"),
     ],
 )
 def test_what_the_model_or_the_machine_lacks_is_told(
@@ -117,3 +118,16 @@ def test_what_the_model_or_the_machine_lacks_is_told(
     error = capsys.readouterr().err
     assert said in error
     assert len(error.split("boxrl: ")) == 2
+
+
+def test_rewards_that_apply_to_no_sample_are_a_problem_of_grpo(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counting = "data.synthetic.world=counting"
+    assert validate(counting) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "error: f1 applies to none of the counting samples" in out
+    assert "a reward for them: count" in out
+    assert validate(counting, "rewards=[format, f1, count]") == 0
+    assert validate(counting, "rewards=[format]") == 0
+    assert validate(counting, "method=sft") == 0

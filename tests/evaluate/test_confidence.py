@@ -86,6 +86,16 @@ def test_scores_that_are_no_shares_rank_nothing(score: str) -> None:
     assert "1 of 2 boxes state no score that is a number from 0 to 1" in str(found.metrics["hints"])
 
 
+def test_scores_rank_where_tolerant_reading_finds_them_and_nothing_where_no_box_stands() -> None:
+    text = str([{"bbox_2d": A, "label": "cat", "score": 0.3}])  # as Python quotes it
+    row = prediction("1", f"<answer>{text}</answer>")
+    found = evaluate(
+        [SAMPLE], {"1": row}, PLAIN, confidence="written", reading="tolerant", resamples=0
+    )
+    assert [box.confidence for box in found.rows[0].predictions] == [0.3]
+    assert run("written", prediction("1", "<answer>None</answer>")).metrics["mAP"] == 0
+
+
 def test_calibration_stands_beside_confidences_that_say_something() -> None:
     assert "calibration" not in run("constant").metrics
     found = run("written").metrics["calibration"]
@@ -110,7 +120,7 @@ def test_boxes_of_labels_that_nothing_asks_for_are_wrong_in_calibration_as_in_pr
         ("verify", WRONG_FIRST, DataError, "no box_verify for 2 boxes.*run boxrl verify"),
         ("verify", replace(WRONG_FIRST, box_verify=(0.5,)), DataError, "1 box_verify for 2 boxes"),
         ("logprob", WRONG_FIRST, DataError, "no box_logprobs for 2 boxes"),
-        ("written", prediction("1", "<answer>None</answer>"), UsageError, "--prompt scored"),
+        ("written", prediction("1", scored((A, None))), UsageError, "--prompt scored"),
     ],
 )
 def test_what_a_rule_lacks_is_told(rule: str, row: Any, error: Any, message: str) -> None:

@@ -154,6 +154,17 @@ def test_results_that_do_not_belong_to_the_samples_are_refused(
         read_results(root / "p.json", samples(root))
 
 
+def test_results_of_the_whole_set_are_taken_for_a_part_of_it(root: Path) -> None:
+    file = root / "annotations" / "instances_val2017.json"
+    rows = READERS["coco"](file, root / "val2017", mode="positive").rows
+    part = [row for row in rows if isinstance(row, Sample) and row.meta["image_id"] == 1]
+    found = read_results(root / "rf-detr.json", part)
+    assert found.keys() == {row.id for row in part}
+    write_json(root / "other.json", [RESULTS[0] | {"image_id": 99}])
+    with pytest.raises(DataError, match="image_id 99 is none of the samples'"):
+        read_results(root / "other.json", part)
+
+
 def test_samples_without_ids_cannot_be_placed(root: Path) -> None:
     bare = [Sample("1", "a.jpg", 9, 9, "detection", ("dog",))]
     with pytest.raises(DataError, match="does not say its category ids"):

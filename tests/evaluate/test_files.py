@@ -60,6 +60,10 @@ def change_a_row(folder: Path) -> None:
     (folder / "rows.jsonl").write_text(text.replace('"kind":"right"', '"kind":"background"', 1))
 
 
+def lose_the_rows(folder: Path) -> None:
+    (folder / "rows.jsonl").unlink()
+
+
 def count_other_samples(folder: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps(metrics | {"n": 80}))
@@ -79,6 +83,7 @@ def change_a_prediction(folder: Path) -> None:
     [
         (cut_rows, "metrics.json counts 12 samples, its rows are 11"),
         (change_a_row, "rows.jsonl: has changed since"),
+        (lose_the_rows, "rows.jsonl: is missing"),
         (count_other_samples, "metrics.json counts 80 samples, its rows are 12"),
         (change_the_samples, "data/test.jsonl: has changed since"),
         (change_a_prediction, "predictions.jsonl: has changed since"),

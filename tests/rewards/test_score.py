@@ -146,6 +146,9 @@ def test_a_broken_target_names_its_row(objects: Any, message: str) -> None:
         ({"name": "weighted_sum", "alpha": -1}, "alpha is -1; expected a weight of 0 or more"),
         ({"name": "f1", "thresholds": [50, 75]}, "50 is no IoU; expected a number above 0"),
         ({"name": "calibrated", "iou_threshold": 0}, "0 is no IoU"),
+        ({"name": "f1", "beta": "2"}, "beta is '2'; expected a number"),
+        ({"name": "f1", "thresholds": 0.5}, "thresholds is 0.5; expected a list"),
+        ({"name": "weighted_sum", "alpha": 0, "gamma": 0}, "all 0; expected a weight above 0"),
         ({"name": "repetition", "near_iou": 90}, "90 is no IoU"),
         (
             {"name": "progressive_f1", "schedule": [[0, 0.5], [500, 0.75]]},

@@ -60,6 +60,8 @@ def read_answer(
             box, label = item["bbox_2d"], item["label"].lower()
             if len(box) != 4:
                 continue
+            if any(isinstance(value, complex) for value in box):
+                return []  # which the script cannot make an array of
             x1, y1, x2, y2 = (
                 value / scale[k % 2] * size_wh[k % 2] for k, value in enumerate(box)
             )  # fmt: skip

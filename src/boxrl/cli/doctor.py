@@ -290,7 +290,7 @@ def print_selection(results: Mapping[str, Any]) -> None:
     Console(highlight=False, width=max(console.width, 26 + 17 * len(TRAITS))).print(table)
     console.print(
         "how far a step of unit size moves the mean of each trait, to first order, +- 95 % over "
-        "samples; no signal: samples whose completions all earn the same"
+        "images; no signal: samples whose completions all earn the same"
     )
 
 

@@ -225,9 +225,11 @@ def print_estimate(args: argparse.Namespace, recipe: Recipe) -> int:
     from boxrl.data.summary import read_summary
     from boxrl.engines.build import recipe_options
     from boxrl.engines.known_models import find_known_family
+    from boxrl.engines.requirements import check_options
     from boxrl.engines.training.memory import GIB, visible_memory
     from boxrl.engines.training.recompute import settle
 
+    check_options(recipe)
     processes, strategy, gpu_memory = args.num_processes, args.strategy, args.gpu_memory
     samples = None
     if args.summary is not None:

@@ -47,7 +47,7 @@ def run_validate(args: argparse.Namespace) -> int:
     from boxrl.generation.model_folders import config_folder
     from boxrl.progress import progress_bar
     from boxrl.prompts import build_prompt
-    from boxrl.rewards.gold_check import validate
+    from boxrl.rewards.gold_check import find_idle, validate
 
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, modules=Path.cwd())
     options, prompt = recipe_options(recipe, recipe.model), build_prompt(recipe.prompt)
@@ -60,6 +60,8 @@ def run_validate(args: argparse.Namespace) -> int:
     rewards = [entry.reward for entry in recipe.rewards]
     with progress_bar("validate", len(samples)) as bar:
         outcome = validate(samples, family, prompt, rewards, bar.advance)
+    if recipe.method == "grpo":
+        outcome.problems += find_idle(rewards, outcome)
     lengths = measure_lengths(recipe, samples, folder, family, prompt, thinking)
     missing = _missing_images(recipe, samples)
     valid = outcome.valid and not any(found.cut for found in lengths)
@@ -136,7 +138,8 @@ def _print(outcome: Validation, family: str, recipe: str) -> None:
         table.add_row(name, *("does not apply" if v is None else f"{v:.4f}" for v in values))
     Console().print(table)
     for problem in outcome.problems[:SHOWN]:
-        print(f"error: sample {problem.id!r}: {problem.message}")
+        whose = f"sample {problem.id!r}: " if problem.id else ""
+        print(f"error: {whose}{problem.message}")
     if len(outcome.problems) > SHOWN:
         print(f"... and {len(outcome.problems) - SHOWN} more; --json lists all")
     for defect in outcome.prompt_defects:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ TRACKERS = {
 
 OUTPUT_LAYER = "lm_head"
 
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+"""One option of transformers; renamed after 5.19, the last that vLLM goes with."""
+
 
 def check_requirements(recipe: Recipe, folder: Path) -> None:
-    """Refuse trackers that are not installed and adapters of layers that there are not.
+    """Refuse trackers that are not installed, options of TRL and layers that there are not.
 
     Args:
         recipe: what is to be trained.
@@ -34,8 +38,35 @@ def check_requirements(recipe: Recipe, folder: Path) -> None:
         UsageError: the key, and what to do about it.
     """
     _check_trackers(recipe.train.trl.get("report_to"))
+    check_options(recipe)
     if recipe.train.lora is not None:
         _check_targets(recipe.train.lora, folder)
+
+
+def check_options(recipe: Recipe) -> None:
+    """Refuse names under `train.trl` that TRL's config has no field for.
+
+    Where TRL is not installed nothing is refused: who trains needs it.
+
+    Args:
+        recipe: what is to be trained.
+
+    Raises:
+        UsageError: the first such name.
+    """
+    if not recipe.train.trl or importlib.util.find_spec("trl") is None:
+        return
+    if recipe.method == "grpo":
+        from trl import GRPOConfig as Config
+    else:
+        from trl import SFTConfig as Config
+    known = {field.name for field in fields(Config)} | set(CHECKPOINTING)
+    for name in recipe.train.trl:
+        if name not in known:
+            raise UsageError(
+                f"train.trl.{name}: {Config.__name__} has no such option"
+                f"{did_you_mean(sorted(known), name)}"
+            )
 
 
 def _check_trackers(named: Any) -> None:

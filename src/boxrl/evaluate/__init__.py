@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -132,7 +132,7 @@ def evaluate(
     opened, untagged = (bool(settings.get(fact)) for fact in ("opens_thought", "untagged"))
     rules = Rules(confidence, answer_tag, reading, opened, nms, untagged)
     if confidence == "written":
-        _check_written(predictions.values(), family)
+        _check_written(family)
     categories = _categories(samples)
     questions = [Question.from_sample(sample, categories, crowds) for sample in samples]
     answers = [predictions[sample.id] for sample in samples]
@@ -311,22 +311,16 @@ def _check_rules(nms: float | None, **rules: str | None) -> None:
         raise UsageError(f"nms is {nms!r:.40}; expected an IoU above 0 and up to 1, or None")
 
 
-def _check_written(predictions: Iterable[Prediction], family: Family) -> None:
-    """Refuse answers of which none states a score.
+def _check_written(family: Family) -> None:
+    """Refuse a family beside whose boxes no score can stand.
 
     Raises:
-        UsageError: so it is, or the family does not answer in JSON.
+        UsageError: it does not answer in JSON.
     """
     if not SYNTAXES[family.syntax].is_json:
         raise UsageError(
             f"--confidence written: family {family.name!r} does not write boxes as JSON, beside "
             "which a score could stand; take order, logprob or verify"
-        )
-    if not any('"score"' in row.completion or '"confidence"' in row.completion
-               for row in predictions):  # fmt: skip
-        raise UsageError(
-            "--confidence written: no answer states a score; ask for it with predict --prompt "
-            "scored, or take another rule"
         )
 
 

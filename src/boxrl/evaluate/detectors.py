@@ -79,7 +79,8 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
 
     Raises:
         DataError: no COCO results, samples without ids, scores that are no shares, boxes of a
-            negative side, or results for other images or categories.
+            negative side, or results for other images or categories; of samples that are a part
+            of their set, results of its other images are passed over.
     """
     labels: dict[tuple[Any, Any], str] = {}
     for sample in samples:
@@ -95,14 +96,19 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
         raise DataError(f"{path}: one results file, but the samples are of {len(parts)} sets")
     part = next(iter(parts), None)
     known = {sample.meta.get("image_id") for sample in samples}
-    of_all = all(sample.meta.get("mode") == "all" for sample in samples)
+    of_all = all(
+        sample.meta.get("mode") == "all" and "subset" not in sample.meta for sample in samples
+    )
     found: dict[tuple[Any, str], list[tuple[float, list[float]]]] = defaultdict(list)
-    for number, row in enumerate(read_content(path, list[ResultRow], "results")):
+    rows = read_content(path, list[ResultRow], "results")
+    other = rows and not any(row.image_id in known for row in rows)
+    for number, row in enumerate(rows):
         where = f"{path}: results[{number}]"
-        if row.image_id not in known:
+        if row.image_id not in known and (of_all or other):
             raise DataError(
                 f"{where}: image_id {row.image_id} is none of the samples'; the files do not "
-                "belong together"
+                "belong together, or the samples are a part of their set (--limit): leave out "
+                "results of other images"
             )
         if not 0 <= row.score <= 1:
             raise DataError(f"{where}: score {row.score:g}; expected a number from 0 to 1")
@@ -115,7 +121,7 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
                 f"{where}: category_id {row.category_id} is none of the samples'; the files do not "
                 "belong together, or one of them counts categories from 0"
             )
-        if label is not None:
+        if label is not None and row.image_id in known:
             found[row.image_id, label].append((row.score, [x, y, x + width, y + height]))
     return {sample.id: _answer(sample, found) for sample in samples}
 

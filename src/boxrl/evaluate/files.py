@@ -179,7 +179,7 @@ def has_rows(folder: Path) -> bool:
 def judge_predictions(
     folder: Path, metrics: Mapping[str, Any], unfinished: bool = False
 ) -> Evaluation:
-    """The predictions of a folder, judged now by the rules that its metrics.json states.
+    """Predictions that are judged now: of a run that is going on, or of 0.1.0 by its rules.
 
     Args:
         folder: with predictions.jsonl and predictions.meta.json.
@@ -188,8 +188,11 @@ def judge_predictions(
 
     Raises:
         UsageError: it holds no predictions, or they do not say what they are for.
+        DisagreementError: they were judged, and the rows are gone.
         DataError: a file is damaged, or the predictions are not those of the samples.
     """
+    if isinstance(metrics.get("files"), dict):
+        raise DisagreementError(f"{folder / ROWS_FILE}: is missing; {_redo(folder, metrics)}")
     path = folder / PREDICTIONS_FILE
     if not path.is_file():
         raise UsageError(

@@ -343,6 +343,11 @@ ASKING_WHOM = (
     "takes it, with verifier: {model: FOLDER} in the recipe"
 )
 
+OF_TASK = {
+    "detection": "f1", "grounding": "iou", "region": "choice", "counting": "count",
+}  # fmt: skip
+"""The reward to start with, of each task."""
+
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(REWARDS, (0.0, 1.0)),
     "cosine": (-0.5, 1.0),

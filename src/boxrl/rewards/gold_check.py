@@ -19,16 +19,19 @@ from boxrl.data.samples import why_unanswerable
 from boxrl.families import Family
 from boxrl.parsing import parse
 from boxrl.prompts import Prompt, render_target
-from boxrl.rewards import RANGES, Reward
+from boxrl.rewards import ASKING, OF_TASK, RANGES, Reward
 from boxrl.rewards.calibrated import calibrated
-from boxrl.rewards.format import format_tags, native_format
+from boxrl.rewards.format import FORM_ONLY, format_tags, native_format
 from boxrl.types import Asked, Completion, Detections, Sample, Target, fold_label
 
 TOLERANCE = 1e-9
 
 
 class Problem(NamedTuple):
-    """A sample whose gold answer does not earn what it should: its id and what is wrong."""
+    """A sample whose gold answer does not earn what it should: its id and what is wrong.
+
+    Of all samples where the id is empty.
+    """
 
     id: str
     message: str
@@ -118,6 +121,28 @@ def validate(
         mean = sum(exact_values) / len(exact_values) if exact_values else None
         outcome.ceiling[reward.name] = mean
     return outcome
+
+
+def find_idle(rewards: Sequence[Reward], outcome: Validation) -> Iterator[Problem]:
+    """A problem where no reward looks at what the samples ask: GRPO would learn form alone.
+
+    Args:
+        rewards: that were validated.
+        outcome: of `validate`.
+    """
+    of_content = [reward for reward in rewards if reward.function not in FORM_ONLY]
+    applied = any(outcome.lowest[reward.name] is not None for reward in of_content)
+    asking = any(reward.name in ASKING for reward in of_content)
+    if not of_content or applied or asking or outcome.problems or not outcome.samples:
+        return
+    names = " and ".join(reward.name for reward in of_content)
+    tasks = " and ".join(outcome.samples)
+    take = ", ".join(dict.fromkeys(OF_TASK[task] for task in outcome.samples))
+    yield Problem(
+        "",
+        f"{names} applies to none of the {tasks} samples, and form would be all that is "
+        f"learnt; a reward for them: {take}",
+    )
 
 
 def _box_mistakes(exact: Target, read: Detections, family: Family, sample: Sample) -> Iterator[str]:

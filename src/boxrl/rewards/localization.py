@@ -119,14 +119,20 @@ def weighted_sum(
         match_labels: `after`: a pair with the wrong label keeps its match and counts IoU 0;
             `before`: boxes of different labels cannot match.
 
+    Raises:
+        ValueError: all three weights are 0.
+
     Source: VLM-R1, reward weighted_sum.
     """
+    weights = alpha + beta + gamma
+    if not weights:
+        raise ValueError("alpha, beta and gamma are all 0; expected a weight above 0")
     matched, right, iou_sum = match_pairs(preds, targets, iou_threshold, match_labels == "before")
     n, m = len(preds), len(targets)
     position, label = iou_sum / m, right / m
     completeness = (matched / m + matched / n) / 2
     total = alpha * position + beta * label + gamma * completeness
-    return total / (alpha + beta + gamma)
+    return total / weights
 
 
 class Matched(NamedTuple):

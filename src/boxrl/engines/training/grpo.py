@@ -16,6 +16,7 @@ from boxrl.config import Recipe, dump_recipe
 from boxrl.engines.build import find_thinking, recipe_options
 from boxrl.engines.loading import banned_token_ids
 from boxrl.engines.prefix.kernels import refuse_attention
+from boxrl.engines.requirements import CHECKPOINTING
 from boxrl.engines.steps import check_generation
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
@@ -155,11 +156,8 @@ def checked_config(config: Any, options: dict[str, Any]) -> Any:
     Raises:
         UsageError: an option that TRL does not know, or options that do not go together.
     """
-    # transformers renamed it after 5.19, the last that vLLM goes with; the new name alone is
-    # heard where both are.
-    names = ("gradient_checkpointing", "activation_checkpointing")
-    name = names[hasattr(config, names[1])]
-    spelled = {re.sub("|".join(names), name, key): value for key, value in options.items()}
+    name = CHECKPOINTING[hasattr(config, CHECKPOINTING[1])]  # alone heard where both are
+    spelled = {re.sub("|".join(CHECKPOINTING), name, key): value for key, value in options.items()}
     for key, value in spelled.items():
         if value is False and key.endswith("_strategy"):
             spelled[key] = "no"  # which YAML reads as false

@@ -31,6 +31,7 @@ from boxrl.engines.training.memory import (
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import render_target
+from boxrl.rewards import OF_TASK
 from boxrl.types import Sample
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -56,15 +57,6 @@ NARROW_RATE = {"grpo": 2e-4, "sft": 1e-3}
 
 NARROW_EPOCHS = EPOCHS | {"sft": 30}
 """To a narrow model a label that it does not know is a row of single letters."""
-
-REWARDS = {
-    "detection": ["format", "f1"],
-    "grounding": ["format", "iou"],
-    "region": ["format", "choice"],
-    "counting": ["format", "count"],
-}
-"""What each task is paid for; rewards that do not apply to a sample are left out by TRL."""
-
 
 VALIDATED = 200
 """Held-out samples that checkpoints are scored on, at most."""
@@ -124,7 +116,7 @@ def write_recipe(
     content: dict[str, Any] = {
         "name": _name(samples), "method": method, "model": model,
         "data": {"train": samples, "test": validation, "images": images},
-        "rewards": list(dict.fromkeys(name for task in tasks for name in REWARDS[task])),
+        "rewards": ["format", *dict.fromkeys(OF_TASK[task] for task in tasks)],
     }  # fmt: skip
     answer = _longest_answer(read, family, model)
     epochs, options = _pace(model, method, answer)
