@@ -19,13 +19,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         ValueError: an IoU, a share, a weight or a length is none, or a schedule does not ascend.
         TypeError: something else stands in a number's place.
     """
-    for key in (*IOUS, *WEIGHTS, "threshold", "max_length"):
-        value = settings.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise TypeError(f"{key} is {value!r:.40}; expected a number")
-    for key in ("thresholds", "schedule"):
-        if not isinstance(settings.get(key, ()), list | tuple):
-            raise TypeError(f"{key} is {settings[key]!r:.40}; expected a list")
+    _check_kinds(settings)
     schedule = [(start, iou) for start, iou in settings.get("schedule", ())]
     ious = [settings[key] for key in IOUS if settings.get(key) is not None]
     ious += [*settings.get("thresholds", ()), *(iou for _, iou in schedule)]
@@ -45,3 +39,13 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"threshold is {settings['threshold']!r:.40}; expected 0 to 1")
     if settings.get("max_length", 1) < 1:
         raise ValueError(f"max_length is {settings['max_length']!r:.40}; expected 1 token or more")
+
+
+def _check_kinds(settings: Mapping[str, Any]) -> None:
+    for key in (*IOUS, *WEIGHTS, "threshold", "max_length"):
+        value = settings.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{key} is {value!r:.40}; expected a number")
+    for key in ("thresholds", "schedule"):
+        if not isinstance(settings.get(key, ()), list | tuple):
+            raise TypeError(f"{key} is {settings[key]!r:.40}; expected a list")
