@@ -171,7 +171,9 @@ class _Reader:
                 labels=(),
             )
             try:
-                sample = self._answered(empty, question, answer, objects, by_silence, where)
+                sample = self._answered(
+                    empty, question, answer, objects, by_silence, dialogue.words, where
+                )
             except DataError as error:
                 yield Rejected(str(error), row)
                 continue
@@ -191,6 +193,7 @@ class _Reader:
         answer: str,
         objects: Objects,
         by_silence: bool,
+        words: str,
         where: str,
     ) -> Sample | None:
         """The sample of a turn; None where it asks for no boxes."""
@@ -211,7 +214,7 @@ class _Reader:
             pairs = []
         elif holds_boxes(answer):
             known = Asked(asked.labels, asked.task)
-            pairs = self._boxes(answer, known, empty.size_wh, where)
+            pairs = self._boxes(answer, known, empty.size_wh, where, words)
         elif answer.strip().isdecimal() and "how many" in question.lower():
             words = question.replace("<image>", " ").strip()
             return replace(empty, task="counting", question=words, answer=answer.strip())
@@ -224,9 +227,9 @@ class _Reader:
         return replace(empty, task=asked.task, labels=labels, objects=found, question=expression)
 
     def _boxes(
-        self, answer: str, asked: Asked, size_wh: tuple[int, int], where: str
+        self, answer: str, asked: Asked, size_wh: Size, where: str, words: str
     ) -> list[tuple[str, Box]]:
-        pairs = read_boxes(answer, self.family, asked, size_wh, where)
+        pairs = read_boxes(answer, self.family, asked, size_wh, where, words)
         key = "" if self.family is not None else find_sign(find_answer(answer).answer) or ""
         if key and key not in AS_TOKENS and key not in self.others:
             self.others[key] = OtherFrame(FAMILIES[key])
