@@ -37,7 +37,9 @@ from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.parsing.answers import find_answer, split_thought
-from boxrl.types import Asked, Object, Sample, fold_label
+from boxrl.types import Asked, Object, Sample, each_once, fold_label
+
+LISTED, NO_LABEL = "Detect the following objects: ", "names no label"
 
 Row = dict[str, Any]
 Size = tuple[int, int]
@@ -200,8 +202,8 @@ class _Reader:
         filled = objects.fill(question)
         question, refs = filled.text, tuple(dict.fromkeys(filled.refs))
         asked = read_question(question)
-        if refs and not asked.certain:
-            asked = Question(refs, certain=False)
+        if refs and asked.kind != "list":
+            asked = Question(refs, kind="names")
         why = why_unfinished(question, answer)
         if why and (asked.labels or holds_boxes(answer)):
             objects.fill(answer)  # so that the turns behind it take their own
@@ -218,7 +220,7 @@ class _Reader:
         elif answer.strip().isdecimal() and "how many" in question.lower():
             words = question.replace("<image>", " ").strip()
             return replace(empty, task="counting", question=words, answer=answer.strip())
-        elif asked.certain:
+        elif asked.kind == "list":
             raise DataError(f"{where}: boxes are asked for, and {answer!r:.80} holds none")
         else:
             return None
@@ -265,25 +267,27 @@ def _agreed(
 ) -> tuple[tuple[str, ...], tuple[Object, ...]]:
     """Labels and objects, where question and answer agree.
 
-    Labels of the question are what is asked for; where its words are no certain list of them, it
-    is what the answer names.
+    Labels of the question are what is asked for where it lists them. Of other wordings it is what
+    the answer names, or where it says that there is none, the names that the question has.
     """
-    named = dict.fromkeys(label for label, _ in pairs if label)
-    known = {fold_label(label): label for label in asked.labels}
+    named = each_once(label for label, _ in pairs if label)
+    known, said = set(map(fold_label, asked.labels)), set(map(fold_label, named))
     strange = [label for label in named if fold_label(label) not in known]
     labels = asked.labels
-    if strange and not asked.certain:
-        labels, strange = tuple(named), []
-        known = {fold_label(label): label for label in labels}
-    if strange:
+    if asked.kind != "list" and named:
+        labels = each_once([*(one for one in labels if fold_label(one) in said), *named])
+    elif strange:
         raise DataError(f"{where}: the answer names {strange[0]!r:.80}, which nobody asked for")
-    if not labels:
+    if not labels or (asked.kind == "words" and not pairs):
         what = "boxes without labels" if pairs else "that there is no object"
-        raise DataError(f"{where}: the answer says {what}, and the question names no label")
-    if len(labels) > 1 and not all(label for label, _ in pairs):
-        raise DataError(f"{where}: a box without a label, where {len(labels)} are asked for")
+        why = f"is no list of labels; begin it with {LISTED!r} if it is" if labels else NO_LABEL
+        raise DataError(f"{where}: the answer says {what}, and the question {why}")
+    if not all(label for label, _ in pairs) and (len(known) != 1 or strange):
+        count = len(known | said)
+        raise DataError(f"{where}: a box without a label, where {count} are named")
+    spelt = {fold_label(label): label for label in labels}
     objects = tuple(
-        Object(placed_xyxy(box, size_wh, where), known[fold_label(label)] if label else labels[0])
+        Object(placed_xyxy(box, size_wh, where), spelt[fold_label(label)] if label else labels[0])
         for label, box in pairs
     )
     return labels, objects

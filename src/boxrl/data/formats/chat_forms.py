@@ -13,9 +13,8 @@ from typing import get_args
 from boxrl.families import Family
 from boxrl.families.frames import Axes
 
-_NAME = r"[\"'`]?[a-z][a-z_ ]{0,16}\d?[a-z_]{0,12}[\"'`]?"
-_BETWEEN = r"\s*[\])]?\s*,\s*[\[(]?\s*"
-_LISTED = re.compile(rf"[\[({{<]\s*({_NAME}(?:{_BETWEEN}{_NAME}){{3}})\s*[\])}}>]", re.IGNORECASE)
+_NAME = r"[^,\[\](){}<>\n]{1,40}"
+_LISTED = re.compile(rf"[\[({{<]({_NAME}(?:[\])]?,(?:\s*[\[(])?{_NAME}){{3}})[\])}}>]")
 _WORD = re.compile(r"\b(?:xyxy|yxyx|xywh|c?xc?ywh|xxyy|yyxx)\b", re.IGNORECASE)
 _AT = (
     r"(?:top|bottom|left|right|upper|lower|low|high|min|max|start|end|box|tl|tr|bl|br|lt|rb"
