@@ -57,6 +57,8 @@ SENTENCES = [
     "Detect the car, parked.",
     "Detect the car, parked. Output the bounding box coordinates in [x0, y0, x1, y1] format.",
     "Detect whether the light is on",
+    "Detect dog return boxes",
+    "Detect the following objects: dog, answer area",
     "detect the cat on the table",
     "Detect the following objects: man wearing a hat, holding a phone",
     "Detect the following objects: cat, dog; if none answer None",

@@ -35,14 +35,14 @@ _PLAIN = re.compile(
 )
 _VERBS = r"(?:output|report|return|give|provide|answer|respond|reply|write|use|print|mark|draw)"
 _TOLD = (
-    _VERBS + r"\s+(?:in|as|with|using|by|only|the|an?|its|their|each|all|every|one|none|null|for|me"
-    r"|json|xml|b?box(?:es)?|bounding|coordinates|[\[{<])"
+    _VERBS + r"\s+(?:(?:in|as|with|using|by|only|the|an?|its|their|it|them|each|all|every|one|none"
+    r"|null|for|me|json|xml|b?box(?:es)?|bounding|coordinates)\b|[\[{<])"
 )
-"""The start of what tells how to answer; `report card` and `exit mark` are labels."""
+"""The start of what tells how to answer; that of `answer area` is none."""
 
 _END = re.compile(
     r"\n|[.?!](?:\s|$)|\s+in\s+(?:this|the)(?:\s+\w+)?\s+(?:image|picture|photo)\b"
-    rf"|(?:\s*[,;:]|\s+and|\s+then)+\s+{_TOLD}|,?\s+please\b"
+    rf"|(?:\s*[,;:]|\s+and|\s+then){{1,3}}\s+{_TOLD}|,?\s+please\b"
     r"|\s+(?:in|as|using)\s+(?:an?\s+)?(?:valid\s+)?json\b",
     re.IGNORECASE,
 )
@@ -65,8 +65,8 @@ _BEGINS = re.compile(
 """How a part of a sentence begins that is no name of its own."""
 
 _CLAUSE = re.compile(
-    r"\s(?:the|an?)\s|\b(?:this|that|these|those|is|are|was|were|has|have|who|which|whose|where"
-    r"|when|what|how|why|please|json|xml|yaml|format|coordinates?|it|they|them|you)\b",
+    rf"\b{_TOLD}|\s(?:the|an?)\s|\b(?:this|that|these|those|is|are|was|were|has|have|who|which"
+    r"|whose|where|when|what|how|why|please|json|xml|yaml|format|coordinates?|it|they|them|you)\b",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(
@@ -171,6 +171,7 @@ def _pattern(prompt: Prompt) -> re.Pattern[str] | None:
 
 def _sentence(text: str) -> Question:
     """Labels of a plain sentence, which may be no list of labels at all."""
+    text = re.sub(r"[ \t]+", " ", text)  # which patterns would try one by one
     kind: Literal["list", "names", "words"] = "list"
     if following := _FOLLOWING.search(text):
         items = _unique(_items(*following.groups()))
