@@ -148,6 +148,26 @@ def result(labels, more=(), key="r", kind="rectanglelabels", **changed):
     return {"id": key, "type": kind, "value": value, **size, **changed}
 
 
+SHAPE = result([], kind="rectangle")
+
+
+@pytest.mark.parametrize(
+    ("results", "labels"),
+    [
+        ((result(["cat"], from_name="class"), result(["red"], from_name="colour")), ["cat", "red"]),
+        ((SHAPE, result(["cat"], kind="labels"), result(["red"], kind="labels")), ["cat", "red"]),
+        ((result(["cat"], kind="labels"), result(["red", "cat"], kind="labels"), SHAPE),
+         ["cat", "red"]),
+        ((result(["cat", "red"]), result([], from_name="colour")), ["cat", "red"]),
+    ],
+)  # fmt: skip
+def test_labels_of_every_tag_of_a_label_studio_region_count(tmp_path, images, results, labels):
+    other = result(["blue"], {"x": 50}, key="s")
+    (sample,), reasons, _ = studio(tmp_path, images, task(7, "a.png", *results, other))
+    assert (boxes_of(sample)[:-1], reasons) == ([(name, (10, 10, 60, 50)) for name in labels], [])
+    assert sample.labels == ("blue", "cat", "red")
+
+
 @pytest.mark.parametrize(
     ("more", "kind", "box"),
     [

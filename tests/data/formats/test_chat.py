@@ -14,8 +14,7 @@ from boxrl.families.image_paths import build_image_path
 from boxrl.prompts import NATIVE, PROMPTS, render_problem
 from boxrl.types import Object, Sample
 from tests.support.archives import boxes_of, write_image
-
-ANSWER = '```json\n[{"bbox_2d": [10, 10, 60, 50], "label": "dog"}]\n```'
+from tests.support.chat import ANSWER, read, turns
 
 
 @pytest.fixture
@@ -23,24 +22,6 @@ def images(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         write_image(tmp_path / "images" / name, (200, 100))
     return tmp_path / "images"
-
-
-def read(tmp_path, images, *rows, family="plain", name="rows.jsonl"):
-    """(samples, reasons, what was told)."""
-    path = tmp_path / name
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(lines if name.endswith("l") else json.dumps(list(rows)))
-    reading = read_chat(path, images, family=family)
-    found = list(reading.rows)
-    samples = [row for row in found if isinstance(row, Sample)]
-    return samples, [row.reason for row in found if isinstance(row, Rejected)], reading.told()
-
-
-def turns(*texts, image="a.jpg", **more):
-    """A row in Qwen's form: human and gpt in turn."""
-    who = ("human", "gpt") * len(texts)
-    said = [{"from": name, "value": text} for name, text in zip(who, texts, strict=False)]
-    return {"image": image, "conversations": said, **more}
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,46 @@ def test_boxes_that_are_corners_are_told_by_their_areas(tmp_path):
         read(tmp_path, document(*rows))
 
 
+CORNERS = [[10, 10, 60, 50], [20, 30, 90, 60], [100, 20, 180, 90], [5, 5, 95, 45]]
+
+
+def outlined(box, outline, area):
+    """An annotation whose polygon is a diamond in x1, y1, x2, y2; `area` may be of no box."""
+    x1, y1, x2, y2 = outline
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    row = {key: value for key, value in ROW.items() if key != "area"}
+    told = {} if area is None else {"area": area}
+    return row | told | {"bbox": box, "segmentation": [[x, y1, x2, y + 0.4, x, y2, x1, y]]}
+
+
+@pytest.mark.parametrize("area", [None, 777])
+def test_boxes_that_are_corners_are_told_by_their_outlines(tmp_path, area):
+    rows = [outlined(box, box, area) | {"id": n} for n, box in enumerate(CORNERS)]
+    with pytest.raises(DataError, match="as x1, y1, x2, y2, as 4 of the first areas and outlines"):
+        read(tmp_path, document(*rows))
+    sides = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in CORNERS]
+    pairs = zip(sides, CORNERS, strict=True)
+    rows = [outlined(box, outline, area) | {"id": n} for n, (box, outline) in enumerate(pairs)]
+    (sample,), rejected = read(tmp_path, document(*rows))
+    assert [box for _, box in boxes_of(sample)] == [tuple(box) for box in CORNERS]
+    assert rejected == []
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("mode", [0, 2, 4, "0", "BoxMode.XYXY_ABS"])
+def test_boxes_in_another_of_detectron2_s_modes_are_refused(tmp_path, mode, plain):
+    odd = ROW | {"id": 2, "bbox_mode": mode} | ({} if plain else {"rotation": "none"})
+    text = json.dumps(document(ROW, odd), indent=1)
+    with pytest.raises(DataError, match=r"coco\.json:\d+: bbox_mode .*; expected 1, detectron2's"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("mode", [1, "1", "BoxMode.XYWH_ABS", None])
+def test_boxes_in_detectron2_s_mode_of_coco_are_read(tmp_path, mode):
+    (sample,), _ = read(tmp_path, document(ROW | {"bbox_mode": mode}))
+    assert boxes_of(sample) == [("dog", BOX)]
+
+
 @pytest.mark.parametrize(
     "bbox",
     [

@@ -214,6 +214,20 @@ def test_outlines_and_turned_boxes_where_no_box_is(tmp_path):
     assert samples["a"].labels == ("car", "cat", "dog")
 
 
+@pytest.mark.parametrize("angle", ["90", "-45", "6.3"])
+def test_turned_boxes_in_degrees_stop_the_data_set(tmp_path, angle):
+    turned = f"<robndbox><cx>100</cx><cy>50</cy><w>40</w><h>20</h><angle>{angle}</angle></robndbox>"
+    with pytest.raises(DataError, match=f"angle {angle} is none in radians.* expected 0 to 3.14;"):
+        read_one(tmp_path, file(item("dog", box(DOG)), item("car", turned)))
+
+
+@pytest.mark.parametrize("angle", ["0", "3.14", "6.28", "-1.5"])
+def test_a_turned_box_in_radians_is_read(tmp_path, angle):
+    turned = f"<robndbox><cx>100</cx><cy>50</cy><w>40</w><h>20</h><angle>{angle}</angle></robndbox>"
+    samples, reasons, _ = read_one(tmp_path, file(item("car", turned)))
+    assert (len(boxes_of(samples["a"])), reasons) == (1, [])
+
+
 @pytest.mark.parametrize(
     "size",
     ["", SIZE.replace("200", "0").replace("100", "0"), SIZE.replace("200", "200.0"), "<size/>"],

@@ -37,7 +37,9 @@ from boxrl.families.signs import AS_TOKENS, find_sign
 from boxrl.guard.files import parse_json_object
 from boxrl.parsing import parse
 from boxrl.parsing.answers import find_answer, split_thought
-from boxrl.types import Asked, Object, Sample, fold_label
+from boxrl.types import Asked, Object, Sample, each_once, fold_label
+
+LISTED, NO_LABEL = "Detect the following objects: ", "names no label"
 
 Row = dict[str, Any]
 Size = tuple[int, int]
@@ -171,7 +173,9 @@ class _Reader:
                 labels=(),
             )
             try:
-                sample = self._answered(empty, question, answer, objects, by_silence, where)
+                sample = self._answered(
+                    empty, question, answer, objects, by_silence, dialogue.words, where
+                )
             except DataError as error:
                 yield Rejected(str(error), row)
                 continue
@@ -191,14 +195,15 @@ class _Reader:
         answer: str,
         objects: Objects,
         by_silence: bool,
+        words: str,
         where: str,
     ) -> Sample | None:
         """The sample of a turn; None where it asks for no boxes."""
         filled = objects.fill(question)
         question, refs = filled.text, tuple(dict.fromkeys(filled.refs))
         asked = read_question(question)
-        if refs and not asked.certain:
-            asked = Question(refs, certain=False)
+        if refs and asked.kind != "list":
+            asked = Question(refs, kind="names")
         why = why_unfinished(question, answer)
         if why and (asked.labels or holds_boxes(answer)):
             objects.fill(answer)  # so that the turns behind it take their own
@@ -211,11 +216,11 @@ class _Reader:
             pairs = []
         elif holds_boxes(answer):
             known = Asked(asked.labels, asked.task)
-            pairs = self._boxes(answer, known, empty.size_wh, where)
+            pairs = self._boxes(answer, known, empty.size_wh, where, words)
         elif answer.strip().isdecimal() and "how many" in question.lower():
             words = question.replace("<image>", " ").strip()
             return replace(empty, task="counting", question=words, answer=answer.strip())
-        elif asked.certain:
+        elif asked.kind == "list":
             raise DataError(f"{where}: boxes are asked for, and {answer!r:.80} holds none")
         else:
             return None
@@ -224,9 +229,9 @@ class _Reader:
         return replace(empty, task=asked.task, labels=labels, objects=found, question=expression)
 
     def _boxes(
-        self, answer: str, asked: Asked, size_wh: tuple[int, int], where: str
+        self, answer: str, asked: Asked, size_wh: Size, where: str, words: str
     ) -> list[tuple[str, Box]]:
-        pairs = read_boxes(answer, self.family, asked, size_wh, where)
+        pairs = read_boxes(answer, self.family, asked, size_wh, where, words)
         key = "" if self.family is not None else find_sign(find_answer(answer).answer) or ""
         if key and key not in AS_TOKENS and key not in self.others:
             self.others[key] = OtherFrame(FAMILIES[key])
@@ -262,25 +267,27 @@ def _agreed(
 ) -> tuple[tuple[str, ...], tuple[Object, ...]]:
     """Labels and objects, where question and answer agree.
 
-    Labels of the question are what is asked for; where its words are no certain list of them, it
-    is what the answer names.
+    Labels of the question are what is asked for where it lists them. Of other wordings it is what
+    the answer names, or where it says that there is none, the names that the question has.
     """
-    named = dict.fromkeys(label for label, _ in pairs if label)
-    known = {fold_label(label): label for label in asked.labels}
+    named = each_once(label for label, _ in pairs if label)
+    known, said = set(map(fold_label, asked.labels)), set(map(fold_label, named))
     strange = [label for label in named if fold_label(label) not in known]
     labels = asked.labels
-    if strange and not asked.certain:
-        labels, strange = tuple(named), []
-        known = {fold_label(label): label for label in labels}
-    if strange:
+    if asked.kind != "list" and named:
+        labels = each_once([*(one for one in labels if fold_label(one) in said), *named])
+    elif strange:
         raise DataError(f"{where}: the answer names {strange[0]!r:.80}, which nobody asked for")
-    if not labels:
+    if not labels or (asked.kind == "words" and not pairs):
         what = "boxes without labels" if pairs else "that there is no object"
-        raise DataError(f"{where}: the answer says {what}, and the question names no label")
-    if len(labels) > 1 and not all(label for label, _ in pairs):
-        raise DataError(f"{where}: a box without a label, where {len(labels)} are asked for")
+        why = f"is no list of labels; begin it with {LISTED!r} if it is" if labels else NO_LABEL
+        raise DataError(f"{where}: the answer says {what}, and the question {why}")
+    if not all(label for label, _ in pairs) and (len(known) != 1 or strange):
+        count = len(known | said)
+        raise DataError(f"{where}: a box without a label, where {count} are named")
+    spelt = {fold_label(label): label for label in labels}
     objects = tuple(
-        Object(placed_xyxy(box, size_wh, where), known[fold_label(label)] if label else labels[0])
+        Object(placed_xyxy(box, size_wh, where), spelt[fold_label(label)] if label else labels[0])
         for label, box in pairs
     )
     return labels, objects

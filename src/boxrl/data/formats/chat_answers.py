@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from boxrl.data.formats.chat_forms import measure, why_other_form
 from boxrl.data.formats.chat_rows import TOOL_SAID
 from boxrl.data.formats.reading import MOST_SHARE
 from boxrl.data.formats.turns import untold_turns
@@ -79,7 +80,12 @@ def why_unfinished(question: str, answer: str) -> str:
 
 
 def read_boxes(
-    answer: str, family: Family | None, asked: Asked, size_wh: tuple[int, int], where: str
+    answer: str,
+    family: Family | None,
+    asked: Asked,
+    size_wh: tuple[int, int],
+    where: str,
+    words: str,
 ) -> list[tuple[str, Box]]:
     """(label, box) of every object of an answer, in its order; a box without a label has "".
 
@@ -89,11 +95,12 @@ def read_boxes(
         asked: what was asked for, which names boxes where it is one thing.
         size_wh: (width, height) of the image in pixels.
         where: start of the error message.
+        words: of the row's system and questions, which may state the form of the boxes.
 
     Raises:
         DataError: it cannot be read whole, a box is turned or lies outside of the frame, its key is
-            that of another order of axes, or its marks are those of another frame than the named
-            family's, in which its numbers lie, too.
+            that of another order of axes, the words state another form, or its marks are those of
+            another frame than the named family's, in which its numbers lie, too.
         UsageError: JSON, and no family was named.
     """
     named = family
@@ -106,7 +113,8 @@ def read_boxes(
             "rows were written for, such as --family qwen2.5-vl, or --family plain for pixels of "
             "the image"
         )
-    if why := untold_turns(said) or _why_other_order(said, family):
+    other = _why_other_order(said, family) or why_other_form(words, family)
+    if why := untold_turns(said) or other:
         raise DataError(f"{where}: {why}")
     for reading in ("strict", "tolerant"):
         parsed = parse(answer, family, size_wh, None, "optional", asked, reading)
@@ -115,7 +123,7 @@ def read_boxes(
     else:
         why = parsed.reason or f"{parsed.dropped or 'some'} of its items cannot be used"
         raise DataError(f"{where}: the answer {answer!r:.80} is not read as boxes: {why}")
-    if named is not None and _measure(named) != _measure(family) and sign not in AS_TOKENS:
+    if named is not None and measure(named) != measure(family) and sign not in AS_TOKENS:
         _check_named(parsed.written, family, named, size_wh, where)
     _check_frame(parsed.written, family, size_wh, where)
     if parsed.flipped:
@@ -176,7 +184,7 @@ class OtherFrame:
         other = "pixels (--family plain)" if self.gridded else f"a grid of 0 to {GRID}"
         other = "the image within a square around it, as LLaVA's" if self.shared else other
         return [
-            f"boxes are read {_measure(self.family)}, as of {self.family.name}, and in the images "
+            f"boxes are read {measure(self.family)}, as of {self.family.name}, and in the images "
             f"where it would show all lie within {other}, too: is this the frame of the rows?"
         ]
 
@@ -231,25 +239,10 @@ def _check_named(
     if marks.syntax == "json":
         own = "or write the boxes as bbox_2d"
     raise DataError(
-        f"{where}: the answer has the marks of {marks.name}, whose boxes are {_measure(marks)}, "
-        f"and the family named is {named.name}, {_measure(named)}; name --family {marks.name} if "
+        f"{where}: the answer has the marks of {marks.name}, whose boxes are {measure(marks)}, "
+        f"and the family named is {named.name}, {measure(named)}; name --family {marks.name} if "
         f"the marks are right, {own} if the named frame is"
     )
-
-
-_FRAMES = {
-    "original": "in pixels of the image",
-    "resized": "in pixels of the image as the model sees it",
-    "grid": "on a grid of {grid}",
-    "bins": "in {grid} bins",
-    "shares": "in shares of the image",
-}
-
-
-def _measure(family: Family) -> str:
-    """In words, what a family's coordinates are; the same for those that measure alike."""
-    order = ", y before x" if family.axes == "yxyx" else ""
-    return _FRAMES[family.frame].format(grid=family.grid) + order
 
 
 def _extent(family: Family, size_wh: tuple[int, int]) -> tuple[float, float]:

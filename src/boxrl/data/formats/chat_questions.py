@@ -1,7 +1,8 @@
 """What a question in words asks for: labels, or one expression.
 
 The inverse of `prompts`: every prompt there is read back, and beside them the wordings that
-trainers' examples use. What is only likely (plain sentences) is taken where the answer agrees.
+trainers' examples use. What is only likely (plain sentences) is never taken for a list of all that
+is asked for: chat.py asks for what the answer names.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from boxrl.prompts import PROMPTS, Prompt
@@ -17,7 +19,7 @@ from boxrl.types import each_once
 MOST_BRACKETS = 64
 """Tries to find the end of a Python list whose labels hold brackets."""
 
-_LIST = re.compile(r"\b(?:objects|targets|categories)\b[^\[\n]{0,40}:\s*(?=\[)")
+_LIST = re.compile(r"\b(?:objects|targets|categories|classes|items)\b[^\[\n]{0,40}:\s*(?=\[)")
 _SENTENCE = re.compile(r"\bsentence describes:?\s*([^\n]*?)\.?\s*(?:Output\b.*)?$", re.DOTALL)
 _MARKED = re.compile(
     r"<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>|<\|ref\|>(.*?)<\|/ref\|>"
@@ -25,14 +27,46 @@ _MARKED = re.compile(
 _QUOTED = re.compile(r"\bcategor(?:y|ies):?\s*'([^'\n]+)'")
 _FOLLOWING = re.compile(
     r"\b(?:following|these)\s+(?:objects?|targets?|categor(?:y|ies)|items?|class(?:es)?)"
-    r"[^:\n]{0,40}:\s*(.+)"
+    r"[^:\n]{0,40}:(\s*)(.+)",
+    re.DOTALL,
 )
 _PLAIN = re.compile(
-    r"^\s*(?:please\s+)?(?:detect|locate|find|where\s+(?:is|are))\s+(.+)", re.IGNORECASE | re.DOTALL
+    r"^\s*(?:please\s+)?(detect|locate|find|where\s+(?:is|are))\s+(.+)", re.IGNORECASE | re.DOTALL
 )
+_VERBS = r"(?:output|report|return|give|provide|answer|respond|reply|write|use|print|mark|draw)"
+_TOLD = (
+    _VERBS + r"\s+(?:(?:in|as|with|using|by|only|the|an?|its|their|it|them|each|all|every|one|none"
+    r"|null|for|me|json|xml|b?box(?:es)?|bounding|coordinates)\b|[\[{<])"
+)
+"""The start of what tells how to answer; that of `answer area` is none."""
+
 _END = re.compile(
     r"\n|[.?!](?:\s|$)|\s+in\s+(?:this|the)(?:\s+\w+)?\s+(?:image|picture|photo)\b"
-    r"|,?\s+(?:and\s+)?(?:output|report|return|give|provide)\b",
+    rf"|(?:\s*[,;:]|\s+and|\s+then){{1,3}}\s+{_TOLD}|,?\s+please\b"
+    r"|\s+(?:in|as|using)\s+(?:an?\s+)?(?:valid\s+)?json\b",
+    re.IGNORECASE,
+)
+_INSTRUCTION = re.compile(rf"\s*(?:please\s+)?{_TOLD}", re.IGNORECASE)
+_DASHED = re.compile(r"^\s*[-*\u2022\u00b7]\s+")
+_NUMBERED = re.compile(r"(?:^\s*|\s)\(?\d{1,3}[.)](?!\d)\s*")
+_BRACKETED = re.compile(r"[\[({]([^\[\](){}]*)[\])}]")
+_PART = re.compile(r"\s*(\"[^\"\n]*\"(?=\s*(?:[,;\n]|$))|'[^'\n]*'(?=\s*(?:[,;\n]|$))|[^,;\n]+)")
+"""An item between commas, which stand in quotes as well."""
+
+MOST_WORDS = 5
+"""Of a name; what is longer is a sentence."""
+
+_NAME = re.compile(r"\(?[\w#&+][\w'\u2019&/+.#%()-]*(?:\s+\(?[\w#&+][\w'\u2019&/+.#%()-]*)*")
+_BEGINS = re.compile(
+    rf"{_VERBS}\b|(?:left|right|top|bottom|front|back|middle)\s+of\b|(?:next|close)\s+to\b"
+    r"|(?:if|for|in|on|at|to|with|of|from|by|under|near|behind|beside|not|no|only|also|but|then)\b",
+    re.IGNORECASE,
+)
+"""How a part of a sentence begins that is no name of its own."""
+
+_CLAUSE = re.compile(
+    rf"\b{_TOLD}|\s(?:the|an?)\s|\b(?:this|that|these|those|is|are|was|were|has|have|who|which"
+    r"|whose|where|when|what|how|why|please|json|xml|yaml|format|coordinates?|it|they|them|you)\b",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(
@@ -48,15 +82,16 @@ class Question(NamedTuple):
     Attributes:
         labels: in order; one for an expression.
         task: `grounding` for an expression.
-        certain: whether the wording is one that lists everything that is asked for.
+        kind: `list` of everything that is asked for; `names`, which are asked for, others perhaps,
+            too; `words` of a sentence, which are labels perhaps.
     """
 
     labels: tuple[str, ...]
     task: Literal["detection", "grounding"] = "detection"
-    certain: bool = True
+    kind: Literal["list", "names", "words"] = "list"
 
 
-NOTHING = Question((), certain=False)
+NOTHING = Question((), kind="words")
 
 
 def read_question(text: str) -> Question:
@@ -74,9 +109,12 @@ def read_question(text: str) -> Question:
             return Question(marked)
         expression = marked[0] if marked else described.group(1).strip()
         return Question((expression,), "grounding") if expression else NOTHING
-    for pattern, separator in _templates():
+    for pattern, separator, of_sentences in _templates():
         if found := pattern.fullmatch(text):
-            return Question(_unique(found.group(1).split(separator)))
+            labels = _unique(found.group(1).split(separator))
+            doubtful = of_sentences and ("," in found.group(1) or len(labels) == 1)
+            if not doubtful or _are_names(labels):
+                return Question(labels)
     if marked := _marked(text):
         return Question(marked)
     if quoted := _QUOTED.search(text):
@@ -106,10 +144,13 @@ def _python_list(text: str) -> tuple[str, ...]:
 
 
 @cache
-def _templates() -> list[tuple[re.Pattern[str], str]]:
-    """Patterns of the prompts that list labels, with the separator of each."""
+def _templates() -> list[tuple[re.Pattern[str], str, bool]]:
+    """Patterns of the prompts that list labels, with the separator of each.
+
+    Last, whether the same words ask for a sentence's object, whose commas part no labels.
+    """
     return [
-        (pattern, prompt.separator)
+        (pattern, prompt.separator, prompt.detect == prompt.ground.replace("expression", "labels"))
         for prompt in PROMPTS.values()
         if (pattern := _pattern(prompt)) is not None
     ]
@@ -130,18 +171,78 @@ def _pattern(prompt: Prompt) -> re.Pattern[str] | None:
 
 def _sentence(text: str) -> Question:
     """Labels of a plain sentence, which may be no list of labels at all."""
-    following = _FOLLOWING.search(text)
-    found = following or _PLAIN.search(text)
-    if found is None:
+    text = re.sub(r"[ \t]+", " ", text)  # which patterns would try one by one
+    kind: Literal["list", "names", "words"] = "list"
+    if following := _FOLLOWING.search(text):
+        items = _unique(_items(*following.groups()))
+    elif plain := _PLAIN.search(text):
+        items = _unique(_parts(_before_end(plain.group(2))))
+        kind = "names" if plain.group(1).lower() == "detect" else "words"
+    else:
         return NOTHING
-    phrase = _END.split(found.group(1), maxsplit=1)[0].strip(" .:'\"")
-    labels = _unique(_ARTICLE.sub("", part) for part in re.split(r"\s*[,;]\s*", phrase))
-    if not labels or _LOOSE.search(phrase):
+    labels = _unique(_ARTICLE.sub("", item) for item in items)
+    if not labels or any(map(_LOOSE.search, items)):
         return NOTHING
-    return Question(labels, certain=bool(following))
+    return Question(labels, kind=kind if _are_names(items) else "words")
+
+
+def _items(gap: str, text: str) -> list[str]:
+    """The items of a list behind a colon, without the sentence behind them.
+
+    Args:
+        gap: between the colon and the list; a line's end where each item has its own.
+        text: the rest of the question.
+    """
+    bracketed = _BRACKETED.match(text)
+    if bracketed and not _before_end(text[bracketed.end() :]).strip(" ,;:"):
+        return _parts(bracketed.group(1))
+    lines = [line for line in text.splitlines() if line.strip()]
+    for mark in (_DASHED, _NUMBERED):
+        if mark.match(lines[0]):
+            marked = takewhile(mark.match, lines)
+            items = (item for line in marked for item in mark.split(line)[1:])
+            return [_before_end(item).strip(" ,;") for item in items]
+    if "\n" in gap:
+        paragraph = text.partition("\n\n")[0].splitlines()
+        plain = takewhile(lambda line: not _is_sentence(line), paragraph)
+        return [part for line in plain for part in _parts(_before_end(line))]
+    return _parts(_before_end(re.sub(r",[ \t]*\n\s*", ", ", text)))
+
+
+def _before_end(text: str) -> str:
+    """The text before what tells how to answer, or before the end of its sentence."""
+    return _END.split(text, maxsplit=1)[0].strip(" .:")
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between commas and lines' ends."""
+    return [part.strip() for part in _PART.findall(text) if part.strip()]
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line behind a list is none of its items."""
+    ended = line.rstrip().endswith((".", ":", "?", "!"))
+    return bool(_INSTRUCTION.match(line)) or (ended and len(line.split()) > MOST_WORDS)
+
+
+def _are_names(labels: tuple[str, ...]) -> bool:
+    """Whether all are short names of objects, none a part of a sentence.
+
+    Behind a first one with an article, one without is rather an apposition: `the car, parked`.
+    """
+    articles = [bool(_ARTICLE.match(label)) for label in labels]
+    apposed = any(articles[:1]) and not all(articles)
+    return not apposed and not any(
+        len(label.split()) > MOST_WORDS
+        or not _NAME.fullmatch(label)
+        or _BEGINS.match(label)
+        or _CLAUSE.search(label)
+        or _LOOSE.search(label)
+        for label in labels
+    )
 
 
 def _unique(labels: object) -> tuple[str, ...]:
     """Labels without the blanks and quotes around them, each once in whichever case."""
-    stripped = (str(label).strip().strip("'\"`").strip() for label in labels)  # type: ignore[attr-defined]
+    stripped = (str(label).strip().strip("'\"`*").strip() for label in labels)  # type: ignore[attr-defined]
     return each_once(filter(None, stripped))

@@ -54,12 +54,14 @@ class Dialogue(NamedTuple):
         key: its own id as text; "" where it has none.
         images: their paths, as they are written.
         turns: (question, answer), in order.
+        words: of the system and of all questions.
         objects: boxes beside the text, as ms-swift has them; None where there are none.
     """
 
     key: str
     images: list[str]
     turns: list[tuple[str, str]]
+    words: str
     objects: Any = None
 
 
@@ -95,8 +97,9 @@ def read_dialogue(row: Row, where: str) -> Dialogue:
         raise DataError(
             f"{where}: {questions.count('<image>')} places of images, and {len(images)} in the row"
         )
+    words = "\n".join([*_system(row, where), *(question for question, _ in turns)])
     key = row.get("id")
-    return Dialogue("" if key is None else str(key), images, turns, objects)
+    return Dialogue("" if key is None else str(key), images, turns, words, objects)
 
 
 def image_settings(row: Row) -> dict[str, Any]:
@@ -175,6 +178,15 @@ def _turns(row: Row, images: list[str], where: str) -> Iterator[tuple[str, str]]
         f"{where}: keys {', '.join(row)!r:.120}; expected messages, conversations, "
         "prefix and suffix, problem and solution, query and response, or instruction and output"
     )
+
+
+def _system(row: Row, where: str) -> Iterator[str]:
+    """What a row's system says, beside its turns or as one of them."""
+    if isinstance(row.get("system"), str):
+        yield row["system"]
+    messages = next((row[key] for key in TURNS if row.get(key) is not None), None)
+    for message in messages or ():
+        yield from (text for role, text in _said(message, [], where) if role == "system")
 
 
 def _history(history: Any, where: str) -> Iterator[tuple[str, str]]:

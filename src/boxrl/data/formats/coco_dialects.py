@@ -20,7 +20,7 @@ import msgspec
 from boxrl.data.files import as_whole, is_number, is_whole, number_or_none
 from boxrl.data.formats.documents import Document, Record
 from boxrl.data.formats.image_folder import ImageFolder
-from boxrl.data.formats.outlines import hull
+from boxrl.data.formats.outlines import Corners, hull
 from boxrl.data.formats.reading import refuse_shares, size_of
 from boxrl.data.images import read_header
 from boxrl.errors import DataError, tally
@@ -39,6 +39,9 @@ CORNERS_KEYS = (
 
 OTHER_FLAGS = ("is_crowd", "isCrowd", "ignored", "isGroupOf", "IsGroupOf", "deleted")
 """How converters spell COCO's and OpenImages' flags, and what else they call an object to skip."""
+
+SIDES_MODE = 1
+"""How detectron2's BoxMode counts x, y, width, height in pixels."""
 
 LOOKED_AT = 2000
 """Annotations that are enough to tell in which form the boxes are."""
@@ -62,6 +65,7 @@ class PlainAnnotation(Record, gc=False):
         attributes: the JSON of what else a tool says of it.
         rotation, angle, theta: whatever says that the box is turned.
         tokens_positive: of MDETR's file, which this is not.
+        bbox_mode: of detectron2, the form of the box.
     """
 
     id: int
@@ -86,6 +90,7 @@ class PlainAnnotation(Record, gc=False):
     angle: Any = None
     theta: Any = None
     tokens_positive: Any = None
+    bbox_mode: Any = None
 
     @property
     def says_more(self) -> bool:
@@ -120,6 +125,7 @@ class _Annotation(TypedDict, total=False):
     theta: Any
     segments_info: Any
     tokens_positive: Any
+    bbox_mode: Any
 
 
 class _Plain(TypedDict, total=False):
@@ -151,6 +157,7 @@ def open_coco(path: Path) -> Document:
             raise DataError(f"{path}: its labels are words of captions; the format odvg reads it")
         if first.get("segments_info") is not None:
             document = _Panoptic(document)
+        _refuse_other_modes(document)
         _refuse_other_boxes(document.path, document.content["annotations"])
     return document
 
@@ -206,28 +213,61 @@ class _Panoptic(Document):
         return self._document.where(key, self._owners[index] if key == "annotations" else index)
 
 
+def _refuse_other_modes(document: Document) -> None:
+    """Stop where detectron2's mode of a box is another than COCO's own."""
+    for place, row in enumerate(document.content["annotations"]):
+        mode = number(row.get("bbox_mode")) if isinstance(row, dict | Record) else None
+        if mode is not None and mode != SIDES_MODE and "XYWH_ABS" not in str(mode):
+            raise DataError(
+                f"{document.where('annotations', place)}: bbox_mode {mode!r:.40}; expected "
+                f"{SIDES_MODE}, detectron2's x, y, width, height in pixels: write the boxes so, "
+                "BoxMode.convert does it"
+            )
+
+
 def _refuse_other_boxes(path: Path, rows: Sequence[Any]) -> None:
     """Stop where the boxes are shares of the image, or x1, y1, x2, y2: many would pass as others.
 
-    Corners are told by the areas beside them, of which those of outlines can be any; of boxes that
-    are sides many would be no corners.
+    Corners are told by the areas beside them, of which those of outlines can be any, and by the
+    outlines themselves; of boxes that are sides many would be no corners.
     """
-    found = [(bbox, area) for bbox, area in map(_box_and_area, rows[:LOOKED_AT]) if bbox]
-    refuse_shares((max(x + width, y + height) for (x, y, width, height), _ in found), f"{path}:1")
+    found = [(bbox, area, row) for row in rows[:LOOKED_AT] for bbox, area in [_box_and_area(row)]]
+    found = [item for item in found if item[0]]
+    refuse_shares((max(x + width, y + height) for (x, y, width, height), *_ in found), f"{path}:1")
     sides = corners = 0
-    for (x, y, width, height), area in found:
-        sides += width <= x or height <= y
-        if area is None:
-            continue
-        if math.isclose(area, width * height, rel_tol=1e-3):
-            sides += width > x and height > y
-        else:
-            corners += math.isclose(area, (width - x) * (height - y), rel_tol=1e-3)
+    for (x, y, width, height), area, row in found:
+        told = math.nan if area is None else area
+        if width <= x or height <= y or math.isclose(told, width * height, rel_tol=1e-3):
+            sides += 1
+        elif math.isclose(told, (width - x) * (height - y), rel_tol=1e-3):
+            corners += 1
+        elif around := _around_polygons(row):
+            as_sides = _are_near(around, (x, y, x + width, y + height))
+            as_corners = _are_near(around, (x, y, width, height))
+            sides += as_sides and not as_corners
+            corners += as_corners and not as_sides
     if corners > sides:
         raise DataError(
-            f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas say; "
-            "a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
+            f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas and outlines "
+            "say; a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
         )
+
+
+def _around_polygons(row: Any) -> Corners | None:
+    """The corners of the box around an annotation's polygons; None where it has none."""
+    outline = read_outline(row)
+    if not isinstance(outline, list):
+        return None
+    try:
+        x, y, width, height = hull_of_outline(outline, (0, 0))
+    except ValueError:
+        return None
+    return x, y, x + width, y + height
+
+
+def _are_near(some: Corners, others: Corners) -> bool:
+    """Whether two boxes are the same to the pixel that writers round by."""
+    return all(abs(one - other) <= 1 for one, other in zip(some, others, strict=True))
 
 
 def _box_and_area(row: Any) -> tuple[Any, float | None]:

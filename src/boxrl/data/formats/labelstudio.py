@@ -256,28 +256,34 @@ def _marks(
 ) -> tuple[list[Mark], list[str], list[str]]:
     """The boxes of an annotation, the labels of what is painted, and those of key points.
 
-    Results that share an id are one region: its shape and its labels can stand apart.
+    Results that share an id are one region: its shape and the labels of every tag stand apart.
     """
     regions: dict[str, Row] = {}
+    named: dict[str, list[Any]] = defaultdict(list)
     for place, item in enumerate(results):
         if item.get("type") not in WHOLE_IMAGE:
-            value = item.get("value")
-            region = regions.setdefault(str(item.get("id") or f"#{place}"), {})
-            region.update(value if isinstance(value, dict) else {})
+            key = str(item.get("id") or f"#{place}")
+            value = item["value"] if isinstance(item.get("value"), dict) else {}
+            regions.setdefault(key, {}).update(value)
+            named[key] += [name for name in _labels(value) if name not in named[key]]
     marks: list[Mark] = []
     painted: list[str] = []
     points: list[str] = []
-    for value in regions.values():
-        named = [names for key, names in value.items() if str(key).endswith("labels")]
-        labels = [name for names in named if isinstance(names, list) for name in names]
+    for key, value in regions.items():
         corners = _corners(value, size_wh)
         boxless = painted if "rle" in value else points if "keypointlabels" in value else None
-        for label in labels or [None]:
+        for label in named[key] or [None]:
             if boxless is not None and isinstance(label, str):
                 boxless.append(label)
             else:
                 marks.append(Mark(label, corners, where, row=value))
     return marks, painted, points
+
+
+def _labels(value: Row) -> list[Any]:
+    """The labels that a result gives its region."""
+    listed = [names for key, names in value.items() if str(key).endswith("labels")]
+    return [name for names in listed if isinstance(names, list) for name in names]
 
 
 def _corners(value: Row, size_wh: tuple[int, int]) -> Corners | None:

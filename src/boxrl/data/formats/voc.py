@@ -56,7 +56,7 @@ def read_voc(
         seed: of their draw.
 
     Raises:
-        DataError: no .xml files. A bad file or box is a `Rejected`.
+        DataError: no .xml files, or turned boxes in degrees. A bad file or box is a `Rejected`.
         UsageError: no such split, or see `read_coco`.
     """
     asking = Asking(subset, mode, "detection", negatives, seed)
@@ -229,7 +229,7 @@ def _marks(root: Element, path: Path) -> Iterator[Mark]:
         if turn and not why:
             boxes = [(line, _turned_about_middle(corners, turn)) for line, corners in boxes]
         boxes = boxes or [(box.line, _hull(box)) for box in item.all("polygon")]
-        boxes = boxes or [(box.line, _turned(box)) for box in item.all("robndbox")]
+        boxes = boxes or [(box.line, _turned(box, path)) for box in item.all("robndbox")]
         for line, corners in boxes or [(item.line, None)]:
             row = {"name": name, "corners": corners}
             yield Mark(name, corners, f"{path}:{line}", region, row, why)
@@ -283,11 +283,21 @@ def _hull(polygon: Element) -> Any:
     return x1 - 1, y1 - 1, x2, y2
 
 
-def _turned(box: Element) -> Any:
-    """The box around a turned one, as roLabelImg writes it: centre, sides, angle in radians."""
+def _turned(box: Element, path: Path) -> Any:
+    """The box around a turned one, as roLabelImg writes it: centre, sides, angle in radians.
+
+    Raises:
+        DataError: an angle in degrees; those that are small enough for radians are so, too.
+    """
     try:
         x, y, width, height, angle = map(float, _values(box, ("cx", "cy", "w", "h", "angle")))
         upright = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        return around_turned(upright, math.degrees(angle), (x, y))
+        around = around_turned(upright, math.degrees(angle), (x, y))
     except (TypeError, ValueError):
         return None
+    if abs(angle) > math.tau:
+        raise DataError(
+            f"{path}:{box.line}: angle {angle:g} is none in radians, as roLabelImg writes it; "
+            "expected 0 to 3.14; write degrees * 3.14159 / 180 as the angle of every robndbox"
+        )
+    return around
