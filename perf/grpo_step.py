@@ -8,8 +8,7 @@ width 256, prompts of 150 text tokens and one image. Each path has it as its own
 with the same weights. TRL's column is GRPOTrainer's method itself, its fused head scoring
 completion positions only, as it does on a GPU; on a CPU it would score all positions, which is
 slower still. The paths take turns in one process; peaks of memory are taken in a process of their
-own each, above the loaded model. `fewer FLOPs` is TRL's FLOPs over boxrl's, counted, in all but
-attention: what is faster than that comes from attention and memory alone.
+own each, above the loaded model. `fewer FLOPs` is TRL's over boxrl's, in all but attention.
 """
 
 from __future__ import annotations
@@ -177,11 +176,11 @@ def train_step(model: Any, batch: dict[str, Any], completion: int, path: str) ->
     return logps.detach()
 
 
-def count_flops(call: Callable[[], Any]) -> int:
+def count_flops(call: Callable[[], Any]) -> float:
     """FLOPs of matrix products and convolutions; a CPU's attention is not counted."""
     with FlopCounterMode(display=False) as counter:
         call()
-    return int(counter.get_total_flops())
+    return counter.get_total_flops()
 
 
 def bench_train(rounds: int) -> list[dict[str, Any]]:
@@ -194,9 +193,9 @@ def bench_train(rounds: int) -> list[dict[str, Any]]:
         kept = {path: call() for path, call in calls.items()}
         difference = float((kept["trl"] - kept["boxrl"]).abs().max())
         row = {"image tokens": tokens, "completion": completion, "groups": groups}
-        row |= compare(calls, rounds)
         fewer = count_flops(calls["trl"]) / count_flops(calls["boxrl"])
-        rows.append(row | {"fewer FLOPs": round(fewer, 2), "largest difference": difference})
+        counted = {"fewer FLOPs": round(fewer, 2), "largest difference": difference}
+        rows.append(row | compare(calls, rounds) | counted)
         print(rows[-1], file=sys.stderr)
     return rows
 

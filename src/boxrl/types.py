@@ -137,8 +137,11 @@ class Asked:
 class Detections:
     """Boxes with their labels, in emission order.
 
+    Rewards of one answer share them, and those of one sample its target: nobody may write into
+    them.
+
     Attributes:
-        boxes: Float "n 4", xyxy original pixels.
+        boxes: Float "n 4", xyxy original pixels; a read-only view where an array is given.
         labels: n strings.
     """
 
@@ -146,11 +149,19 @@ class Detections:
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.boxes.shape != (len(self.labels), 4):
+        labels: Any = self.labels
+        if type(labels) is not tuple:
+            if isinstance(labels, str):
+                raise ValueError(f"labels must be a text per box, got one text {labels!r:.40}")
+            object.__setattr__(self, "labels", tuple(labels))
+        boxes = np.asarray(self.boxes, dtype=np.float64).view()
+        if boxes.shape != (len(self.labels), 4):
             raise ValueError(
                 f"boxes must have shape ({len(self.labels)}, 4) for {len(self.labels)} labels, "
-                f"got {self.boxes.shape}"
+                f"got {boxes.shape}"
             )
+        boxes.setflags(write=False)
+        object.__setattr__(self, "boxes", boxes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -249,9 +260,11 @@ class Completion:
             already, with that `<think>` in front.
         n_tokens: completion tokens counted by whoever generated them; None where unknown.
         progress: share of the training steps that were done, in [0, 1]; None outside training.
+        box_verify: p(yes) of each usable box, by a model that looked a second time; None where
+            none did.
     """
 
-    __slots__ = ("_parsed", "n_tokens", "progress", "text")
+    __slots__ = ("_parsed", "box_verify", "n_tokens", "progress", "text")
 
     def __init__(
         self,
@@ -259,12 +272,14 @@ class Completion:
         parsed: Parsed | Callable[[], Parsed],
         n_tokens: int | None = None,
         progress: float | None = None,
+        box_verify: Sequence[float] | None = None,
     ) -> None:
         """Keep `text` beside its parse, or beside what reads it once it is asked for."""
         self.text = text
         self._parsed = parsed
         self.n_tokens = n_tokens
         self.progress = progress
+        self.box_verify = box_verify
 
     @property
     def parsed(self) -> Parsed:

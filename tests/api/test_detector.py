@@ -121,6 +121,7 @@ def test_labels_and_sentences_become_samples() -> None:
         ("cat", "the cat", "both labels and a question"),
         (["cat", 7], None, "labels: expected names, got int 7"),
         (7, None, "labels: expected names, got int 7"),
+        ({"cat"}, None, "labels: expected names, got set {'cat'}; name them in a list"),
         (None, 7, "question: expected one sentence, got int 7"),
     ],
 )

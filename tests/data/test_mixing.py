@@ -102,3 +102,9 @@ def test_stats_add_up():
     assert figures["labels"]["cat"] == {"asked": 1, "boxes": 2, "negatives": 0}
     assert figures["labels"]["bird"] == {"asked": 2, "boxes": 0, "negatives": 2}
     assert figures["boxes_per_sample"] == {"min": 0, "mean": 1.5, "median": 3, "max": 3}
+
+
+@pytest.mark.parametrize("total", [-1, 2.5])
+def test_a_total_is_a_whole_number(total):
+    with pytest.raises(UsageError, match="expected a whole number of samples, 0 or more"):
+        counts_by_weight([5, 5], [1, 1], total)

@@ -10,15 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from boxrl.cli import main
 from boxrl.data.predictions import parse_prediction
-from boxrl.data.samples import parse_sample
+from boxrl.data.samples import parse_sample, read_samples, write_samples
 from boxrl.errors import DataError
 from boxrl.evaluate.judging import Question, judge
 from boxrl.evaluate.rows import Row, decode_row, encode_row
 from boxrl.families import FAMILIES
+from boxrl.types import Object, Sample
 
 HUGE = 10**400
 """More than any float holds; JSON sets no limit."""
@@ -198,3 +200,13 @@ def test_a_terminal_without_unicode_shows_the_table_and_the_json_whole(tmp_path:
         )
         assert "Traceback" not in done.stderr
     assert label in json.loads(done.stdout)["labels"]
+
+
+def test_boxes_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    boxes = np.array([[1, 2, 30.5, 40]], dtype=np.float32)
+    objects = (Object(tuple(boxes[0]), "cat"), Object(boxes[0], "cat"))
+    made = Sample("a", "a.png", np.int64(64), 64, "detection", ("cat",), objects)
+    write_samples(str(tmp_path / "made.jsonl"), [made])
+    (read,) = read_samples(tmp_path / "made.jsonl")
+    assert [item.bbox for item in read.objects] == [(1.0, 2.0, 30.5, 40.0)] * 2
+    assert read.width == 64

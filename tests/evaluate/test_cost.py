@@ -30,6 +30,13 @@ def test_means_are_per_answer_and_prices_per_thousand() -> None:
     )  # fmt: skip
 
 
+def test_thoughts_that_a_server_counts_beside_the_completion_are_paid_for() -> None:
+    hidden = [prediction("1", "None", n_tokens=40, n_prompt_tokens=700, n_hidden_tokens=500)]
+    found = cost(hidden, {}, (0.2, 0.6))
+    assert found["completion_tokens"] == 540
+    assert found["price"] == pytest.approx(1000 * (700 * 0.2 + 540 * 0.6) / 1e6)
+
+
 @pytest.mark.parametrize(
     "timing", [None, 3, [], {}, {"seconds": 1}, {"seconds": 1, "answers": 0},
                {"seconds": "1", "answers": 2}, {"seconds": -1, "answers": 2}],

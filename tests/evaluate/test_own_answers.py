@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from boxrl.data.samples import read_samples, write_samples
 from boxrl.evaluate import evaluate
 from boxrl.evaluate.own_answers import scored_samples
 from boxrl.parsing import parse
@@ -29,6 +31,16 @@ def test_what_was_right_and_sure_is_worth_more() -> None:
     assert [item.id for item in found] == ["1", "3", "4"]  # an answer that nobody can read is none
     assert [item.meta["scores"] for item in found] == [[1.0, 0.0], [], [1.0]]
     assert [item.bbox for item in found[0].objects] == [tuple(A), tuple(C)]
+
+
+def test_a_box_without_area_is_none_that_a_samples_file_holds(tmp_path: Path) -> None:
+    """One outside of the image, or as thin as a line, made the whole file one that nobody reads."""
+    outside, line = [900.0, 900.0, 950.0, 950.0], [5.0, 5.0, 5.0, 50.0]
+    rows = {"1": prediction("1", answer((A, "cat"), (outside, "cat"), (line, "cat")))}
+    evaluation = evaluate(SAMPLES[:1], rows, PLAIN, resamples=0)
+    write_samples(tmp_path / "scored.jsonl", scored_samples(SAMPLES[:1], evaluation))
+    (read,) = read_samples(tmp_path / "scored.jsonl")
+    assert ([item.bbox for item in read.objects], read.meta["scores"]) == ([tuple(A)], [1.0])
 
 
 def test_a_score_is_the_share_of_its_bin_that_is_right() -> None:

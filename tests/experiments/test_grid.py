@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from boxrl.errors import DataError
-from boxrl.experiments import grid, run
+from boxrl.experiments import cells, grid, run
 from boxrl.experiments.cells import Cell, build_cells
 from boxrl.experiments.definition import load_experiment
 
@@ -80,6 +80,22 @@ def test_a_change_reaches_the_arms_that_start_from_it(tmp_path: Path) -> None:
     fake = FakeCells()
     run_it(tmp_path, fake, ("arms.ap.train.learning_rate=0.001",))
     assert sorted(fake.started) == ["ap 0", "ap 1", "later 0", "later 1"]
+
+
+def test_a_verifier_of_other_weights_gives_other_cells(tmp_path: Path) -> None:
+    verifier = tmp_path / "verifier"
+    verifier.mkdir()
+    asking = f"rewards: [verified], verifier: {{model: {verifier}}}"
+    text = EXPERIMENT.replace("rewards: [format, ap]", asking)
+    keys = []
+    for weights in ("1", "2", "1"):
+        (verifier / "model.safetensors").write_text(weights)
+        cells._hash_folder.cache_clear()
+        cells._hash_file.cache_clear()
+        built = build_cells(load_experiment(write_experiment(tmp_path, text)), [0], tmp_path / "c")
+        keys.append({cell.arm: cell.key for cell in built})
+    assert keys[0] == keys[2]
+    assert {arm for arm in keys[0] if keys[0][arm] != keys[1][arm]} == {"ap", "later"}
 
 
 def test_another_test_trains_nothing_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from boxrl.errors import DataError, UsageError
-from boxrl.families import FAMILIES, build_family, read_family, smart_resize
+from boxrl.families import FAMILIES, Family, build_family, read_family, smart_resize
 from boxrl.families.syntaxes import SYNTAXES
 from boxrl.parsing import parse
 from boxrl.prompts import render_answer
@@ -199,6 +199,15 @@ def test_pixel_limits_come_from_the_models_own_processor(tmp_path):
 
 def test_a_family_that_shares_its_model_type_is_found_by_name(tmp_path):
     assert read_family(write_config(tmp_path, "qwen2_5_vl"), "rex-omni").grid == 999
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frame": "normalized"}, {"frame": "Grid"}, {"axes": "yx"}, {"resizing": "Smart"}]
+)
+def test_a_family_made_in_python_has_a_frame_that_there_is(wrong):
+    """Else its boxes would be read as original pixels, or in the usual order."""
+    with pytest.raises(UsageError, match=f"family 'mine': {next(iter(wrong))} .* is none of"):
+        Family("mine", **{"frame": "grid", "grid": 1000, **wrong})
 
 
 def test_a_family_that_is_not_run_is_refused_as_a_model(tmp_path):

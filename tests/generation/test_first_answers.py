@@ -93,3 +93,15 @@ def test_a_finish_word_that_nobody_knows_is_told_of_by_the_probe(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == told
     assert all(f"finish_reason {word!r}, which nobody here knows" in line for line in said)
+
+
+def test_a_finish_word_that_only_answers_end_with_is_told_of_once(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(number: int, _: object) -> str:
+        return reply("[1", "cut short" if number else "stop")
+
+    with caplog.at_level(logging.WARNING), chat_server(fault) as server:
+        predict(endpoint(scene_folder, server), samples[:3], tmp_path / "p.jsonl", Sampling(), {})
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "finish_reason 'cut short', which nobody here knows" in said

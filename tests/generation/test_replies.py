@@ -49,6 +49,68 @@ def test_what_is_no_reply_is_told_in_the_server_s_words(row):
         assert words in error_words(row["body"])
 
 
+def read(message, finish="stop", usage=None):
+    choice = {"message": message, "finish_reason": finish}
+    return read_reply(json.dumps({"choices": [choice], "usage": usage}).encode())
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("STOP", "stop"),
+        ("COMPLETE", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("SAFETY", "error"),
+        ("refusal", "error"),
+    ],
+)
+def test_finish_words_of_vendors_that_proxies_pass_on_are_known(word, finish):
+    reply = read({"content": "[1"}, word)
+    assert (reply.finish_reason, reply.unknown_word) == (finish, None)
+
+
+def test_a_thought_under_one_name_is_found_beside_an_empty_one():
+    assert read({"content": "[]", "reasoning": "", "reasoning_content": "hm"}).reasoning == "hm"
+
+
+@pytest.mark.parametrize(
+    ("usage", "hidden"),
+    [
+        ({"prompt_tokens": 700, "completion_tokens": 40, "total_tokens": 1240}, 500),
+        ({"prompt_tokens": 700, "completion_tokens": 40, "total_tokens": 740}, None),
+        ({"prompt_tokens": 700, "completion_tokens": 40, "total_tokens": 0}, None),
+        ({"prompt_tokens": 700, "total_tokens": 1240}, None),
+        ({"prompt_tokens": 700, "completion_tokens": 40, "total_tokens": "1240"}, None),
+    ],
+)
+def test_tokens_that_the_total_counts_beyond_the_others_are_known(usage, hidden):
+    assert read({"content": "[]"}, usage=usage).hidden_tokens == hidden
+
+
+def test_counts_of_zero_that_cannot_be_are_unknown():
+    nobody = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    written = read({"content": "[]"}, usage=nobody)
+    assert (written.n_tokens, written.prompt_tokens, written.hidden_tokens) == (None, None, None)
+    assert read({"content": ""}, usage=nobody | {"prompt_tokens": 7}).n_tokens == 0
+
+
+def test_a_stream_keeps_thoughts_in_parts_and_counts_one_choice_alone():
+    thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+    first, other = {"delta": {"content": thinking}}, {"index": 1, "delta": {"content": "B"}}
+    last = {"delta": {"content": "A"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 9}
+    chunks = [{"choices": [first]}, {"choices": [last]}, {"choices": [], "usage": usage}]
+
+    def joined(*chunks):
+        return read_reply("".join(f"data: {json.dumps(c)}\n\n" for c in chunks).encode())
+
+    reply = joined(*chunks)
+    assert (reply.content, reply.reasoning, reply.n_tokens) == ("A", "hm", 9)
+    assert joined({"choices": [other]}, *chunks).n_tokens is None
+
+
 @pytest.mark.parametrize(
     ("ending", "whole"),
     [

@@ -31,6 +31,8 @@ from tests.support.served import call, endpoint
         (("--base-url", "http://me:secret@127.0.0.1/v1"), "holds a password"),
         (("--base-url", "http://127.0.0.1:9/v1", "--n", "2"), "add --temperature"),
         (("--base-url", "http://127.0.0.1:9/v1", "--extra-body", "[1]"), "expected a JSON object"),
+        (("--extra-body", '{"seed": 5}'), "holds seed; say it as --seed"),
+        (("--extra-body", '{"n": 2}'), "holds n; say it as --n"),
         (("--base-url", "http://127.0.0.1:9/v1", "--family", "none"), "unknown family 'none'"),
     ],
 )
@@ -156,6 +158,14 @@ def test_extra_body_adds_to_every_request_and_removes_from_it(
                          "--extra-body", extra)) == 0  # fmt: skip
     assert all(body["max_completion_tokens"] == 7 for body in server.bodies)
     assert not any("max_tokens" in body for body in server.bodies)
+
+
+def test_a_seed_that_a_server_refuses_can_be_left_out(scene_folder: Path, tmp_path: Path) -> None:
+    with chat_server() as server:
+        options = ("--base-url", server.url, "--n", "2", "--temperature", "1", "--limit", "1")
+        without = ("--extra-body", '{"seed": null}')
+        assert main(call(scene_folder, tmp_path / "p.jsonl", *options, *without)) == 0
+    assert not any("seed" in body for body in server.bodies)
 
 
 def test_several_draws_have_rows_and_seeds_of_their_own(scene_folder: Path, tmp_path: Path) -> None:

@@ -14,12 +14,18 @@ import pytest
 from boxrl.cli import main
 from boxrl.data.predictions import read_predictions, render_prediction
 from boxrl.data.samples import write_samples
-from boxrl.errors import UsageError
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate.files import read_settings
 from boxrl.families import FAMILIES
-from boxrl.generation.verify import QUESTION, score, verify_predictions
+from boxrl.generation.verify import (
+    QUESTION,
+    as_verifier,
+    score,
+    verify_boxes,
+    verify_predictions,
+)
 from boxrl.prompts import render_target
-from boxrl.types import Sample
+from boxrl.types import Detections, Sample
 from tests.support.chat_server import chat_server, image_of
 from tests.support.evaluations import prediction
 from tests.support.served import endpoint
@@ -99,6 +105,38 @@ def test_every_box_is_asked_about_once_with_its_mark_drawn(
         assert verified == pytest.approx([0.9] * len(sample.targets))
         assert replace(rows[sample.id], box_verify=None) == predictions[sample.id]
     assert read_settings(out)["verify"]["model"] == "m"
+
+
+def named(body: dict[str, Any]) -> float:
+    """By the label that is asked about."""
+    text = body["messages"][-1]["content"][1]["text"]
+    return len(text) / 1000
+
+
+def test_boxes_are_verified_in_memory_and_each_is_asked_about_once(
+    scene_folder: Path, samples: list[Sample]
+) -> None:
+    asked = [(sample, Detections.from_objects(sample.targets)) for sample in samples]
+    with chat_server(says(named)) as server:
+        found = verify_boxes(as_verifier(endpoint(scene_folder, server)), [*asked, *asked])
+    questions = [body for body in server.bodies if "red box" in json.dumps(body)]
+    assert len(questions) == sum(len(boxes) for _, boxes in asked)
+    assert found[len(asked) :] == found[: len(asked)]
+    for looks, (_, boxes) in zip(found, asked, strict=False):
+        wanted = [len(QUESTION.format(label=label)) / 1000 for label in boxes.labels]
+        assert looks == pytest.approx(wanted)
+
+
+def test_a_box_that_nobody_could_look_at_ends_verifying_in_memory(
+    scene_folder: Path, samples: list[Sample], tmp_path: Path
+) -> None:
+    lost = replace(next(s for s in samples if s.targets), image="gone.png")
+    boxes = Detections.from_objects(lost.targets)
+    with (
+        chat_server(says(named)) as server,
+        pytest.raises(DataError, match=r"verifier: question .*gone\.png"),
+    ):
+        verify_boxes(as_verifier(endpoint(scene_folder, server)), [(lost, boxes)])
 
 
 def test_a_run_for_other_predictions_is_refused(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from boxrl.errors import UsageError
 from boxrl.families import FAMILIES
 from boxrl.parsing import parse
-from boxrl.types import fold_label
+from boxrl.types import Asked, fold_label
 
 PLAIN = FAMILIES["plain"]
 CAT = '{"bbox_2d": [1, 2, 3, 4], "label": "cat"}'
@@ -55,9 +55,16 @@ def test_boxes_are_not_placed_in_an_image_of_no_size(size_wh):
         parse(f"<answer>[{CAT}]</answer>", FAMILIES["qwen3-vl"], size_wh)
 
 
-def test_labels_that_are_no_asked_are_refused():
-    with pytest.raises(UsageError, match=r"asked: expected an Asked, .* got 'cat'"):
-        parse("<answer>None</answer>", "plain", (100, 100), asked="cat")
+@pytest.mark.parametrize("asked", ["cat", Asked("cat"), Asked(("cat",), "Grounding")])
+def test_labels_that_are_no_asked_are_refused(asked):
+    """The letters of a word are no labels, and a task of another name would ask for boxes."""
+    with pytest.raises(UsageError, match=r"asked: expected an Asked, .* got .*cat"):
+        parse("<answer>None</answer>", "plain", (100, 100), asked=asked)
+
+
+def test_what_is_no_text_is_refused():
+    with pytest.raises(UsageError, match="expected the text of an answer, got NoneType"):
+        parse(None, "plain", (100, 100))
 
 
 def test_without_tags_the_whole_text_is_read_where_that_is_allowed():

@@ -125,7 +125,13 @@ def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) ->
     """
 
     def load(
-        cls: Any, folder: Any, *_: Any, dtype: Any = None, device_map: Any = None, **__: Any
+        cls: Any,
+        folder: Any,
+        *_: Any,
+        dtype: Any = None,
+        device_map: Any = None,
+        output_loading_info: bool = False,
+        **__: Any,
     ) -> Any:
         device = device_map[""] if isinstance(device_map, dict) else "cuda"
         config = transformers.AutoConfig.from_pretrained(folder)
@@ -137,7 +143,8 @@ def hollow(patch: pytest.MonkeyPatch, lengths: tuple[int, ...] | None = None) ->
             model = cls._from_config(config, dtype=dtype)
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
         model.name_or_path = str(folder)
-        return model
+        found: dict[str, list[str]] = {"missing_keys": [], "unexpected_keys": []}
+        return (model, found) if output_loading_info else model
 
     def draw(prompts: Any, generation_config: Any) -> Any:
         longest = generation_config.max_new_tokens

@@ -1,5 +1,7 @@
 """Prompts by name, and templates of one's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from boxrl.errors import UsageError
@@ -31,6 +33,8 @@ def test_a_prompt_of_ones_own(tmp_path):
         ("detect: 'Find {labels'", "write {{ and }} for braces"),
         ("placement: top", "unknown placement 'top'; placements: user-suffix"),
         ("form: dense", "unknown form 'dense'; forms: family, compact, scored"),
+        ("ground: Find it.", "ground: has no {expression}, so that every question would be"),
+        ("label: <b>thing</b>", "label: has no {label}, so that every question would be the same"),
         ("a: [", "not YAML"),
     ],
 )
@@ -41,6 +45,13 @@ def test_a_bad_prompt_file_is_told_with_what_would_be_right(tmp_path, content, r
         build_prompt(str(path))
     assert str(caught.value).startswith(str(path))
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"placement": "prefix"}, {"form": "Compact"}])
+def test_a_prompt_made_in_python_is_checked_as_well(wrong):
+    """Else its instruction would stand behind, and its boxes be written as the family does."""
+    with pytest.raises(UsageError, match=f"standard: unknown {next(iter(wrong))} "):
+        replace(PROMPTS["standard"], **wrong)
 
 
 @pytest.mark.parametrize("name", ["polite", "standard@top", "no.yaml"])

@@ -165,6 +165,18 @@ def images_by_climbing(run: Path) -> None:
     set_meta(run, images="../mine")
 
 
+def test_pictures_of_other_proportions_are_not_drawn_under_boxes(run: Path) -> None:
+    images_by_path(run)
+    mine = run.parent / "mine"
+    for path, side in zip(
+        sorted(mine.glob("*.*g")), ((100, 224), (56, 56), (224, 224)), strict=True
+    ):
+        Image.new("RGB", side).save(path)
+    page = page_of(run, "--images", str(mine))
+    assert len(pictures(page)) == 2  # a smaller copy is shown
+    assert "shown without a picture: the image has other proportions" in page
+
+
 def linked_images(run: Path) -> None:
     shutil.rmtree(run / "data" / "images")
     (run / "data" / "images").symlink_to(run.parent / "mine")
@@ -192,6 +204,13 @@ def test_pictures_from_outside_are_shown_where_they_are_named_or_known(
     page = page_of(run)
     assert f"--images {tmp_path / 'mine'} shows them" in page
     assert all(pictures(page_of(run, "--images", str(tmp_path / "mine"))))
+    set_meta(run, images=None)  # predictions of another tool name no images
+    assert all(pictures(page_of(run, "--images", str(tmp_path / "mine"))))
+    shutil.move(run / "data" / "images", tmp_path / "moved")
+    set_meta(run, images="../../data/images")
+    assert not any(pictures(page_of(run)))
+    assert all(pictures(page_of(run, "--images", str(tmp_path / "moved"))))
+    shutil.move(tmp_path / "moved", run / "data" / "images")
     shutil.copytree(run / "data" / "images", tmp_path / "known")
     for folder in run.glob("evals/*"):
         write_json(folder / "predictions.meta.json", json.loads(

@@ -99,6 +99,14 @@ def test_no_image_from_outside_of_the_folder_is_shown(tmp_path: Path, images: Pa
     assert "1 image cannot be read" in page.text
 
 
+def test_a_turned_image_is_told_of_and_not_shown(images: Path, tmp_path: Path):
+    write_image(images / "b.png", (48, 64))
+    write_image(images / "c.png", (31, 23))  # a scaled copy, rounded
+    page = show(tmp_path, [sample(name, DOG) for name in "abc"])
+    assert ["picture" in row for row in page.payload["samples"]] == [True, False, True]
+    assert "1 sample shown without a picture" in page.text
+
+
 @pytest.mark.usefixtures("images")
 def test_a_large_file_is_drawn_from_and_counted_whole(tmp_path: Path):
     samples = [sample(f"s{n}", DOG) for n in range(40)]

@@ -73,6 +73,13 @@ def test_watch_passes_over_what_is_no_number(run: Path, tmp_path: Path, odd: obj
     assert "sampled at step 3, a" in text
 
 
+def test_watch_shows_names_of_rewards_as_they_are(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    steps = [training_step(step) | {"rewards": {"[/red] f1[own]": 0.5}} for step in (1, 2)]
+    write_jsonl(copy / "metrics.jsonl", steps)
+    assert "[/red] f1[own]" in shown(copy)
+
+
 def test_watch_ends_with_the_run_and_prints_once_into_a_pipe(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,12 +109,21 @@ def test_swift_gets_functions_with_names() -> None:
     assert rewards[1]([RIGHT, "<answer>2</answer>"], **columns) == [pytest.approx(0.5), None]
 
 
+def test_swift_reads_answers_without_tags_where_the_prompt_asks_for_none() -> None:
+    bare = RIGHT.partition("<answer>")[2].removesuffix("</answer>")
+    columns = {"sample": [LINE], "response_token_ids": [[1]]}
+    for answer_tag, value in (("required", 0.0), ("optional", 1.0)):
+        orms = build_orms("f1", family="plain", answer_tag=answer_tag)
+        assert orms["boxrl_f1"]()([bare], **columns) == [value]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"rewards": "f2"}, "unknown reward 'f2'"),
         ({"rewards": "f1", "family": "qwen"}, "unknown family 'qwen'"),
         ({"rewards": "f1", "family": "plain", "weights": [1, 2]}, "2 weights for 1 rewards"),
+        ({"rewards": "f1", "family": "plain", "weights": {"f1": 2}}, "expected a list of numbers"),
         ({"rewards": []}, "no reward is named"),
         (
             {"rewards": "format,progressive_f1", "family": "plain"},

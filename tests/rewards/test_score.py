@@ -36,6 +36,24 @@ def test_sizes_and_lengths_may_be_arrays_and_answers_must_be_texts() -> None:
             score([completion], [TARGET], ["iou"])
 
 
+def test_a_sorted_table_is_read_row_by_row() -> None:
+    pandas = pytest.importorskip("pandas")
+    right = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
+    table = pandas.DataFrame({"text": [CAT] * 2, "objects": [right] * 2, "length": [0, 1024]})
+    table = table[::-1]
+    values = score(table.text, table.objects, ["cosine"], n_tokens=table.length)
+    assert values["cosine"] == pytest.approx([0.5, 1.0])
+
+
+@pytest.mark.parametrize("n_tokens", [float("nan"), -700, 9.5, [1, 2, 3], "9"])
+def test_a_length_that_is_no_number_of_tokens_names_its_row(n_tokens: Any) -> None:
+    assert score([CAT], [TARGET], ["cosine"], n_tokens=[9.0]) == score(
+        [CAT], [TARGET], ["cosine"], n_tokens=[9]
+    )
+    with pytest.raises(DataError, match=r"n_tokens\[1\]: expected a number of tokens"):
+        score([CAT] * 2, [TARGET] * 2, ["cosine"], n_tokens=[None, n_tokens])
+
+
 def test_boxes_are_clipped_where_the_size_is_known() -> None:
     wide = CAT.replace("10, 10]", "99, 10]")
     objects = [{"bbox": [0, 0, 10, 10], "label": "cat"}]
@@ -139,7 +157,7 @@ def test_a_broken_target_names_its_row(objects: Any, message: str) -> None:
         ),
         ({"name": "cosine", "threshold": 70}, "threshold is 70; expected 0 to 1"),
         ({"name": "cosine", "wrong": [0.5]}, "cannot work with {'wrong': [0.5]}"),
-        ({"name": "cosine", "exceed": "x"}, "it would pay 'x', which is no number"),
+        ({"name": "cosine", "exceed": "x"}, "paid 'x'; expected a finite number"),
         ({"alpha": 1.0}, "has no name; rewards:"),
         ("no_such_module:reward", "cannot be imported"),
         ("math:no_such_function", "cannot be imported"),
@@ -155,6 +173,9 @@ def test_a_wrong_spec_says_what_there_is(spec: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"completions": {"a": CAT}}, "completions: expected a list, one per row, got dict"),
+        ({"completions": CAT}, "completions: expected a list, one per row, got str"),
+        ({"objects": {"a": TARGET}}, "objects: expected a list, one per row, got dict"),
         ({"objects": []}, "0 objects for 1 completions"),
         ({"n_tokens": [1, 2]}, "2 n_tokens for 1 completions"),
         ({"sizes": []}, "0 sizes for 1 completions"),
@@ -174,6 +195,38 @@ def test_a_reward_of_ones_own_by_its_import_path() -> None:
     reward = build_reward({"name": f"{__name__}:half", "factor": 3.0})
     assert reward(Completion(CAT, parse(CAT, FAMILIES["plain"], None)), Target.from_sample) == 3.0  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(reward)) == reward
+
+
+def paid(completion: Completion, target: Target, *, what: Any = None) -> Any:
+    """A reward that pays anything."""
+    return what
+
+
+def test_what_a_reward_of_ones_own_pays_is_a_number() -> None:
+    """TRL takes NaN for a reward that does not apply, and other trainers add it up."""
+
+    def pay(what: Any) -> float | None:
+        return score([CAT], [TARGET], [{"name": f"{__name__}:paid", "what": what}])[
+            f"{__name__}:paid"
+        ][0]
+
+    values = [pay(what) for what in (np.float32(0.5), np.array([0.5]), np.bool_(True), 1, None)]
+    assert values == [0.5, 0.5, 1.0, 1.0, None]
+    assert {type(value) for value in values} == {float, type(None)}
+    for wrong in (float("nan"), np.float64("inf"), "1.0", [1.0], np.array([0.5, 0.5])):
+        with pytest.raises(UsageError, match=r"paid' paid .*; expected a finite number, or None"):
+            pay(wrong)
+
+
+def moved(completion: Completion, target: Target) -> float:
+    """A reward that turns its target into COCO's boxes, in place."""
+    target.detections.boxes[:, 2:] -= target.detections.boxes[:, :2]
+    return 1.0
+
+
+def test_no_reward_can_move_the_boxes_that_others_read() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        score([CAT], [TARGET], [f"{__name__}:moved", "f1"])
 
 
 def test_annotations_that_only_a_type_checker_sees_are_passed_over(

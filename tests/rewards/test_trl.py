@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boxrl.data.samples import render_sample
-from boxrl.errors import DataError
+from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES
 from boxrl.rewards import REWARDS, build_reward
 from boxrl.rewards import adapters as rows
@@ -113,6 +113,23 @@ def test_format_reads_neither_boxes_nor_targets(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("boxrl.rewards.trl.parse_once", fail)
     monkeypatch.setattr("boxrl.rewards.trl.read_target", fail)
     assert call("format", [f"<think>one</think>{RIGHT}", "None"]) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"opened": "false"}, "opened must be true or false, got 'false'"),
+        ({"answer_tag": "Optional"}, "answer_tag is 'Optional'; expected required or optional"),
+        ({"max_pixels": 401_408}, "leave model, min_pixels and max_pixels out"),
+    ],
+)
+def test_a_setting_that_would_say_nothing_is_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    path = TRLReward("f1", "qwen2.5-vl").path
+    assert TRLReward("f1", path).path == path
+    with pytest.raises(UsageError, match=message):
+        TRLReward("format", path, **settings)
 
 
 def test_a_broken_sample_is_an_error() -> None:

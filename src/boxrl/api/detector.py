@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -275,7 +275,8 @@ def build_question(
         size_wh: of the image.
 
     Raises:
-        UsageError: nothing is asked for, both, or labels that are no texts.
+        UsageError: nothing is asked for, both, or labels that are no texts or stand in no order:
+            a set's differs from run to run, and with it the prompt.
     """
     if labels is not None and question is not None:
         raise UsageError("both labels and a question; name what to look for, or describe one thing")
@@ -298,8 +299,10 @@ def _names(labels: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names to look for, each once: those that differ in case or blanks alone are one."""
     parts = re.split(r"[,;\n]", labels) if isinstance(labels, str) else labels
     names = []
-    if not isinstance(parts, Iterable | None):
-        raise UsageError(f"labels: expected names, got {type(parts).__name__} {parts!r:.40}")
+    if isinstance(parts, Set) or not isinstance(parts, Iterable | None):
+        raise UsageError(
+            f"labels: expected names, got {type(parts).__name__} {parts!r:.40}; name them in a list"
+        )
     for part in () if parts is None else parts:
         if not isinstance(part, str):
             raise UsageError(f"labels: expected names, got {type(part).__name__} {part!r:.40}")

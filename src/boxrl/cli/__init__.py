@@ -95,6 +95,13 @@ def _system_error(error: OSError | MemoryError) -> str:
     return f"{where}{error.strerror or error}; fix this and rerun the same command"
 
 
+def _visible(message: object) -> str:
+    """What a message quotes, of files and servers, moves no cursor and names no window."""
+    from boxrl.report.text import visible
+
+    return visible(str(message))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 bad data or result, 2 wrong call."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -111,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BoxrlError as error:
         if args.debug:
             raise
-        print(f"boxrl: {error}", file=sys.stderr)
+        print(f"boxrl: {_visible(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         resume = "; rerun the same command with --resume to continue"
@@ -123,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         if args.debug:
             raise
-        print(f"boxrl: {_system_error(error)}", file=sys.stderr)
+        print(f"boxrl: {_visible(_system_error(error))}", file=sys.stderr)
         return 1
     finally:
         sys.unraisablehook = hook

@@ -393,12 +393,12 @@ def figure_words(figure: str, value: Any) -> str:
 def print_cited(cited: CitedTable) -> None:
     """A table to cite as the terminal shows it: one number per column, in percent."""
     from rich.console import Console
-    from rich.text import Text
 
     from boxrl.cli.tables import new_table
+    from boxrl.evaluate.tables import shown
 
-    table = new_table(f"{cited.title}, in percent", cited.columns[0], *cited.columns[1:])
+    title = f"{cited.title}, rates in percent"
+    table = new_table(title, cited.columns[0], *cited.columns[1:])
     for row in cited.rows:
-        cells = ("-" if c is None else f"{c:.1f}" if isinstance(c, float) else f"{c}" for c in row)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(shown, row))
     Console(highlight=False).print(table)

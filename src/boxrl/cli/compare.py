@@ -98,15 +98,14 @@ def _compare_runs(
 def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> None:
     """Differences of two runs; in red what makes them hard to compare."""
     from rich.console import Console
-    from rich.text import Text
 
-    from boxrl.cli.tables import new_table, print_protocol, print_verdict
+    from boxrl.cli.tables import new_table, plain, print_protocol, print_verdict
     from boxrl.evaluate.summary import METRICS
     from boxrl.evaluate.verdict import change_verdict
 
     console = Console(highlight=False)
     for key, (a, b) in difference["protocol_differs"].items():
-        console.print(f"protocol differs: {key} is {a!r} and {b!r}", style="bold red")
+        console.print(plain(f"protocol differs: {key} is {a!r} and {b!r}", "bold red"))
     columns = ("a", "b", "b - a", "95 % interval", "better\n: worse", "p")
     title = f"{tally(difference['n'], 'sample')}; p of the sign test over images"
     table = new_table(title, "metric", *columns)
@@ -124,10 +123,10 @@ def print_comparison(difference: Mapping[str, Any], names: Sequence[str]) -> Non
         )
     console.print(table)
     for letter, name in zip("ab", names, strict=True):
-        console.print(Text(f"{letter} = {name}"))
+        console.print(plain(f"{letter} = {name}"))
     for what, ids in difference["flipped"].items():
         some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        console.print(Text(f"{what}: {tally(len(ids), 'sample')}" + (f" ({some})" if ids else "")))
+        console.print(plain(f"{what}: {tally(len(ids), 'sample')}" + (f" ({some})" if ids else "")))
     print_protocol(console, difference["protocol"])
     print_verdict(console, change_verdict(difference))
 

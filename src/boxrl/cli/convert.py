@@ -231,6 +231,7 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.kinds import way_out
     from boxrl.errors import DataError, UsageError
     from boxrl.progress import progress_bar
+    from boxrl.report.text import visible
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
     check_outputs(outputs, [args.annotations])
@@ -255,7 +256,7 @@ def run_convert(args: argparse.Namespace) -> None:
         raise DataError(f"{error}{way_out(args.annotations, args.format)}") from error
     rejected = str(rejected_path(args.out)) if done.rejected else None
     for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {visible(note)}", file=sys.stderr)
     if args.json:
         print_json({"out": str(args.out), **asdict(done), "rejected_file": rejected})
         return

@@ -263,6 +263,8 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from boxrl.cli.tables import PlainTable
+
     console = Console()
     tasks = ", ".join(f"{count:,} {task}" for task, count in figures["tasks"].items())
     console.print(
@@ -283,7 +285,7 @@ def _print_stats(path: Path, figures: dict[str, Any]) -> None:
     }
     for key, count in figures["sizes"].items():
         sizes.add_row(meanings[key], f"{count:,}")
-    labels = Table("label", "boxes", "asked in", "absent from")
+    labels = PlainTable("label", "boxes", "asked in", "absent from")
     for name, row in list(figures["labels"].items())[:SHOWN]:
         labels.add_row(name, f"{row['boxes']:,}", f"{row['asked']:,}", f"{row['negatives']:,}")
     for table in (spread, sizes, labels, _token_table(figures["image_tokens"])):

@@ -316,13 +316,17 @@ def _cell(paid: Mapping[str, Any]) -> str:
 
 def _verdict(name: str, reward: Mapping[str, Any]) -> str:
     """What the reward can be gamed with, and where it cannot tell answers apart."""
+    from rich.markup import escape
+
+    from boxrl.report.text import visible
+
     leaks = [probe for probe, paid in reward["probes"].items() if paid["overpaid"] >= LEAK]
     verdict = f"overpays {', '.join(leaks)}" if leaks else "overpays none of these"
     flat = reward["zero_variance"]
     if flat:
         some = ", ".join(flat[:SHOWN_IDS]) + (", ..." if len(flat) > SHOWN_IDS else "")
         verdict += f"; the same for every answer in {tally(len(flat), 'sample')} ({some})"
-    return f"[bold]{name}[/] {verdict}"
+    return f"[bold]{escape(name)}[/] {escape(visible(verdict))}"
 
 
 def _add_parity(checks: Any) -> None:

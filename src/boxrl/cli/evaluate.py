@@ -184,7 +184,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     """Metrics beside the blind baseline and the controls, errors, labels, protocol."""
     from rich.console import Console
 
-    from boxrl.cli.tables import new_table, print_hints, print_protocol
+    from boxrl.cli.tables import new_table, plain, print_hints, print_protocol
     from boxrl.evaluate.summary import METRICS, look_up
 
     console = Console(highlight=False)
@@ -204,7 +204,7 @@ def print_evaluation(metrics: Mapping[str, Any]) -> None:
     _print_labels(console, metrics["per_label"])
     for other in others.values():
         if verdict := other["beats_blind"]:
-            console.print(verdict["words"], style="" if verdict["beats_blind"] else "bold red")
+            console.print(plain(verdict["words"], "" if verdict["beats_blind"] else "bold red"))
     print_hints(console, metrics.get("hints", ()))
     print_protocol(console, metrics["protocol"])
 
@@ -251,8 +251,6 @@ def _print_errors(console: Console, errors: Mapping[str, Any] | None) -> None:
 
 
 def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> None:
-    from rich.text import Text
-
     from boxrl.cli.tables import format_rate, new_table
 
     with_targets = [(name, row) for name, row in labels.items() if row["targets"]]
@@ -262,7 +260,7 @@ def _print_labels(console: Console, labels: Mapping[str, Mapping[str, Any]]) -> 
     table = new_table("by label", "label", "AP", "AP50", "targets", "predictions")
     for name, row in with_targets[:MAX_LABELS]:
         numbers = f"{row['targets']}", f"{row['predictions']}"
-        table.add_row(Text(name), format_rate(row["AP"]), format_rate(row["AP50"]), *numbers)
+        table.add_row(name, format_rate(row["AP"]), format_rate(row["AP50"]), *numbers)
     console.print(table)
     if len(with_targets) > MAX_LABELS:
         console.print(f"and {len(with_targets) - MAX_LABELS} more labels; --json lists all")

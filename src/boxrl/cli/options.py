@@ -89,7 +89,7 @@ def add_shown_images(parser: argparse.ArgumentParser) -> None:
     """Declare `--images` of pages, which show by themselves only images that belong to a run."""
     parser.add_argument(
         "--images", type=Input, metavar="DIR",
-        help="images to show where they lie outside of the run and have changed since",
+        help="images to show where they lie outside of the run and have moved or changed since",
     )  # fmt: skip
 
 

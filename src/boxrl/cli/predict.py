@@ -139,6 +139,7 @@ def run_predict(args: argparse.Namespace) -> int:
     """Answer every sample of a file; exit status 1 where some ended in error."""
     from boxrl.data.samples import read_samples
     from boxrl.engines.answers import answer_samples
+    from boxrl.report.text import visible
 
     if not args.out.is_dir():
         check_outputs([(args.out, "predictions")], [args.samples])
@@ -148,7 +149,7 @@ def run_predict(args: argparse.Namespace) -> int:
     print(f"family: {answered.family.name}")
     print(f"predictions: {args.out}")
     if answered.failed:
-        print(answered.failure, file=sys.stderr)
+        print(visible(answered.failure), file=sys.stderr)
     return 1 if answered.failed else 0
 
 

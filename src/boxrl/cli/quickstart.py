@@ -31,7 +31,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
     """Run the packaged recipe into a run folder, or go on there."""
     from rich.console import Console
 
-    from boxrl.cli.tables import print_change, print_next, shell
+    from boxrl.cli.tables import plain, print_change, print_next, shell
     from boxrl.config import find_recipe, load_recipe
     from boxrl.runs import clear_run, numbered_folder
 
@@ -50,7 +50,7 @@ def run_quickstart(args: argparse.Namespace) -> None:
         before = chain.evaluations[f"before_{way}"]
         title = f"{len(before.rows)} held-out scenes, {way}, prompt {recipe.prompt!r}"
         print_change(console, title, difference, before.metrics["blind"])
-    console.print(f"report: {chain.report}   ({chain.seconds:.0f} s)", soft_wrap=True)
+    console.print(plain(f"report: {chain.report}   ({chain.seconds:.0f} s)"), soft_wrap=True)
     print_next(
         console,
         f"open {chain.report} in a browser: every answer, before and after",

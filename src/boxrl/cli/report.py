@@ -41,6 +41,7 @@ def add_verb(verbs: Any) -> None:
 def run_report(args: argparse.Namespace) -> None:
     """Write the page of a run, or the comparison of several."""
     from boxrl.report import build_comparison, build_report
+    from boxrl.report.text import visible
 
     alone = len(args.runs) == 1
     if (args.export or args.live) and not alone:
@@ -55,7 +56,7 @@ def run_report(args: argparse.Namespace) -> None:
     else:
         missing = build_comparison(args.runs, out, args.images)
     for line in missing:
-        print(f"note: {line}", file=sys.stderr)
+        print(f"note: {visible(line)}", file=sys.stderr)
     print(f"report: {out}")
     if args.export:
         from boxrl.report.exports import export_run

@@ -12,20 +12,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from boxrl.report.text import visible
 
-def new_table(title: str, first: str, *numbers: str) -> Table:
+
+def plain(text: str, style: str = "") -> Text:
+    """Text as it is, whoever wrote it: no markup, and control characters written out."""
+    return Text(visible(text), style=style)
+
+
+class PlainTable(Table):
+    """A table whose cells, given as texts, are shown as `plain` ones."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row; see `rich.table.Table.add_row`."""
+        shown = (plain(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, **options)
+
+
+def new_table(title: str, first: str, *numbers: str) -> PlainTable:
     """A table whose numbers stay on one line at 80 columns; the first column gives way."""
-    table = Table(
-        title=title or None,
+    table = PlainTable(
+        title=plain(title, "table.title") if title else None,
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column(first)
+    table.add_column(plain(first))
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(plain(name), justify="right")
     return table
 
 
@@ -41,19 +57,19 @@ def print_protocol(console: Console, protocol: Mapping[str, Any]) -> None:
             known = (f"{name} {item}" for name, item in value.items() if item is not None)
             value = ", ".join(known)
         if value is not None:
-            console.print(Text(f"{key}: {value}", style="dim"))
+            console.print(plain(f"{key}: {value}", "dim"))
 
 
 def print_verdict(console: Console, said: str) -> None:
     """What figures come to, in one sentence that stands out; nothing where there is none."""
     if said:
-        console.print(Text(said, style="bold"), soft_wrap=True)
+        console.print(plain(said, "bold"), soft_wrap=True)
 
 
 def print_hints(console: Console, hints: Sequence[str]) -> None:
     """What makes figures doubtful, or explains them, a line each."""
     for hint in hints:
-        console.print(Text(f"hint: {hint}", style="bold yellow"), soft_wrap=True)
+        console.print(plain(f"hint: {hint}", "bold yellow"), soft_wrap=True)
 
 
 def shell(path: Path) -> str:
@@ -64,7 +80,7 @@ def shell(path: Path) -> str:
 def print_next(console: Console, *commands: str) -> None:
     """What to run next, one command a line, ready to be copied."""
     for number, command in enumerate(commands):
-        console.print(Text(f"{'     ' if number else 'next:'} {command}"), soft_wrap=True)
+        console.print(plain(f"{'     ' if number else 'next:'} {command}"), soft_wrap=True)
 
 
 def print_change(
@@ -81,7 +97,7 @@ def print_change(
     from boxrl.evaluate.summary import HEADLINE_METRICS, look_up
     from boxrl.evaluate.verdict import change_verdict
 
-    table = Table(title=title, title_justify="left")
+    table = PlainTable(title=plain(title, "table.title"), title_justify="left")
     for column in ("metric", "before", "after", "difference, 95 % interval", "blind"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     for metric in HEADLINE_METRICS:

@@ -126,7 +126,7 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe, alone: bool = True) 
     """
     from rich.console import Console
 
-    from boxrl.cli.tables import print_change, print_hints, print_next, shell
+    from boxrl.cli.tables import plain, print_change, print_hints, print_next, shell
     from boxrl.config import asking_options
     from boxrl.data.files import read_jsonl
     from boxrl.engines.change import measure_change
@@ -134,7 +134,7 @@ def print_outcome(args: argparse.Namespace, recipe: Recipe, alone: bool = True) 
 
     console, out = Console(), recipe.out
     asked = f"--model {shell(out / 'model')}{asking_options(recipe.model_dump())}"
-    console.print(f"model: {out / 'model'}", soft_wrap=True, highlight=False)
+    console.print(plain(f"model: {out / 'model'}"), soft_wrap=True)
     change = measure_change(recipe) if alone else None
     steps = [f"boxrl report {shell(out)}", f"boxrl export {shell(out)} --out MODEL"]
     if change is None:

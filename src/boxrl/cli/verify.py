@@ -66,6 +66,7 @@ def run_verify(args: argparse.Namespace) -> int:
     from boxrl.engines.build import build_engine
     from boxrl.evaluate.files import read_settings, settings_family
     from boxrl.generation.verify import verify_predictions
+    from boxrl.report.text import visible
 
     check_outputs([(args.out, "predictions")], [args.samples, args.predictions])
     if not args.images.is_dir():
@@ -85,11 +86,11 @@ def run_verify(args: argparse.Namespace) -> int:
     )  # fmt: skip
     if done.failed:
         first = done.failed[0]
-        print(
+        failure = (
             f"{tally(len(done.failed), 'question')} ended in error, for example {first.id!r}: "
-            f"{first.error}; rerun the same command to retry them",
-            file=sys.stderr,
+            f"{first.error}; rerun the same command to retry them"
         )
+        print(visible(failure), file=sys.stderr)
         return 1
     if done.undecided:
         print(

@@ -32,7 +32,7 @@ from boxrl.errors import UsageError
 from boxrl.families import build_family
 from boxrl.families.limits import refuse_limits
 from boxrl.prompts import build_prompt
-from boxrl.rewards import Reward, build_reward
+from boxrl.rewards import ASKING, Reward, build_reward
 from boxrl.types import SEEDS, TEMPERATURES
 
 TINY_MODEL = "tiny"
@@ -316,6 +316,25 @@ RewardEntry = Annotated[
 ]
 
 
+class Verifier(Section):
+    """Who looks a second time at each box, for reward `verified`."""
+
+    model: str = Field(min_length=1, description="model folder, `tiny`, or a server's name for it")
+    family: Annotated[str, _checked(build_family)] | None = Field(
+        None, description="of the model, where no folder tells it"
+    )
+    thinking: bool | None = Field(None, description="its template's switch; as of the recipe")
+    base_urls: list[str] = Field(
+        default_factory=list,
+        description="of OpenAI-compatible servers; none runs it beside the trained model",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs beside the trained model."""
+        return not self.base_urls
+
+
 class Recipe(Section):
     """One experiment."""
 
@@ -342,6 +361,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=SEEDS)
     data: Data
     rewards: list[RewardEntry] = Field(["format", "f1"], min_length=1, validate_default=True)
+    verifier: Verifier | None = None
     train: Train = Train()
     engine: EngineSettings = EngineSettings()
 
@@ -357,6 +377,17 @@ class Recipe(Section):
     def _some_reward_weighs(self) -> Recipe:
         if self.method == "grpo" and not any(entry.weight for entry in self.rewards):
             raise ValueError("all rewards have weight 0, which teaches nothing; give one a weight")
+        return self
+
+    @model_validator(mode="after")
+    def _verifier_for_its_reward(self) -> Recipe:
+        asks = any(entry.reward.name in ASKING for entry in self.rewards)
+        if asks and self.verifier is None:
+            raise ValueError(
+                "reward 'verified' needs a verifier, such as verifier: {model: FOLDER}"
+            )
+        if self.verifier is not None and not asks:
+            raise ValueError("verifier is for reward 'verified', which stands not among rewards")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from boxrl.data.files import is_whole
 from boxrl.errors import UsageError
 from boxrl.types import Sample
 
@@ -60,6 +61,8 @@ def counts_by_weight(
         raise UsageError(
             f"--weights {list(weights)}; expected {len(sizes)} positive numbers up to 1e9"
         )
+    if total is not None and not is_whole(total):
+        raise UsageError(f"--total {total!r:.40}; expected a whole number of samples, 0 or more")
     whole = sum(weights)
     if total is None:
         total = int(min(s * whole / w for s, w in zip(sizes, weights, strict=True)) + 1e-9)

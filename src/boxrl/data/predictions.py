@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import numpy as np
 
 from boxrl.data.files import (
     is_number,
@@ -52,6 +54,8 @@ class Prediction:
         box_verify: how sure a second look is of each box, in [0, 1], in emission order.
         n_prompt_tokens: tokens of the prompt, those of the image included; None where a server
             does not say.
+        n_hidden_tokens: tokens that a server's total counts beyond prompt and completion, as some
+            count thoughts, which cost what completion tokens cost; None where there are none.
         asked: hash of the question, so that a resumed file answers no other; None where not told.
     """
 
@@ -65,6 +69,7 @@ class Prediction:
     first_tokens: Mapping[str, float] | None = None
     box_verify: tuple[float, ...] | None = None
     n_prompt_tokens: int | None = None
+    n_hidden_tokens: int | None = None
     asked: str | None = None
 
 
@@ -78,6 +83,8 @@ def render_prediction(prediction: Prediction) -> str:
     }
     if prediction.n_prompt_tokens is not None:
         row["n_prompt_tokens"] = prediction.n_prompt_tokens
+    if prediction.n_hidden_tokens is not None:
+        row["n_hidden_tokens"] = prediction.n_hidden_tokens
     if prediction.input_size_wh is not None:
         row["input_size_wh"] = list(prediction.input_size_wh)
     if prediction.box_logprobs is not None:
@@ -102,7 +109,7 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
     logprobs = row.get("box_logprobs")
     if not isinstance(row.get("id"), str) or not isinstance(row.get("completion"), str):
         raise DataError(f"{where}: a prediction needs an id and a completion, both strings")
-    for key in ("n_tokens", "n_prompt_tokens"):
+    for key in ("n_tokens", "n_prompt_tokens", "n_hidden_tokens"):
         count = row.get(key)
         if count is not None and not is_whole(count):
             raise DataError(f"{where}: {key} must be an integer >= 0 or null, got {count!r:.80}")
@@ -129,8 +136,29 @@ def parse_prediction(row: dict[str, Any], where: str) -> Prediction:
         first_tokens=first,
         box_verify=tuple(map(float, verified)) if verified is not None else None,
         n_prompt_tokens=row.get("n_prompt_tokens"),
+        n_hidden_tokens=row.get("n_hidden_tokens"),
         asked=row.get("asked"),
     )
+
+
+def checked_prediction(prediction: Prediction, where: str) -> Prediction:
+    """A prediction made in Python, as the line of a file that says the same would be read.
+
+    Args:
+        prediction: unchecked: a server's own word for how it ended, a count that is NaN.
+        where: start of every error message.
+
+    Raises:
+        DataError: the first thing that is wrong, as of `parse_prediction`.
+    """
+    values = ((field.name, getattr(prediction, field.name)) for field in fields(prediction))
+    return parse_prediction({name: _as_read(value) for name, value in values}, where)
+
+
+def _as_read(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_probabilities(name: str, values: Any, kind: type, where: str) -> None:

@@ -6,13 +6,14 @@ import hashlib
 import json
 import posixpath
 import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import msgspec
+import numpy as np
 
 from boxrl.data.files import is_number, is_whole, no_cycle_search, read_jsonl, write_atomic
 from boxrl.data.kinds import way_out
@@ -26,7 +27,16 @@ _FIELDS = {
     "id", "image", "width", "height", "task", "labels", "objects", "question", "answer", "meta",
 }  # fmt: skip
 _STRINGS = {str}
-_ENCODER = msgspec.json.Encoder()
+
+
+def _as_plain(value: Any) -> Any:
+    """Numbers and arrays of numpy as JSON has them: boxes of one's own come from there."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_as_plain)
 IMAGE_HEAD_BYTES = 16 * 1024
 
 KNOWLEDGE = ("unverified", "verified_absent", "unexhausted")
@@ -60,10 +70,10 @@ def read_samples(path: str | Path) -> list[Sample]:
     return list(samples.values())
 
 
-def write_samples(path: Path, samples: Iterable[Sample]) -> int:
+def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
     """Write samples atomically, one JSON object a line; returns how many."""
     count = 0
-    with write_atomic(path) as handle:
+    with write_atomic(Path(path)) as handle:
         for sample in samples:
             handle.write(render_sample(sample) + "\n")
             count += 1
@@ -164,6 +174,29 @@ def parse_sample(row: dict[str, Any], where: str) -> Sample:
         answer=_text(row, "answer", where) if row.get("answer") is not None else None,
         meta=meta,
     )
+
+
+def checked_sample(sample: Sample, where: str) -> Sample:
+    """A sample made in Python, as the line of a file that says the same would be read.
+
+    Args:
+        sample: unchecked: boxes of numpy, a size the other way round, a task of another name.
+        where: start of every error message.
+
+    Raises:
+        DataError: the first thing that is wrong, as of `parse_sample`.
+    """
+    row = {field.name: getattr(sample, field.name) for field in fields(sample)}
+    if isinstance(sample.labels, tuple | list):
+        row["labels"] = list(sample.labels)
+    if isinstance(sample.objects, tuple | list):
+        row["objects"] = [
+            msgspec.structs.asdict(item) if isinstance(item, Object) else item
+            for item in sample.objects
+        ]
+    if isinstance(sample.meta, Mapping):
+        row["meta"] = dict(sample.meta)
+    return parse_sample(row, where)
 
 
 def _check_meta(meta: Any, size_wh: tuple[int, int], where: str) -> None:

@@ -231,6 +231,9 @@ def _openai(options: EngineOptions, questions: Questions) -> Engine:
     from boxrl.generation.model_folders import image_token_ids, neutral_sampling
     from boxrl.generation.servers import Servers
 
+    for key in ("n", "seed"):  # would ask for answers that nobody reads, or the same one n times
+        if options.extra_body.get(key) is not None:
+            raise UsageError(f"--extra-body: holds {key}; say it as --{key}")
     if not options.base_urls:
         raise UsageError("--engine openai needs --base-url, for example http://127.0.0.1:8000/v1")
     folder = known_folder(options)

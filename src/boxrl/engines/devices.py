@@ -55,3 +55,8 @@ def take_gpu() -> str | None:
         f"one process trains on one GPU, the first of {seen}; to train on all: --launch "
         f"accelerate --num-processes {seen}"
     )
+
+
+def own_gpu() -> list[int]:
+    """The GPU of this process, as `torch.random.fork_rng` takes it; none at all without one."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boxrl.data.predictions import Prediction, read_predictions
-from boxrl.data.samples import read_samples
-from boxrl.errors import UsageError
+from boxrl.data.predictions import Prediction, checked_prediction, read_predictions
+from boxrl.data.samples import checked_sample, read_samples
+from boxrl.errors import DataError, UsageError
 from boxrl.evaluate import ErrorRule, evaluate
 from boxrl.evaluate.cost import Price
 from boxrl.evaluate.files import read_settings, settings_family, write_evaluation
@@ -59,7 +59,8 @@ def evaluate_files(
         Metrics with their protocol, and one row per sample; a notebook shows it as a table.
 
     Raises:
-        DataError: a file is damaged, or samples and predictions do not belong together.
+        DataError: a file is damaged, a sample or prediction is one that no file may hold, or they
+            do not belong together.
         UsageError: nobody names the family, `out` is named and something is in memory, or what is
             given is neither a path nor samples and answers.
     """
@@ -112,25 +113,39 @@ def _family(settings: Mapping[str, Any], family: str | Family | None, where: str
 
 
 def _as_samples(samples: Iterable[Sample]) -> list[Sample]:
-    """Samples from whatever holds them."""
-    found = list(samples)
-    for item in found:
+    """Samples from whatever holds them, checked as those of a file are.
+
+    Raises:
+        UsageError: something else is among them.
+        DataError: a box, label, size or task that no file may have.
+    """
+    found = []
+    for place, item in enumerate(samples):
         if not isinstance(item, Sample):
             raise UsageError(
                 f"samples: expected boxrl.Sample, got {type(item).__name__}; boxrl.read_samples "
                 "reads a samples file"
             )
+        found.append(checked_sample(item, f"samples[{place}]"))
     return found
 
 
 def _as_predictions(answers: Mapping[str, Prediction | str]) -> dict[str, Prediction]:
-    """Texts are whole answers of unknown length."""
+    """Texts are whole answers of unknown length; predictions are checked as those of a file are.
+
+    Raises:
+        UsageError: something else is among them.
+        DataError: a prediction of another sample, or one that no file may have.
+    """
     found: dict[str, Prediction] = {}
     for key, answer in answers.items():
         if isinstance(answer, str):
             found[key] = Prediction(key, answer, None, "stop")
         elif isinstance(answer, Prediction):
-            found[key] = answer
+            where = f"predictions[{key!r}]"
+            if answer.id != key and answer.id.rpartition("#")[0] != key:  # ID#0: one draw of ID
+                raise DataError(f"{where}: is the prediction of another sample, {answer.id!r}")
+            found[key] = checked_prediction(answer, where)
         else:
             raise UsageError(
                 f"predictions[{key!r}]: expected the text of an answer, got {type(answer).__name__}"

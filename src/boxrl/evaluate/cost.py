@@ -27,12 +27,12 @@ def cost(
         price: what tokens cost.
 
     Returns:
-        `prompt_tokens` and `completion_tokens` per answer; `seconds` of wall time and `price` per
-        1,000 answers.
+        `prompt_tokens` and `completion_tokens`, hidden ones among them, per answer; `seconds` of
+        wall time and `price` per 1,000 answers.
     """
     rows = [row for row in answers if row.finish_reason != "error"]
     prompt = mean_or_none([row.n_prompt_tokens for row in rows])
-    completion = mean_or_none([row.n_tokens for row in rows])
+    completion = mean_or_none([_written(row) for row in rows])
     money = None
     if price and prompt is not None and completion is not None:
         money = PER * (prompt * price[0] + completion * price[1]) / 1e6
@@ -58,6 +58,11 @@ def mean_cost(evaluations: Iterable[Mapping[str, Any]]) -> dict[str, float | Non
         mean = mean_or_none(values)
         means[key] = None if mean is None else mean * len(values) / total
     return means
+
+
+def _written(row: Prediction) -> int | None:
+    """Tokens that are paid for as completion."""
+    return None if row.n_tokens is None else row.n_tokens + (row.n_hidden_tokens or 0)
 
 
 def _seconds(timing: Any) -> float | None:

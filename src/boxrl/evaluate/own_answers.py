@@ -22,8 +22,9 @@ def scored_samples(samples: Sequence[Sample], evaluation: Evaluation) -> list[Sa
     """The samples with the boxes of the answers for objects, and in `meta.scores` their worth.
 
     Boxes are ranked by their confidence and cut into ten bins of as many; the score of each is the
-    share of its bin that is right, two digits. Boxes in crowd regions, samples of other tasks than
-    detection, and answers that could not be read, are left out.
+    share of its bin that is right, two digits. Boxes in crowd regions and those without area, which
+    no samples file may hold, samples of other tasks than detection, and answers that could not be
+    read, are left out.
 
     Law: among these boxes the scores are calibrated.
 
@@ -35,7 +36,10 @@ def scored_samples(samples: Sequence[Sample], evaluation: Evaluation) -> list[Sa
     asked = {sample.id: sample for sample in samples}
     rows = [row for row in evaluation.rows if row.task == "detection"]
     rows = [row for row in rows if row.status not in UNREADABLE]
-    answers = [[box for box in row.predictions if box.kind != "crowd"] for row in rows]
+    answers = [
+        [box for box in row.predictions if box.kind != "crowd" and _has_area(box.bbox)]
+        for row in rows
+    ]
     boxes = [box for some in answers for box in some]
     right = np.array([box.kind == "right" for box in boxes], dtype=np.float64)
     shares = np.zeros(len(boxes))
@@ -50,3 +54,8 @@ def scored_samples(samples: Sequence[Sample], evaluation: Evaluation) -> list[Sa
         )
         for row, some in zip(rows, answers, strict=True)
     ]
+
+
+def _has_area(bbox: Sequence[float]) -> bool:
+    x1, y1, x2, y2 = bbox
+    return x1 < x2 and y1 < y2

@@ -77,8 +77,8 @@ class Metric:
         return self.digits == 3
 
     def format(self, value: float | None, sign: str = "") -> str:
-        """A value in the metric's decimals; "" where there is none."""
-        return "" if value is None else f"{value:{sign}.{self.digits}f}"
+        """A value in the metric's decimals, none of them -0; "" where there is none."""
+        return "" if value is None else f"{value:{sign}z.{self.digits}f}"
 
     def format_ends(self, ends: Sequence[float | None] | None, sign: str = "") -> str:
         """An interval as `low to high`; "" where there is none."""

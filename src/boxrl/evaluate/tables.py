@@ -142,14 +142,14 @@ def _render_csv(tables: Sequence[CitedTable]) -> str:
 
 def _render_markdown(table: CitedTable) -> str:
     lines = [table.columns, tuple(":--" if words else "--:" for words in _are_words(table))]
-    lines += [tuple(_shown(cell) for cell in row) for row in table.rows]
+    lines += [tuple(shown(cell) for cell in row) for row in table.rows]
     body = "\n".join(f"| {' | '.join(_one_cell(cell) for cell in line)} |" for line in lines)
     return f"**{_one_cell(table.title)}**\n\n{body}\n\n{_one_cell(_facts(table))}"
 
 
 def _render_latex(table: CitedTable) -> str:
     head = _latex_row(table.columns)
-    body = "\n".join(_latex_row([_shown(cell) for cell in row]) for row in table.rows)
+    body = "\n".join(_latex_row([shown(cell) for cell in row]) for row in table.rows)
     places = "".join("l" if words else "r" for words in _are_words(table))
     return (
         "\\begin{table}\n\\centering\n"
@@ -185,10 +185,10 @@ def _one_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _shown(cell: Cell) -> str:
+def shown(cell: Cell) -> str:
     """One decimal, more where that would be 0.0; counts and words as they are."""
     if cell is None:
         return "-"
     if not isinstance(cell, float):
         return f"{cell}"
-    return f"{cell:.1f}" if not cell or abs(cell) >= 0.05 else f"{cell:.1g}"
+    return f"{cell:z.1f}" if not cell or abs(cell) >= 0.05 else f"{cell:.1g}"

@@ -171,6 +171,8 @@ def _build_cell(
     source = start.key if start else _hash_folder(model_folder(recipe.model))
     facts = recipe.model_dump(mode="json", exclude={"name", "out", "data", "model"})
     facts["prompt"] = asdict(replace(build_prompt(recipe.prompt), name=""))  # its file may change
+    if recipe.verifier is not None and recipe.verifier.is_local:
+        facts["verifier"]["model"] = _hash_folder(model_folder(recipe.verifier.model))
     if trained:
         recipe, data = _with_drawn_data(recipe, cache_folder)
         facts |= {"data": data, "code": code_version(TRAINING_CODE)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from boxrl.errors import DataError
 
-TEACHERS = ("teach", "teach_image_first", "teach_reading", "teach_scores")
+TEACHERS = ("teach", "teach_image_first", "teach_reading", "teach_scores", "teach_verify")
 """Modules of `boxrl.engines.tiny` that make models."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from boxrl.errors import DataError, UsageError
 from boxrl.families.cutting import CUTS, Cut
@@ -88,6 +88,20 @@ class Family:
     image_tokens: tuple[str, ...] = ()
     vision_module: str = ""
     runs: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a frame that there is not: its boxes would be read as original pixels, and those
+        of unknown axes as xyxy.
+
+        Raises:
+            UsageError: so it is.
+        """
+        for what, kinds in (("frame", Frame), ("axes", Axes), ("resizing", Resizing)):
+            value, known = getattr(self, what), get_args(kinds)
+            if value not in known:
+                raise UsageError(
+                    f"family {self.name!r}: {what} {value!r:.40} is none of {', '.join(known)}"
+                )
 
     @property
     def processor_size(self) -> dict[str, int]:

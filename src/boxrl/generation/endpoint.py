@@ -89,6 +89,7 @@ class Endpoint:
         self.extra_body = extra_body or {}
         self.named_limits = named_limits
         self.max_request_mb = max_request_mb
+        self._told: set[str] = set()
 
     def run(self, wanted: Sequence[Draw], done: set[str], sampling: Sampling, keep: Keep) -> None:
         """Answer what is not done, many requests at once; see `predict.Engine`.
@@ -138,11 +139,7 @@ class Endpoint:
                     f"{server}: gives no log-probabilities of the tokens that spell its answer; "
                     "leave --logprobs out"
                 )
-            if reply.unknown_word is not None:
-                LOG.warning(
-                    "%s: ends answers with finish_reason %r, which nobody here knows; such answers "
-                    "are taken to be whole", server, redact(reply.unknown_word)[:40],
-                )  # fmt: skip
+            self._tell_unknown(reply, server)
             if sampling.first_tokens and not reply.first_tokens:
                 raise UsageError(
                     f"{server}: gives no probabilities of the likeliest tokens (top_logprobs), "
@@ -218,13 +215,24 @@ class Endpoint:
         except DataError as error:
             return failed_row(draw, str(error))
         body = self._body(messages, sampling)
-        if sampling.temperature > 0:
-            body.setdefault("seed", draw.seed(sampling.seed))
+        if sampling.temperature > 0 and "seed" not in self.extra_body:
+            body["seed"] = draw.seed(sampling.seed)
         try:
             reply = await self.servers.ask(body)
         except Refused as error:
             return failed_row(draw, str(error))
+        self._tell_unknown(reply, f"the server of {draw.id!r}")
         return self._prediction(draw, reply, sampling)
+
+    def _tell_unknown(self, reply: Reply, where: str) -> None:
+        """Tell once of every finish word that nobody knows; the grey image may end otherwise."""
+        word = reply.unknown_word
+        if word is not None and word not in self._told:
+            self._told.add(word)
+            LOG.warning(
+                "%s: ends answers with finish_reason %r, which nobody here knows; such answers "
+                "are taken to be whole", where, redact(word)[:40],
+            )  # fmt: skip
 
     def _messages(self, sample: Sample) -> list[dict[str, Any]]:
         return self.questions.messages(sample, _image_part(self._image_url(sample)))
@@ -310,6 +318,7 @@ class Endpoint:
             box_logprobs=boxes,
             first_tokens=reply.first_tokens if sampling.first_tokens else None,
             n_prompt_tokens=reply.prompt_tokens,
+            n_hidden_tokens=reply.hidden_tokens,
         )
 
 

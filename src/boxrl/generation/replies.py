@@ -20,16 +20,25 @@ from boxrl.data.predictions import FinishReason
 from boxrl.guard.files import parse_json
 from boxrl.parsing.answers import THOUGHT
 
-CUT = frozenset({"length", "max_tokens", "repetition"})
-"""Finish words of an answer that was cut; vLLM also cuts what repeats itself."""
+CUT = frozenset({
+    "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded",
+    "repetition",
+})  # fmt: skip
+"""Finish words, in lower case, of an answer that was cut; vLLM also cuts what repeats itself."""
 
 WHOLE = frozenset({
-    "stop", "stop_sequence", "eos_token", "eos", "end_turn", "tool_calls", "function_call", "None",
+    "stop", "stop_sequence", "eos_token", "eos", "end_turn", "complete", "tool_calls",
+    "function_call", "none",
 })  # fmt: skip
 """Finish words of a whole answer, and Python's for none at all."""
 
 FILTERED = "content_filter"
-FAILED = {"abort": "aborted", "error": "error", "load": "load", FILTERED: FILTERED}
+FILTERS = ("safety", "recitation", "prohibited_content", "blocklist", "spii", "refusal")
+"""Vendors' own words for it, which some proxies pass on."""
+
+FAILED = {"abort": "aborted", "error": "error", "load": "load"} | dict.fromkeys(
+    (FILTERED, *FILTERS), FILTERED
+)
 """Finish words of answers that must not be scored, and what is told of them."""
 
 NO_WORDS = "an error without a message"
@@ -60,6 +69,7 @@ class Reply(NamedTuple):
         tokens: all generated tokens, where log-probabilities were asked for and given.
         error: the server's words where `finish_reason` is `error`.
         prompt_tokens: as the server counts them; None where it does not say.
+        hidden_tokens: what its total counts beyond the two, as Gemini and xAI count thoughts.
         unknown_word: a finish word that nobody here knows; the answer is taken to be whole.
     """
 
@@ -70,6 +80,7 @@ class Reply(NamedTuple):
     tokens: list[Token] | None = None
     error: str | None = None
     prompt_tokens: int | None = None
+    hidden_tokens: int | None = None
     unknown_word: str | None = None
     likeliest: list[dict[str, float]] | None = None
 
@@ -184,20 +195,21 @@ def _printable(text: str) -> str:
 def _read_choice(choice: Mapping[str, Any], usage: Any) -> Reply:
     message = choice.get("message") or {}
     content, thought = _content(message.get("content") or choice.get("text") or "")
-    split_off = next((message[key] for key in REASONING if isinstance(message.get(key), str)), None)
-    usage = usage if isinstance(usage, Mapping) else {}
-    n_tokens, prompt_tokens = usage.get("completion_tokens"), usage.get("prompt_tokens")
-    word = str(choice.get("finish_reason")).partition(":")[0].strip()
+    split_off = _split_off(message)
+    n_tokens, prompt_tokens, hidden = _counted(usage, bool(content or split_off or thought))
+    said = str(choice.get("finish_reason")).partition(":")[0].strip()
+    word = said.lower()
     finish_reason, error = _finish(choice, word)
     return Reply(
         content=_writable(content),
         reasoning=_writable(split_off or thought) or None,
         finish_reason=finish_reason,
-        n_tokens=n_tokens if is_whole(n_tokens) else None,
+        n_tokens=n_tokens,
         tokens=_tokens(choice.get("logprobs")),
         error=error,
-        prompt_tokens=prompt_tokens if is_whole(prompt_tokens) else None,
-        unknown_word=None if word in WHOLE | CUT | FAILED.keys() else _writable(word),
+        prompt_tokens=prompt_tokens,
+        hidden_tokens=hidden,
+        unknown_word=None if word in WHOLE | CUT | FAILED.keys() else _writable(said),
         likeliest=_likeliest(choice.get("logprobs")),
     )
 
@@ -218,6 +230,30 @@ def _content(content: Any) -> tuple[str, str]:
         elif part.get("thinking"):
             thought.append(_content(part["thinking"])[0])
     return "".join(text), "".join(thought)
+
+
+def _counted(usage: Any, written: bool) -> tuple[int | None, int | None, int | None]:
+    """Tokens of completion and prompt, and those that the total counts beyond them.
+
+    None stands where nobody counted: some servers then say 0, which no prompt has, nor an answer
+    that is `written`.
+    """
+    usage = usage if isinstance(usage, Mapping) else {}
+    n_tokens, prompt_tokens, total = (
+        count if is_whole(count) else None
+        for count in map(usage.get, ("completion_tokens", "prompt_tokens", "total_tokens"))
+    )
+    n_tokens = None if written and not n_tokens else n_tokens
+    prompt_tokens = prompt_tokens or None
+    if n_tokens is None or prompt_tokens is None or total is None:
+        return n_tokens, prompt_tokens, None
+    return n_tokens, prompt_tokens, max(total - prompt_tokens - n_tokens, 0) or None
+
+
+def _split_off(message: Mapping[str, Any]) -> str:
+    """The thought in a field of its own; some servers send one name empty beside another."""
+    found = (message.get(key) for key in REASONING)
+    return next((text for text in found if isinstance(text, str) and text), "")
 
 
 def _finish(choice: Mapping[str, Any], word: str) -> tuple[FinishReason, str | None]:
@@ -261,17 +297,19 @@ def _joined(stream: bytes) -> tuple[dict[str, Any], Any]:
     thought: list[str] = []
     tokens: list[Any] = []
     choice: dict[str, Any] = {}
-    usage = None
+    usage, several = None, False
     for chunk in _chunks(stream):
         usage = chunk.get("usage") or usage
         if chunk.get("error"):
             choice["error"] = chunk["error"]
         for part in chunk.get("choices") or ():
             if part.get("index"):
+                several = True
                 continue  # of several choices the first counts
             delta = part.get("delta") or part.get("message") or {}
-            text.append(_content(delta.get("content") or part.get("text") or "")[0])
-            thought += [delta[key] for key in REASONING if isinstance(delta.get(key), str)][:1]
+            answered, in_parts = _content(delta.get("content") or part.get("text") or "")
+            text.append(answered)
+            thought.append(_split_off(delta) or in_parts)
             tokens += (part.get("logprobs") or {}).get("content") or ()
             choice["finish_reason"] = part.get("finish_reason") or choice.get("finish_reason")
             if part.get("error"):
@@ -282,7 +320,7 @@ def _joined(stream: bytes) -> tuple[dict[str, Any], Any]:
         raise NoReply("answered with a stream that broke off")
     choice["message"] = {"content": "".join(text), "reasoning": "".join(thought)}
     choice["logprobs"] = {"content": tokens} if tokens else None
-    return choice, usage
+    return choice, None if several else usage
 
 
 def _chunks(stream: bytes) -> Iterator[Any]:

@@ -8,7 +8,7 @@ Source: DetPO (github.com/ggare-cmu/DetPO), where it is worth two points of mAP 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ from boxrl.data.files import write_atomic, write_json
 from boxrl.data.predictions import Prediction, meta_path, render_prediction
 from boxrl.errors import DataError
 from boxrl.families import Family
-from boxrl.generation.predict import Engine, Sampling, predict, with_questions
+from boxrl.generation.predict import Engine, Sampling, draws, predict, with_questions
 from boxrl.parsing import parse
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt
-from boxrl.types import Asked, Sample
+from boxrl.types import Asked, Detections, Sample
 
 QUESTION = (
     "Is the object in the red box '{label}', whole inside the box and alone in it? "
@@ -29,6 +29,9 @@ QUESTION = (
 )
 LIKELY = 20
 """First tokens that are looked at; servers give no more."""
+
+ASKS: Mapping[str, Any] = {"max_new_tokens": 1, "first_tokens": LIKELY}
+"""How: one token, by its alternatives."""
 
 UNDECIDED = 0.5
 """Score of a box where neither yes nor no is among them."""
@@ -78,8 +81,7 @@ def verify_predictions(
     """
     opened = bool(settings.get("opens_thought"))
     questions = list(_questions(samples, predictions, family, opened))
-    asks = Sampling(max_new_tokens=1, first_tokens=LIKELY, batch_size=batch_size)
-    marking = with_questions(engine, prompt=Prompt("verify", ""), marked=True)
+    asks, marking = Sampling(**ASKS, batch_size=batch_size), as_verifier(engine)
     answers = out.with_name(f"{out.stem}.boxes.jsonl")
     failed = predict(marking, questions, answers, asks, {**facts, "question": QUESTION}, "verify")
     if failed:
@@ -87,13 +89,13 @@ def verify_predictions(
     from boxrl.data.predictions import read_predictions
 
     looked = read_predictions(answers)
-    scores = {item.id: score(looked[item.id].first_tokens or {}) for item in questions}
+    scores = {item.id: _score_of(looked[item.id]) for item in questions}
     with write_atomic(out) as handle:
         for sample in samples:
             row = predictions[sample.id]
             mine = _ids(sample, scores)
-            known = tuple(UNDECIDED if scores[k] is None else scores[k] for k in mine)
-            handle.write(render_prediction(replace(row, box_verify=known)) + "\n")  # type: ignore[arg-type]
+            known = tuple([_surely(scores[key]) for key in mine])
+            handle.write(render_prediction(replace(row, box_verify=known)) + "\n")
     described = {key: facts[key] for key in ("model", "engine") if key in facts}
     limits = {"min_pixels": None, "max_pixels": None} | engine.questions.family.limits()
     limits.pop("factor", None)
@@ -101,6 +103,11 @@ def verify_predictions(
     write_json(meta_path(out), {**settings, "verify": verified})
     undecided = sum(value is None for value in scores.values())
     return Verified(len(questions), undecided, [])
+
+
+def as_verifier(engine: Engine) -> Engine:
+    """The same loaded model, shown each sample's marked box and asked its question alone."""
+    return with_questions(engine, prompt=Prompt("verify", ""), marked=True)
 
 
 def score(first_tokens: Mapping[str, float]) -> float | None:
@@ -124,13 +131,53 @@ def _mass(first_tokens: Mapping[str, float], word: str) -> float:
     return sum(value for text, value in folded if text and word.startswith(text))
 
 
+def verify_boxes(
+    engine: Engine, asked: Sequence[tuple[Sample, Detections]], batch_size: int = 32
+) -> list[tuple[float, ...]]:
+    """P(yes) of each box, .5 where the answer is neither; nothing is written.
+
+    Args:
+        engine: who is asked, see `as_verifier`.
+        asked: samples, each with boxes in its original pixels; a sample may come several times.
+        batch_size: questions that are asked together.
+
+    Raises:
+        DataError: a question ended in error.
+    """
+    questions: dict[tuple[Any, ...], Sample] = {}
+    keys: list[list[tuple[Any, ...]]] = []
+    for sample, boxes in asked:  # draws of a group repeat boxes: each is looked at once
+        keys.append([])
+        for question in box_questions(sample, boxes):
+            key = (question.image, *question.meta["marked"], *question.labels)
+            questions.setdefault(key, replace(question, id=f"{question.id} {len(questions)}"))
+            keys[-1].append(key)
+    rows: dict[str, Prediction] = {}
+    wanted = draws(list(questions.values()), 1)
+    sampling = Sampling(**ASKS, batch_size=batch_size)
+    engine.run(wanted, set(), sampling, lambda found: rows.update({row.id: row for row in found}))
+    for row in rows.values():
+        if row.error:
+            raise DataError(f"verifier: question {row.id!r} ended in error: {row.error}")
+    known = {key: _surely(_score_of(rows[item.id])) for key, item in questions.items()}
+    return [tuple([known[key] for key in mine]) for mine in keys]
+
+
+def _score_of(row: Prediction) -> float | None:
+    return score(row.first_tokens or {})
+
+
+def _surely(found: float | None) -> float:
+    return UNDECIDED if found is None else found
+
+
 def _questions(
     samples: Sequence[Sample],
     predictions: Mapping[str, Prediction],
     family: Family,
     opened: bool,
-) -> Iterable[Sample]:
-    """One yes-or-no question per predicted box; ids are the sample's and the box's place."""
+) -> Iterator[Sample]:
+    """A question per predicted box, see `box_questions`."""
     for sample in samples:
         row = predictions.get(sample.id)
         if row is None:
@@ -138,18 +185,27 @@ def _questions(
         text = as_read(row.completion, opened)
         asked = Asked.from_sample(sample)
         found = parse(text, family, sample.size_wh, row.input_size_wh, "optional", asked)
-        boxes, labels = found.detections.boxes.tolist(), found.detections.labels
-        for place, (bbox, label) in enumerate(zip(boxes, labels, strict=True)):
-            yield replace(
-                sample,
-                id=f"{sample.id}@{place}",
-                task="counting",
-                labels=(label,),
-                objects=(),
-                question=QUESTION.format(label=label),
-                answer="Yes",
-                meta={"marked": bbox},
-            )
+        yield from box_questions(sample, found.detections)
+
+
+def box_questions(sample: Sample, boxes: Detections) -> Iterator[Sample]:
+    """One yes-or-no question per box; ids are the sample's and the box's place.
+
+    Args:
+        sample: whose image is shown, the box in `meta.marked` drawn into it.
+        boxes: in original pixels.
+    """
+    for place, (bbox, label) in enumerate(zip(boxes.boxes.tolist(), boxes.labels, strict=True)):
+        yield replace(
+            sample,
+            id=f"{sample.id}@{place}",
+            task="counting",
+            labels=(label,),
+            objects=(),
+            question=QUESTION.format(label=label),
+            answer="Yes",
+            meta={"marked": bbox},
+        )
 
 
 def _ids(sample: Sample, scores: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -41,15 +42,22 @@ def resample(n_images: int, resamples: int, seed: int) -> Floats:
         Float "resamples n_images", read-only integers; every row sums to n_images.
 
     Raises:
-        UsageError: `resamples` is below 1.
+        UsageError: `resamples` is no whole number from 1, or `seed` none from 0.
     """
-    if resamples < 1:
+    if not _is_whole(resamples, 1):
         raise UsageError(f"--resamples {resamples}: intervals need 1 or more, 1000 is usual")
+    if not _is_whole(seed, 0):
+        raise UsageError(f"--seed {seed!r:.40}; expected a whole number, 0 or more")
     rng = np.random.default_rng(seed)
     even = np.full(n_images, 1 / n_images)
     draws: Floats = rng.multinomial(n_images, even, size=resamples).astype(np.float64)
     draws.flags.writeable = False
     return draws
+
+
+def _is_whole(value: object, lowest: int) -> bool:
+    """Whether it is a whole number from `lowest`, of numpy or Python."""
+    return isinstance(value, Integral) and int(value) >= lowest
 
 
 def resample_ratio(draws: Floats, parts: Floats, wholes: Floats) -> Floats:

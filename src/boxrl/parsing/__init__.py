@@ -24,13 +24,13 @@ from boxrl.parsing.answers import ANSWER, find_answer, says_none
 from boxrl.parsing.json_items import Items, Rest, read_array, read_items
 from boxrl.parsing.numbers import holds_numbers, read_numbers
 from boxrl.parsing.points import NamedPoint, read_points
-from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, fold_label
+from boxrl.types import NOTHING, Asked, Detections, Parsed, Status, Task, fold_label
 
 __all__ = ["AnswerTag", "NamedPoint", "ReadingRule", "parse", "read_points"]
 
 AnswerTag = Literal["required", "optional"]
 ReadingRule = Literal["strict", "tolerant"]
-_ANSWER_TAGS, _READINGS = get_args(AnswerTag), get_args(ReadingRule)
+_ANSWER_TAGS, _READINGS, _TASKS = get_args(AnswerTag), get_args(ReadingRule), get_args(Task)
 
 _WHOLE = Rest()
 _UNKNOWN = Asked(())
@@ -69,6 +69,8 @@ def parse(
             is missing, or labels that are no `Asked`; whatever the text, nothing is raised for it.
         DataError: the model's image processor refuses images of that size.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"expected the text of an answer, got {type(text).__name__}")
     _check(answer_tag, reading, asked, size_wh, input_size_wh)
     family = build_family(family) if isinstance(family, str) else family
     found = find_answer(text)
@@ -103,7 +105,9 @@ def _check(answer_tag: str, reading: str, asked: object, *sizes: object) -> None
             f"answer_tag {answer_tag!r} and reading {reading!r}; expected one of "
             f"{', '.join(_ANSWER_TAGS)}, and of {', '.join(_READINGS)}"
         )
-    if asked is not None and not isinstance(asked, Asked):
+    labels = getattr(asked, "labels", None)  # the letters of a text are none
+    told = isinstance(asked, Asked) and isinstance(labels, tuple | list) and asked.task in _TASKS
+    if asked is not None and not told:
         raise UsageError(f"asked: expected an Asked, such as Asked(('cat',)), got {asked!r:.40}")
     for size in sizes:
         if size is not None and not is_size(size):

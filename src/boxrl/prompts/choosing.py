@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any, get_args
+from typing import cast
 
 from boxrl.errors import UsageError, did_you_mean
 from boxrl.guard.files import read_own_yaml
-from boxrl.prompts.named import PROMPTS, Form, Placement, Prompt
+from boxrl.prompts.named import PROMPTS, Placement, Prompt
 
 _PLACEHOLDERS = {
     "detect": {"labels", "label_list", "output"},
@@ -17,6 +17,9 @@ _PLACEHOLDERS = {
     "region": {"region", "labels"},
     "label": {"label"},
 }
+
+_NEEDED = {"ground": {"expression"}, "label": {"label"}}
+"""Without them no two questions differ; `detect` may ask in words for the one thing there is."""
 
 
 def build_prompt(name: str) -> Prompt:
@@ -39,14 +42,15 @@ def build_prompt(name: str) -> Prompt:
         )
     if not placement:
         return PROMPTS[key]
-    return replace(PROMPTS[key], name=name, placement=_checked_placement(placement, name))
+    return replace(PROMPTS[key], name=name, placement=cast(Placement, placement))
 
 
 def read_prompt(path: Path) -> Prompt:
     """A prompt of one's own: a YAML mapping with any field of `Prompt` but its name.
 
     Raises:
-        UsageError: no such file, no mapping, an unknown field or placeholder.
+        UsageError: no such file, no mapping, an unknown field or placeholder, or a text that leaves
+            out what is asked for.
     """
     content = read_own_yaml(path, "prompt")
     known = [field.name for field in fields(Prompt) if field.name != "name"]
@@ -56,22 +60,12 @@ def read_prompt(path: Path) -> Prompt:
         if key not in known:
             raise UsageError(f"{path}: unknown field {key!r}; fields: {', '.join(known)}")
         if key in _PLACEHOLDERS:
-            _check_placeholders(text, _PLACEHOLDERS[key], f"{path}: {key}")
-    _checked_placement(content.get("placement", "user-suffix"), str(path))
-    if content.get("form", "family") not in get_args(Form):
-        forms = ", ".join(get_args(Form))
-        raise UsageError(f"{path}: unknown form {content['form']!r}; forms: {forms}")
+            _check_placeholders(text, key, f"{path}: {key}")
     return Prompt(**{"instruction": "", **content, "name": str(path)})
 
 
-def _checked_placement(value: str, where: str) -> Any:
-    if value not in get_args(Placement):
-        known = ", ".join(get_args(Placement))
-        raise UsageError(f"{where}: unknown placement {value!r}; placements: {known}")
-    return value
-
-
-def _check_placeholders(text: str, known: set[str], where: str) -> None:
+def _check_placeholders(text: str, key: str, where: str) -> None:
+    known, needed = _PLACEHOLDERS[key], _NEEDED.get(key, set())
     try:
         used = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
     except ValueError as error:
@@ -80,3 +74,5 @@ def _check_placeholders(text: str, known: set[str], where: str) -> None:
     if unknown:
         names = ", ".join(f"{{{name}}}" for name in sorted(known))
         raise UsageError(f"{where}: unknown placeholder {{{unknown[0]}}}; known: {names}")
+    for name in needed - used:
+        raise UsageError(f"{where}: has no {{{name}}}, so that every question would be the same")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from boxrl.errors import UsageError
 
 DETECT = "Please carefully observe the image and detect the following targets: "
 GROUND = "Please provide the bounding box coordinate of the region this sentence describes: "
@@ -63,6 +65,22 @@ class Prompt:
     label: str = "{label}"
     separator: str = "; "
     form: Form = "family"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no placement and no form: the instruction would stand behind, as by
+        default, and the boxes be written as the family does.
+
+        Raises:
+            UsageError: so it is.
+        """
+        for what, value, known in (
+            ("placement", self.placement, get_args(Placement)),
+            ("form", self.form, get_args(Form)),
+        ):
+            if value not in known:
+                raise UsageError(
+                    f"{self.name}: unknown {what} {value!r}; {what}s: {', '.join(known)}"
+                )
 
     @property
     def has_system(self) -> bool:

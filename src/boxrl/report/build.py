@@ -11,6 +11,7 @@ from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import Evaluation, compare
 from boxrl.report.answers import Answers, tabulate_answers
 from boxrl.report.gallery import Gallery
+from boxrl.report.images import misfits
 from boxrl.report.labels import LabelTable, label_table
 from boxrl.report.metrics import Headline, MetricTable, metric_table
 from boxrl.report.page import Page, write_page
@@ -58,7 +59,7 @@ def build_report(
     page = Page(
         title=run.name,
         runs=[describe_run(run, run.name)],
-        missing=[*run.missing, *_not_computed(scores)],
+        missing=[*run.missing, *_not_computed(scores), *misfits(gallery.misfits)],
         metrics=_metric_tables(run),
         charts=training_curves(run.steps),
         warnings=training_warnings(run.steps),
@@ -120,6 +121,7 @@ def build_comparison(
         missing=[
             *missing,
             *_not_computed(scores),
+            *misfits(gallery.misfits),
             *(f"{'; '.join(tables)}: {reason}" for reason, tables in unpaired.items()),
         ],
         metrics=tables,

@@ -13,6 +13,7 @@ from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.evaluate.rows import Row
 from boxrl.prompts import render_messages
+from boxrl.report.images import fits
 from boxrl.report.reading import ShownEvaluation
 from boxrl.report.reward_parts import Scored, score_all
 from boxrl.report.text import extract_thinking, visible
@@ -35,6 +36,7 @@ class Gallery:
         self._sample_rows: list[dict[str, Any]] = []
         self._evaluations: list[dict[str, Any]] = []
         self.image_paths: list[Path] = []
+        self.misfits = 0
         self._images: dict[Path, int] = {}
 
     def add(self, title: str, evaluation: ShownEvaluation) -> int:
@@ -104,6 +106,9 @@ class Gallery:
         try:
             path = image_path(evaluation.images, sample)
         except DataError:
+            return None
+        if not fits(path, sample.size_wh):
+            self.misfits += 1
             return None
         if path not in self._images:
             self._images[path] = len(self.image_paths)

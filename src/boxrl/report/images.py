@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from boxrl.data.images import read_header, read_image
-from boxrl.errors import DataError, UsageError
+from boxrl.errors import DataError, UsageError, tally
 
 SIDE, SIDE_OF_MANY, MANY = 640, 320, 500
 """Longer side of a picture in pixels, and of one where a page has more than MANY pictures.
@@ -38,6 +38,28 @@ class Thumbnail(NamedTuple):
 
     content: bytes
     kind: str
+
+
+def fits(path: Path, size_wh: tuple[int, int]) -> bool:
+    """Whether boxes of an image of this size lie right over the picture, itself or scaled.
+
+    A picture that cannot be read fits: that is told of where it is drawn.
+    """
+    try:
+        width, height = read_header(path, "picture").size_wh
+    except DataError:
+        return True
+    # Sides of a scaled copy are rounded, each by less than a pixel.
+    return abs(width * size_wh[1] - height * size_wh[0]) <= sum(size_wh)
+
+
+def misfits(count: int) -> list[str]:
+    """What a page says of pictures that do not fit their samples; nothing where there are none."""
+    said = (
+        f"{tally(count, 'sample')} shown without a picture: the image has other proportions than "
+        "the sample says, and boxes would lie elsewhere; boxrl data lint --images names them"
+    )
+    return [said] if count else []
 
 
 def read_thumbnail(path: Path, side: int) -> Thumbnail | None:

@@ -295,8 +295,8 @@ def _is_interval(row: Any) -> bool:
 
 
 def _between(low: float, high: float, digits: int, sign: str = "") -> str:
-    return f"{low:{sign},.{digits}f} to {high:{sign},.{digits}f}".replace("-", MINUS)
+    return f"{low:{sign}z,.{digits}f} to {high:{sign}z,.{digits}f}".replace("-", MINUS)
 
 
 def _signed(value: float, digits: int) -> str:
-    return f"{value:+,.{digits}f}".replace("-", MINUS)
+    return f"{value:+z,.{digits}f}".replace("-", MINUS)

@@ -188,7 +188,7 @@ def read_run(path: Path, images: Path | None = None) -> RunFolder:
     Args:
         path: the folder.
         images: where images lie that the run names outside of itself, and that are not known to
-            be those that were evaluated.
+            be those that were evaluated; or that are not where it names them, or not named.
 
     Raises:
         UsageError: no such folder, or it holds files but nothing of a run.
@@ -352,10 +352,11 @@ def _find_images(
 ) -> Path | None:
     """The folder of images, where they may be shown: no page shows what only its reader has."""
     images = locate(folder, metrics, meta, "images")
-    if images is None or is_inside(run_of(folder), images):
-        return images
-    if reader.images is not None:
+    own = images is not None and is_inside(run_of(folder), images)
+    if reader.images is not None and not (own and images and images.is_dir()):
         return reader.images
+    if images is None or own:
+        return images
     known = {recorded_file(folder, where, "images")[1] for where in (metrics, meta)} - {None}
     if known and hash_images(images, [row.sample for row in rows]) in known:
         return images

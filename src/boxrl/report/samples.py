@@ -24,7 +24,7 @@ from boxrl.report.gallery import (
     shared_ends,
     without_none,
 )
-from boxrl.report.images import place_thumbnails, read_thumbnails
+from boxrl.report.images import fits, misfits, place_thumbnails, read_thumbnails
 from boxrl.report.page import write_html
 from boxrl.report.text import visible
 from boxrl.types import Object, Sample
@@ -87,6 +87,7 @@ def build_samples_page(
     read = read_thumbnails(rows.pictures)
     pictures = place_thumbnails(read, out)
     notes = list(_notes(samples, shown, seed, images, rows.absent, read.count(None)))
+    notes += misfits(rows.misfits)
     figures = describe(samples)
     reasons, rejected = read_reasons(rejected_path(samples_file))
     labels = [(name, *map(n.get, LABEL_COLUMNS)) for name, n in figures["labels"].items()]
@@ -150,7 +151,7 @@ class _Rows:
         self.images, self.prompt, self.family = images, prompt, family
         self.labels: dict[str, int] = {}
         self.pictures: list[Path] = []
-        self.absent = 0
+        self.absent = self.misfits = 0
         self._numbers: dict[Path, int] = {}
 
     def payload(self, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -202,6 +203,9 @@ class _Rows:
             path = image_path(self.images, sample)
         except (DataError, OSError):
             self.absent += 1
+            return None
+        if not fits(path, sample.size_wh):
+            self.misfits += 1
             return None
         if path not in self._numbers:
             self._numbers[path] = len(self.pictures)

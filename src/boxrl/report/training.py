@@ -41,6 +41,7 @@ SINGLE = (
     ("Boxes under unasked labels", "invented_labels", "share of boxes"),
     ("Repeated boxes", "duplicates", "share of boxes"),
     ("Readable answers", "readable", "share of answers"),
+    ("Answers read in part", "partial", "share of answers"),
     ("Token accuracy", "token_accuracy", "share of tokens"),
     ("Gradient norm", "grad_norm", "norm"),
     ("Learning rate", "learning_rate", "learning rate"),

@@ -133,7 +133,7 @@ def _curves(steps: Sequence[dict[str, Any]]) -> Table:
     for name, values in series:
         known = [value for value in map(number_or_none, values) if value is not None]
         if known and any(known):
-            table.add_row(name, f"{known[0]:.3g}", f"{known[-1]:.3g}", sparkline(known))
+            table.add_row(Text(name), f"{known[0]:.3g}", f"{known[-1]:.3g}", sparkline(known))
     return table
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from boxrl.boxes import is_size
-from boxrl.data.files import is_number
 from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import AnswerTag, parse
@@ -36,6 +37,7 @@ from boxrl.rewards.localization import (
 from boxrl.rewards.settings import check_numbers
 from boxrl.rewards.shaping import absent_labels, cosine, repetition
 from boxrl.rewards.targets import build_targets, check_size
+from boxrl.rewards.verified import verified
 from boxrl.types import Asked, Completion, Target
 
 RewardFunction = Callable[..., float | None]
@@ -60,8 +62,33 @@ class Reward:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, completion: Completion, target: Target) -> float | None:
-        """The value, or None where the reward does not apply to this target."""
-        return self.function(completion, target, **self.settings)
+        """The value, or None where the reward does not apply to this target.
+
+        Raises:
+            UsageError: a function of one's own pays something that is no number.
+        """
+        paid = self.function(completion, target, **self.settings)
+        return paid if paid is None else _as_number(self.name, paid)
+
+
+def _as_number(name: str, paid: Any) -> float:
+    """What a function paid, from numpy and torch too; to TRL, NaN would say that it paid nothing.
+
+    Raises:
+        UsageError: it is no finite number.
+    """
+    if type(paid) is float and math.isfinite(paid):
+        return paid
+    try:
+        number = paid.item() if hasattr(paid, "item") else paid
+    except ValueError:  # an array of several
+        number = None
+    if not isinstance(number, Real) or not math.isfinite(number):
+        raise UsageError(
+            f"reward {name!r} paid {paid!r:.40}; expected a finite number, or None where it does "
+            "not apply"
+        )
+    return float(number)
 
 
 def build_reward(spec: Spec | Reward) -> Reward:
@@ -76,7 +103,7 @@ def build_reward(spec: Spec | Reward) -> Reward:
     name = spec if isinstance(spec, str) else settings.pop("name", None)
     if not isinstance(name, str):
         raise UsageError(f"reward {spec!r:.80} has no name; rewards: {', '.join(REWARDS)}")
-    function = _import_reward(name) if ":" in name else REWARDS.get(name)
+    function = _import_reward(name) if ":" in name else (REWARDS | ASKING).get(name)
     if function is None:
         raise _unknown([name])
     _check_settings(name, function, settings)
@@ -90,13 +117,16 @@ def build_rewards(specs: Sequence[Spec | Reward]) -> list[Reward]:
     """The rewards of several specs.
 
     Raises:
-        UsageError: as `build_reward`, naming all that are unknown; also for none at all, and for
-            a duplicate name.
+        UsageError: as `build_reward`, naming all that are unknown; also for none at all, for a
+            duplicate name, and for one that asks another model.
     """
-    unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in REWARDS]
+    known = {*REWARDS, *ASKING}
+    unknown = [s for s in specs if isinstance(s, str) and ":" not in s and s not in known]
     if unknown:
         raise _unknown(unknown)
     rewards = [build_reward(spec) for spec in specs]
+    if any(reward.name in ASKING for reward in rewards):
+        raise UsageError(ASKING_WHOM)
     names = [reward.name for reward in rewards]
     if len(set(names)) < len(names):
         raise UsageError(f"duplicate reward in {', '.join(names)}; names must differ")
@@ -169,10 +199,8 @@ def _try(reward: Reward) -> None:
     try:
         check_numbers(reward.settings)
         for completion in (Completion(PERFECT, parsed, n_tokens=1), endless):
-            value = reward(completion, target)
-            if value is not None and not is_number(value):
-                raise ValueError(f"it would pay {value!r:.40}, which is no number")
-    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            reward(completion, target)
+    except (UsageError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise UsageError(
             f"reward {reward.name!r} cannot work with {dict(reward.settings)}: {error}"
         ) from error
@@ -210,30 +238,27 @@ def score(
         Per reward name n values; None = not applicable.
 
     Raises:
-        UsageError: unknown rewards, settings or family, or sequences of different lengths.
-        DataError: a completion that is no text, a target with a broken box, or no size where the
-            family needs it; names the row.
+        UsageError: unknown rewards, settings or family, or what is given are no sequences, or ones
+            of different lengths.
+        DataError: a completion that is no text, a length that is no number of tokens, a target
+            with a broken box, or no size where the family needs it; names the row.
 
     >>> answer = '<answer>[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]</answer>'
     >>> score([answer], [[{"bbox": [0, 0, 10, 20], "label": "cat"}]], ["iou", "format"])
     {'iou': [0.5], 'format': [0.0]}
     """
     built = build_rewards(rewards)
+    completions = _in_order(completions, "completions")
     n = len(completions)
-    given = {
-        "objects": objects, "n_tokens": n_tokens, "sizes": sizes, "input_sizes": input_sizes,
-        "asked": asked,
-    }  # fmt: skip
-    for what, values in given.items():
-        if values is not None and len(values) != n:
-            raise UsageError(f"{len(values)} {what} for {n} completions; expected one each")
-    sizes = _pairs(sizes, n, "sizes")
-    input_sizes = _pairs(input_sizes, n, "input_sizes")
-    asked = [None] * n if asked is None else asked
+    objects = _in_order(objects, "objects", n)
+    lengths = _counts(_in_order(n_tokens, "n_tokens", n))
+    sizes = _pairs(_in_order(sizes, "sizes", n), "sizes")
+    input_sizes = _pairs(_in_order(input_sizes, "input_sizes", n), "input_sizes")
+    asked = _in_order(asked, "asked", n)
     family = build_family(family) if isinstance(family, str) else family
     targets = build_targets(objects, sizes)
     out: dict[str, list[float | None]] = {reward.name: [] for reward in built}
-    steps = [(partial(r.function, **r.settings), out[r.name].append) for r in built]
+    steps = [(reward, out[reward.name].append) for reward in built]
     for row, text in enumerate(completions):
         if not isinstance(text, str):
             raise DataError(
@@ -243,16 +268,46 @@ def score(
         parsed = partial(
             parse, text, family, sizes[row], input_sizes[row], answer_tag, asked=asked[row]
         )
-        completion = Completion(text, parsed, None if n_tokens is None else n_tokens[row])
-        for function, keep in steps:
-            keep(function(completion, targets[row]))
+        completion = Completion(text, parsed, lengths[row])
+        for reward, keep in steps:
+            keep(reward(completion, targets[row]))
     return out
 
 
-def _pairs(values: Sequence[Any] | None, n: int, what: str) -> list[tuple[int, int] | None]:
+def _in_order(values: Sequence[Any] | None, what: str, n: int | None = None) -> list[Any]:
+    """The values by their places, n times None where there are none.
+
+    A column of a table that was sorted or filtered is asked for its rows by their old numbers.
+
+    Raises:
+        UsageError: they have no order, or are not one per completion.
+    """
+    if values is None and n is not None:
+        return [None] * n
+    if isinstance(values, str | Mapping | Set) or not isinstance(values, Iterable):
+        raise UsageError(f"{what}: expected a list, one per row, got {type(values).__name__}")
+    found = list(values)
+    if n is not None and len(found) != n:
+        raise UsageError(f"{len(found)} {what} for {n} completions; expected one each")
+    return found
+
+
+def _counts(values: Sequence[Any]) -> list[int | None]:
+    """Numbers of tokens, which a table with gaps holds as floats."""
+    for row, value in enumerate(values):
+        count = float(value) if isinstance(value, Real) else -1.0
+        if value is not None and not (count.is_integer() and count >= 0):
+            raise DataError(
+                f"n_tokens[{row}]: expected a number of tokens, 0 or more, or None, got "
+                f"{value!r:.40}"
+            )
+    return [None if value is None else int(value) for value in values]
+
+
+def _pairs(values: Sequence[Any], what: str) -> list[tuple[int, int] | None]:
     """Sizes as tuples, from rows of an array, too."""
     pairs: list[tuple[int, int] | None] = []
-    for row, size in enumerate([None] * n if values is None else values):
+    for row, size in enumerate(values):
         if size is not None and not is_size(size):
             raise DataError(f"{what}[{row}]: expected (width, height) in pixels, got {size!r:.40}")
         pairs.append(None if size is None else (size[0], size[1]))
@@ -277,7 +332,15 @@ REWARDS: dict[str, RewardFunction] = {
     "count": count,
     "native_format": native_format,
 }
-"""Every reward by name."""
+"""Every reward by name that an answer and its target decide."""
+
+ASKING: dict[str, RewardFunction] = {"verified": verified}
+"""Rewards that another model decides, by name."""
+
+ASKING_WHOM = (
+    "reward 'verified' asks another model about each box, and here none is named; boxrl train "
+    "takes it, with verifier: {model: FOLDER} in the recipe"
+)
 
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(REWARDS, (0.0, 1.0)),

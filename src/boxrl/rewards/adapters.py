@@ -13,8 +13,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+from boxrl.data.files import is_number
 from boxrl.data.samples import parse_line
 from boxrl.errors import DataError, UsageError
 from boxrl.families import FAMILIES, Family, build_family, read_family
@@ -125,6 +126,19 @@ def resolve_family(trainer: str, model: str | Path | None, family: str | Family 
     return build_family(family) if isinstance(family, str) else cast(Family, family)
 
 
+def check_said(opened: object, answer_tag: object) -> None:
+    """Refuse what says nothing of the thought or the tags: to Python the text "false" is true.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if not (opened is None or isinstance(opened, bool)):
+        raise UsageError(f"opened must be true or false, got {opened!r:.40}")
+    if answer_tag not in get_args(AnswerTag):
+        expected = " or ".join(get_args(AnswerTag))
+        raise UsageError(f"answer_tag is {answer_tag!r:.40}; expected {expected}")
+
+
 def as_said(text: str, opened: bool | None) -> str:
     """The completion as it is read; told once where nobody says that its prompt opens the thought.
 
@@ -187,14 +201,15 @@ class RewardSum:
                 '{"name": "f1", "thresholds": [0.5]}'
             )
         self.path = find_image_path(trainer, model, family, min_pixels, max_pixels)
-        if opened not in (None, True, False):
-            raise UsageError(f"opened must be true or false, got {opened!r:.40}")
+        check_said(opened, answer_tag)
         self.answer_tag, self.opened = answer_tag, opened
         self.weights = list(weights) or [1.0] * len(self.rewards)
         if len(self.weights) != len(self.rewards):
             raise UsageError(
                 f"{len(self.weights)} weights for {len(self.rewards)} rewards; expected one each"
             )
+        if not all(map(is_number, self.weights)):
+            raise UsageError(f"weights {self.weights!r:.60}; expected a list of numbers")
 
     def __call__(
         self, text: str, line: str, n_tokens: int | None

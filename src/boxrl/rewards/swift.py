@@ -19,6 +19,7 @@ from typing import Any
 
 from boxrl.errors import UsageError
 from boxrl.families import Family
+from boxrl.parsing import AnswerTag
 from boxrl.rewards import Reward, Spec, build_rewards
 from boxrl.rewards.adapters import find_image_path, resolve_family
 from boxrl.rewards.trl import TRLReward
@@ -33,6 +34,7 @@ def build_orms(
     model: str | Path | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    answer_tag: AnswerTag = "required",
 ) -> dict[str, Callable[..., RewardFunction]]:
     """Entries for `orms`: `boxrl_NAME` to what ms-swift calls with its arguments to get a reward.
 
@@ -42,6 +44,7 @@ def build_orms(
         model: the model's folder.
         min_pixels: least area of an image; MIN_PIXELS where None.
         max_pixels: largest area; MAX_PIXELS where None.
+        answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
 
     Raises:
         UsageError: an unknown reward, setting or family, or no model.
@@ -52,7 +55,8 @@ def build_orms(
         max_pixels = _limit("MAX_PIXELS") if max_pixels is None else max_pixels
     path = find_image_path("swift", model, family, min_pixels, max_pixels)
     # ms-swift puts what its template opens an answer with, `<think>` too, in front by itself.
-    return {f"boxrl_{r.name}": _factory(TRLReward(r, path, opened=False)) for r in built}
+    wrapped = [TRLReward(r, path, opened=False, answer_tag=answer_tag) for r in built]
+    return {f"boxrl_{each.reward.name}": _factory(each) for each in wrapped}
 
 
 def _limit(variable: str) -> int | None:

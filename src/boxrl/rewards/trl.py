@@ -6,16 +6,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from boxrl.data.samples import parse_line
+from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.families.image_paths import ImagePath
 from boxrl.parsing import AnswerTag
 from boxrl.parsing.answers import THOUGHT
-from boxrl.rewards import Reward, Spec, build_reward
-from boxrl.rewards.adapters import as_said, find_image_path, parse_once, read_target
+from boxrl.rewards import ASKING, ASKING_WHOM, Reward, Spec, build_reward
+from boxrl.rewards.adapters import (
+    as_said,
+    check_said,
+    find_image_path,
+    parse_once,
+    read_target,
+)
 from boxrl.rewards.format import FORM_ONLY
-from boxrl.types import NOTHING, Completion, Parsed, Target
+from boxrl.types import NOTHING, Completion, Detections, Parsed, Sample, Target
 
 Message = dict[str, Any]
+Verifier = Callable[[Sequence[tuple[Sample, Detections]]], Sequence[Sequence[float]]]
+"""P(yes) of each box of samples, see `generation.verify.verify_boxes`."""
 
 UNREAD = Parsed(NOTHING, "missing", reason="not read")
 NO_TARGET = Target(NOTHING)
@@ -39,6 +49,7 @@ class TRLReward:
         max_pixels: int | None = None,
         opened: bool | None = None,
         answer_tag: AnswerTag = "required",
+        verifier: Verifier | None = None,
     ) -> None:
         """Wrap a reward for the model that is trained.
 
@@ -51,11 +62,22 @@ class TRLReward:
             max_pixels: the same.
             opened: whether the chat template opens the thought, so that completions begin in it.
             answer_tag: `optional` where the prompt asks for no tags, as makers' own prompts do.
+            verifier: who looks a second time at boxes; other rewards than `verified` do not ask.
 
         Raises:
-            UsageError: an unknown reward, setting or family, or no model.
+            UsageError: an unknown reward, setting, rule or family, no model, or one that is named
+                twice.
         """
         self.reward = reward = build_reward(reward)
+        check_said(opened, answer_tag)
+        if isinstance(family, ImagePath) and (model, min_pixels, max_pixels) != (None,) * 3:
+            raise UsageError(
+                "an image's way to the model names the model and its pixel limits; leave model, "
+                "min_pixels and max_pixels out"
+            )
+        asks = reward.name in ASKING
+        if asks and verifier is None:
+            raise UsageError(ASKING_WHOM)
         self.path = (
             family
             if isinstance(family, ImagePath)
@@ -63,6 +85,7 @@ class TRLReward:
         )
         self.opened = opened
         self.answer_tag = answer_tag
+        self.verifier = verifier if asks else None
         self.__name__ = reward.name.rpartition(":")[2]
 
     def __call__(
@@ -88,17 +111,31 @@ class TRLReward:
                 )
                 for written, n in zip(completions, lengths, strict=True)
             ]
-        values, statuses = [], []
+        targets, answers, statuses = [], [], []
         for written, line, ids in zip(completions, sample, completion_ids, strict=True):
             target, asked, size_wh = read_target(line)
             text = self._text(written)
             parsed = parse_once(text, self.path, size_wh, asked, self.answer_tag)
-            values.append(self.reward(Completion(text, parsed, len(ids), progress), target))
+            answers.append((text, parsed, len(ids), progress))
+            targets.append(target)
             statuses.append(parsed.status)
+        looks = self._second_looks(sample, [parsed.detections for _, parsed, *_ in answers])
+        values = [
+            self.reward(Completion(*answer, box_verify=look), target)
+            for answer, look, target in zip(answers, looks, targets, strict=True)
+        ]
         if log_extra is not None:
             # A column of its own: TRL appends, and two rewards in one column would double it.
             log_extra(f"answer ({self.__name__})", statuses)
         return values
+
+    def _second_looks(
+        self, lines: Sequence[str], boxes: Sequence[Detections]
+    ) -> Sequence[Sequence[float] | None]:
+        """P(yes) of each answer's boxes, all asked at once; None where nobody is to look."""
+        if self.verifier is None:
+            return [None] * len(boxes)
+        return self.verifier(list(zip(map(parse_line, lines), boxes, strict=True)))
 
     def _text(self, written: str | Sequence[Message]) -> str:
         """What the model wrote, with the tag that the prompt wrote for it."""

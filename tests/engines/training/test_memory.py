@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from boxrl.cli import main  # noqa: E402
 from boxrl.config import Recipe, dump_recipe, load_recipe  # noqa: E402
+from boxrl.config.recipe import Verifier  # noqa: E402
 from boxrl.engines.prefix.kv_cache import cache_argument  # noqa: E402
 from boxrl.engines.prefix.shared_prefix import enable, log_probs  # noqa: E402
 from boxrl.engines.training import memory  # noqa: E402
@@ -60,6 +61,20 @@ def kept_bytes(call: Any) -> int:
         result = call()
     del result
     return sum(kept.values())
+
+
+def test_a_verifier_beside_the_model_is_counted_and_one_on_a_server_is_not(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(scene_folder, tmp_path / "run")
+
+    def kept(**verifier: Any) -> float:
+        return estimate(recipe.model_copy(update={"verifier": Verifier(**verifier)})).kept
+
+    alone = estimate(recipe).kept
+    weights = sum(p.numel() for p in build_empty(recipe).parameters())
+    assert kept(model="tiny-taught") == alone + 4 * weights
+    assert kept(model="tiny", base_urls=["http://localhost:1/v1"]) == alone
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "qwen3.5", "gemma3", "lfm3-vl"])

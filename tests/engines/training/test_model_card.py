@@ -114,6 +114,21 @@ def test_a_comparison_of_evaluations_made_anew_is_left_out(run: Path, tmp_path: 
     assert "| mAP | 0.123 |" in card
 
 
+def test_every_table_has_its_own_protocol(run: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(run, tmp_path / "run")
+    (left / "compare.json").unlink()
+    metrics = left / "evals" / "after" / "metrics.json"
+    content = json.loads(metrics.read_text())
+    sampling = {"temperature": 1.0, "n": 1}
+    protocol = content["protocol"] | {"sampling": sampling}
+    metrics.write_text(json.dumps(content | {"protocol": protocol}))
+    assert main(["export", str(left), "--out", str(tmp_path / "out")]) in (0, None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    first, second = (part for part in card.split("| after, ")[1:] + [card.split("| after, ")[0]])
+    assert "sampling temperature 1.0" in first.partition("| before, ")[0]
+    assert "sampling temperature 1.0" not in second
+
+
 def test_its_classes_are_those_of_transformers(run: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

@@ -31,28 +31,29 @@ def answer(*items: str) -> str:
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        ([answer(CAT)], (1, 0, 0, 1)),
-        ([answer(CAT, CAT, CAT, DOG)], (4, 1 / 4, 2 / 4, 1)),
-        ([answer(CAT, DOG), "nothing to read"], (1, 1 / 2, 0, 1 / 2)),
-        ([answer(CAT), answer(CAT)], (1, 0, 0, 1)),  # the same box in two answers is no duplicate
+        ([answer(CAT)], (1, 0, 0, 1, 0)),
+        ([answer(CAT, CAT, CAT, DOG)], (4, 1 / 4, 2 / 4, 1, 0)),
+        ([answer(CAT, DOG), "nothing to read"], (1, 1 / 2, 0, 1 / 2, 0)),
+        ([answer(CAT), f"<answer>[{CAT}}}{{b</answer>"], (1, 0, 0, 1, 1 / 2)),
+        ([answer(CAT), answer(CAT)], (1, 0, 0, 1, 0)),  # the same box in two is no duplicate
     ],
 )
 def test_answers_are_described(texts: list[str], expected: tuple[float, ...]) -> None:
     found = describe_answers(texts, [SAMPLE] * len(texts), FAMILIES["plain"])
     assert not found.pop("other_frame", 0.0)
-    names = ("boxes_per_target", "invented_labels", "duplicates", "readable")
+    names = ("boxes_per_target", "invented_labels", "duplicates", "readable", "partial")
     assert found == pytest.approx(dict(zip(names, expected, strict=True)))
 
 
 def test_figures_without_a_denominator_are_left_out() -> None:
     negative = Sample("a", "a.png", 100, 100, "detection", ("cat",))
     found = describe_answers(["<answer>None</answer>"], [negative], FAMILIES["plain"])
-    assert found == {"readable": 1.0}
+    assert found == {"readable": 1.0, "partial": 0.0}
 
 
 HEALTHY = {
     "reward": 0.5, "zero_variance": 0.1, "completion_length": 60, "clipped": 0.0, "kl": 0.01,
-    "boxes_per_target": 1.1, "invented_labels": 0.02,
+    "boxes_per_target": 1.1, "invented_labels": 0.02, "partial": 0.05,
 }  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def test_a_healthy_run_is_told_nothing() -> None:
         ("kl_exploding", {"kl": 3.0}, "KL to the reference is 3.00"),
         ("boxes_multiplying", {"boxes_per_target": 4.0}, "4.0 boxes are written"),
         ("labels_invented", {"invented_labels": 0.3}, "30% of the boxes"),
+        ("answers_breaking", {"partial": 0.4}, "40% of the answers can be read in part only"),
     ],
 )
 def test_what_goes_wrong_is_told_in_words(kind: str, now: dict[str, float], words: str) -> None:
@@ -90,6 +92,11 @@ def test_what_goes_wrong_is_told_in_words(kind: str, now: dict[str, float], word
     assert list(found) == [kind]
     assert words in found[kind]
     assert warnings(log(n=39, **now), 1024) == {}
+
+
+@pytest.mark.parametrize("now", [{"partial": 0.15}, {"partial": 0.4, "clipped": 0.4}])
+def test_few_broken_answers_and_cut_ones_are_not_said_to_break(now: dict[str, float]) -> None:
+    assert "answers_breaking" not in warnings(log(**now), 1024)
 
 
 def test_a_flat_reward_is_told_and_a_rising_one_is_not() -> None:

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from boxrl.data.files import finite
 from boxrl.data.predictions import Prediction
+from boxrl.engines.devices import own_gpu
 from boxrl.engines.generate import Generator
 from boxrl.engines.training.checkpoints import cut_back
 from boxrl.evaluate.verdict import HEADLINES
@@ -72,7 +73,7 @@ class KeepBest(TrainerCallback):
         model.eval()
         model.config.use_cache = True
         try:
-            with torch.random.fork_rng(_own_gpu()):  # by itself it wakes every GPU it sees
+            with torch.random.fork_rng(own_gpu()):  # by itself it wakes every GPU it sees
                 batches = [
                     self.generator.answer(samples[k : k + size], self.sampling)
                     for k in range(0, len(samples), size)
@@ -81,7 +82,3 @@ class KeepBest(TrainerCallback):
             model.train(training)
             model.config.use_cache = cached
         return {row.id: row for batch in batches for row in batch}
-
-
-def _own_gpu() -> list[int]:
-    return [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -37,6 +37,7 @@ RENAMED = {
     "invented_labels": "invented_labels",
     "duplicates": "duplicates",
     "readable": "readable",
+    "partial": "partial",
     "other_frame": "other_frame",
     "mean_token_accuracy": "token_accuracy",
 }

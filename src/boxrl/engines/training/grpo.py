@@ -20,6 +20,7 @@ from boxrl.engines.steps import check_generation
 from boxrl.engines.training.dataset import build_dataset
 from boxrl.engines.training.grpo_trainer import BoxGRPOTrainer
 from boxrl.engines.training.lora import refuse_ends
+from boxrl.engines.training.second_look import build_verifier
 from boxrl.errors import UsageError
 from boxrl.families import Family
 from boxrl.prompts import build_prompt
@@ -54,10 +55,17 @@ def build_trainer(
     check_generation(config.generation_batch_size // config.num_generations, len(samples))
     prompt = build_prompt(recipe.prompt)
     thinking = find_thinking(recipe_options(recipe, recipe.model), prompt)
+    verifier = build_verifier(recipe, images)
     return BoxGRPOTrainer(
         **common_arguments(recipe, model, processor, family, config),
         reward_funcs=[
-            TRLReward(entry.reward, family, opened=thinking.opened, answer_tag=prompt.answer_tag)
+            TRLReward(
+                entry.reward,
+                family,
+                opened=thinking.opened,
+                answer_tag=prompt.answer_tag,
+                verifier=verifier,
+            )
             for entry in recipe.rewards
         ],
         train_dataset=build_dataset(samples, images, prompt, family),

@@ -40,7 +40,7 @@ from boxrl.types import Sample
 GIB = 2**30
 NF4_BYTES = 0.53
 """Bytes of a weight in 4 bits with its doubly quantized scales."""
-KEPT = ("weights", "optimizer", "images", "average")
+KEPT = ("weights", "optimizer", "images", "average", "verifier")
 """Parts of the memory that are held all the time."""
 SHARES_WEIGHTS = frozenset({"zero3", "fsdp2"})
 SHARES_STATE = SHARES_WEIGHTS | {"zero2"}
@@ -110,6 +110,9 @@ def estimate(
             smoothing=options.get("label_smoothing_factor", 0.0) if recipe.method == "sft" else 0.0,
         )  # fmt: skip
     memory = held(recipe, counted, processes, strategy)
+    if recipe.verifier is not None and recipe.verifier.is_local:
+        beside = build_empty(recipe.model_copy(update={"model": recipe.verifier.model}))
+        memory["verifier"] = float(count(beside).weights)
     own = image_bytes(model.config, load)
     memory["images"] = drawn * own
     memory["activations"] = work.peak - counted.weights - load.groups * own

@@ -193,12 +193,18 @@ def _figures(run: Path) -> Iterator[str]:
     if paired and all(_is_current(*item, found) for item in paired.items()):
         for names, difference in paired.items():
             yield from _change(names, difference)
+            yield from _protocol(found[names.rpartition("|")[2]])
     else:
         for name, metrics in found.items():
             yield from _evaluation(name, metrics)
-    protocol = next(iter(found.values()))["protocol"]
+            yield from _protocol(metrics)
+
+
+def _protocol(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """How the figures of the table above came about; other tables may have other ways."""
+    protocol = metrics["protocol"]
     stated = [f"{key} {_word(protocol[key])}" for key in PROTOCOL if protocol.get(key) is not None]
-    yield f"Protocol: {'; '.join(stated)}."
+    yield from (f"Protocol: {'; '.join(stated)}.", "")
 
 
 def _is_current(

@@ -43,12 +43,12 @@ def describe_answers(
     Returns:
         `boxes_per_target`: boxes written per box asked for; `invented_labels` and `duplicates`:
         the share of boxes whose label was not asked for, and that repeat a box and label of the
-        same answer; `readable`: the share of answers that can be read; `other_frame`: the share
-        of boxes that points to another frame, see `Signs.astray`. A figure with nothing to divide
-        by is left out.
+        same answer; `readable`: the share of answers that can be read, `partial`: in part only;
+        `other_frame`: the share of boxes that points to another frame, see `Signs.astray`. A
+        figure with nothing to divide by is left out.
     """
     path = build_image_path("trl", family)  # as the rewards read them, which read them first
-    boxes = invented = duplicates = targets = readable = 0
+    boxes = invented = duplicates = targets = readable = partial = 0
     written = []
     for text, sample in zip(texts, samples, strict=True):
         asked = Asked.from_sample(sample)
@@ -61,12 +61,14 @@ def describe_answers(
         duplicates += len(parsed.items) - len(set(parsed.items))
         targets += sum(not item.iscrowd for item in sample.objects)
         readable += parsed.readable
+        partial += parsed.status == "partial"
     signs = find_signs(written, family)
     figures = {
         "boxes_per_target": ratio(boxes, targets),
         "invented_labels": ratio(invented, boxes),
         "duplicates": ratio(duplicates, boxes),
         "readable": ratio(readable, len(texts)),
+        "partial": ratio(partial, len(texts)),
         "other_frame": signs.astray if signs else None,
     }
     return {name: value for name, value in figures.items() if value is not None}
@@ -205,6 +207,18 @@ def _labels_invented(then: Mean, now: Mean, _: int) -> str | None:
     return f"{share:.0%} of the boxes carry a label that was not asked for: add absent_labels"
 
 
+def _answers_breaking(then: Mean, now: Mean, _: int) -> str | None:
+    """The form reward looks at tags, and boxes earn where their text breaks behind them."""
+    before, after, cut = then("partial"), now("partial"), now("clipped")
+    if before is None or after is None or after < max(0.2, 2 * before) or (cut or 0) > after / 2:
+        return None
+    return (
+        f"{after:.0%} of the answers can be read in part only (at first {before:.0%}), for which "
+        "format charges nothing: lower train.learning_rate; completions.jsonl shows where they "
+        "break"
+    )
+
+
 def _reward_flat(rows: Sequence[dict[str, Any]]) -> str | None:
     """No quarter of the run earned more than the one before, beyond one standard error."""
     values = [row["reward"] for row in rows if row.get("reward") is not None]
@@ -227,5 +241,6 @@ CHECKS: dict[str, Callable[[Mean, Mean, int], str | None]] = {
     "kl_exploding": _kl_exploding,
     "boxes_multiplying": _boxes_multiplying,
     "labels_invented": _labels_invented,
+    "answers_breaking": _answers_breaking,
 }
 """Kind of warning -> its check of the figures then and now."""
