@@ -19,6 +19,7 @@ from boxrl.cli.evaluate import _print_end
 from boxrl.evaluate import Evaluation, compare, evaluate
 from boxrl.evaluate.tables import (
     CitedTable,
+    Format,
     comparison_table,
     evaluation_table,
     protocol_line,
@@ -90,10 +91,22 @@ def test_latex_escapes_what_latex_reads() -> None:
     assert r"m\_1 \& co" in ONE.to_latex()
 
 
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("markdown", "a\u27e8U+0007\u27e9b\u27e8U+202E\u27e9"),
+        ("latex", r"a$\langle$U+0007$\rangle$b$\langle$U+202E$\rangle$"),
+    ],
+)
+def test_control_characters_of_names_are_written_out(form: Format, shown: str) -> None:
+    text = render_tables([CitedTable("a\x07b\u202e", ("a\x07b\u202e",), (), {"n": 1})], form)
+    assert text.count(shown) == 2
+
+
 NAMED = CitedTable(
     "names",
     ("é \N{EN DASH} ±", "<b>\"quoted\" 'x'"),
-    tuple((name, 1.0) for name in ("$x_1^2$ \\LaTeX", "[a]-{b}", "*", "[1cm]")),
+    tuple((name, 1.0) for name in ("$x_1^2$ \\LaTeX", "[a]-{b}", "*", "[1cm]", "\x07")),
     {"n": 1},
 )
 """Behind a row's end LaTeX takes a bracket or a star for an option."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -97,7 +99,24 @@ def test_yaml_reads_what_recipes_say() -> None:
         "a": {"x": 1e-6, "y": [1, True]},
         "b": [{"x": 1e-6, "y": [1, True]}, None],
     }
+    assert parse_yaml("[0, -3, 1_000, 0x10, 0.5, 007.5, .inf]") == [
+        0,
+        -3,
+        1000,
+        16,
+        0.5,
+        7.5,
+        math.inf,
+    ]
     assert parse_yaml("# nothing\n") is None
+
+
+@pytest.mark.parametrize("text", ["1:30", "-190:20:30", "1:30.5", "010", "+0_7"])
+def test_a_number_of_another_base_is_no_number(text: str) -> None:
+    """YAML 1.1 reads 1:30 as 90 and 010 as 8, which nobody means."""
+    with pytest.raises(yaml.YAMLError, match=f"2: '{re.escape(text)}' is not a number"):
+        parse_yaml(f"train:\n  max_steps: {text}\n")
+    assert parse_yaml(f"'{text}'") == text
 
 
 def test_json_of_too_many_values_is_refused_before_it_is_built() -> None:

@@ -51,6 +51,28 @@ def test_where_no_boxes_are_asked_for_any_words_will_do():
     assert (value("red circle", answer="4"), value("  ", answer="4")) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"<answer>{CAT}</answer>", 1),
+        (f"<think>one</think>\n<answer>```json\n{CAT}\n```</answer>", 1),
+        (f"<answer>I see {CAT}</answer>", 1),
+        ("<answer>None</answer>", 1),
+        ("<answer>[]</answer>", 1),
+        (f"<answer>{CAT[:-1]}</answer>", 0),  # cut, with a box before the break
+        (f"<answer>{CAT[:-1]}, {{]</answer>", 0),
+        (f"<answer>{CAT[:-1]}, {CAT[1:].replace('[100', '[x')}</answer>", 0),
+        (f"<answer>{CAT[:-1]}, {CAT[1:].replace('100, 200', '500, 600')}</answer>", 0),  # no area
+        ("<answer>a cat</answer>", 0),
+        (CAT, 0),
+    ],
+)
+def test_an_answer_is_well_formed_where_all_of_it_can_be_read(text, expected):
+    completion = Completion(text, parse(text, FAMILIES["qwen3-vl"], (640, 480)))
+    assert REWARDS["well_formed"](completion, Target(NOTHING)) == expected
+    assert REWARDS["well_formed"](completion, Target(NOTHING, "4")) is None
+
+
 def test_every_door_reads_answers_without_tags_where_it_is_told_so():
     rewards = ["native_format", "f1"]
     objects = [{"bbox": [64, 96, 320, 288], "label": "cat"}]

@@ -14,7 +14,7 @@ from boxrl.api.drawing import BoxesLike, draw
 from boxrl.api.notebooks import boxes_table, folded, paragraph, picture
 from boxrl.errors import UsageError, tally
 from boxrl.parsing.answers import as_read
-from boxrl.report.text import extract_thinking
+from boxrl.report.thinking import extract_thinking
 from boxrl.types import Detections, Parsed, fold_label
 
 

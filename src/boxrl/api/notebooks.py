@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from boxrl.evaluate.shown import table
-from boxrl.report.text import visible
+from boxrl.guard.texts import visible
 from boxrl.types import Detections
 
 MAX_TEXT = 2_000

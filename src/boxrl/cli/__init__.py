@@ -97,7 +97,7 @@ def _system_error(error: OSError | MemoryError) -> str:
 
 def _visible(message: object) -> str:
     """What a message quotes, of files and servers, moves no cursor and names no window."""
-    from boxrl.report.text import visible
+    from boxrl.guard.texts import visible
 
     return visible(str(message))
 

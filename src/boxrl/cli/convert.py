@@ -230,8 +230,8 @@ def run_convert(args: argparse.Namespace) -> None:
     from boxrl.data.formats import READERS
     from boxrl.data.kinds import way_out
     from boxrl.errors import DataError, UsageError
+    from boxrl.guard.texts import visible
     from boxrl.progress import progress_bar
-    from boxrl.report.text import visible
 
     outputs = [(args.out, "samples"), (rejected_path(args.out), "rejected rows")]
     check_outputs(outputs, [args.annotations])

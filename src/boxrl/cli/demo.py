@@ -203,8 +203,8 @@ def _answer(
     """The fields of `_answer_fields`; hostile characters visible."""
     from boxrl.api.notebooks import picture
     from boxrl.demo import ask, describe_frame, known_question, score_answer
+    from boxrl.guard.texts import visible
     from boxrl.report.draw import draw_detections
-    from boxrl.report.text import visible
     from boxrl.types import Target
 
     answer = ask(engine, prompt, image, text, kind, sampling)

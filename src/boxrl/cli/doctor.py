@@ -318,7 +318,7 @@ def _verdict(name: str, reward: Mapping[str, Any]) -> str:
     """What the reward can be gamed with, and where it cannot tell answers apart."""
     from rich.markup import escape
 
-    from boxrl.report.text import visible
+    from boxrl.guard.texts import visible
 
     leaks = [probe for probe, paid in reward["probes"].items() if paid["overpaid"] >= LEAK]
     verdict = f"overpays {', '.join(leaks)}" if leaks else "overpays none of these"

@@ -139,7 +139,7 @@ def run_predict(args: argparse.Namespace) -> int:
     """Answer every sample of a file; exit status 1 where some ended in error."""
     from boxrl.data.samples import read_samples
     from boxrl.engines.answers import answer_samples
-    from boxrl.report.text import visible
+    from boxrl.guard.texts import visible
 
     if not args.out.is_dir():
         check_outputs([(args.out, "predictions")], [args.samples])

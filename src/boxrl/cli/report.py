@@ -40,8 +40,8 @@ def add_verb(verbs: Any) -> None:
 
 def run_report(args: argparse.Namespace) -> None:
     """Write the page of a run, or the comparison of several."""
+    from boxrl.guard.texts import visible
     from boxrl.report import build_comparison, build_report
-    from boxrl.report.text import visible
 
     alone = len(args.runs) == 1
     if (args.export or args.live) and not alone:

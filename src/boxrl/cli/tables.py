@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from boxrl.report.text import visible
+from boxrl.guard.texts import visible
 
 
 def plain(text: str, style: str = "") -> Text:

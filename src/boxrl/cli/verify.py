@@ -66,7 +66,7 @@ def run_verify(args: argparse.Namespace) -> int:
     from boxrl.engines.build import build_engine
     from boxrl.evaluate.files import read_settings, settings_family
     from boxrl.generation.verify import verify_predictions
-    from boxrl.report.text import visible
+    from boxrl.guard.texts import visible
 
     check_outputs([(args.out, "predictions")], [args.samples, args.predictions])
     if not args.images.is_dir():

@@ -142,8 +142,9 @@ def set_key(content: dict[str, Any], override: str) -> Iterator[str]:
         return
     try:
         value = parse_yaml(text)
-    except yaml.YAMLError:
-        yield f"override {override!r}: the value is not YAML"
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        yield f"override {override!r}: the value is not YAML ({said})"
         return
     *parents, last = key.split(".")
     section = content

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from boxrl.evaluate.summary import METRICS, Metric, look_up
 from boxrl.guard.spreadsheets import write_table
+from boxrl.guard.texts import visible
 
 Format = Literal["markdown", "latex", "csv"]
 Cell = str | float | None
@@ -26,6 +27,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "*": "{*}",
+    "⟨": r"$\langle$", "⟩": r"$\rangle$",
 }  # fmt: skip
 
 
@@ -178,11 +180,15 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
 
 
 def _one_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _one_line(text).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return visible(" ".join(text.split()))
 
 
 def shown(cell: Cell) -> str:

@@ -135,7 +135,7 @@ def _most_values(text: bytes | str) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML where 1e-6 is a number and a key may stand only once."""
+    """YAML where 1e-6 is a number, 1:30 and 010 are none, and a key may stand only once."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -149,7 +149,18 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: Any) -> int | float:
+        """A number as it is read by everyone: YAML's own 1:30 is 90, and its 010 is 8."""
+        text = node.value
+        if ":" in text or re.match(r"[-+]?0[\d_]+$", text):
+            line = node.start_mark.line + 1
+            raise ConstructorError(None, None, f"{line}: {text!r} is not a number; quote a text")
+        whole = node.tag.endswith("int")
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),

@@ -9,6 +9,7 @@ from typing import Any
 from boxrl.config import asking_options
 from boxrl.errors import BoxrlError, DataError, UsageError
 from boxrl.evaluate import Evaluation, compare
+from boxrl.guard.texts import visible
 from boxrl.report.answers import Answers, tabulate_answers
 from boxrl.report.gallery import Gallery
 from boxrl.report.images import misfits
@@ -18,7 +19,6 @@ from boxrl.report.page import Page, write_page
 from boxrl.report.reading import RunFolder, ShownEvaluation, mapping, read_run
 from boxrl.report.recipe import describe_run, recipe_keys
 from boxrl.report.reward_parts import Scores, build_scores
-from boxrl.report.text import visible
 from boxrl.report.thinking import describe_thinking
 from boxrl.report.training import (
     compared_curves,

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from boxrl.data.images import read_image
 from boxrl.errors import DataError
 from boxrl.evaluate.rows import Row
+from boxrl.guard.texts import visible
 from boxrl.report.colours import COLOURS
 from boxrl.report.reading import ShownEvaluation, read_run
-from boxrl.report.text import visible
 from boxrl.types import Detections, fold_label
 
 TILE = 320

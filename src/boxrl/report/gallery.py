@@ -12,11 +12,12 @@ from boxrl.data.predictions import Prediction
 from boxrl.data.samples import image_path
 from boxrl.errors import DataError
 from boxrl.evaluate.rows import Row
+from boxrl.guard.texts import visible
 from boxrl.prompts import render_messages
 from boxrl.report.images import fits
 from boxrl.report.reading import ShownEvaluation
 from boxrl.report.reward_parts import Scored, score_all
-from boxrl.report.text import extract_thinking, visible
+from boxrl.report.thinking import extract_thinking
 from boxrl.types import Completion, Sample, Target
 
 MAX_LABEL = 200

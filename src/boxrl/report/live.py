@@ -15,9 +15,9 @@ from typing import Any
 
 from boxrl.errors import BoxrlError
 from boxrl.guard.pages import HOST, is_own
+from boxrl.guard.texts import visible
 from boxrl.report.build import build_report
 from boxrl.report.reading import read_run
-from boxrl.report.text import visible
 
 PAGE = "report.html"
 FILES = re.compile(r"/report_files/\d+\.(jpeg|webp)")

@@ -13,9 +13,9 @@ from boxrl.data.files import is_number
 from boxrl.errors import tally
 from boxrl.evaluate.summary import METRICS, Better, Metric, find_entry, look_up
 from boxrl.evaluate.verdict import HEADLINES
+from boxrl.guard.texts import visible
 from boxrl.report.glyphs import Ends, draw_axis, draw_interval
 from boxrl.report.reading import ShownEvaluation, mapping
-from boxrl.report.text import visible
 
 MINUS = "\u2212"
 ENDS = ("low", "high")

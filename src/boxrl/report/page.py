@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from boxrl import __version__
 from boxrl.data.files import write_atomic
+from boxrl.guard.texts import visible
 from boxrl.metrics.box_errors import KINDS
 from boxrl.report.answers import Answers
 from boxrl.report.benchmark import BenchmarkTable
@@ -26,7 +27,6 @@ from boxrl.report.images import place_thumbnails, read_thumbnails
 from boxrl.report.labels import LabelTable
 from boxrl.report.metrics import Headline, MetricTable
 from boxrl.report.recipe import About
-from boxrl.report.text import visible
 from boxrl.report.thinking import ThoughtTable
 from boxrl.report.training import Chart
 

@@ -42,10 +42,10 @@ from boxrl.guard.files import (
     read_json_object,
     read_text,
 )
+from boxrl.guard.texts import visible
 from boxrl.parsing.answers import as_read
 from boxrl.prompts import Prompt, build_prompt
 from boxrl.report.benchmark import BenchmarkTable, read_benchmark
-from boxrl.report.text import visible
 from boxrl.runs import FoundRun, find_path, find_run, read_facts, run_of
 from boxrl.types import Completion
 

@@ -15,6 +15,7 @@ from boxrl.data.stats import LIMITS, describe
 from boxrl.errors import DataError, tally
 from boxrl.families import Family
 from boxrl.guard.files import parse_json_object
+from boxrl.guard.texts import visible
 from boxrl.prompts import Prompt, render_messages, render_target
 from boxrl.report.gallery import (
     MAX_LABEL,
@@ -26,7 +27,6 @@ from boxrl.report.gallery import (
 )
 from boxrl.report.images import fits, misfits, place_thumbnails, read_thumbnails
 from boxrl.report.page import write_html
-from boxrl.report.text import visible
 from boxrl.types import Object, Sample
 
 MOST_LABELS, MOST_REASONS = 200, 20

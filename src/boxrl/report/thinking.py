@@ -7,9 +7,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from boxrl.guard.texts import MAX_SHOWN
+from boxrl.parsing.answers import ANSWER, THOUGHT, usual_marks
 from boxrl.report.reading import ShownEvaluation
-from boxrl.report.text import MAX_SHOWN, extract_thinking
 from boxrl.types import fold_label
+
+
+def extract_thinking(text: str) -> str | None:
+    """What stands in the first thought, up to its end mark or the answer; None where none is."""
+    text = usual_marks(text)
+    start = text.find(THOUGHT[0])
+    if start < 0:
+        return None
+    start += len(THOUGHT[0])
+    ends = [place for tag in (THOUGHT[1], ANSWER[0]) if (place := text.find(tag, start)) >= 0]
+    return text[start : min(ends, default=len(text))].strip()
 
 
 def normalise_thinking(thinking: str, labels: Iterable[str]) -> str:

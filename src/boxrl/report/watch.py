@@ -25,8 +25,8 @@ from boxrl.guard.files import (
     parse_yaml,
     read_text,
 )
+from boxrl.guard.texts import visible
 from boxrl.report.reading import mapping
-from boxrl.report.text import visible
 from boxrl.report.training import training_warnings
 from boxrl.runs import find_run, read_facts
 

@@ -23,7 +23,7 @@ from boxrl.errors import DataError, UsageError, did_you_mean
 from boxrl.families import FAMILIES, Family, build_family
 from boxrl.parsing import AnswerTag, parse
 from boxrl.rewards.calibrated import calibrated
-from boxrl.rewards.format import choice, count, format_tags, native_format
+from boxrl.rewards.format import choice, count, format_tags, native_format, well_formed
 from boxrl.rewards.localization import (
     ap,
     ap50,
@@ -331,6 +331,7 @@ REWARDS: dict[str, RewardFunction] = {
     "choice": choice,
     "count": count,
     "native_format": native_format,
+    "well_formed": well_formed,
 }
 """Every reward by name that an answer and its target decide."""
 

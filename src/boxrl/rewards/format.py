@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boxrl.parsing.answers import ANSWER, THOUGHT, read_count, unboxed
-from boxrl.types import Completion, Target, fold_label
+from boxrl.types import Completion, Parsed, Target, fold_label
 
 TAGS = (*THOUGHT, *ANSWER)
 
@@ -42,7 +42,18 @@ def native_format(completion: Completion, target: Target) -> float:
         return 0.0
     if target.answer is not None:
         return float(parsed.answer != "")
-    return float(parsed.status in ("ok", "empty") and not parsed.dropped)
+    return float(_nothing_passed_over(parsed))
+
+
+def well_formed(completion: Completion, target: Target) -> float | None:
+    """1 if the answer is boxes that can all be read, or None. Range {0, 1}.
+
+    For use beside `format_tags`, which does not look into the answer: rewards of boxes pay for
+    those before a break. None where the question asks for no boxes.
+
+    Source: this project's; see Written confidence in its findings.
+    """
+    return None if target.answer is not None else float(_nothing_passed_over(completion.parsed))
 
 
 def choice(completion: Completion, target: Target) -> float | None:
@@ -67,6 +78,10 @@ def count(completion: Completion, target: Target) -> float | None:
     """
     right = read_count(target.answer or "")
     return None if right is None else float(read_count(unboxed(completion.parsed.answer)) == right)
+
+
+def _nothing_passed_over(parsed: Parsed) -> bool:
+    return parsed.status in ("ok", "empty") and not parsed.dropped
 
 
 def _option(answer: str) -> str:

@@ -1,10 +1,8 @@
-"""Model text for people: hostile characters made visible, thinking found."""
+"""Hostile text made visible before people see it."""
 
 from __future__ import annotations
 
 import re
-
-from boxrl.parsing.answers import ANSWER, THOUGHT, usual_marks
 
 MAX_SHOWN = 20_000
 """Characters of a completion that a page shows; the rest is counted, not shown."""
@@ -26,14 +24,3 @@ def visible(text: str, limit: int = MAX_SHOWN) -> str:
     if len(text) > limit:
         shown += f"\n… cut here: {limit:,} of {len(text):,} characters are shown"
     return shown
-
-
-def extract_thinking(text: str) -> str | None:
-    """What stands in the first thought, up to its end mark or the answer; None where none is."""
-    text = usual_marks(text)
-    start = text.find(THOUGHT[0])
-    if start < 0:
-        return None
-    start += len(THOUGHT[0])
-    ends = [place for tag in (THOUGHT[1], ANSWER[0]) if (place := text.find(tag, start)) >= 0]
-    return text[start : min(ends, default=len(text))].strip()
