@@ -214,8 +214,8 @@ def _answers_breaking(then: Mean, now: Mean, _: int) -> str | None:
         return None
     return (
         f"{after:.0%} of the answers can be read in part only (at first {before:.0%}), for which "
-        "format charges nothing: lower train.learning_rate, and see in completions.jsonl where they "
-        "break; well_formed beside format stops the breaks alone"
+        "format charges nothing: lower train.learning_rate, and see in completions.jsonl where "
+        "they break; well_formed beside format stops the breaks alone"
     )
 
 
