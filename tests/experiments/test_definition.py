@@ -26,7 +26,7 @@ NAMES = {
     "prompt_placement", "model_size", "rl_vs_sft", "tokens", "trainer_consistency",
     "completion_length", "kl", "cosine", "cosine_parts", "one_sided", "thresholds",
     "near_repetition", "pairs", "groups", "starts", "image_tree", "reading", "reading_rl",
-    "retention", "written_confidence", "verified",
+    "retention", "written_confidence", "well_formed", "verified",
 }  # fmt: skip
 
 
