@@ -106,7 +106,6 @@ def test_unknown_lengths_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFi
         ("train.lora={r: 2, target_modules: [q_prj]}", "has no module 'q_prj'; did you mean q_p"),
         ("train.trl={report_to: [wandb]}", "train.trl.report_to: wandb is not installed"),
         ("train.trl={report_to: wandb}", "run: pip install wandb"),
-        ("train.trl={los_type: dapo}", "GRPOConfig has no such option; did you mean loss_type"),
     ],
 )
 def test_what_the_model_or_the_machine_lacks_is_told(

@@ -28,7 +28,7 @@ CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
 
 
 def check_requirements(recipe: Recipe, folder: Path) -> None:
-    """Refuse trackers that are not installed, options of TRL and layers that there are not.
+    """Refuse trackers that are not installed and adapters of layers that there are not.
 
     Args:
         recipe: what is to be trained.
@@ -38,15 +38,12 @@ def check_requirements(recipe: Recipe, folder: Path) -> None:
         UsageError: the key, and what to do about it.
     """
     _check_trackers(recipe.train.trl.get("report_to"))
-    check_options(recipe)
     if recipe.train.lora is not None:
         _check_targets(recipe.train.lora, folder)
 
 
 def check_options(recipe: Recipe) -> None:
-    """Refuse names under `train.trl` that TRL's config has no field for.
-
-    Where TRL is not installed nothing is refused: who trains needs it.
+    """Refuse names under `train.trl` that TRL's config has no field for; loads TRL.
 
     Args:
         recipe: what is to be trained.
@@ -54,7 +51,7 @@ def check_options(recipe: Recipe) -> None:
     Raises:
         UsageError: the first such name.
     """
-    if not recipe.train.trl or importlib.util.find_spec("trl") is None:
+    if not recipe.train.trl:
         return
     if recipe.method == "grpo":
         from trl import GRPOConfig as Config

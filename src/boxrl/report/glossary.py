@@ -16,6 +16,9 @@ GLOSSARY = {
     "advantage": (
         "how much better a completion's reward is than its group's mean; what GRPO learns from"
     ),
+    "Answers read in part": (
+        "share of answers of which something cannot be read, such as JSON that breaks behind a box"
+    ),
     "AP50": "average precision at IoU .50, the mean over labels",
     "AP75": "average precision at IoU .75, the mean over labels",
     "arm": (

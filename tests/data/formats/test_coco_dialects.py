@@ -272,7 +272,7 @@ def outlined(box, outline, area):
 @pytest.mark.parametrize("area", [None, 777])
 def test_boxes_that_are_corners_are_told_by_their_outlines(tmp_path, area):
     rows = [outlined(box, box, area) | {"id": n} for n, box in enumerate(CORNERS)]
-    with pytest.raises(DataError, match="as x1, y1, x2, y2, as 4 of the first areas and outlines"):
+    with pytest.raises(DataError, match="as x1, y1, x2, y2, as 4 of the first areas say, or their"):
         read(tmp_path, document(*rows))
     sides = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in CORNERS]
     pairs = zip(sides, CORNERS, strict=True)

@@ -44,6 +44,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"lora": {"r": 2, "target_modules": "["}},
         "train.lora: peft refuses the recipe: unterminated character set",
     ),
+    "no such option": (
+        {"trl": {"los_type": "dapo"}},
+        "train.trl.los_type: GRPOConfig has no such option; did you mean loss_type",
+    ),
     "a seed that is none": (
         {"trl": {"seed": -1}},
         "train.trl.seed: accelerate refuses the recipe: Seed must be between 0 and",

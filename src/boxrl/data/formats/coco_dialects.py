@@ -248,8 +248,8 @@ def _refuse_other_boxes(path: Path, rows: Sequence[Any]) -> None:
             corners += as_corners and not as_sides
     if corners > sides:
         raise DataError(
-            f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas and outlines "
-            "say; a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
+            f"{path}: boxes read as x1, y1, x2, y2, as {corners} of the first areas say, or their "
+            "outlines; a COCO file has x, y, width, height: write [x1, y1, x2 - x1, y2 - y1]"
         )
 
 

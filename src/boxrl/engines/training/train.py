@@ -20,7 +20,7 @@ from boxrl.engines.devices import take_gpu
 from boxrl.engines.generate import Generator
 from boxrl.engines.loading import copy_processor, load, quiet
 from boxrl.engines.prefix.shared_prefix import unwrap
-from boxrl.engines.requirements import check_requirements
+from boxrl.engines.requirements import check_options, check_requirements
 from boxrl.engines.seam import require_names
 from boxrl.engines.steps import check_steps
 from boxrl.engines.training import grpo, sft
@@ -83,6 +83,7 @@ def train_run(
         KeyboardInterrupt, DataError: see `train`.
     """
     check_requirements(recipe, model_folder(recipe.model))
+    check_options(recipe)
     facts = {"name": recipe.name, "method": recipe.method, "model": recipe.model}
     process = Launch.read()
     keep = process.is_first
