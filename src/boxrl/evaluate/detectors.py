@@ -121,7 +121,7 @@ def read_results(path: Path, samples: Sequence[Sample]) -> dict[str, Prediction]
                 f"{where}: category_id {row.category_id} is none of the samples'; the files do not "
                 "belong together, or one of them counts categories from 0"
             )
-        if label is not None and row.image_id in known:
+        if label is not None:
             found[row.image_id, label].append((row.score, [x, y, x + width, y + height]))
     return {sample.id: _answer(sample, found) for sample in samples}
 
